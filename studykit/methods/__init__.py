@@ -1,0 +1,164 @@
+"""Ways to animate a source, one file each, behind one small protocol.
+
+A method is a frozen dataclass whose fields are its settings, registered by name:
+
+    @register("mine")
+    @dataclass(frozen=True)
+    class Mine:
+        strength: float = 1.0
+
+        def prepare(self, source: Source) -> object: ...
+        def animate(self, state: object, driving: Driving) -> Iterator[np.ndarray]: ...
+"""
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from studykit.errors import StudyFileError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Source:
+    """The still image that is animated.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the study, such as ``frontal-anna``.
+    image : (S, S, 3) uint8
+        The RGB image, cropped and scaled to the study's size S.
+    """
+
+    name: str
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Driving:
+    """The video whose motion is taken; iterating over it decodes it anew, frame by frame.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the study, such as ``side-turning``.
+    open_frames : callable
+        Gives a fresh iterator over (S, S, 3) uint8 RGB frames, cropped and scaled like the source.
+    frame_rate : Fraction
+        Frames a second.
+    """
+
+    name: str
+    open_frames: Callable[[], Iterable[np.ndarray]]
+    frame_rate: Fraction
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.open_frames())
+
+
+class Method(Protocol):
+    """What the run asks of a method.
+
+    ``prepare`` sees the source once, ``animate`` then gives one (S, S, 3) uint8 RGB frame a
+    driving frame, in order, without holding the video. A class may add
+    ``weights_hash() -> str``, the SHA-256 of the weights that it runs on, which the run
+    records and keys its clips by.
+    """
+
+    def prepare(self, source: Source) -> Any: ...
+
+    def animate(self, state: Any, driving: Driving) -> Iterator[np.ndarray]: ...
+
+
+_MODULES = {
+    "copy": "studykit.methods.copy",
+    "folder": "studykit.methods.folder",
+    "fomm": "studykit.methods.fomm",
+    "warp": "studykit.methods.warp",
+}
+_REGISTRY: dict[str, type] = {}
+
+MethodClass = TypeVar("MethodClass", bound=type)
+
+
+def register(name: str) -> Callable[[MethodClass], MethodClass]:
+    """Make a method known by its name."""
+
+    def add(method: MethodClass) -> MethodClass:
+        _REGISTRY[name] = method
+        return method
+
+    return add
+
+
+def method_names() -> list[str]:
+    """Return every registered method's name, sorted."""
+    return sorted({*_MODULES, *_REGISTRY})
+
+
+def method_class(name: str) -> type:
+    """Return the class of a method, importing its file at first use."""
+    if name not in _REGISTRY and name in _MODULES:
+        importlib.import_module(_MODULES[name])
+    if name not in _REGISTRY:
+        raise StudyFileError(f'no method "{name}": {did_you_mean(name, method_names())}')
+    return _REGISTRY[name]
+
+
+def create_method(name: str, **settings: Any) -> Method:
+    """Make a method from its name and settings.
+
+    Raises
+    ------
+    StudyFileError
+        No such method, no such setting, or a setting of the wrong type.
+    """
+    cls = method_class(name)
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for key, value in settings.items():
+        if key not in fields:
+            known = did_you_mean(key, fields) if fields else "it has none"
+            raise StudyFileError(f'method "{name}" has no setting "{key}": {known}')
+        if not _fits(value, hints[key]):
+            raise StudyFileError(
+                f'method "{name}": setting "{key}" must be {_type_name(hints[key])}, not {value!r}'
+            )
+    needed = [
+        f.name
+        for f in fields.values()
+        if f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+        and f.name not in settings
+    ]
+    if needed:
+        raise StudyFileError(f'method "{name}" needs the setting "{needed[0]}"')
+    return cls(**settings)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not inspect.isclass(hint) or isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}.get(
+        hint, str(hint).replace("None", "nothing")
+    )
