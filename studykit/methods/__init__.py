@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.study import Study
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ class Driving:
         Gives a fresh iterator over (S, S, 3) uint8 RGB frames, cropped and scaled like the source.
     frame_rate : Fraction
         Frames a second.
+    frame_count : int
+        How many frames there are.
     """
 
     name: str
     open_frames: Callable[[], Iterable[np.ndarray]]
     frame_rate: Fraction
+    frame_count: int
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.open_frames())
@@ -68,9 +72,11 @@ class Method(Protocol):
     """What the run asks of a method.
 
     ``prepare`` sees the source once, ``animate`` then gives one (S, S, 3) uint8 RGB frame a
-    driving frame, in order, without holding the video. A class may add
-    ``weights_hash() -> str``, the SHA-256 of the weights that it runs on, which the run
-    records and keys its clips by.
+    driving frame, in order, without holding the video. A class may add functions that the run
+    asks for the provenance of its clips: ``weights_hash() -> str``, the SHA-256 of the weights
+    that its setting ``weights`` names; ``device_used() -> str``, where it computes; and
+    ``inputs(source_name, driving_name) -> list[Path]``, the files that a clip depends on beside
+    source and driving.
     """
 
     def prepare(self, source: Source) -> Any: ...
@@ -142,6 +148,26 @@ def create_method(name: str, **settings: Any) -> Method:
     if needed:
         raise StudyFileError(f'method "{name}" needs the setting "{needed[0]}"')
     return cls(**settings)
+
+
+def create_methods(study: Study, device: str = "auto") -> dict[str, Method]:
+    """Make every method of a study, by its name there; ``device`` holds where none is set.
+
+    Raises
+    ------
+    StudyFileError
+        As :func:`create_method`, with the line of the study file.
+    """
+    methods = {}
+    for spec in study.methods:
+        try:
+            settings = dict(spec.settings)
+            if any(f.name == "device" for f in dataclasses.fields(method_class(spec.method))):
+                settings.setdefault("device", device)
+            methods[spec.name] = create_method(spec.method, **settings)
+        except StudyFileError as error:
+            raise StudyFileError(f"{study.path}, line {spec.line}: {error}") from None
+    return methods
 
 
 def _fits(value: Any, hint: Any) -> bool:

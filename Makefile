@@ -1,0 +1,42 @@
+# Two commands on a machine with only Python >= 3.11, make and a network for packages:
+#   make study   set up and run the embedded study; ends with the path of the report
+#   make test    set up and run all tests
+PYTHON ?= python3
+STUDY ?= inputs/demo.yaml
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: study test setup lint colab clean
+
+study: .venv/ready
+	.venv/bin/studykit run $(STUDY)
+
+test: .venv/ready
+	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile
+
+setup: .venv/ready
+
+# uv makes the environment that uv.lock describes; where it is not installed, it comes from PyPI.
+.venv/ready: pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --frozen --python $(PYTHON) --extra fomm
+	touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'studykit needs Python >= 3.11; name one with make PYTHON=...')"
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+# Does the install cell for Colab fit what Colab has installed? (needs a network)
+colab: .venv/ready
+	for version in 3.12 3.13; do \
+	  $(UV) pip compile pyproject.toml --extra fomm --constraint colab-constraints.txt \
+	    --python-version $$version --quiet --output-file /dev/null || exit 1; \
+	  echo "Colab on Python $$version: resolved"; \
+	done
+
+clean:
+	rm -rf .venv .uv reports dist .pytest_cache .ruff_cache

@@ -1,0 +1,187 @@
+"""The command line: each verb is one public function; an error a user can cause is one line."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import studykit
+from studykit.errors import StudyError, did_you_mean
+
+FAILED_CELLS, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can mend it."""
+    try:
+        sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except StudyError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _say("interrupted: the same command goes on where it stopped")
+        sys.exit(INTERRUPTED)
+
+
+def _say(text: str) -> None:
+    click.echo(f"studykit: {' '.join(text.split())}", err=True)
+
+
+def _fail(text: str) -> None:
+    _say(text)
+    sys.exit(WRONG_INPUT)
+
+
+class _Verbs(click.Group):
+    """A group that answers a misspelt verb with the nearest one."""
+
+    def resolve_command(self, context: click.Context, arguments: list[str]) -> Any:
+        if arguments and self.get_command(context, arguments[0]) is None:
+            hint = did_you_mean(arguments[0], self.list_commands(context))
+            raise click.UsageError(f'no command "{arguments[0]}": {hint}')
+        return super().resolve_command(context, arguments)
+
+
+_study_argument = click.argument("study", type=click.Path(path_type=Path))
+_out_option = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the results [reports/<name>]."
+)
+_device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True
+)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(studykit.__version__, prog_name="studykit")
+def studykit_command() -> None:
+    """Studies of one-shot face animation: input matrix, clips and a report."""
+
+
+@studykit_command.command()
+@_study_argument
+@_out_option
+@_device_option
+@click.option("--only", metavar="METHOD|CELL", help="Run one method or one cell of the study.")
+def run(study: Path, out: Path | None, device: str, only: str | None) -> int:
+    """Run a study end to end; what is already made is kept."""
+    from studykit.cells import read_cells
+    from studykit.run import run_study
+
+    report = run_study(study, out=out, device=device, only=only)
+    rows = read_cells(report.parent / "cells.csv").values()
+    failed = sum(row.status == "failed" for row in rows)
+    if failed:
+        _say(f"{failed} of {len(rows)} cells failed: {report.parent / 'cells.csv'} says why")
+    click.echo(report)
+    return FAILED_CELLS if failed else 0
+
+
+@studykit_command.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("driving", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "clip", required=True, type=click.Path(path_type=Path))
+@click.option("--method", default="fomm", show_default=True)
+@click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
+@click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
+@click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
+@click.option("--adapt-scale/--no-adapt-scale", default=None, help="Scale motion by face size.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]))
+@click.option("--size", default=256, show_default=True, type=click.IntRange(64, 2048))
+@click.option(
+    "--crop",
+    default="face",
+    show_default=True,
+    type=click.Choice(["face", "face-or-centre", "centre"]),
+)
+def animate(source: Path, driving: Path, clip: Path, method: str, size: int, crop: str, **settings):
+    """Animate SOURCE (an image) with DRIVING (a video) into one clip."""
+    from studykit.clips import animate
+
+    given = {key: value for key, value in settings.items() if value is not None}
+    row = animate(source, driving, clip, method=method, size=size, crop=crop, **given)
+    if row.note:
+        _say(row.note)
+    click.echo(f"{clip}: {row.frames} frames in {row.seconds:.1f} s")
+
+
+@studykit_command.command()
+@_study_argument
+def check(study: Path) -> int:
+    """List every problem of a study's inputs in one go."""
+    from studykit.check import check_study
+    from studykit.methods import create_methods
+    from studykit.study import load_study
+
+    loaded = load_study(study)
+    create_methods(loaded)
+    problems = check_study(loaded)
+    for problem in problems:
+        click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
+    counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
+    click.echo(
+        f"{len(loaded.sources)} sources, {len(loaded.drivings)} drivings: "
+        f"{counts['error']} errors, {counts['warning']} warnings"
+    )
+    return WRONG_INPUT if counts["error"] else 0
+
+
+@studykit_command.command()
+@_study_argument
+@_out_option
+def report(study: Path, out: Path | None) -> None:
+    """Make the report again from what the study's folder holds."""
+    from studykit.run import study_folder, write_report
+    from studykit.study import load_study
+
+    loaded = load_study(study)
+    click.echo(write_report(loaded, study_folder(loaded, out)))
+
+
+@studykit_command.group(cls=_Verbs)
+def weights() -> None:
+    """Find, fetch and convert checkpoints."""
+
+
+@weights.command("list")
+def list_weights() -> None:
+    """List the named checkpoints and what is in the cache."""
+    from studykit.weights import cache_folder, status
+
+    click.echo(f"cache: {cache_folder()}")
+    for entry in status():
+        state = f"{entry.size / 1e6:.0f} MB, {entry.path}" if entry.cached else "not fetched"
+        click.echo(f"{entry.name:12}{state}")
+
+
+@weights.command("fetch")
+@click.argument("name")
+def fetch_weights(name: str) -> None:
+    """Fetch a named checkpoint into the cache, or verify the one that is there."""
+    from studykit.weights import locate, sha256
+
+    path = locate(name)
+    click.echo(f"{path}\nSHA-256 {sha256(path)}")
+
+
+@weights.command("convert")
+@click.argument("checkpoint", metavar="NAME|PATH")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("--config", metavar="YAML", help="The network's settings, if the file tells none.")
+def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
+    """Read a checkpoint safely (.pdparams, .pth.tar) and write it as safetensors."""
+    from studykit.weights import load, save
+
+    save(load(checkpoint, config), output)
+    click.echo(output)
+
+
+@studykit_command.command()
+def doctor() -> None:
+    """Print versions, devices and weights, what is missing and the command that mends it."""
+    from studykit.doctor import diagnose, render
+
+    click.echo(render(diagnose()))

@@ -1,0 +1,71 @@
+"""Sources and drivings as methods see them: squares around a face, of one size, streamed."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from studykit import media
+from studykit.errors import NoFaceError
+from studykit.faces import Crop, centre_crop, face_crop, find_faces
+from studykit.methods import Driving, Source
+from studykit.study import CropRule
+
+
+def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Source, str]:
+    """Read, crop and scale a source image.
+
+    Returns
+    -------
+    source : Source
+    note : str
+        "" or what a reader of the results should know: that the centred square was taken.
+
+    Raises
+    ------
+    MediaError
+        The image can't be read.
+    NoFaceError
+        There is no face, and ``crop`` is "face".
+    """
+    image = media.read_image(path)
+    square, note = _square([image], path, crop)
+    return Source(name, square.apply(image, size)), note
+
+
+def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Driving, str]:
+    """Open a driving video, whose square is found once, on the first frames that show a face.
+
+    Returns and raises as :func:`open_source`.
+    """
+    info = media.probe(path)
+    square, note = _driving_square(path, path.stat().st_mtime_ns, crop)
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in media.read_frames(path):
+            yield square.apply(frame, size)
+
+    return Driving(name, frames, info.frame_rate, info.frame_count), note
+
+
+@functools.lru_cache(maxsize=256)
+def _driving_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
+    """Remember a driving's square for as long as the file is the one that was looked at."""
+    first_second = int(media.probe(path).frame_rate) + 1
+    return _square(itertools.islice(media.read_frames(path), first_second), path, crop)
+
+
+def _square(images: Iterator[np.ndarray] | list, path: Path, crop: CropRule) -> tuple[Crop, str]:
+    for image in images:
+        if crop == "centre":
+            return centre_crop(image.shape), ""
+        if faces := find_faces(image):
+            return face_crop(faces[0], image.shape), ""
+    if crop == "face":
+        raise NoFaceError(
+            f"no face found in {path}: choose another file, "
+            'or allow the centred square with crop "face-or-centre"'
+        )
+    return centre_crop(image.shape), f"no face in {path.name}: centred square taken"

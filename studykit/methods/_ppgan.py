@@ -1,0 +1,105 @@
+"""The networks of ppgan 2.1.0, imported on Pythons and Paddles that it was not released for.
+
+Importing ``ppgan.models`` fails since Paddle 2.5: it imports all of ppgan's models, and one needs
+``paddle.fluid``. The two networks need none of them, so their files are loaded without the
+packages around them; nothing of paddle or ppgan is replaced.
+"""
+
+import contextlib
+import importlib.util
+import os
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studykit.errors import MissingPackageError
+
+
+@dataclass(frozen=True)
+class Ppgan:
+    """What is taken from ppgan: two network classes and the transfer of motion."""
+
+    KPDetector: type
+    OcclusionAwareGenerator: type
+    normalize_kp: Callable[..., dict]
+
+
+def import_paddle() -> types.ModuleType:
+    """Import Paddle, without what it prints at its start.
+
+    Raises
+    ------
+    MissingPackageError
+        It is not installed, or something that it needs.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "2")  # it reports its start-up as warnings
+    with _quiet_import():
+        import paddle
+
+    return paddle
+
+
+def import_ppgan() -> Ppgan:
+    """Import the networks of the First Order Motion Model.
+
+    Raises
+    ------
+    MissingPackageError
+        Paddle or ppgan is not installed, or something that they need.
+    """
+    import_paddle()
+    with _quiet_import():
+        from ppgan.modules.keypoint_detector import KPDetector
+        from ppgan.utils.animate import normalize_kp
+
+        generators = _load_alone("ppgan.models.generators.occlusion_aware")
+    return Ppgan(KPDetector, generators.OcclusionAwareGenerator, normalize_kp)
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImportError as error:
+        raise MissingPackageError(
+            f'fomm needs {error.name or error}: pip install "studykit[fomm]" and then '
+            "pip install --no-deps ppgan==2.1.0"
+        ) from error
+
+
+def repair_downsampling(network: Any) -> None:
+    """Give a network's anti-aliased downsampling back what Paddle 2.5 removed.
+
+    ppgan 2.1.0 picks every n-th pixel by ``paddle.fluid.layers.resize_nearest``. The checkpoints
+    were trained with plain striding, as in the original and in ppgan before and after that
+    release, so that is what stands here.
+    """
+    from ppgan.modules.first_order import AntiAliasInterpolation2d
+
+    for layer in network.sublayers():
+        if isinstance(layer, AntiAliasInterpolation2d):
+            layer.forward = types.MethodType(_blur_and_stride, layer)
+
+
+def _blur_and_stride(self: Any, image: Any) -> Any:
+    import paddle.nn.functional as F
+
+    stride = int(1 / self.scale)
+    padded = F.pad(image, [self.ka, self.kb, self.ka, self.kb])
+    return F.conv2d(padded, weight=self.weight, groups=self.groups)[:, :, ::stride, ::stride]
+
+
+def _load_alone(name: str) -> types.ModuleType:
+    """Load a module without its parent packages; its relative imports work all the same."""
+    package, *inside = name.split(".")
+    root = Path(importlib.util.find_spec(package).submodule_search_locations[0])
+    file = root.joinpath(*inside).with_suffix(".py")
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

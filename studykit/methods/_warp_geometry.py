@@ -1,0 +1,370 @@
+"""Where a warp moves things: heads, their motion, and the displacement fields that follow from it.
+
+A head is the generic 3-D face fitted to landmarks, so that a turn shifts the nose more than the
+cheeks and leaves the head's outline where it is, as a real turn does.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from studykit.faces import RIGID_POINTS, face_model, fit_scaled_orthographic
+
+# Nodes a side of the grid on which displacements are computed: two pixels apart at 256.
+GRID = 129
+
+# The model's point, in millimetres, about which limited turns leave the head in place: between
+# the ears.
+_PIVOT = np.array([0.0, 30.0, -60.0])
+# The skull with hair as an ellipsoid, in millimetres.
+_SKULL_CENTRE = np.array([0.0, -8.0, -70.0]) - _PIVOT
+_SKULL_AXES = np.array([84.0, 124.0, 100.0])
+
+UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
+UPPER_LIP, LOWER_LIP = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67]
+# Inner lip points that meet when the mouth closes, with the outer ones that go with them.
+_LIP_PAIRS = [(61, (49, 50), 67, (58, 59)), (62, (51,), 66, (57,)), (63, (52, 53), 65, (55, 56))]
+
+# How much of the driving's expression each landmark takes over. The jaw line's ends slide along
+# the cheeks from frame to frame, the bridge of the nose and the eyes' corners belong to the
+# skull, and the lids follow the eyes' opening instead.
+_EXPRESSIVE = np.ones(68)
+_EXPRESSIVE[0:17] = [0, 0, 0, 0.15, 0.4, 0.7, 0.9, 1, 1, 1, 0.9, 0.7, 0.4, 0.15, 0, 0, 0]
+_EXPRESSIVE[27:31] = 0
+_EXPRESSIVE[31:36] = 0.5
+_EXPRESSIVE[36:48] = 0
+
+# dlib sees a shut eye as one 0.6 times as open, and an open one as 0.8 to 1.2 from frame to frame.
+_EYE_SHUT, _EYE_NARROW, _EYE_WIDE = 0.6, 0.85, 1.25
+# The upper lid makes most of a blink's way.
+_UPPER_LID_SHARE = 0.85
+# Gaps between lips below this, in millimetres, are the predictor's noise.
+_LIP_NOISE = 1.5
+
+
+@dataclass(frozen=True)
+class Head:
+    """A face's own 3-D landmarks and how they are seen: scale * (shape @ rotation.T) + offset.
+
+    Attributes
+    ----------
+    landmarks : (68, 2) float64
+        As found in the image, in pixels.
+    shape : (68, 3) float64
+        In millimetres of a generic head, from the pivot between the ears.
+    rotation : (3, 3) float64
+    scale : float
+        Pixels a millimetre.
+    offset : (2,) float64
+        Where the pivot is seen.
+    """
+
+    landmarks: np.ndarray
+    shape: np.ndarray
+    rotation: np.ndarray
+    scale: float
+    offset: np.ndarray
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a head did since its reference frame, free of its size and place.
+
+    Attributes
+    ----------
+    turn : (3,) float64
+        The rotation in the camera's frame, as a vector along its axis, in radians.
+    growth : float
+        The logarithm of its size relative to the reference.
+    shift : (2,) float64
+        The pivot's way, in millimetres of the head.
+    expression : (68, 2) float64
+        Each landmark's way in the plane of the face, in millimetres.
+    eye_opening : float
+        1 as in the reference, 0 shut.
+    """
+
+    turn: np.ndarray
+    growth: float
+    shift: np.ndarray
+    expression: np.ndarray
+    eye_opening: float
+
+
+def fit_head(landmarks: np.ndarray) -> Head:
+    """Fit the generic head and bend it, in its own plane, onto these (68, 2) landmarks."""
+    model = face_model() - _PIVOT
+    rotation, scale, offset = fit_scaled_orthographic(model[RIGID_POINTS], landmarks[RIGID_POINTS])
+    misfit = (landmarks - offset) / scale - model @ rotation[:2].T
+    shape = model.copy()
+    shape[:, :2] += _into_face_plane(misfit, rotation)
+    return Head(landmarks, shape, rotation, scale, offset)
+
+
+def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
+    """Describe how a head moved from its reference frame to these (68, 2) landmarks."""
+    rotation, scale, offset = fit_scaled_orthographic(
+        reference.shape[RIGID_POINTS], landmarks[RIGID_POINTS]
+    )
+    ways = []
+    for points, r, s, o in (
+        (reference.landmarks, reference.rotation, reference.scale, reference.offset),
+        (landmarks, rotation, scale, offset),
+    ):
+        misfit = (points - o) / s - reference.shape @ r[:2].T
+        ways.append(_into_face_plane(misfit, r))
+    ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
+    shut = _smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
+    return Motion(
+        turn=_rotation_vector(rotation @ reference.rotation.T),
+        growth=float(np.log(scale / reference.scale)),
+        shift=(offset - reference.offset) / reference.scale,
+        expression=(ways[1] - ways[0]) * _EXPRESSIVE[:, None],
+        eye_opening=float(min(ratio, _EYE_WIDE) * (1 - shut)),
+    )
+
+
+class Field:
+    """The displacement fields of one source: what a motion does to each node of the grid.
+
+    Three fields share the head's rigid motion, which falls off to nothing towards the image's
+    border. ``upper`` follows the upper lids and lip beside the rest of the face, ``lower`` the
+    lower ones; neither knows of the other's lids and lip, so that neither is torn where these
+    part. ``rigid`` has no expression: eyeballs lie there.
+
+    Parameters
+    ----------
+    head : Head
+        The source's.
+    size : int
+        Side of the source image in pixels.
+    """
+
+    def __init__(self, head: Head, size: int) -> None:
+        self.head = head
+        self.size = size
+        self.spacing = (size - 1) / (GRID - 1)
+        steps = np.arange(GRID) * self.spacing
+        self.nodes = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        self._outline_axes, self._outline_centre = _skull_outline(head)
+        self.weight = self._head_weight()
+        self._seen = np.column_stack([(self.nodes - head.offset) / head.scale, self._depth()])
+        self._upper = self._expression_operator(without=LOWER_LIDS + LOWER_LIP)
+        self._lower = self._expression_operator(without=UPPER_LIDS + UPPER_LIP)
+
+    def move(self, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a motion does to the source.
+
+        Returns
+        -------
+        landmarks : (68, 2) float64
+            Where the source's landmarks go.
+        shifts : (3, GRID, GRID, 2) float32
+            Displacement of each node under ``upper``, ``lower`` and ``rigid``, in pixels.
+        """
+        from scipy.spatial.transform import Rotation
+
+        head = self.head
+        turn = Rotation.from_rotvec(motion.turn).as_matrix()
+        scale = head.scale * np.exp(motion.growth)
+        offset = head.offset + motion.shift * head.scale
+        rigid = scale * self._seen @ turn[:2].T + offset - self.nodes
+        rigid = rigid * self.weight[:, None]
+
+        shape = head.shape.copy()
+        shape[:, :2] += self._fitting_expression(motion)
+        rotation = turn @ head.rotation
+        # The head's weight holds for its landmarks too, else they would leave their pixels.
+        held = self._at(self.weight[:, None], head.landmarks)
+        expressed = scale * (shape - head.shape) @ rotation[:2].T * held
+        turned = scale * head.shape @ rotation[:2].T + offset
+        before = head.scale * head.shape @ head.rotation[:2].T + head.offset
+        landmarks = head.landmarks + (turned - before) * held + expressed
+
+        shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
+        shifts[:] = rigid
+        shifts[0] += self._upper @ expressed.astype(np.float32)
+        shifts[1] += self._lower @ expressed.astype(np.float32)
+        return landmarks, shifts.reshape(3, GRID, GRID, 2)
+
+    def _fitting_expression(self, motion: Motion) -> np.ndarray:
+        """The driving's expression as this face can make it: lids by their opening, lips closed."""
+        shape = self.head.shape[:, :2]
+        moves = motion.expression.copy()
+        closing = 1 - motion.eye_opening
+        aperture = shape[LOWER_LIDS] - shape[UPPER_LIDS]
+        moves[UPPER_LIDS] = closing * _UPPER_LID_SHARE * aperture
+        moves[LOWER_LIDS] = -closing * (1 - _UPPER_LID_SHARE) * aperture
+        for upper, with_upper, lower, with_lower in _LIP_PAIRS:
+            gap = shape[lower, 1] - shape[upper, 1]
+            opening = moves[lower, 1] - moves[upper, 1]
+            wanted = max(gap + _beyond(opening, _LIP_NOISE), min(gap, 0.0))
+            correction = (wanted - gap - opening) / 2
+            moves[[upper, *with_upper], 1] -= correction
+            moves[[lower, *with_lower], 1] += correction
+        return moves
+
+    def _at(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
+        from studykit.methods._warp_kernels import look_up
+
+        grid = values.reshape(GRID, GRID, -1)
+        return look_up(grid, self.spacing, points).astype(np.float64)
+
+    def _radius(self, points: np.ndarray) -> np.ndarray:
+        """Distance from the skull's centre, 1 at its outline."""
+        away = np.linalg.solve(self._outline_axes, (points - self._outline_centre).T)
+        return np.sqrt((away**2).sum(axis=0))
+
+    def _outline(self, radius: float, count: int = 32) -> np.ndarray:
+        angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+        ring = np.stack([np.cos(angles), np.sin(angles)])
+        return self._outline_centre + radius * (self._outline_axes @ ring).T
+
+    def _border(self) -> np.ndarray:
+        """Distance of each node to the image's border, as a fraction of the side."""
+        inside = np.minimum(self.nodes, self.size - 1 - self.nodes).min(axis=1)
+        return inside / (self.size - 1)
+
+    def _head_weight(self) -> np.ndarray:
+        """How much each node goes with the head: 1 in it, smoothly 0 at the border and far off.
+
+        The smoothest way between the two is a harmonic function, eased at both ends.
+        """
+        from scipy.sparse.linalg import spsolve
+
+        radius, border = self._radius(self.nodes), self._border()
+        fixed_one = (radius <= _HELD_RADIUS) & (border >= _BORDER_BAND)
+        fixed_zero = (border <= 0) | (radius >= _FREE_RADIUS)
+        # Landmarks near the border would otherwise be held by it.
+        free = ~(fixed_one | fixed_zero)
+        weight = fixed_one.astype(np.float64)
+        laplacian = _grid_laplacian(GRID)
+        weight[free] = spsolve(
+            laplacian[free][:, free].tocsc(), -laplacian[free] @ weight
+        )
+        return _smoothstep(weight)
+
+    def _depth(self) -> np.ndarray:
+        """Millimetres towards the viewer at each node: the face's, and the skull's outline's."""
+        head = self.head
+        depth = (head.shape @ head.rotation.T)[:, 2]
+        middle = (head.rotation @ _SKULL_CENTRE)[2]
+        rings = np.vstack([self._outline(1.0), self._outline(1.4)])
+        points = np.vstack([head.landmarks, rings])
+        values = np.concatenate([depth, np.full(len(rings), middle)])
+        operator = _thin_plate(points, self.nodes, self.head.scale, stiffness=1e-2)
+        surface = operator @ values
+        outside = _smoothstep((self._radius(self.nodes) - 1.0) / 0.4)
+        return surface * (1 - outside) + middle * outside
+
+    def _expression_operator(self, *, without: list[int]) -> np.ndarray:
+        """Matrix (nodes, 68) from the landmarks' moves to the nodes'."""
+        points = self.head.landmarks
+        used = [index for index in range(68) if index not in without]
+        ring = self._outline(1.0, 48)
+        # Hair, forehead and ears stay on the skull; the neck may follow the jaw.
+        upward = head_up(self.head)
+        held = ring[(ring - points[30]) @ upward > 0]
+        loose = self._outline(1.5, 48)
+        anchors = np.vstack([held, loose])
+        operator = _thin_plate(
+            np.vstack([points[used], anchors]), self.nodes, self.head.scale, stiffness=1e-3
+        )
+        edge = _smoothstep(self._border() / _BORDER_BAND)
+        fading = 1 - _smoothstep((self._radius(self.nodes) - 1.1) / 0.4)
+        full = np.zeros((len(self.nodes), 68), dtype=np.float32)
+        full[:, used] = operator[:, : len(used)] * (edge * fading)[:, None]
+        return full
+
+
+# Parts of the outline's radius: within the first the head is rigid, beyond the second all is still.
+_HELD_RADIUS, _FREE_RADIUS = 0.9, 2.2
+_BORDER_BAND = 0.08
+
+
+def head_up(head: Head) -> np.ndarray:
+    """Return the (2,) unit vector in the image that points to the top of the head."""
+    up = -head.rotation[:2, 1]
+    return up / np.linalg.norm(up)
+
+
+def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
+    """Return the least Jacobian determinant of p + shift(p) over a (G, G, 2) grid; <= 0 folds."""
+    along_x = np.diff(shift, axis=1)[:-1] / spacing
+    along_y = np.diff(shift, axis=0)[:, :-1] / spacing
+    determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
+    return float(determinant.min())
+
+
+def _into_face_plane(ways: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Turn (N, 2) ways seen in the image into ways in the plane of the face.
+
+    The plane is seen foreshortened; undoing that is damped, else a side view would blow up noise.
+    """
+    seen = rotation[:2, :2]
+    return ways @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
+
+
+def _rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(rotation).as_rotvec()
+
+
+def _eye_aspect(landmarks: np.ndarray) -> float:
+    """Mean height of the eyes over their width (Soukupova and Cech 2016)."""
+    heights = np.linalg.norm(landmarks[LOWER_LIDS] - landmarks[UPPER_LIDS], axis=1).sum() / 2
+    widths = np.linalg.norm(landmarks[[39, 45]] - landmarks[[36, 42]], axis=1).sum()
+    return float(heights / max(widths, 1e-6))
+
+
+def _beyond(value: float, noise: float) -> float:
+    """Shrink a value smoothly by ``noise``, which leaves less of small values."""
+    return value * abs(value) / (abs(value) + noise)
+
+
+def _smoothstep(t: np.ndarray | float) -> np.ndarray | float:
+    t = np.clip(t, 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def _skull_outline(head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """The skull's ellipse in the image: (2, 2) map from the unit circle, and (2,) centre."""
+    axes = head.rotation[:2] * _SKULL_AXES * head.scale
+    values, vectors = np.linalg.eigh(axes @ axes.T)
+    centre = head.scale * head.rotation[:2] @ _SKULL_CENTRE + head.offset
+    return vectors * np.sqrt(values), centre
+
+
+def _grid_laplacian(size: int):
+    from scipy.sparse import eye, diags, kron
+
+    line = diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(size, size))
+    return (kron(eye(size), line) + kron(line, eye(size))).tocsr()
+
+
+def _thin_plate(
+    points: np.ndarray, nodes: np.ndarray, scale: float, *, stiffness: float
+) -> np.ndarray:
+    """Matrix (M, N) from values at N points to a smoothing thin-plate spline at M nodes.
+
+    Bookstein 1989, "Principal warps"; ``stiffness`` is the weight of bending against misfit, at
+    distances measured in decimetres of the head.
+    """
+    unit = 100 * scale
+    points, nodes = points / unit, nodes / unit
+    count = len(points)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _plate(points, points) + stiffness * np.eye(count)
+    system[:count, count] = system[count, :count] = 1
+    system[:count, count + 1 :] = points
+    system[count + 1 :, :count] = points.T
+    weights = np.linalg.solve(system, np.eye(count + 3)[:, :count])
+    basis = np.column_stack([_plate(nodes, points), np.ones(len(nodes)), nodes])
+    return basis @ weights
+
+
+def _plate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    squared = ((one[:, None] - other[None]) ** 2).sum(axis=-1)
+    return 0.5 * squared * np.log(np.maximum(squared, 1e-12))

@@ -1,0 +1,178 @@
+"""From a study file to a report: Papermill executes the notebooks, one after the other."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import studykit
+from studykit import progress
+from studykit.cells import read_cells
+from studykit.errors import StudyError, StudyFileError, did_you_mean
+from studykit.provenance import Equipped, cache_key, clip_holds, equip_all, write_manifest
+from studykit.report import page_key, write_page
+from studykit.study import Study, load_study
+
+NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
+
+
+def run_study(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    only: str | None = None,
+) -> Path:
+    """Run a study end to end and return the path of its report.
+
+    What an earlier run has made and still holds is kept: a killed run goes on, a finished one is
+    left alone, and a changed input, setting or weight makes just its own cells again.
+
+    Parameters
+    ----------
+    path : path
+        The study file.
+    out : path, optional
+        Where the results go; ``reports/<name>`` in the current folder by default.
+    device : {"auto", "cpu", "gpu"}
+        Where methods compute that can choose.
+    only : str, optional
+        A method's or a cell's name: nothing else is run.
+
+    Raises
+    ------
+    StudyError
+        The study file is wrong, its folder can't be written, or a notebook failed.
+    """
+    study = load_study(path)
+    methods = equip_all(study, device)
+    if only is not None:
+        study.check_only(only)
+    out = study_folder(study, out)
+    key, finished = _state(study, methods, out, only)
+    report = out / "report.html"
+    if finished and page_key(report) == key:
+        return report
+    parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
+    with progress.followed(out / ".progress.json"):
+        execute_notebook("1_inputs", out / "notebooks", **parameters)
+        execute_notebook(
+            "2_animate", out / "notebooks", **parameters, device=device, only=only or ""
+        )
+    write_manifest(study, methods, out)
+    return write_report(study, out, key=key)
+
+
+def write_report(study: Study, out: Path, *, key: str = "") -> Path:
+    """Make the report of what is in a study's folder, and return its path.
+
+    ``key`` names the run that the report shows, "" for one that was made by hand.
+    """
+    executed = execute_notebook(
+        "4_report",
+        out / "notebooks",
+        study=str(study.path.resolve()),
+        out=str(out.resolve()),
+    )
+    report = out / "report.html"
+    write_page(executed, report, title=study.name, key=key)
+    return report
+
+
+def study_folder(study: Study, out: str | Path | None = None) -> Path:
+    """Return the folder of a study's results, made and found writable.
+
+    Raises
+    ------
+    StudyError
+        It can't be made or written.
+    """
+    out = Path(out) if out is not None else Path("reports") / study.name
+    probe = out / f".writable.{os.getpid()}"
+    try:
+        for folder in ("clips", "notebooks", "figures", "tables"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"the folder {out} can't be written ({error.strerror}): choose another with --out"
+        ) from None
+    return out
+
+
+def notebook_path(name: str) -> Path:
+    """Return where one of studykit's notebooks is: in the repository, or in the package.
+
+    Raises
+    ------
+    StudyFileError
+        There is no such notebook.
+    """
+    package = Path(studykit.__file__).parent
+    folders = (package.parent / "notebooks", package / "notebooks")
+    for folder in folders:
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    known = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
+    raise StudyFileError(f'no notebook "{name}": {did_you_mean(name, known)}')
+
+
+def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
+    """Execute one of studykit's notebooks with Papermill and return the executed copy.
+
+    Raises
+    ------
+    StudyFileError
+        The notebook has no parameter of such a name (Papermill itself lets it pass).
+    StudyError
+        It failed; the executed copy shows where.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    path, executed = notebook_path(name), folder / f"{name}.ipynb"
+    known = papermill.inspect_notebook(str(path))
+    for key in parameters:
+        if key not in known:
+            raise StudyFileError(
+                f'notebook {name} has no parameter "{key}": {did_you_mean(key, known)}'
+            )
+    part = executed.with_name(f".{executed.name}.part.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(part),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # ipykernel 7 warns at every start of TCP
+        )
+    except papermill.PapermillExecutionError as error:
+        part.replace(executed)
+        raise StudyError(
+            f"notebook {name} failed: {error.ename}: {error.evalue}; see {executed}"
+        ) from None
+    except DeadKernelError:
+        part.unlink(missing_ok=True)
+        raise StudyError(
+            f"the kernel of notebook {name} died, perhaps for want of memory: "
+            "free some and run the same command, which goes on where it stopped"
+        ) from None
+    part.replace(executed)
+    return executed
+
+
+def _state(
+    study: Study, methods: dict[str, Equipped], out: Path, only: str | None
+) -> tuple[str, bool]:
+    """Return the key of the report that this run would write, and whether all its clips hold."""
+    digest, finished = hashlib.sha256(study.path.read_bytes()), True
+    for name in NOTEBOOKS:
+        digest.update(notebook_path(name).read_bytes())
+    known = read_cells(out / "cells.csv")
+    for cell in study.cells(only):
+        key = cache_key(cell, study, methods[cell.method.name])
+        finished = finished and clip_holds(known.get(cell.name), key, out)
+        digest.update(f"{cell.name} {key}\n".encode())
+    return digest.hexdigest(), finished

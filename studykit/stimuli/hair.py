@@ -1,0 +1,499 @@
+"""Hair as ribbons: grown strand by strand over the scalp, and as brows, lashes and beards."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, mouth_line
+from studykit.stimuli.identity import Identity
+from studykit.stimuli.parts import BROW_GROUP, HAIR_GROUP
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one kind of hair grows.
+
+    Lengths in mm on top, at the sides and at the back; ``lift`` is how far strands leave the
+    scalp at the root, ``fall`` how soon they hang, ``body`` the thickness of the whole.
+    """
+
+    count: int
+    top: float
+    sides: float
+    back: float
+    points: int = 8
+    width: float = 1.9
+    lift: float = 0.35
+    fall: float = 0.10
+    body: float = 7.0
+    wave: float = 0.0
+    turns: float = 2.0
+    clump: float = 0.35
+    cut: float = 400.0
+    comb: str = "crown"
+    fringe: bool = False
+
+
+_STYLES = {
+    "buzz": Style(2600, 5, 4, 4, points=3, width=1.2, lift=0.7, body=1.0, clump=0.0),
+    "short": Style(2600, 30, 14, 16, points=6, lift=0.45, body=6, fall=0.06),
+    "side-part": Style(2600, 68, 20, 22, points=9, lift=0.5, body=9, fall=0.05, comb="side"),
+    "quiff": Style(2700, 46, 9, 10, points=8, lift=0.8, body=10, fall=0.0, comb="back"),
+    "receding": Style(1900, 22, 13, 15, points=6, lift=0.4, body=4, fall=0.06),
+    "bob": Style(2500, 190, 150, 150, points=15, width=2.3, body=11, cut=48, comb="part"),
+    "long": Style(2600, 330, 290, 290, points=20, width=2.4, body=11, cut=142, comb="part"),
+    "wavy": Style(2400, 300, 270, 260, points=22, width=2.5, body=14, cut=118, wave=5.5, turns=4.5,
+                  comb="part", clump=0.75),
+    "curly": Style(2200, 130, 120, 110, points=20, width=2.1, lift=0.6, body=22, cut=62, wave=6.5,
+                   turns=5.0, comb="part", clump=0.8, fall=0.08),
+    "afro": Style(4600, 46, 40, 40, points=7, width=1.9, lift=3.0, body=2, fall=0.0, wave=4.5,
+                  turns=2.2, clump=0.15),
+    "bun": Style(2200, 210, 170, 150, points=13, width=2.1, lift=0.25, body=4, fall=0.0, comb="tie"),
+    "ponytail": Style(2200, 210, 170, 150, points=13, width=2.1, lift=0.25, body=4, fall=0.0,
+                      comb="tie"),
+}  # fmt: skip
+
+# The hairline: degrees from the front, and the height below which no hair grows.
+_LINE = np.array([[0, -97], [16, -99], [29, -101], [39, -92], [50, -80], [57, -62], [61, -44],
+                  [65, -24], [70, -18], [75, -30], [80, -44], [96, -46], [106, -24], [118, 8],
+                  [140, 30], [180, 36]], float)  # fmt: skip
+
+
+def hairline(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
+    """How surely hair grows at points of the head: 0 (bare) to 1."""
+    if identity.hair_style == "bald":
+        return np.zeros(len(p))
+    azimuth = np.degrees(np.arctan2(np.abs(p[:, 0]), p[:, 2] - CENTRE[2]))
+    line = np.interp(azimuth, _LINE[:, 0], _LINE[:, 1]) * np.where(azimuth < 60, m.height, 1)
+    male = 0.5 + 0.5 * identity.masculinity
+    line -= 5 * male * np.exp(-(((azimuth - 32) / 9) ** 2))
+    line -= 22 * (1 - male) * np.exp(-(((azimuth - 67) / 6) ** 2))
+    if identity.hair_style == "receding":
+        line -= 34 * np.exp(-((azimuth / 46) ** 4)) + 14 * np.exp(-(((azimuth - 34) / 14) ** 2))
+    rng = np.random.default_rng([identity.seed, 3])
+    phase = rng.uniform(0, 6.28, 3)
+    wobble = sum(np.sin(azimuth * f + q) for f, q in zip((0.35, 0.8, 1.7), phase, strict=True))
+    cover = np.clip((line + 1.2 * wobble - p[:, 1]) / 6.0 + 0.5, 0, 1)
+    if identity.hair_style == "receding":
+        top = np.exp(-(((p[:, 2] + 60) / 62) ** 2)) * np.clip((-95 - p[:, 1]) / 20, 0, 1)
+        cover *= 1 - 0.93 * top * (np.abs(p[:, 0]) < 62)
+    return cover
+
+
+class _Skull:
+    """How far the head reaches in every direction from its centre."""
+
+    def __init__(self, head: Head, m: Measures, ears: bool) -> None:
+        grid = head.flat[: head.rows * head.columns].reshape(head.rows, head.columns, 3) - CENTRE
+        self.radius = np.linalg.norm(grid, axis=2)
+        unit = grid / self.radius[..., None]
+        self.azimuth = np.degrees(np.arctan2(unit[head.rows // 2, :, 0], unit[head.rows // 2, :, 2]))
+        self.elevation = np.degrees(np.arcsin(unit[:, 4, 1]))
+        if ears:
+            y, z = -10.0 * m.height - CENTRE[1], -82.0 - CENTRE[2]
+            near = np.exp(-(((grid[..., 1] - y) / 30) ** 2) - ((grid[..., 2] - z) / 26) ** 2)
+            self.radius = self.radius + 15 * near
+
+    def __call__(self, q: np.ndarray) -> np.ndarray:
+        from scipy.ndimage import map_coordinates
+
+        r = np.linalg.norm(q, axis=1) + 1e-9
+        a = np.degrees(np.arctan2(q[:, 0], q[:, 2]))
+        e = np.degrees(np.arcsin(np.clip(q[:, 1] / r, -1, 1)))
+        column = np.interp(a, self.azimuth, np.arange(len(self.azimuth)))
+        row = np.interp(e, self.elevation, np.arange(len(self.elevation)))
+        return map_coordinates(self.radius, [row, column], order=1, mode="nearest")
+
+
+def scalp_hair(head: Head, m: Measures, identity: Identity) -> list[Part]:
+    """Grow the hair of the head."""
+    if identity.hair_style == "bald":
+        return []
+    style = _STYLES[identity.hair_style]
+    drawn = identity.look == "drawn"
+    rng = np.random.default_rng([identity.seed, 11])
+    count, width = style.count, style.width
+    if drawn:
+        count, width = int(count * 0.45), width * 3.0
+    roots, up, vertex = _sample(head, lambda p: hairline(identity, m, p), count, rng)
+    paths = _grow(roots, up, head, m, identity, style, rng, drawn)
+    jitter = rng.random(len(paths))
+    parts = [_ribbons(paths, width * (0.75 + 0.5 * rng.random(len(paths))), identity, jitter,
+                      taper=0.35 if style.cut > 300 else 0.6)]  # fmt: skip
+    if identity.hair_style in ("bun", "ponytail"):
+        extra = _tail(identity, m, rng, drawn)
+        parts.append(_ribbons(extra, np.full(len(extra), width * 1.15), identity,
+                              rng.random(len(extra)), taper=0.6))  # fmt: skip
+    return parts
+
+
+def _sample(head, cover, count, rng, region=None):
+    """Draw root points on the head where ``cover`` is high; with normals and nearest vertices."""
+    from studykit.stimuli import _kernels
+
+    grid_size = head.rows * head.columns
+    p = head.part.vertices
+    t = head.part.triangles
+    t = t[(t < grid_size).all(1)]
+    n = _kernels.normals(p, t.astype(np.int32))
+    a, b, c = p[t[:, 0]], p[t[:, 1]], p[t[:, 2]]
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    weight = area * cover((a + b + c) / 3)
+    pick = rng.choice(len(t), count, p=weight / weight.sum())
+    u, v = rng.random((2, count))
+    flip = u + v > 1
+    u[flip], v[flip] = 1 - u[flip], 1 - v[flip]
+    w = np.stack([1 - u - v, u, v], 1)[..., None]
+    roots = (p[t[pick]] * w).sum(1)
+    up = (n[t[pick]] * w).sum(1)
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    return roots, up, t[pick, 0]
+
+
+def _grow(roots, up, head, m, identity, style, rng, drawn):
+    skull = _Skull(head, m, ears=style.cut < 300 or style.comb == "tie" and False)
+    n = len(roots)
+    x, y, z = roots.T
+    part_x = 26 * identity.parting if abs(identity.parting) > 0.25 else 0.0
+    if style.comb == "side" and part_x == 0:
+        part_x = 24.0
+    top = np.clip((-92 - y) / 26, 0, 1)
+    behind = np.clip((-105 - z) / 30, 0, 1)
+    length = style.top * top + (1 - top) * (style.sides * (1 - behind) + style.back * behind)
+    length = length * rng.uniform(0.8, 1.12, n)
+    crown = np.array([8.0 * np.sign(identity.parting), -132.0, -125.0])
+    away = roots - crown
+    if style.comb == "crown":
+        comb = away + np.array([12.0 * np.sign(identity.parting), 12, 6])
+    elif style.comb == "side":
+        swing = np.where((x - part_x) * -np.sign(part_x) > 0, -np.sign(part_x), np.sign(part_x))
+        comb = np.stack([swing * (40 + 25 * top), 16 + 0 * x, 6 - 25 * (1 - top)], 1)
+        comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -22.0])
+    elif style.comb == "back":
+        comb = np.stack([0.25 * x + 12 * identity.parting, -8 + 0 * x, -40 + 0 * x], 1)
+        comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -20.0])
+    elif style.comb == "part":
+        swing = np.tanh((x - part_x * (z > -120)) / 4.0)
+        comb = np.stack([swing * 34, 20 + 0 * x, -16 + 0 * x], 1)
+    else:
+        tie = _tie_point(identity, m)
+        comb = tie - roots
+    fringe = np.zeros(n, bool)
+    if style.comb == "part" and int(identity.seed) % 3 == 0:
+        fringe = (z > -52) & (y < -88) & (np.abs(x) < 52)
+        comb[fringe] = np.stack([0.35 * x[fringe] + 6 * identity.parting,
+                                 np.full(fringe.sum(), 30.0), np.full(fringe.sum(), 30.0)], 1)
+        length[fringe] = (m.brow_y - 3 - y[fringe] + rng.uniform(-3, 4, fringe.sum())).clip(20) + 16
+    steps = style.points - 1
+    clear = style.body * (0.12 + 0.88 * rng.random(n)) * (0.35 + 0.65 * np.clip(length / 30, 0, 1))
+    if style.comb == "tie":
+        clear = style.body * rng.random(n)
+    position = roots.copy()
+    path = [position]
+    direction = None
+    gravity = np.array([0.0, 1.0, 0.0])
+    phase = rng.uniform(0, 2 * np.pi, n)
+    for k in range(steps):
+        step = length / steps
+        q = position - CENTRE
+        r = np.linalg.norm(q, axis=1, keepdims=True)
+        out = q / r
+        if style.comb == "tie":
+            comb = tie - position
+            gap = np.linalg.norm(comb, axis=1)
+            step = np.minimum(step, gap * 0.6)
+        flow = comb - (comb * out).sum(1, keepdims=True) * out
+        flow /= np.linalg.norm(flow, axis=1, keepdims=True) + 1e-6
+        if direction is None:
+            direction = flow + style.lift * up
+        else:
+            keep = 0.62
+            direction = keep * direction + (1 - keep) * flow
+            direction = direction + style.fall * (k + 1) * gravity
+            if style.lift > 2:
+                direction = direction + 0.8 * out
+        direction = direction / (np.linalg.norm(direction, axis=1, keepdims=True) + 1e-9)
+        position = position + direction * step[:, None]
+        # keep outside the head, at this strand's own height above it, and out of the face
+        q = position - CENTRE
+        r = np.linalg.norm(q, axis=1)
+        height = skull(q) + clear * min((k + 1) / 3, 1.0)
+        if style.lift <= 2:
+            low = height if style.comb != "tie" else height
+            r_new = np.where(r < low, low, np.maximum(low, r - 0.5 * np.maximum(r - low, 0) * (q[:, 1] < 20)))
+            q = q * (r_new / r)[:, None]
+        q = np.where(fringe[:, None], q, _off_face(q + CENTRE, identity) - CENTRE)
+        position = q + CENTRE
+        if style.cut < 300:
+            limit = style.cut + 10 * (rng.random(n) - 0.5) * (1 if k == 0 else 0)
+            over = position[:, 1] > limit
+            if over.any():
+                last = path[-1][over]
+                room = np.clip((limit[over] - last[:, 1]) if np.ndim(limit) else style.cut - last[:, 1], 0.05, None)
+                run = np.maximum(position[over, 1] - last[:, 1], 1e-6)
+                position[over] = last + (position[over] - last) * np.clip(room / run, 0.01, 1)[:, None]
+        path.append(position)
+    paths = np.stack(path, 1)
+    if style.clump:
+        paths = _clump(paths, style.clump, 70 if drawn else 260, rng)
+    if style.wave:
+        s = np.linspace(0, 1, style.points)[None]
+        if style.clump > 0.5:
+            phase = np.round(phase * 1.2) + 0.35 * phase
+        turn = 2 * np.pi * style.turns * s + phase[:, None]
+        size = style.wave * np.minimum(s * 3, 1) * (0.7 + 0.6 * rng.random((n, 1)))
+        ahead = np.gradient(paths, axis=1)
+        ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
+        out = paths - CENTRE
+        out /= np.linalg.norm(out, axis=2, keepdims=True)
+        side = np.cross(ahead, out)
+        paths = paths + size[..., None] * (np.sin(turn)[..., None] * side
+                                           + (0.6 + 0.6 * np.cos(turn))[..., None] * out)  # fmt: skip
+    return paths
+
+
+def _off_face(p: np.ndarray, identity: Identity) -> np.ndarray:
+    q = p - CENTRE
+    azimuth = np.degrees(np.arctan2(np.abs(q[:, 0]), q[:, 2]))
+    least = np.interp(p[:, 1], [-106, -92, -70, -40, 0, 45, 80, 120], [0, 34, 50, 60, 64, 60, 50, 42])
+    turn = np.radians(np.maximum(azimuth, least))
+    across = np.hypot(q[:, 0], q[:, 2])
+    sign = np.where(q[:, 0] >= 0, 1.0, -1.0)
+    out = p.copy()
+    moved = azimuth < least
+    out[moved, 0] = CENTRE[0] + (sign * across * np.sin(turn))[moved]
+    out[moved, 2] = CENTRE[2] + (across * np.cos(turn))[moved]
+    return out
+
+
+def _clump(paths, strength, count, rng):
+    from scipy.spatial import cKDTree
+
+    guides = rng.choice(len(paths), min(count, len(paths)), replace=False)
+    _, nearest = cKDTree(paths[guides, 0]).query(paths[:, 0])
+    t = np.linspace(0, 1, paths.shape[1])[None, :, None] ** 1.3
+    return paths + (paths[guides[nearest]] - paths) * t * strength
+
+
+def _tie_point(identity: Identity, m: Measures) -> np.ndarray:
+    high = identity.parting > -0.2
+    if identity.hair_style == "bun" and high:
+        return np.array([0.0, -138.0, -150.0])
+    return np.array([0.0, -78.0 if high else -40.0, -186.0])
+
+
+def _tail(identity, m, rng, drawn):
+    tie = _tie_point(identity, m)
+    count, points = (140, 12) if drawn else (420, 14)
+    t = np.linspace(0, 1, points)[None]
+    if identity.hair_style == "bun":
+        a = rng.uniform(0, 2 * np.pi, (count, 1)) + t * rng.uniform(1.2, 3.0, (count, 1))
+        b = rng.normal(0, 0.55, (count, 1)) + 0.25 * np.sin(a * 2)
+        r = 27.0 * rng.uniform(0.86, 1.0, (count, 1))
+        centre = tie + np.array([0, -14.0, -10.0]) * (1 if tie[1] < -100 else 0) + [0, -2, -12]
+        return centre + np.stack(
+            [r * np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), r * np.sin(a) * np.cos(b)], -1)
+    spread = rng.normal(0, 1, (count, 2))
+    spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1.0)
+    wide = 15 * np.sin(np.pi * np.minimum(t * 0.85 + 0.12, 1)) ** 0.7
+    x = tie[0] + spread[:, :1] * wide + 10 * identity.parting * t**2
+    z = tie[2] - 22 * np.sin(np.pi * np.minimum(t * 1.2, 1)) - 6 + spread[:, 1:] * wide
+    y = tie[1] - 10 * np.sin(np.pi * np.minimum(t * 2.2, 1)) + 190 * t**1.3 * rng.uniform(0.85, 1.0, (count, 1))
+    return np.stack([x, y, z], -1)
+
+
+def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR_GROUP,
+             material=None, bind=None, ao=None, root_shade=0.62) -> Part:  # fmt: skip
+    """Turn paths (n, k, 3) into camera-facing ribbons."""
+    from studykit.stimuli._kernels import HAIR
+
+    n, k, _ = paths.shape
+    ahead = np.gradient(paths, axis=1)
+    ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
+    s = np.linspace(0, 1, k)
+    shape = np.where(s < 0.6, 1.0, 1.0 - (1 - taper) * (s - 0.6) / 0.4)
+    half = 0.5 * width[:, None] * shape[None]
+    side = np.stack([-half, half], -1).reshape(-1)
+    base = np.asarray(identity.hair_colour if colour is None else colour, float) ** 2.2
+    tone = (root_shade + (1.12 - root_shade) * s**0.6)[None] * (0.72 + 0.56 * jitter[:, None])
+    if identity.look == "drawn":
+        tone = np.ones_like(tone) * (0.94 + 0.12 * jitter[:, None])
+    tint = base * tone[..., None]
+    local = np.zeros((n, k, 2, 4))
+    local[..., 0] = jitter[:, None, None]
+    i = (np.arange(n)[:, None] * k + np.arange(k - 1)[None]) * 2
+    a, b, c, d = i, i + 1, i + 2, i + 3
+    faces = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3),
+                            np.stack([a, d, c], -1).reshape(-1, 3)])  # fmt: skip
+
+    def double(v):
+        return np.repeat(v[:, :, None], 2, 2).reshape(n * k * 2, -1)
+
+    return Part(
+        vertices=double(paths),
+        triangles=faces.astype(np.int32),
+        material=HAIR if material is None else material,
+        group=group,
+        colour=np.clip(double(tint), 0, 1),
+        local=local.reshape(-1, 4),
+        tangent=double(ahead),
+        side=side,
+        bind=None if bind is None else np.repeat(bind, k * 2),
+        ao=None if ao is None else np.full(n * k * 2, ao),
+        casts=group == HAIR_GROUP,
+    )
+
+
+def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
+    """Eyebrows, hair by hair along the brow."""
+    from studykit.stimuli._kernels import LASH
+
+    rng = np.random.default_rng([identity.seed, 21])
+    drawn = identity.look == "drawn"
+    thick = 3.1 * (1 + 0.4 * identity.brow_thickness + 0.15 * identity.masculinity)
+    count = 60 if drawn else 210
+    p = head.part.vertices[: head.rows * head.columns]
+    front = np.flatnonzero((p[:, 2] > -60) & (p[:, 1] < m.brow_y + 20) & (p[:, 1] > m.brow_y - 25))
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(p[front, :2])
+    base = np.asarray(identity.hair_colour, float)
+    dark = base * np.array([0.62, 0.60, 0.60]) + 0.01
+    if identity.hair_style == "bald" or base.mean() > 0.6:
+        dark = np.minimum(dark * 0.9, [0.42, 0.34, 0.27])
+    out = []
+    for sign in (-1, 1):
+        u = rng.random(count) ** 0.85
+        spread = np.clip(1.25 - 0.85 * u, 0.25, 1) * np.clip(u * 8 + 0.45, 0, 1)
+        v = rng.uniform(-1, 1, count) * spread
+        x = 12.0 + 46.0 * u
+        y = brow_curve(m, x) + v * thick
+        ahead = brow_curve(m, x + 1) - brow_curve(m, x)
+        rise = np.interp(u, [0, 0.2, 0.5, 1], [1.5, 0.75, 0.25, 0.05]) - 0.35 * v
+        dx, dy = np.ones(count), ahead - rise
+        size = (6.5 if not drawn else 12.0) * rng.uniform(0.7, 1.1, count) / np.hypot(dx, dy)
+        s = np.linspace(0, 1, 4)[None]
+        px = sign * (x[:, None] + dx[:, None] * s * size[:, None])
+        py = y[:, None] + (dy[:, None] * s + 0.12 * s**2) * size[:, None]
+        dist, near = tree.query(np.stack([px, py], -1).reshape(-1, 2), k=3)
+        w = 1 / (dist + 0.3)
+        w /= w.sum(1, keepdims=True)
+        pz = (p[front[near], 2] * w).sum(1).reshape(px.shape) + 0.5 + 1.0 * np.sin(np.pi * s * 0.8)
+        bind = front[near[:, 0]].reshape(px.shape)[:, 0]
+        paths = np.stack([px, py, pz], -1)
+        out.append(_ribbons(paths, np.full(count, 0.95 if not drawn else 2.6), identity,
+                            rng.random(count), colour=dark, group=BROW_GROUP, material=LASH,
+                            bind=bind, ao=0.85, root_shade=0.9))  # fmt: skip
+    return out
+
+
+def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
+    """Upper and lower lashes, bound to the lids' edges."""
+    from studykit.stimuli._kernels import LASH
+
+    rng = np.random.default_rng([identity.seed, 22])
+    drawn = identity.look == "drawn"
+    male = 0.5 + 0.5 * identity.masculinity
+    out = []
+    for sign, upper in zip((-1, 1), head.edges, strict=True):
+        edge = head.part.vertices[upper]
+        order = np.argsort(edge[:, 0])
+        edge, upper_sorted = edge[order], upper[order]
+        for up in (True, False):
+            if not up and drawn:
+                continue
+            count = 34 if up else 18
+            at = rng.uniform(0.06, 0.97, count) * (len(edge) - 1)
+            i = at.astype(int)
+            f = (at - i)[:, None]
+            if up:
+                ids = upper_sorted
+                e = edge
+            else:
+                from studykit.stimuli.head import _lower_edge
+
+                ids = _lower_edge(head, upper)[order]
+                e = head.part.vertices[ids]
+            root = e[i] * (1 - f) + e[np.minimum(i + 1, len(e) - 1)] * f
+            fan = (root[:, 0] - sign * m.eye[0]) / m.eye_half
+            size = ((7.2 - 2.2 * male) if up else 3.4) * rng.uniform(0.8, 1.1, count)
+            if drawn:
+                size = size * 1.5 * (0.35 + 0.8 * np.clip(sign * fan, 0, 1))
+            s = np.linspace(0, 1, 4)[None]
+            x = root[:, :1] + (fan * 0.55 * size)[:, None] * s
+            if up:
+                y = root[:, 1:2] + size[:, None] * (0.22 * s - 0.62 * s**2)
+            else:
+                y = root[:, 1:2] + size[:, None] * (0.45 * s)
+            z = root[:, 2:] + size[:, None] * (0.85 * s - 0.12 * s**2)
+            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, 0.75 if up else 0.45), identity,
+                                rng.random(count), colour=(0.10, 0.075, 0.065), group=BROW_GROUP,
+                                material=LASH, bind=ids[i], taper=0.2, ao=0.7, root_shade=1.0))
+    return out
+
+
+def beard_cover(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
+    """How surely a beard grows at points of the face: 0 to 1."""
+    if identity.beard == "none":
+        return np.zeros(len(p))
+    x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
+    s = y - mouth_line(m, x)
+
+    def soft(a, b, v):
+        t = np.clip((v - a) / (b - a), 0, 1)
+        return t * t * (3 - 2 * t)
+
+    lips = soft(1.12, 0.98, x / m.mouth_half) * soft(-m.upper_lip - 1.5, -m.upper_lip + 0.5, s)
+    lips *= soft(m.lower_lip + 3.5, m.lower_lip + 1.0, s)
+    tache = soft(m.mouth_half + 7, m.mouth_half + 1, x) * soft(m.nose_y + 1, m.nose_y + 5, y + 0.12 * x)
+    tache *= soft(3, -3, s - 0.25 * x * (x > m.mouth_half * 0.8))
+    tache *= soft(0.2, 2.0, x)
+    goatee = soft(m.mouth_half + 5, m.mouth_half - 2, x) * soft(-2, 5, s) * soft(104, 92, y)
+    beside = soft(m.mouth_half - 4, m.mouth_half + 2, x) * soft(m.mouth_half + 9, m.mouth_half + 3, x)
+    goatee = np.maximum(goatee, beside * soft(-9, -4, s) * soft(104, 92, y))
+    # a line from the corner of the mouth up to the sideburn
+    azimuth = np.degrees(np.arctan2(x, z - CENTRE[2]))
+    upper = np.interp(azimuth, [0, 16, 24, 40, 52, 60, 66, 72], [44, 34, 22, 18, 8, -10, -34, -44])
+    full = soft(upper - 3, upper + 4, y) * soft(112, 94, y) * soft(80, 73, azimuth)
+    full *= soft(-2, 6, s + 8 * (x > m.mouth_half))
+    full *= 1 - soft(-52, -66, z) * soft(40, 60, y)
+    by_kind = {"moustache": tache, "goatee": np.maximum(tache, goatee),
+               "stubble": np.maximum(np.maximum(full, tache), goatee)}
+    cover = by_kind.get(identity.beard, by_kind["stubble"])
+    return cover * (1 - lips) * (z > -85)
+
+
+def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
+    """Beard and moustache, hair by hair, bound to the skin."""
+    if identity.beard in ("none", "stubble"):
+        return []
+    from studykit.stimuli._kernels import HAIR
+
+    rng = np.random.default_rng([identity.seed, 23])
+    drawn = identity.look == "drawn"
+    length = {"moustache": 11, "goatee": 11, "short": 6.5, "full": 19}[identity.beard]
+    count = {"moustache": 420, "goatee": 800, "short": 1900, "full": 1700}[identity.beard]
+    if drawn:
+        count //= 3
+    roots, up, vertex = _sample(head, lambda p: beard_cover(identity, m, p), count, rng)
+    tache = roots[:, 1] < m.mouth_y - 2
+    down = np.stack([0.010 * roots[:, 0], np.ones(count), 0.15 * np.ones(count)], 1)
+    aside = np.stack([np.sign(roots[:, 0]) * (0.35 + 0.02 * np.abs(roots[:, 0])),
+                      np.full(count, 0.75), np.full(count, 0.2)], 1)
+    down[tache] = aside[tache]
+    down = down + rng.normal(0, 0.16, down.shape)
+    size = length * rng.uniform(0.7, 1.15, count)
+    size[tache] = np.minimum(size[tache], np.maximum(m.mouth_y - 1.5 - roots[tache, 1], 3.0))
+    far = np.clip((np.abs(roots[:, 0]) - 30) / 40, 0, 1)
+    size *= 1 - 0.55 * far
+    s = np.linspace(0, 1, 5)[None, :, None]
+    lift = 0.55 if identity.beard != "short" else 0.5
+    d = down / np.linalg.norm(down, axis=1, keepdims=True)
+    d -= (d * up).sum(1, keepdims=True) * up * 0.9
+    paths = roots[:, None] + size[:, None, None] * (
+        s * d[:, None] + lift * up[:, None] * (s - 0.55 * s**2) + np.array([0, 0.25, 0]) * s**2
+    )
+    base = np.asarray(identity.hair_colour) * np.array([0.88, 0.82, 0.80])
+    return [_ribbons(paths, np.full(count, 1.15 if not drawn else 3.4), identity, rng.random(count),
+                     colour=base, group=HAIR_GROUP, material=HAIR, bind=vertex, taper=0.25,
+                     root_shade=0.7)]

@@ -1,0 +1,668 @@
+"""The head's surface: sculpted from smoothly joined ellipsoids, meshed with lips and lids cut open.
+
+Lengths are millimetres in the head's axes (x to the image's right, y down, z to the viewer; the
+origin lies between the eyes and the nose's base, near the face's front). The mesh is a grid of
+rays from a centre inside the head; two of its rows follow the mouth line and the line between the
+eyelids, where it is slit open, so lips and lids are real edges that move.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from studykit.stimuli.identity import Identity
+
+CENTRE = np.array([0.0, 10.0, -80.0])
+PIVOT = np.array([0.0, 14.0, -58.0])
+JAW_AXIS = np.array([0.0, -14.0, -66.0])
+LID_KEYS = np.array([-0.3, 0.0, 0.35, 0.7, 1.0])
+_BASE_LEVEL = 185.0
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The sizes and places, in mm, that the parts of one face have to agree on."""
+
+    width: float
+    height: float
+    eye: np.ndarray
+    eye_radius: float
+    eye_half: float
+    lid_up: float
+    lid_down: float
+    tilt: float
+    mouth_y: float
+    mouth_half: float
+    upper_lip: float
+    lower_lip: float
+    nose_y: float
+    brow_y: float
+
+
+@dataclass
+class Part:
+    """A piece of mesh and what it needs to move and to be shaded; see ``model.Model``."""
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    material: int
+    group: int
+    colour: np.ndarray
+    uv: np.ndarray | None = None
+    local: np.ndarray | None = None
+    tangent: np.ndarray | None = None
+    side: np.ndarray | None = None
+    bind: np.ndarray | None = None
+    jaw: np.ndarray | None = None
+    body: np.ndarray | None = None
+    ao: np.ndarray | None = None
+    culled: bool = False
+    casts: bool = True
+
+
+@dataclass(frozen=True)
+class Head:
+    """The meshed head and how it deforms.
+
+    Attributes
+    ----------
+    part : Part
+        The mesh; its first ``rows * columns`` vertices are the grid, row by row.
+    rows, columns : int
+        Size of the grid.
+    flat : (N, 3) float
+        Where every vertex lies before lids open and lips swell: the frame textures are laid in.
+    shapes : dict of (N, 3) float
+        Displacement at full strength, by name: smile, frown (of the mouth), pucker, raise, knit.
+    lids : tuple of (index (K,), keys (5, K, 3))
+        For the image's left and right eye: where the vertices around it stand at LID_KEYS.
+    edges : tuple of (n,) int
+        The vertices of the upper lid's edge, left to right, of each eye.
+    landmarks : (68, 3) int and (68, 3) float
+        The triangle corner vertices and weights that carry each landmark.
+    """
+
+    part: Part
+    rows: int
+    columns: int
+    flat: np.ndarray
+    shapes: dict
+    lids: tuple
+    edges: tuple
+    mouth_rows: tuple
+    landmarks: tuple = field(default=())
+
+
+def measures(identity: Identity) -> Measures:
+    """Derive the sizes that the parts share."""
+    i = identity
+    drawn = i.look == "drawn"
+    width = 1 + 0.045 * i.head_width
+    height = 1 + 0.035 * i.head_height
+    size = 1 + 0.10 * i.eye_size
+    spacing = (32.0 + 1.8 * i.eye_spacing) * (0.4 + 0.6 * width)
+    full = 1 + 0.28 * i.lip_fullness
+    measures = Measures(
+        width=width,
+        height=height,
+        eye=np.array([spacing, -38.0 * height, -14.2 - 1.4 * i.eye_depth]),
+        eye_radius=12.4,
+        eye_half=14.0 * (0.6 + 0.4 * size),
+        lid_up=6.0 * size,
+        lid_down=3.3 * size,
+        tilt=0.05 + 0.07 * i.eye_tilt,
+        mouth_y=28.5 * height + 1.2 * i.nose_length,
+        mouth_half=25.0 * (1 + 0.11 * i.mouth_width),
+        upper_lip=7.2 * full,
+        lower_lip=9.2 * full,
+        nose_y=4.5 * height + 2.4 * i.nose_length,
+        brow_y=-56.0 * height - 2.6 * i.brow_height,
+    )
+    if drawn:
+        changes = dict(
+            eye=np.array([spacing * 1.07, -35.0 * height, -20.0]),
+            eye_radius=18.5,
+            eye_half=17.5 * (0.7 + 0.3 * size),
+            lid_up=10.5 * size,
+            lid_down=7.0 * size,
+            mouth_y=32.0 * height,
+            mouth_half=measures.mouth_half * 0.86,
+            upper_lip=measures.upper_lip * 0.72,
+            lower_lip=measures.lower_lip * 0.8,
+            nose_y=measures.nose_y + 1.0,
+            brow_y=measures.brow_y - 4.5,
+        )
+        measures = Measures(**{**measures.__dict__, **changes})
+    return measures
+
+
+def _ellipsoid(centre, radii, blend, turn=(0.0, 0.0, 0.0), carve=False):
+    """One row of the sculpture: an ellipsoid turned by degrees about x, y, z."""
+    ax, ay, az = np.radians(turn)
+    cx, sx, cy, sy, cz, sz = np.cos(ax), np.sin(ax), np.cos(ay), np.sin(ay), np.cos(az), np.sin(az)
+    rx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    ry = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    rz = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    row = [-1.0 if carve else 1.0, *centre, *radii, *(rz @ ry @ rx).T.ravel(), blend, max(radii)]
+    return np.array(row, float)
+
+
+def sculpture(identity: Identity, m: Measures) -> np.ndarray:
+    """Return the ellipsoids that make the head, in the order in which they are joined or carved."""
+    i = identity
+    drawn = i.look == "drawn"
+    w, h = m.width, m.height
+    male = i.masculinity
+    jaw = 1 + 0.07 * i.jaw_width + 0.035 * male - (0.05 if drawn else 0)
+    chin_y = 63 * h + 3.5 * i.chin_length + 1.2 * male
+    nose = 0.72 if drawn else 1.0
+    tip_y = m.nose_y - 11.5 - 1.8 * i.nose_tip
+    tip_z = 24.5 * (0.78 if drawn else 1.0) + 1.8 * i.nose_bridge
+    wide = 1 + 0.18 * i.nose_width + 0.05 * male
+    root_z = 3.2 + 1.8 * i.nose_bridge + 0.8 * male
+    ex, ey, ez = m.eye
+    nose_top = np.array([0, -46 * h, root_z])
+    nose_tip = np.array([0, tip_y, tip_z])
+    bridge = (nose_top + nose_tip) / 2
+    slope = np.degrees(np.arctan2(nose_tip[2] - nose_top[2], nose_tip[1] - nose_top[1]))
+    full = i.cheek_fullness
+    rows = [
+        _ellipsoid((0, -58 * h, -84), (76 * w, 84 * h, 97), 10),
+        _ellipsoid((0, -72 * h, -48), (64 * w, 56 * h, 60 + 1.5 * male), 20),
+        _ellipsoid((0, -6 * h, -49), (69 * w * (0.55 + 0.45 * jaw), 86 * h, 55), 20),
+        # neck, with the muscle that runs from behind the ear to the collar bone
+        _ellipsoid((0, 110, -92), (53 + 4 * male, 190, 50 + 3 * male), 14, (-4, 0, 0)),
+        _ellipsoid((30, 110, -74), (17, 84, 15), 14, (-14, 0, 16)),
+        # jaw: body, corner and chin
+        _ellipsoid((34 * w * jaw, 43 * h, -40), (23, 25, 26), 22, (0, 0, -28)),
+        _ellipsoid((51 * w * jaw, 26 * h, -58), (12, 26, 20), 20, (0, 0, -8)),
+        _ellipsoid((0, chin_y, -19), (21 * (1 + 0.12 * i.chin_width), 15.5, 19.5), 16),
+        _ellipsoid((9 * (1 + 0.2 * i.chin_width), chin_y + 2, -13), (9, 9, 11), 12),
+        # cheekbone, cheek, and the dental arch under the lips
+        _ellipsoid((47 * w, -16 * h, -25), (22, 11 + i.cheekbones, 22 + 1.6 * i.cheekbones), 17,
+                   (0, 28, -14)),
+        _ellipsoid((35 * w, 6 * h, -18), (21, 23, 19 + 2.0 * full), 20),
+        _ellipsoid((44 * w, 26 * h, -30), (17, 24, 18 + 3.0 * full), 20),
+        _ellipsoid((0, 27 * h, -21), (34, 31, 38.5), 20),
+        # brow ridge and the bone over the eye
+        _ellipsoid((25 * w, -57.5 * h, -3.5 + 0.6 * male), (27, 6.5 + 0.8 * male, 11 + 0.8 * male),
+                   14, (0, 16, -5)),
+        _ellipsoid((54 * w, -52 * h, -20), (10, 9, 14), 14, (0, 30, 18)),
+        # socket
+        _ellipsoid((ex - 1, ey + 0.5, 13 - 0.8 * i.eye_depth), (19.5, 10.5, 20), 11, carve=True),
+        _ellipsoid((ex - 10, ey + 9, 12), (8, 5, 14), 9, (0, 0, 30), carve=True),
+        # nose: bridge, tip, wings, column
+        _ellipsoid(bridge, (8.0 + 0.6 * wide, 24 * h, 9.0), 12, (slope - 90 + 90, 0, 0)),
+        _ellipsoid((0, m.nose_y - 17, 8 * nose), (11.5 * wide, 19, 16 * nose), 13, (24, 0, 0)),
+        _ellipsoid(nose_tip, (9.2 * nose * (0.4 + 0.6 * wide), 8.6 * nose, 10.0 * nose), 8),
+        _ellipsoid((10.8 * wide * nose, m.nose_y - 5.6, 12.5 * nose + 1.5),
+                   (6.1 * nose, 6.3 * nose, 9.6 * nose), 5, (0, -18, 0)),
+        _ellipsoid((0, m.nose_y - 3.0, 18.5 * nose), (3.3, 4.0, 10 * nose), 5, (22, 0, 0)),
+        _ellipsoid((6.0 * wide * nose, m.nose_y + 0.4, 17.8 * nose), (3.0 * wide, 3.6, 5.4), 2.5,
+                   (18, -22, 0), carve=True),
+    ]  # fmt: skip
+    if drawn:
+        del rows[-1]
+    return np.array(rows)
+
+
+def _spread(breaks, steps) -> np.ndarray:
+    """Grid angles in degrees whose spacing runs piecewise linearly through (breaks, steps)."""
+    fine = np.linspace(breaks[0], breaks[-1], 20000)
+    density = 1.0 / np.interp(fine, breaks, steps)
+    total = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(fine))])
+    return np.interp(np.linspace(0, total[-1], round(total[-1]) + 1), total, fine)
+
+
+def _cast(azimuth: np.ndarray, elevation: np.ndarray, prims: np.ndarray) -> np.ndarray:
+    from studykit.stimuli import _kernels
+
+    a, e = np.radians(azimuth.ravel()), np.radians(elevation.ravel())
+    d = np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], 1)
+    start = np.full(len(d), 190.0)
+    down = np.maximum(d[:, 1], 1e-3)
+    limit = (_BASE_LEVEL - CENTRE[1]) / down
+    start = np.where(d[:, 1] > 0.3, np.minimum(np.where(d[:, 1] > 0.9, 600.0, 190.0), limit), start)
+    r = _kernels.trace(np.broadcast_to(CENTRE, d.shape).copy(), d, start, prims)
+    return CENTRE + d * r[:, None]
+
+
+def mouth_line(m: Measures, x: np.ndarray) -> np.ndarray:
+    """Height at which the closed lips meet."""
+    t = np.abs(x) / m.mouth_half
+    return m.mouth_y + 0.8 * np.minimum(t, 1.3) ** 2 + 0.9 * np.exp(-((x / 6.0) ** 2)) - 0.6
+
+
+def lid_line(m: Measures, x: np.ndarray) -> np.ndarray:
+    """Height of the straight line through the corners of each eye."""
+    return m.eye[1] + 1.0 - m.tilt * (np.abs(x) - m.eye[0])
+
+
+def build_head(identity: Identity, m: Measures) -> Head:
+    """Sculpt and mesh the head of an identity, with everything that moves on it."""
+    from studykit.stimuli._kernels import SKIN
+
+    prims = sculpture(identity, m)
+    a_half = _spread([0, 20, 30, 50, 65, 180], [0.8, 0.8, 0.95, 1.3, 4.0, 5.5])
+    azimuth = np.concatenate([-a_half[:0:-1], a_half])
+    e_base = _spread(
+        [-90, -60, -40, -34, -22, -10, 3, 17, 40, 62, 80],
+        [5.0, 3.0, 1.3, 0.62, 0.62, 1.1, 0.75, 0.7, 1.2, 1.6, 1.4],
+    )
+    columns, rows = len(azimuth), len(e_base)
+    elevation = np.repeat(e_base[:, None], columns, 1)
+    lines = {}
+    for name, guess in (("eye", -29.0), ("mouth", 10.0)):
+        e = np.full(columns, guess)
+        line = lid_line if name == "eye" else mouth_line
+        reach = m.eye[0] * 1.6 if name == "eye" else m.mouth_half * 1.3
+        for _ in range(4):
+            p = _cast(azimuth, e, prims)
+            r = np.linalg.norm(p - CENTRE, axis=1)
+            wanted = line(m, np.minimum(np.abs(p[:, 0]), reach))
+            e = e + np.degrees((wanted - p[:, 1]) / r) * 0.9
+        front = np.abs(azimuth) < 55
+        e = np.where(front, e, np.interp(np.abs(azimuth), a_half, e[columns // 2 :]))
+        e[~front] = e[front][0] + 0 * e[~front]
+        row = int(np.argmin(np.abs(e_base - e[columns // 2])))
+        shift = (e - e_base[row]) * np.exp(-((azimuth / 70) ** 6))
+        elevation += shift * np.exp(-(((e_base - e_base[row]) / 9.0) ** 2))[:, None]
+        lines[name] = row
+    elevation[0], elevation[-1] = -90, e_base[-1]
+    grid = _cast(np.broadcast_to(azimuth, elevation.shape), elevation, prims)
+    grid_shape = (rows, columns)
+    flat = grid.copy()
+    grid = _swell_lips(grid, identity, m)
+
+    index = np.arange(rows * columns).reshape(grid_shape)
+    below = index.copy()
+    vertices, flats, uvs = [grid], [flat], []
+    col_uv, row_uv = np.meshgrid(np.arange(columns), np.arange(rows))
+    uv = np.stack([col_uv, row_uv], -1).reshape(-1, 2).astype(float)
+    uvs.append(uv)
+    count = rows * columns
+
+    def add(points, flat_points, uv_points):
+        nonlocal count
+        vertices.append(points)
+        flats.append(flat_points)
+        uvs.append(uv_points)
+        count += len(points)
+        return np.arange(count - len(points), count)
+
+    triangles = []
+    # the slit of the mouth, and the inside of the lips
+    r = lines["mouth"]
+    on = np.flatnonzero((np.abs(grid[index[r], 0]) < m.mouth_half) & (np.abs(azimuth) < 40))
+    upper = index[r, on]
+    lower = add(grid[upper], flat[upper], uv[upper])
+    below[r, on] = lower
+    inner = []
+    for edge, up in ((upper, -1.0), (lower, 1.0)):
+        rings = [edge]
+        for depth, rise in ((1.6, 0.35), (4.0, 1.4), (8.0, 3.5), (13.0, 5.0)):
+            p = grid[upper] + np.stack(
+                [-0.02 * depth * grid[upper, 0], up * rise * np.ones(len(edge)),
+                 -depth * np.ones(len(edge))], 1)  # fmt: skip
+            rings.append(add(p, flat[upper], uv[upper]))
+        inner.append(rings)
+        for q0, q1 in zip(rings[:-1], rings[1:], strict=True):
+            strip = _strip(q0, q1)
+            triangles.append(strip if up < 0 else strip[:, ::-1])
+    mouth_rows = (upper, lower, inner[0][1:], inner[1][1:])
+
+    # the slits of the eyes
+    r = lines["eye"]
+    eyes = []
+    for sign in (-1, 1):
+        x = (sign * grid[index[r], 0] - m.eye[0]) / m.eye_half
+        on = np.flatnonzero((np.abs(x) < 0.995) & (np.abs(azimuth) < 60))
+        upper = index[r, on]
+        lower = add(grid[upper], flat[upper], uv[upper])
+        below[r, on] = lower
+        margin_u = add(grid[upper], flat[upper], uv[upper])
+        margin_l = add(grid[upper], flat[upper], uv[upper])
+        triangles.append(_strip(upper, margin_u))
+        triangles.append(_strip(lower, margin_l)[:, ::-1])
+        eyes.append((sign, upper, lower, margin_u, margin_l))
+
+    a, b = below[:-1, :-1].ravel(), below[:-1, 1:].ravel()
+    c, d = index[1:, :-1].ravel(), index[1:, 1:].ravel()
+    body = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
+    triangles = np.concatenate([body, *triangles])
+    vertices, flat, uv = np.concatenate(vertices), np.concatenate(flats), np.concatenate(uvs)
+
+    lids, edges = [], []
+    for sign, upper, lower, margin_u, margin_l in eyes:
+        lids.append(_lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin_l))
+        edges.append(upper)
+        vertices[lids[-1][0]] = lids[-1][1][1]
+    n = len(vertices)
+    jaw = _jaw_weights(vertices, m)
+    jaw[lines["mouth"] * columns : lines["mouth"] * columns + 0] = 0
+    corner = np.clip(1 - (np.abs(vertices[:, 0]) / m.mouth_half) ** 6, 0, 1)
+    up_rings = np.concatenate([mouth_rows[0], *mouth_rows[2]])
+    low_rings = np.concatenate([mouth_rows[1], *mouth_rows[3]])
+    jaw[up_rings] = 0.42 * (1 - corner[up_rings]) + 0.02 * corner[up_rings]
+    jaw[low_rings] = 0.42 * (1 - corner[low_rings]) + 0.98 * corner[low_rings]
+    rings = np.concatenate([np.full(len(q), v) for v, q in
+                            zip((0.75, 0.5, 0.25, 0.12), mouth_rows[2], strict=True)])  # fmt: skip
+    ao = np.full(n, np.nan)
+    ao[np.concatenate(mouth_rows[2])] = rings
+    ao[np.concatenate(mouth_rows[3])] = rings
+    part = Part(
+        vertices=vertices,
+        triangles=triangles.astype(np.int32),
+        material=SKIN,
+        group=0,
+        colour=np.tile(np.asarray(identity.skin_colour) ** 2.2, (n, 1)),
+        uv=uv,
+        jaw=jaw,
+        body=_body_weight(vertices),
+        ao=ao,
+        culled=True,
+    )
+    shapes = _shapes(vertices, identity, m)
+    head = Head(part, rows, columns, flat, shapes, tuple(lids), tuple(edges), mouth_rows)
+    return Head(**{**head.__dict__, "landmarks": _landmarks(head, identity, m)})
+
+
+def _strip(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    a, b, c, d = first[:-1], first[1:], second[:-1], second[1:]
+    return np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
+
+
+def _bump(x, centre, width):
+    return np.exp(-(((x - centre) / width) ** 2))
+
+
+def lip_heights(m: Measures, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Height in mm of the red of the upper and the lower lip at x, with the Cupid's bow."""
+    t = np.clip(np.abs(x) / (m.mouth_half * 1.04), 0, 1)
+    upper = m.upper_lip * (1 - t**2.2) ** 0.75 * (1 - 0.22 * np.exp(-((x / 3.6) ** 2)))
+    lower = m.lower_lip * (1 - t**2.4) ** 0.8
+    return upper, lower
+
+
+def _swell_lips(p: np.ndarray, identity: Identity, m: Measures) -> np.ndarray:
+    p = p.copy()
+    x, y, z = p.T
+    front = z > -40
+    upper, lower = lip_heights(m, x)
+    s = y - mouth_line(m, x)
+    t = np.clip(np.abs(x) / (m.mouth_half * 1.08), 0, 1)
+    envelope = (1 - t**2.5) ** 0.8 * front
+    full = 1 + 0.3 * identity.lip_fullness
+    strength = 0.7 if identity.look == "drawn" else 1.0
+    q = np.clip(-s / np.maximum(upper, 0.5), 0, 1.35)
+    rise = np.where(s <= 0, 3.0 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.62) , 0)
+    q = np.clip(s / np.maximum(lower, 0.5), 0, 1.35)
+    rise = np.where(s > 0, 3.9 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.60), rise)
+    dz = envelope * full * strength * rise
+    dz -= 1.2 * envelope * np.exp(-((s / 1.3) ** 2))
+    dz += front * 1.1 * np.exp(-((x / 11) ** 2)) * _bump(s, -0.5, 3)
+    # philtrum, the fold under the lower lip, and the dimples at the corners
+    mid = (m.nose_y + m.mouth_y - m.upper_lip) / 2
+    dz -= front * 0.9 * _bump(x, 0, 2.6) * _bump(y, mid, 5.5)
+    dz += front * 0.6 * (_bump(x, 5.2, 2.4) + _bump(x, -5.2, 2.4)) * _bump(y, mid + 1, 6)
+    dz -= front * 2.2 * _bump(x, 0, 17) * _bump(y, m.mouth_y + 15.5, 4.5)
+    dz -= front * 1.3 * _bump(np.abs(x), m.mouth_half + 2.5, 4.5) * _bump(s, 1.0, 5.5)
+    p[:, 2] += dz
+    return p
+
+
+def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin_l):
+    """Place the skin around one eye for every key of the blink."""
+    from studykit.stimuli import _kernels
+
+    ex, ey, ez = m.eye * (sign, 1, 1)
+    x_in = sign * (vertices[:, 0] - ex) / m.eye_half
+    s = vertices[:, 1] - lid_line(m, vertices[:, 0])
+    reach_u, reach_l = 2.35 * m.lid_up, 12.0 + m.lid_down
+    near = (np.abs(x_in) < 1.6) & (s > -reach_u) & (s < reach_l) & (vertices[:, 2] > -45)
+    near[margin_u] = near[margin_l] = False
+    near &= vertices[:, 0] * sign > 3
+    index = np.flatnonzero(near)
+    is_upper = s[index] <= 0
+    is_upper[np.isin(index, upper)] = True
+    is_upper[np.isin(index, lower)] = False
+    x, y, z = vertices[index].T
+    t = np.clip(np.abs(x_in[index]), 0, 1)
+    # the upper lid peaks towards the nose, the lower towards the temple
+    skew = np.clip(x_in[index], -1, 1)
+    arch_u = (1 - t**2.1) ** 0.86 * (1 - 0.14 * skew)
+    arch_l = (1 - t**2.2) ** 0.95 * (1 + 0.16 * skew)
+    sphere = m.eye_radius + 1.25
+    keys = []
+    fold_u = np.clip(1 + s[index] / reach_u, 0, 1) ** 1.55
+    fold_l = np.clip(1 - s[index] / reach_l, 0, 1) ** 1.5
+    for blink in LID_KEYS:
+        up = -m.lid_up * arch_u * (1 - blink) + 0.72 * m.lid_down * arch_l * max(blink, 0)
+        down = m.lid_down * arch_l * (1 - 0.26 * max(blink, 0) - 0.2 * min(blink, 0))
+        yy = y + np.where(is_upper, fold_u * up, fold_l * down)
+        # the bare sculpture at the new height, then the lid lying on the eyeball
+        origin = np.stack([x, yy, np.full_like(x, 60.0)], 1)
+        ray = np.tile([0.0, 0.0, -1.0], (len(x), 1))
+        start = np.zeros(len(x))
+        moved = np.abs(yy - y) > 1e-3
+        zz = z.copy()
+        if moved.any():
+            zz[moved] = 60.0 - _march(origin[moved], ray[moved], start[moved], prims, _kernels)
+        inside = sphere**2 - (x - ex) ** 2 - (yy - ey) ** 2
+        ball = ez + np.sqrt(np.maximum(inside, 0.0))
+        k = 2.2
+        h = np.clip(0.5 + 0.5 * (ball - zz) / k, 0, 1)
+        both = zz * (1 - h) + ball * h + k * h * (1 - h)
+        zz = np.where(inside > 0, both, zz)
+        keys.append(np.stack([x, yy, zz], 1))
+    keys = np.array(keys)
+    place = {v: k for k, v in enumerate(index)}
+    for edge, margin in ((upper, margin_u), (lower, margin_l)):
+        at = np.array([place[v] for v in edge])
+        inward = np.array([ex, ey, ez]) - keys[:, at]
+        inward /= np.linalg.norm(inward, axis=2, keepdims=True)
+        index = np.concatenate([index, margin])
+        keys = np.concatenate([keys, keys[:, at] + 2.6 * inward], 1)
+    return index, keys
+
+
+def _march(origin, ray, start, prims, kernels):
+    """Distance along rays that start outside: ``trace`` walks the other way, so turn them round."""
+    reverse = -ray
+    far = origin + ray * 0.0
+    r = kernels.trace(far, reverse, start, prims)
+    return -r
+
+
+def _smoothstep(a, b, x):
+    t = np.clip((x - a) / (b - a), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _body_weight(p: np.ndarray) -> np.ndarray:
+    """How far a point follows the shoulders instead of the head."""
+    below = _smoothstep(62, 150, p[:, 1] + 0.25 * (p[:, 2] + 60))
+    return below
+
+
+def _jaw_weights(p: np.ndarray, m: Measures) -> np.ndarray:
+    x, y, z = p.T
+    s = y - mouth_line(m, x)
+    beside = _smoothstep(0.80, 1.30, np.abs(x) / m.mouth_half)
+    far = _smoothstep(-26, 26, s)
+    near = np.where(s > 0, 1.0, 0.0) * np.ones_like(x)
+    near = np.where(s <= 0, 0.02, near)
+    w = near * (1 - beside) + far * beside
+    # hold the back of the cheek, the ear and everything behind; let go of the neck
+    w *= _smoothstep(-78, -40, z + 0.15 * np.maximum(y, 0))
+    under = _smoothstep(-26, -58, z) * _smoothstep(48, 78, y)
+    w *= 1 - 0.92 * under
+    w *= 1 - _smoothstep(84, 118, y)
+    return np.where(z > -100, w, 0.0)
+
+
+def _shapes(p: np.ndarray, identity: Identity, m: Measures) -> dict:
+    x, y, z = p.T
+    sign = np.tanh(x / 3.0)
+    ax = np.abs(x)
+    front = _smoothstep(-75, -40, z)
+    s = y - mouth_line(m, x)
+    zero = np.zeros_like(p)
+
+    def field_(dx, dy, dz):
+        out = zero.copy()
+        out[:, 0], out[:, 1], out[:, 2] = sign * dx * front, dy * front, dz * front
+        return out
+
+    corner = np.exp(-(((ax - m.mouth_half) / 15) ** 2) - (s / 15) ** 2)
+    lips = np.exp(-((ax / (m.mouth_half * 0.9)) ** 4) - (s / 11) ** 2)
+    cheek = np.exp(-(((ax - 37) / 15) ** 2) - ((y - 4) / 15) ** 2)
+    under = np.exp(-(((ax - m.eye[0]) / 16) ** 2) - ((y - m.eye[1] - 13) / 6.5) ** 2)
+    smile = field_(
+        7.5 * corner + 1.5 * cheek,
+        -6.5 * corner - 4.2 * cheek - 1.8 * under - 1.2 * lips,
+        -5.5 * corner + 3.8 * cheek + 1.0 * under - 2.0 * lips,
+    )
+    frown = field_(-1.5 * corner, 5.0 * corner - 1.0 * lips, 0.8 * lips)
+    mouth = np.exp(-((ax / (m.mouth_half * 1.15)) ** 4) - (s / 17) ** 2)
+    pucker = field_(
+        -0.40 * ax * mouth * np.sign(sign) * np.sign(sign), 0.06 * s * mouth, 6.5 * mouth
+    )
+    brow = np.exp(-(((y - m.brow_y) / 13) ** 2)) * np.exp(-((ax / 58) ** 6))
+    above = _smoothstep(m.brow_y + 10, m.brow_y - 6, y) * _smoothstep(-125, -85, y)
+    lift = field_(0, -6.5 * brow - 2.0 * above * np.exp(-((ax / 60) ** 6)), 0.3 * brow)
+    inner = np.exp(-(((ax - 14) / 13) ** 2) - ((y - m.brow_y) / 11) ** 2)
+    knit = field_(-3.2 * inner, 4.2 * inner + 1.5 * brow, 1.2 * inner)
+    return {"smile": smile, "frown": frown, "pucker": pucker, "raise": lift, "knit": knit}
+
+
+# Where dlib's 68 points lie on the average face seen from the front, in mm: jaw points by the
+# angle at which they leave (0, -25), the others by place.
+_JAW = np.array(
+    [[-73.4, -29.8], [-72.8, -10.9], [-70.5, 7.9], [-66.8, 26.1], [-59.8, 42.6], [-48.4, 56.5],
+     [-34.1, 67.2], [-17.9, 75.1], [0.0, 77.1]]
+)  # fmt: skip
+
+
+def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.spatial import cKDTree
+
+    p = head.part.vertices
+    grid = p[: head.rows * head.columns]
+    corners = np.zeros((68, 3), int)
+    weights = np.zeros((68, 3))
+
+    def put(k, x, y):
+        i, w = _locate(grid, head, x, y)
+        corners[k], weights[k] = i, w
+
+    def along(k, vertices, x):
+        order = np.argsort(p[vertices, 0])
+        v = vertices[order]
+        at = np.clip(np.interp(x, p[v, 0], np.arange(len(v))), 0, len(v) - 1.001)
+        i = int(at)
+        corners[k] = v[i], v[i + 1], v[i + 1]
+        weights[k] = 1 - (at - i), at - i, 0
+
+    # jaw: the outline of the face without ears and neck, seen from the front
+    face = np.flatnonzero(
+        (grid[:, 2] > -74) & (grid[:, 2] > -46 - 1.2 * (grid[:, 1] - 60).clip(-40, 0))
+        & (grid[:, 1] > -45) & ((grid[:, 1] < 60) | (grid[:, 2] > -34))
+    )  # fmt: skip
+    angle = np.arctan2(grid[face, 1] + 25, np.abs(grid[face, 0]))
+    radius = np.hypot(grid[face, 0], grid[face, 1] + 25)
+    for k, (jx, jy) in enumerate(_JAW):
+        wanted = np.arctan2(jy + 25, -jx)
+        for mirror in (-1, 1):
+            side = np.sign(grid[face, 0]) == mirror if k < 8 else np.abs(grid[face, 0]) < 3
+            score = radius - 400 * (angle - wanted) ** 2 - 1e4 * ~side
+            if k == 8:
+                score = grid[face, 1] - 2 * np.abs(grid[face, 0]) - 1e4 * ~side
+            v = face[np.argmax(score)]
+            at = k if mirror < 0 else 16 - k
+            corners[at], weights[at] = v, (1, 0, 0)
+    # brows
+    xs = np.array([59.5, 50.5, 38.0, 25.0, 12.0]) * (0.5 + 0.5 * m.width)
+    for k, x in enumerate(xs):
+        y = brow_curve(m, x) - 1.5
+        put(17 + k, -x, y)
+        put(26 - k, x, y)
+    # nose
+    tip = m.nose_y - 11.5 - 1.8 * identity.nose_tip
+    for k, y in enumerate(np.linspace(m.eye[1] - 2.5, tip + 1.0, 4)):
+        put(27 + k, 0.0, y)
+    wide = 1 + 0.16 * identity.nose_width
+    for k, (x, dy) in enumerate([(-14.8, -1.2), (-7.4, 0.6), (0, 1.6), (7.4, 0.6), (14.8, -1.2)]):
+        put(31 + k, x * wide * (0.75 if identity.look == "drawn" else 1), m.nose_y + dy)
+    # eyes: corners and lids
+    for sign, upper, first in ((-1, head.edges[0], 36), (1, head.edges[1], 42)):
+        low = _lower_edge(head, upper)
+        ex, half = m.eye[0], m.eye_half
+        inner, outer = ex - 0.985 * half, ex + 0.985 * half
+        a, b = ex - 0.36 * half, ex + 0.36 * half
+        if sign < 0:
+            order = ((upper, -outer), (upper, -b), (upper, -a), (upper, -inner), (low, -a),
+                     (low, -b))  # fmt: skip
+        else:
+            order = ((upper, inner), (upper, a), (upper, b), (upper, outer), (low, b), (low, a))
+        for k, (edge, x) in enumerate(order):
+            along(first + k, edge, x)
+    # lips
+    upper, lower = head.mouth_rows[0], head.mouth_rows[1]
+    half = m.mouth_half
+    for k, f in enumerate((-1.07, -0.62, -0.24, 0.0, 0.24, 0.62, 1.07)):
+        x = f * half
+        up = lip_heights(m, np.array([x]))[0][0]
+        put(48 + k, x, mouth_line(m, np.array([x]))[0] - (up + 0.3 if abs(f) < 1 else 0))
+    for k, f in enumerate((0.66, 0.29, 0.0, -0.29, -0.66)):
+        x = f * half
+        down = lip_heights(m, np.array([x]))[1][0]
+        put(55 + k, x, mouth_line(m, np.array([x]))[0] + down + 0.2)
+    for k, (edge, f) in enumerate(
+        ((upper, -0.9), (upper, -0.28), (upper, 0), (upper, 0.28), (upper, 0.9), (lower, 0.28),
+         (lower, 0), (lower, -0.28))
+    ):  # fmt: skip
+        along(60 + k, edge, f * half)
+    del cKDTree
+    return corners, weights
+
+
+def _lower_edge(head: Head, upper: np.ndarray) -> np.ndarray:
+    """The lower lid's edge, which ``build_head`` numbered as copies of the upper one's vertices."""
+    start = head.rows * head.columns + sum(len(q) for q in (head.mouth_rows[1],))
+    start += sum(len(r) for rings in head.mouth_rows[2:] for r in rings)
+    if upper[0] != head.edges[0][0]:
+        start += 3 * len(head.edges[0])
+    return np.arange(start, start + len(upper))
+
+
+def brow_curve(m: Measures, x: np.ndarray | float) -> np.ndarray | float:
+    """Height of the middle of the brow at a distance x from the midline."""
+    t = (np.abs(x) - 11.0) / 49.0
+    return m.brow_y + 2.6 - 9.0 * t + 13.0 * t**2.6
+
+
+def _locate(grid: np.ndarray, head: Head, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+    """The front triangle of the grid over (x, y), as corner vertices and weights."""
+    t = head.part.triangles
+    t = t[(t < len(grid)).all(1)]
+    p = grid[t]
+    front = (p[:, :, 2] > -75).all(1)
+    box = (p[:, :, 0].min(1) <= x) & (p[:, :, 0].max(1) >= x)
+    box &= (p[:, :, 1].min(1) <= y) & (p[:, :, 1].max(1) >= y) & front
+    best, best_z = None, -1e9
+    for k in np.flatnonzero(box):
+        a, b, c = p[k]
+        m = np.array([[b[0] - a[0], c[0] - a[0]], [b[1] - a[1], c[1] - a[1]]])
+        det = np.linalg.det(m)
+        if abs(det) < 1e-12:
+            continue
+        u, v = np.linalg.solve(m, np.array([x - a[0], y - a[1]]))
+        if u >= -1e-9 and v >= -1e-9 and u + v <= 1 + 1e-9:
+            z = a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2])
+            if z > best_z:
+                best, best_z = (t[k], np.array([1 - u - v, u, v])), z
+    if best is None:
+        k = np.argmin((grid[:, 0] - x) ** 2 + (grid[:, 1] - y) ** 2 + 1e6 * (grid[:, 2] < -75))
+        return np.array([k, k, k]), np.array([1.0, 0.0, 0.0])
+    return best

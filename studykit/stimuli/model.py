@@ -1,0 +1,270 @@
+"""One identity's whole model: every part in one mesh, with the light that reaches it baked in."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from studykit.stimuli.head import (
+    JAW_AXIS,
+    LID_KEYS,
+    PIVOT,
+    Head,
+    Measures,
+    Part,
+    build_head,
+    measures,
+)
+from studykit.stimuli.identity import Identity
+from studykit.stimuli.state import Expression, Pose
+
+
+@dataclass(frozen=True)
+class Model:
+    """All parts joined; arrays over vertices unless said otherwise. ``render`` reads it."""
+
+    identity: Identity
+    measures: Measures
+    head: Head
+    vertices: np.ndarray
+    triangles: np.ndarray
+    material: np.ndarray
+    group: np.ndarray
+    culled: np.ndarray
+    casts: np.ndarray
+    colour: np.ndarray
+    uv: np.ndarray
+    local: np.ndarray
+    tangent: np.ndarray
+    side: np.ndarray
+    bind: np.ndarray
+    jaw: np.ndarray
+    body: np.ndarray
+    ao: np.ndarray
+    eyes: tuple
+    texture: np.ndarray
+    background: np.ndarray
+    face: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def build_model(identity: Identity) -> Model:
+    """Build (or recall) the model of an identity; takes under a second."""
+    from studykit.stimuli import hair, parts
+    from studykit.stimuli.skin import DETAIL, skin_texture
+
+    m = measures(identity)
+    head = build_head(identity, m)
+    eyes = parts.eyeballs(m)
+    ears = parts.ears(head, m, identity)
+    ear_x = float(np.abs(head.part.vertices[
+        (np.abs(head.part.vertices[:, 1] + 30) < 8) & (np.abs(head.part.vertices[:, 2] + 72) < 8), 0
+    ]).max())  # fmt: skip
+    pieces: list[Part] = [head.part, *eyes, *parts.mouth(head, m), *ears]
+    pieces += parts.shoulders(identity, m)
+    pieces += parts.glasses(head, m, identity, ear_x)
+    pieces += hair.brows(head, m, identity) + hair.lashes(head, m, identity)
+    pieces += hair.beard(head, m, identity) + hair.scalp_hair(head, m, identity)
+
+    offsets = np.cumsum([0] + [len(p.vertices) for p in pieces])
+
+    def joined(name, default, dtype=np.float32):
+        values = []
+        for p in pieces:
+            v = getattr(p, name)
+            if v is None:
+                v = np.full((len(p.vertices), *np.shape(default)), default)
+            values.append(v)
+        return np.ascontiguousarray(np.concatenate(values).astype(dtype))
+
+    def per_triangle(name, dtype):
+        return np.concatenate([np.full(len(p.triangles), getattr(p, name)) for p in pieces]).astype(dtype)
+
+    vertices = joined("vertices", 0, np.float64)
+    uv = joined("uv", (-1.0, -1.0))
+    uv[uv[:, 0] >= 0] *= DETAIL
+    body = joined("body", np.nan)
+    missing = np.isnan(body)
+    from studykit.stimuli.head import _body_weight
+
+    body[missing] = _body_weight(vertices[missing])
+    group = per_triangle("group", np.int8)
+    triangles = np.concatenate([p.triangles + o for p, o in zip(pieces, offsets, strict=False)])
+    triangles = np.ascontiguousarray(triangles.astype(np.int32))
+    middle = vertices[triangles[: len(head.part.triangles)]].mean(1)
+    low = (middle[:, 1] > 66) & (middle[:, 2] < -30 + 0.4 * (80 - middle[:, 1])) | (middle[:, 1] > 92)
+    group[: len(middle)][low] = parts.NECK_GROUP
+    face = np.zeros(len(triangles), bool)
+    cover = hair.hairline(identity, m, middle)
+    face[: len(middle)] = ~low & (middle[:, 2] > -62) & (cover < 0.5) & (middle[:, 1] > -112)
+    face |= np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
+    model = Model(
+        identity=identity,
+        measures=m,
+        head=head,
+        vertices=vertices,
+        triangles=triangles,
+        material=per_triangle("material", np.int8),
+        group=group,
+        culled=per_triangle("culled", bool),
+        casts=per_triangle("casts", bool),
+        colour=joined("colour", (0.0, 0.0, 0.0)),
+        uv=uv,
+        local=joined("local", (0.0, 0.0, 0.0, 1.0)),
+        tangent=joined("tangent", (0.0, 0.0, 0.0)),
+        side=joined("side", 0.0),
+        bind=joined("bind", -1, np.int64),
+        jaw=joined("jaw", 0.0),
+        body=body,
+        ao=joined("ao", np.nan),
+        eyes=tuple(slice(offsets[1 + k], offsets[2 + k]) for k in range(2)),
+        texture=skin_texture(head, m, identity),
+        background=_background(identity, 256),
+        face=face,
+    )
+    return Model(**{**model.__dict__, "ao": _bake(model)})
+
+
+def deform(model: Model, expression: Expression) -> np.ndarray:
+    """Move the vertices of a model to an expression, in the head's axes."""
+    e = expression
+    head = model.head
+    n = len(head.part.vertices)
+    rest = model.vertices
+    p = rest.copy()
+    h = p[:n]
+    for side, blink in zip((0, 1), (e.blink_left, e.blink_right), strict=True):
+        index, keys = head.lids[side]
+        # the lid follows the gaze down, and up
+        value = float(np.clip(blink + (1 - max(blink, 0)) * 0.30 * e.gaze_y, -0.3, 1.0))
+        k = min(int(np.searchsorted(LID_KEYS, value, side="right")) - 1, len(LID_KEYS) - 2)
+        f = (value - LID_KEYS[k]) / (LID_KEYS[k + 1] - LID_KEYS[k])
+        h[index] = keys[k] * (1 - f) + keys[k + 1] * f
+    for name, amount in (
+        ("smile", max(e.smile, 0)),
+        ("frown", max(-e.smile, 0)),
+        ("pucker", e.pucker),
+        ("raise", max(e.brows, 0)),
+        ("knit", max(-e.brows, 0)),
+    ):
+        if amount:
+            h += amount * head.shapes[name]
+    bound = model.bind >= 0
+    moved = h - rest[:n]
+    p[bound] += moved[model.bind[bound]]
+    jaw = np.where(bound, model.jaw[np.maximum(model.bind, 0)], model.jaw)
+    if e.mouth_open:
+        angle = np.radians(15.5 * e.mouth_open) * jaw
+        on = angle != 0
+        q = p[on] - JAW_AXIS
+        c, s = np.cos(angle[on]), np.sin(angle[on])
+        y, z = q[:, 1] * c + q[:, 2] * s, -q[:, 1] * s + q[:, 2] * c
+        p[on, 1], p[on, 2] = y + JAW_AXIS[1], z + JAW_AXIS[2]
+        # an open mouth draws its corners in
+        p[:n, 0] *= 1 - 0.10 * e.mouth_open * np.exp(
+            -(((np.abs(rest[:n, 0]) - model.measures.mouth_half) / 16) ** 2)
+            - ((rest[:n, 1] - model.measures.mouth_y) / 16) ** 2
+        ) * (rest[:n, 2] > -45)
+    yaw, pitch = np.radians(28 * e.gaze_x), np.radians(-20 * e.gaze_y)
+    turn = Pose(np.degrees(yaw), np.degrees(pitch)).matrix()
+    for sign, where in zip((-1, 1), model.eyes, strict=True):
+        centre = model.measures.eye * (sign, 1, 1)
+        p[where] = (p[where] - centre) @ turn.T + centre
+    return p
+
+
+def place(model: Model, points: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the head on its neck; return points and the head's rotation (3, 3).
+
+    The shoulders follow a third of the way, the neck twists between them and the head.
+    """
+    turn = pose.matrix()
+    rest = Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix()
+    low = np.array([0.0, 120.0, -88.0])
+    q = points - PIVOT
+    head = q @ turn.T
+    stand = (points - low) @ rest.T + (low - PIVOT)
+    w = model.body[:, None]
+    return head * (1 - w) + stand * w, turn
+
+
+def _bake(model: Model) -> np.ndarray:
+    """How much of the sky every vertex sees, from depth maps along many directions."""
+    from studykit.stimuli import _kernels
+
+    rng = np.random.default_rng(5)
+    k = np.arange(40) + 0.5
+    height = 1 - 2 * k / 40
+    angle = np.pi * (1 + 5**0.5) * k
+    directions = np.stack(
+        [np.cos(angle) * np.sqrt(1 - height**2), -height, np.sin(angle) * np.sqrt(1 - height**2)], 1
+    )
+    directions = directions[(directions[:, 1] < 0.75)]
+    del rng
+    p = model.vertices.astype(np.float32)
+    ribbon = model.side != 0
+    p[ribbon] += (model.side[ribbon, None] * _across(p[ribbon], model.tangent[ribbon])).astype(np.float32)
+    faces = model.triangles[model.casts | (model.material == _kernels.CLOTH)]
+    every = np.zeros(len(faces), bool)
+    n = _kernels.normals(p, model.triangles)
+    if ribbon.any():
+        out = p[ribbon] - np.array([0, -20, -80], np.float32)
+        n[ribbon] = out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-9)
+    total = np.zeros(len(p))
+    weight = np.zeros(len(p))
+    for d in directions:
+        a = np.cross(d, [0.13, 0.97, 0.21])
+        a /= np.linalg.norm(a)
+        b = np.cross(d, a)
+        points = np.stack([p @ a * 0.42 + 110, p @ b * 0.42 + 110, p @ d + 1000], 1).astype(np.float32)
+        depth, _ = _kernels.rasterise(points, faces, every, 220, 220)
+        seen = np.zeros(len(p))
+        _kernels.occlusion(points, depth, 5.0, seen)
+        w = np.clip(n @ d, 0, None)
+        w = np.where(ribbon, 0.25 + 0.75 * w, w)
+        total += seen * w
+        weight += w
+    ao = total / np.maximum(weight, 1e-6)
+    given = ~np.isnan(model.ao)
+    ao[given] = model.ao[given]
+    return np.clip(ao, 0.03, 1).astype(np.float32)
+
+
+def _across(p: np.ndarray, tangent: np.ndarray) -> np.ndarray:
+    out = np.cross(tangent, p - np.array([0, -20, -80]))
+    return out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-9)
+
+
+def _background(identity: Identity, size: int) -> np.ndarray:
+    """A soft backdrop: a graded wall with shapes far out of focus; flat shapes in the drawn look."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng([identity.seed, 41])
+    base = np.asarray(identity.background_colour) ** 2.2
+    y, x = np.mgrid[0:size, 0:size] / (size - 1)
+    if identity.look == "drawn":
+        image = np.tile(base, (size, size, 1))
+        image *= 0.92 + 0.16 * (1 - y[..., None])
+        for _ in range(int(rng.integers(2, 6))):
+            cx, cy, r = rng.random(), rng.random(), rng.uniform(0.08, 0.35)
+            edge = np.clip((r - np.hypot(x - cx, y - cy)) * size + 0.5, 0, 1)[..., None]
+            tint = base * rng.uniform(0.86, 1.12)
+            image = image * (1 - 0.7 * edge) + tint * 0.7 * edge
+        return np.clip(image, 0, 1).astype(np.float32)
+    glow = np.exp(-(((x - rng.uniform(0.2, 0.8)) / 0.7) ** 2) - ((y - 0.3) / 0.8) ** 2)
+    image = base * (0.55 + 0.6 * glow[..., None])
+    if rng.random() < 0.65:
+        layer = np.zeros((size, size, 3))
+        for _ in range(int(rng.integers(5, 12))):
+            cx, cy = rng.random(2)
+            tint = np.clip(base * rng.uniform(0.35, 1.9) * rng.uniform(0.8, 1.2, 3), 0, 1)
+            if rng.random() < 0.5:
+                w, h = rng.uniform(0.04, 0.22), rng.uniform(0.15, 0.7)
+                shape = (np.abs(x - cx) < w) & (np.abs(y - cy) < h)
+            else:
+                shape = np.hypot(x - cx, y - cy) < rng.uniform(0.04, 0.14)
+            layer += shape[..., None] * (tint - base) * rng.uniform(0.3, 0.8)
+        image = image + gaussian_filter(layer, (size * 0.028, size * 0.028, 0))
+    image *= 1 - 0.22 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)[..., None] * 2
+    grain = gaussian_filter(rng.standard_normal((size, size, 1)), (0.7, 0.7, 0)) * 0.012
+    return np.clip(image * (1 + grain), 0.002, 1).astype(np.float32)

@@ -1,0 +1,267 @@
+"""From an identity, a pose and an expression to a picture and everything true about it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from studykit.stimuli.identity import Identity
+from studykit.stimuli.model import Model, build_model, deform, place
+from studykit.stimuli.state import Expression, Pose
+
+_EYE_Z = 1100.0  # the camera's distance, mm
+_SCALE = 0.795 / 256  # image sides per mm at the head's centre
+_CENTRE = (0.5, 0.548)  # where the pivot appears, image sides
+_DEPTH_TOLERANCE = 3.0  # mm: a point is visible when nothing lies this much nearer
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rendered face and its truth.
+
+    Attributes
+    ----------
+    image : (S, S, 3) uint8
+    landmarks : (68, 2) float
+        Points of the surface in the 68-point order, in pixels. The jaw's points are fixed places
+        on the skin (the outline seen from the front), not the outline of a turned head.
+    visible : (68,) bool
+        False where the head itself, its hair or glasses hide a landmark, or it is out of the image.
+    pose : Pose
+    expression : Expression
+    mask : (S, S) bool
+        Foreground: head, hair and shoulders.
+    face_mask : (S, S) bool
+        Skin of the face with brows, eyes and mouth.
+    identity : Identity
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+    pose: Pose
+    expression: Expression
+    mask: np.ndarray
+    face_mask: np.ndarray
+    identity: Identity
+    _points: np.ndarray = field(repr=False)
+    _depth: np.ndarray = field(repr=False)
+    _index: np.ndarray = field(repr=False)
+
+
+def render(
+    identity: Identity,
+    pose: Pose | None = None,
+    expression: Expression | None = None,
+    size: int = 256,
+) -> Frame:
+    """Render a face.
+
+    Parameters
+    ----------
+    identity : Identity
+    pose : Pose, optional
+        Frontal by default.
+    expression : Expression, optional
+        Neutral by default.
+    size : int
+        Side of the square image in pixels.
+
+    Returns
+    -------
+    Frame
+        The first frame of an identity takes up to a second longer, to build its model.
+    """
+    from studykit.stimuli import _kernels
+
+    pose = pose or Pose()
+    expression = expression or Expression()
+    model = build_model(identity)
+    points = deform(model, expression)
+    lid = _under_lid(model, points)
+    view64, turn = place(model, points, pose)
+    view = view64.astype(np.float32)
+    tangent = (model.tangent @ turn.T.astype(np.float32)).astype(np.float32)
+    wide = np.empty_like(view)
+    _kernels.expand_ribbons(view, tangent, model.side, np.float32(_EYE_Z), wide)
+    screen = _project(wide, pose, size)
+    fine = screen * np.float32(2)
+    fine[:, :2] += np.float32(0.5)
+    fine[:, 2] *= np.float32(0.5)
+    depth2, index2 = _kernels.rasterise(fine, model.triangles, model.culled, 2 * size, 2 * size)
+
+    ribbon = model.side != 0
+    normal = _kernels.normals(wide, model.triangles)
+    if ribbon.any():
+        out = model.vertices[ribbon] - np.array([0, -25, -80])
+        out /= np.linalg.norm(out, axis=1, keepdims=True)
+        normal[ribbon] = out @ turn.T
+    for where, sign in zip(model.eyes, (-1, 1), strict=True):
+        centre = place_point(model, model.measures.eye * (sign, 1, 1), pose)
+        normal[where] = (view64[where] - centre) / model.measures.eye_radius
+    local = model.local
+    for where, cover in zip(model.eyes, lid, strict=True):
+        local[where, 3] = cover
+    drawn = identity.look == "drawn"
+    light = _lights(identity)
+    if drawn:
+        shadow = np.zeros((2, 2), np.float32)
+    else:
+        shadow, _ = _kernels.rasterise(
+            _shadow_points(wide, light[0]), model.triangles[model.casts],
+            np.zeros(int(model.casts.sum()), bool), 240, 240,
+        )  # fmt: skip
+    wrinkles = np.array([max(expression.brows, 0), max(expression.smile, 0)], np.float32)
+    iris = np.asarray(identity.eye_colour, np.float32) ** np.float32(2.2)
+    linear = _kernels.shade(
+        index2, fine, wide, normal, tangent, model.triangles, model.material, model.colour,
+        model.uv, local, model.ao, model.texture, wrinkles, shadow, light, iris,
+        0.155 if not drawn else 0.30, drawn,
+    )  # fmt: skip
+    if drawn:
+        near = np.where(depth2 > 0, _EYE_Z - 1 / np.maximum(depth2, 1e-6), -400).astype(np.float32)
+        lines = _kernels.ink(index2, near, model.group, 1.9 * size / 256, 7.0 * 256 / size / 2)
+    else:
+        lines = np.zeros((1, 1), np.float32)
+    image, cover = _kernels.resolve(
+        linear, index2, lines, np.array([0.016, 0.012, 0.02], np.float32),
+        _fit(model.background, size), size, drawn,
+    )  # fmt: skip
+    depth, index = _kernels.rasterise(screen, model.triangles, model.culled, size, size)
+    face = (index >= 0) & model.face[np.maximum(index, 0)]
+    corners, weights = model.head.landmarks
+    marks3 = (screen[corners] * weights[..., None]).sum(1)
+    landmarks = marks3[:, :2].astype(float)
+    marks_view = (view64[corners] * weights[..., None]).sum(1)
+    landmarks = _project(marks_view, pose, size)[:, :2].astype(float)
+    visible = _visible(depth, landmarks, 1 / (_EYE_Z - marks_view[:, 2]), _DEPTH_TOLERANCE)
+    return Frame(
+        image, landmarks, visible, pose, expression, cover >= 0.5, face, identity,
+        screen, depth, index,
+    )  # fmt: skip
+
+
+def flow(a: Frame, b: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Optical flow between two frames of one identity, exact from the surface.
+
+    Parameters
+    ----------
+    a, b : Frame
+        Of the same identity and size.
+
+    Returns
+    -------
+    flow : (S, S, 2) float32
+        What pixel p of ``a`` shows lies at p + flow[p] in ``b`` (x, y). Zero on the background.
+    valid : (S, S) bool
+        True where ``b`` shows it too: not hidden, not outside; on the background, where both show
+        background.
+    """
+    if a.identity != b.identity or a.mask.shape != b.mask.shape:
+        raise ValueError("flow needs two frames of one identity and size")
+    model = build_model(a.identity)
+    size = a.mask.shape[0]
+    index = a._index
+    y, x = np.nonzero(index >= 0)
+    t = model.triangles[index[y, x]]
+    p = a._points[t].astype(float)
+    e1, e2 = p[:, 1, :2] - p[:, 0, :2], p[:, 2, :2] - p[:, 0, :2]
+    d = np.stack([x, y], 1) - p[:, 0, :2]
+    area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    w1 = (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area
+    w2 = (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area
+    q = b._points[t].astype(float)
+    q = q[:, 0] * (1 - w1 - w2)[:, None] + q[:, 1] * w1[:, None] + q[:, 2] * w2[:, None]
+    out = np.zeros((size, size, 2), np.float32)
+    valid = (a._index < 0) & (b._index < 0)
+    out[y, x] = q[:, :2] - np.stack([x, y], 1)
+    valid[y, x] = _visible(b._depth, q[:, :2], q[:, 2], _DEPTH_TOLERANCE, every=True)
+    return out, valid
+
+
+def place_point(model: Model, point: np.ndarray, pose: Pose) -> np.ndarray:
+    """Where a point fixed to the head lies before projection."""
+    from studykit.stimuli.head import PIVOT
+
+    return (point - PIVOT) @ pose.matrix().T
+
+
+def _project(view: np.ndarray, pose: Pose, size: int) -> np.ndarray:
+    near = 1.0 / (_EYE_Z - view[:, 2])
+    zoom = _SCALE * _EYE_Z * near * pose.scale
+    out = np.empty((len(view), 3), np.float32)
+    out[:, 0] = (_CENTRE[0] + pose.x + view[:, 0] * zoom) * size - 0.5
+    out[:, 1] = (_CENTRE[1] + pose.y + view[:, 1] * zoom) * size - 0.5
+    out[:, 2] = near
+    return out
+
+
+def _visible(depth, points, near, tolerance, every=False) -> np.ndarray:
+    """Whether points lie in the image and nothing lies clearly before them.
+
+    ``near`` is 1 / distance. One free pixel of the four around a point is enough, or, with
+    ``every``, all four must be free.
+    """
+    size = depth.shape[0]
+    inside = ((points >= -0.5) & (points <= size - 0.5)).all(1)
+    corner = np.floor(points).astype(int)
+    far = 1 / near
+    hidden = np.zeros((len(points), 4), bool)
+    for k, (j, i) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        x = np.clip(corner[:, 0] + i, 0, size - 1)
+        y = np.clip(corner[:, 1] + j, 0, size - 1)
+        z = depth[y, x]
+        hidden[:, k] = (z > 0) & (1 / np.maximum(z, 1e-9) < far - tolerance)
+    return inside & ~(hidden.any(1) if every else hidden.all(1))
+
+
+def _under_lid(model: Model, points: np.ndarray) -> list[np.ndarray]:
+    """How much light the upper lid lets through to every vertex of the eyeballs: 0 to 1."""
+    out = []
+    drawn = model.identity.look == "drawn"
+    for where, edge in zip(model.eyes, model.head.edges, strict=True):
+        line = points[edge]
+        line = line[np.argsort(line[:, 0])]
+        below = points[where, 1] - np.interp(points[where, 0], line[:, 0], line[:, 1])
+        side = np.minimum(points[where, 0] - line[0, 0], line[-1, 0] - points[where, 0])
+        if drawn:
+            out.append(np.where(below < 2.5, 0.45, 1.0))
+        else:
+            open_ = 0.30 + 0.70 * np.clip(below / 4.2, 0, 1) ** 0.8
+            out.append(open_ * (0.55 + 0.45 * np.clip(side / 4.0, 0, 1)))
+    return out
+
+
+def _lights(identity: Identity) -> np.ndarray:
+    """Key direction and colour, fill direction and colour, rim, sky and ground (see ``shade``)."""
+    a = np.radians(identity.light)
+    key = np.array([np.sin(a) * 0.85, -0.52, np.cos(a) * 0.85])
+    fill = np.array([-np.sin(a) * 0.9, -0.05, 0.75])
+    around = np.asarray(identity.background_colour) ** 2.2
+    around = around / (around.mean() + 1e-6)
+    tint = 0.75 + 0.25 * around
+    out = np.array(
+        [key / np.linalg.norm(key), [1.16, 1.06, 0.96], fill / np.linalg.norm(fill),
+         0.26 * tint * [0.94, 1.0, 1.08], 0.75 * tint, 0.34 * tint * [0.96, 1.0, 1.06],
+         0.17 * tint * [1.08, 1.0, 0.92]]
+    )  # fmt: skip
+    return out.astype(np.float32)
+
+
+def _shadow_points(view: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Project along the key light into a 240 x 240 map over 360 mm."""
+    s = np.hypot(key[0], key[2])
+    right = np.array([key[2] / s, 0, -key[0] / s], np.float32)
+    up = np.array([key[1] * right[2], key[2] * right[0] - key[0] * right[2], -key[1] * right[0]],
+                  np.float32)  # fmt: skip
+    scale = np.float32(240 / 360)
+    return np.stack(
+        [view @ right * scale + 120, view @ up * scale + 120, view @ key.astype(np.float32) + 1000], 1
+    ).astype(np.float32)
+
+
+def _fit(background: np.ndarray, size: int) -> np.ndarray:
+    if background.shape[0] == size:
+        return background
+    from scipy.ndimage import zoom
+
+    return zoom(background, (size / background.shape[0],) * 2 + (1,), order=1)

@@ -1,0 +1,53 @@
+"""Small real inputs that many tests share: a portrait, a driving made of it, a study file."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from studykit import media
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A photograph with one frontal face, (512, 512, 3) uint8."""
+    return skimage.data.astronaut()
+
+
+@pytest.fixture
+def make_driving(portrait: np.ndarray) -> Callable[..., Path]:
+    """Write a short driving in which the portrait slides to the right, two pixels a frame."""
+
+    def make(path: Path, frames: int = 6, size: int = 128) -> Path:
+        picture = np.asarray(
+            Image.fromarray(portrait[:400, :400]).resize((size + 2 * frames, size))
+        )
+        slid = (picture[:, 2 * (frames - i) :][:, :size] for i in range(frames))
+        media.write_video(path, slid, frame_rate=Fraction(25))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def small_study(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[..., Path]) -> Path:
+    """A study of two sources, two drivings and the method copy, quick to run."""
+    media.write_image(tmp_path / "anna.png", portrait[:400, :400])
+    media.write_image(tmp_path / "berta.png", portrait[:380, 20:400])
+    make_driving(tmp_path / "talk.mp4")
+    make_driving(tmp_path / "turn.mp4", frames=5)
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: small\n"
+        "seed: 3\n"
+        "size: 64\n"
+        "crop: centre\n"
+        "sources: {frontal: [anna.png], side: [berta.png]}\n"
+        "drivings: {frontal: [talk.mp4], stylised: [turn.mp4]}\n"
+        "methods: [copy]\n"
+    )
+    return path

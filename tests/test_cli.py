@@ -1,0 +1,181 @@
+"""An error a user can cause ends with exit code 2, one line and no partial file."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studykit import media
+from studykit.cli import main
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line that must fail as the user's mistake, and return its one line."""
+
+    def run(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        assert stop.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if "frame" not in line[:40]]
+        assert len(lines) == 1
+        assert lines[0].startswith("studykit: ")
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[..., Path]) -> Path:
+    """A folder with a good source and driving, and one file of each broken kind."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    media.write_image(folder / "anna.png", portrait)
+    make_driving(folder / "talk.mp4", frames=12)
+    (folder / "text.mp4").write_text("this is a text\n" * 50)
+    data = (folder / "talk.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    (folder / "zero.png").write_bytes(b"")
+    media.write_image(folder / "plain.png", np.full((200, 200, 3), 128, np.uint8))
+    write_sound_only(folder / "sound.mp4")
+    return folder
+
+
+def write_sound_only(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("source", "driving", "method", "says"),
+    [
+        ("none.png", "talk.mp4", "warp", "none.png"),
+        ("anna.png", "none.mp4", "warp", "none.mp4"),
+        ("anna.png", "text.mp4", "warp", "text.mp4"),
+        ("anna.png", "cut.mp4", "warp", "cut.mp4"),
+        ("anna.png", "sound.mp4", "warp", "sound.mp4"),
+        ("zero.png", "talk.mp4", "warp", "zero.png"),
+        ("plain.png", "talk.mp4", "warp", "no face"),
+        ("anna.png", "talk.mp4", "wrap", 'did you mean "warp"'),
+    ],
+)
+def test_animate_refuses_a_broken_input(
+    inputs: Path, refused: Callable[..., str], source: str, driving: str, method: str, says: str
+) -> None:
+    before = set(inputs.iterdir())
+    line = refused(
+        "animate", inputs / source, inputs / driving, "-o", inputs / "clip.mp4", "--method", method
+    )
+    assert says in line
+    assert set(inputs.iterdir()) == before
+
+
+def test_animate_refuses_a_setting_that_the_method_has_not(
+    inputs: Path, refused: Callable[..., str]
+) -> None:
+    pair = (inputs / "anna.png", inputs / "talk.mp4", "-o", inputs / "c.mp4")
+    line = refused("animate", *pair, "--method", "copy", "--weights", "vox-256")
+    assert 'method "copy" has no setting "weights"' in line
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    inputs: Path, refused: Callable[..., str]
+) -> None:
+    clip = inputs / "anna.png" / "clip.mp4"
+    line = refused(
+        "animate", inputs / "anna.png", inputs / "talk.mp4", "-o", clip, "--method", "copy"
+    )
+    assert str(inputs / "anna.png") in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seed", "sede", 'did you mean "seed"'),
+        ("anna.png", "ann.png", "no file"),
+        ("copy", "cpoy", 'did you mean "copy"'),
+    ],
+)
+def test_run_refuses_a_wrong_study_file(
+    small_study: Path, refused: Callable[..., str], old: str, new: str, says: str
+) -> None:
+    small_study.write_text(small_study.read_text().replace(old, new))
+    before = set(small_study.parent.iterdir())
+    assert says in refused("run", small_study, "--out", small_study.parent / "out")
+    assert set(small_study.parent.iterdir()) == before
+
+
+def test_run_refuses_a_folder_that_cannot_be_written(
+    small_study: Path, refused: Callable[..., str]
+) -> None:
+    line = refused("run", small_study, "--out", small_study / "out")
+    assert "can't be written" in line
+
+
+def test_a_misspelt_verb_or_option_is_answered(refused: Callable[..., str]) -> None:
+    assert 'did you mean "animate"' in refused("animat")
+    assert "--relatif" in refused("animate", "a", "b", "-o", "c", "--relatif")
+
+
+def test_check_lists_every_problem_and_ends_with_2(
+    inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = inputs / "study.yaml"
+    study.write_text(
+        "name: broken\n"
+        "sources: {frontal: [anna.png, zero.png, plain.png]}\n"
+        "drivings: {frontal: [talk.mp4, text.mp4, cut.mp4, sound.mp4]}\n"
+        "methods: [copy]\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(study)])
+    assert stop.value.code == 2
+    listed = capsys.readouterr().out
+    for name in ("zero.png", "plain.png", "text.mp4", "cut.mp4", "sound.mp4"):
+        assert name in listed
+
+
+def test_check_of_good_inputs_ends_with_0(small_study: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(small_study)])
+    assert stop.value.code == 0
+
+
+def test_a_run_with_a_failed_cell_ends_with_1_and_says_so(
+    small_study: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (small_study.parent / "talk.mp4").write_text("no video")
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(small_study), "--out", str(small_study.parent / "out")])
+    assert stop.value.code == 1
+    output = capfd.readouterr()
+    assert "2 of 4 cells failed" in output.err
+    assert output.out.strip().endswith("report.html")
+    assert "no clip" in (small_study.parent / "out/report.html").read_text()
+
+
+def test_importing_studykit_and_its_command_line_is_fast() -> None:
+    code = "import studykit, studykit.cli, studykit.study, studykit.methods, studykit.faces"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+
+
+def test_doctor_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor"])
+    assert stop.value.code == 0
+    assert "Python" in capsys.readouterr().out

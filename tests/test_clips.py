@@ -1,0 +1,219 @@
+"""Cells become clips or rows with errors, and only what has changed is made again."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studykit import media, methods
+from studykit.cells import CellRow, read_cells
+from studykit.clips import animate, animate_cells
+from studykit.errors import MediaError, NoFaceError, StudyError
+from studykit.methods import Driving, Source, register
+from studykit.run import study_folder
+from studykit.study import load_study
+
+
+@pytest.fixture
+def run_cells(small_study: Path) -> Callable[..., list[CellRow]]:
+    """Make the small study's clips in a folder beside it, after text changes to its file."""
+
+    def run(*, only: str | None = None, **changes: str) -> list[CellRow]:
+        text = small_study.read_text()
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        small_study.write_text(text)
+        study = load_study(small_study)
+        return animate_cells(study, study_folder(study, small_study.parent / "out"), only=only)
+
+    return run
+
+
+def clips_of(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "out/clips").iterdir()}
+
+
+def test_every_cell_gives_a_clip_with_the_drivings_frames(run_cells, tmp_path: Path) -> None:
+    rows = run_cells()
+    assert [row.status for row in rows] == ["done"] * 4
+    assert {row.driving: row.frames for row in rows} == {"talk": 6, "turn": 5}
+    for row in rows:
+        info = media.probe(tmp_path / "out" / row.clip)
+        assert (info.frame_count, info.frame_rate, info.width) == (row.frames, 25, 64)
+
+
+def test_a_second_run_makes_nothing_again(run_cells, tmp_path: Path) -> None:
+    run_cells()
+    before = clips_of(tmp_path)
+    run_cells()
+    assert clips_of(tmp_path) == before
+
+
+def test_a_changed_input_makes_just_its_own_cells_again(
+    run_cells, tmp_path: Path, portrait: np.ndarray
+) -> None:
+    run_cells()
+    before = clips_of(tmp_path)
+    media.write_image(tmp_path / "anna.png", portrait[:390, :390])
+    run_cells()
+    after = clips_of(tmp_path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"anna__talk__copy.mp4", "anna__turn__copy.mp4"}
+
+
+def test_a_changed_setting_makes_just_its_methods_cells_again(run_cells, tmp_path: Path) -> None:
+    faces = {"centre": "face-or-centre", "64": "128"}
+    run_cells(**faces, **{"[copy]": "[copy, {name: soft, method: warp, strength: 0.5}]"})
+    before = clips_of(tmp_path)
+    run_cells(**{"0.5": "0.6"})
+    after = clips_of(tmp_path)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {name for name in after if name.endswith("__soft.mp4")}
+    assert len(changed) == 4
+
+
+def test_a_deleted_clip_is_made_again(run_cells, tmp_path: Path) -> None:
+    run_cells()
+    clip = tmp_path / "out/clips/anna__talk__copy.mp4"
+    data = clip.read_bytes()
+    clip.unlink()
+    run_cells()
+    assert clip.read_bytes() == data
+
+
+def test_only_makes_one_cell(run_cells, tmp_path: Path) -> None:
+    run_cells(only="berta__turn__copy")
+    assert list(clips_of(tmp_path)) == ["berta__turn__copy.mp4"]
+
+
+def test_a_cell_that_fails_is_a_row_with_its_error_and_the_rest_goes_on(
+    run_cells, tmp_path: Path
+) -> None:
+    (tmp_path / "talk.mp4").write_text("not a video")
+    rows = {row.cell: row for row in run_cells()}
+    assert rows["anna__turn__copy"].status == "done"
+    failed = rows["anna__talk__copy"]
+    assert failed.status == "failed"
+    assert "talk.mp4" in failed.error
+    assert not (tmp_path / "out" / failed.clip).exists()
+
+
+def test_a_failed_cell_is_tried_again(run_cells, tmp_path: Path, make_driving) -> None:
+    good = (tmp_path / "talk.mp4").read_bytes()
+    (tmp_path / "talk.mp4").write_text("not a video")
+    run_cells()
+    (tmp_path / "talk.mp4").write_bytes(good)
+    assert {row.status for row in run_cells()} == {"done"}
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """A method with a fault of its own, after two frames."""
+
+    def prepare(self, source: Source) -> np.ndarray:
+        return source.image
+
+    def animate(self, state: np.ndarray, driving: Driving) -> Iterator[np.ndarray]:
+        yield state
+        yield state
+        raise ZeroDivisionError("a fault")
+
+
+@dataclass(frozen=True)
+class Short:
+    """A method that loses a frame."""
+
+    def prepare(self, source: Source) -> np.ndarray:
+        return source.image
+
+    def animate(self, state: np.ndarray, driving: Driving) -> Iterator[np.ndarray]:
+        for _ in list(driving)[1:]:
+            yield state
+
+
+@pytest.fixture
+def broken_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
+    register("faulty")(Faulty)
+    register("short")(Short)
+
+
+def test_a_methods_own_fault_leaves_its_traceback_and_no_clip(
+    run_cells, tmp_path: Path, broken_methods: None
+) -> None:
+    rows = run_cells(**{"[copy]": "[faulty]"})
+    assert {row.status for row in rows} == {"failed"}
+    assert rows[0].error.startswith("ZeroDivisionError: a fault")
+    assert "ZeroDivisionError" in (tmp_path / "out/logs/anna__talk__faulty.txt").read_text()
+    assert clips_of(tmp_path) == {}
+
+
+def test_a_clip_that_lost_a_frame_is_not_kept(
+    run_cells, tmp_path: Path, broken_methods: None
+) -> None:
+    rows = run_cells(**{"[copy]": "[short]"})
+    assert "5 frames came out" in rows[0].error
+    assert clips_of(tmp_path) == {}
+
+
+def test_clips_made_elsewhere_are_taken_by_name_and_checked(run_cells, tmp_path: Path) -> None:
+    run_cells()
+    made = tmp_path / "made"
+    made.mkdir()
+    for path in (tmp_path / "out/clips").iterdir():
+        os.link(path, made / path.name.replace("__copy", ""))
+    (made / "berta__turn.mp4").unlink()
+    os.link(tmp_path / "out/clips/berta__talk__copy.mp4", made / "berta__turn.mp4")
+    (made / "berta__talk.mp4").unlink()
+    rows = run_cells(**{"[copy]": "[{name: mine, method: folder, path: made}]"})
+    assert [row.status for row in rows] == ["done", "done", "failed", "failed"]
+    assert "no clip berta__talk.mp4" in rows[2].error
+    assert "has 6 frames, the driving 5" in rows[3].error
+
+
+def test_one_pair_is_animated(tmp_path: Path, small_study: Path) -> None:
+    clip = tmp_path / "made" / "clip.mp4"
+    row = animate(
+        tmp_path / "anna.png", tmp_path / "talk.mp4", clip, method="copy", size=64, crop="centre"
+    )
+    assert (row.frames, media.probe(clip).frame_count) == (6, 6)
+
+
+def test_a_missing_face_is_an_error_or_a_stated_centre_crop(
+    tmp_path: Path, small_study: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    plain = tmp_path / "plain.png"
+    media.write_image(plain, rng.integers(100, 130, (128, 160, 3), np.uint8))
+    clip = tmp_path / "clip.mp4"
+    pair = (plain, tmp_path / "talk.mp4", clip)
+    with pytest.raises(NoFaceError, match=r"no face found in .*plain\.png"):
+        animate(*pair, method="copy", crop="face")
+    assert not clip.exists()
+    row = animate(*pair, method="copy", crop="face-or-centre")
+    assert "no face in plain.png: centred square taken" in row.note
+
+
+def test_an_unreadable_driving_leaves_no_clip(tmp_path: Path, small_study: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes((tmp_path / "talk.mp4").read_bytes()[:900])
+    before = set(tmp_path.iterdir())
+    with pytest.raises(MediaError):
+        animate(tmp_path / "anna.png", tmp_path / "broken.mp4", tmp_path / "c.mp4", method="copy")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_results_folder_must_be_writable(small_study: Path) -> None:
+    (small_study.parent / "file").write_text("")
+    with pytest.raises(StudyError, match="can't be written"):
+        study_folder(load_study(small_study), small_study.parent / "file" / "out")
+
+
+def test_rows_name_what_they_were_made_of(run_cells, tmp_path: Path) -> None:
+    run_cells()
+    row = read_cells(tmp_path / "out/cells.csv")["anna__turn__copy"]
+    assert (row.source_type, row.driving_type, row.device) == ("frontal", "stylised", "cpu")
+    assert row.seconds > 0
+    assert len(row.cache_key) == 64

@@ -1,0 +1,82 @@
+"""README is true to the letter: its commands are run, its files and links exist."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Return every command of the shell blocks, without comments and continued lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    lines = (re.sub(r"\s+#.*", "", line).strip() for line in joined.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+RUN = [line for line in commands() if line.startswith(("studykit ", "papermill "))]
+NEEDS_NETWORK = ("weights fetch", "--weights vox")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what README's reader has after the clone, so that nothing here is changed."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("inputs", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
+    return folder
+
+
+def test_every_command_runs(workplace: Path) -> None:
+    assert len(RUN) > 5
+    for line in RUN:
+        if any(word in line for word in NEEDS_NETWORK):
+            continue
+        program = Path(sys.executable).with_name(line.split()[0])
+        result = subprocess.run(
+            [program, *shlex.split(line)[1:]], cwd=workplace, capture_output=True, text=True
+        )
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+
+
+def test_commands_that_need_a_network_have_options_that_exist() -> None:
+    for line in RUN:
+        if any(word in line for word in NEEDS_NETWORK):
+            words = shlex.split(line)
+            verbs = [word for word in words[1:3] if word in ("weights", "fetch", "animate")]
+            usage = subprocess.run(
+                [sys.executable, "-m", "studykit", *verbs, "--help"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for option in (word for word in words if word.startswith("--")):
+                assert option in usage
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in commands():
+        if line.startswith("make "):
+            assert f"\n{line.split()[1]}:" in makefile
+
+
+def test_every_verb_is_listed() -> None:
+    from studykit.cli import studykit_command
+
+    for verb in studykit_command.commands:
+        assert f"studykit {verb}" in README
+
+
+def test_linked_files_exist() -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link.split("#")[0]).exists(), link

@@ -1,0 +1,103 @@
+"""One command from study file to report; killed it goes on, finished it is left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from studykit.cells import read_cells
+from studykit.clips import animate_cells
+from studykit.errors import StudyError, StudyFileError
+from studykit.provenance import file_hash
+from studykit.run import execute_notebook, notebook_path, run_study, study_folder
+from studykit.study import load_study
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_study_leaves_every_file_of_the_design_and_a_second_run_does_nothing(
+    small_study: Path,
+) -> None:
+    out = small_study.parent / "out"
+    report = run_study(small_study, out=out)
+    assert report == out / "report.html"
+    for name in ("cells.csv", "manifest.json", "tables/timing.csv"):
+        assert (out / name).is_file()
+    for name in ("1_inputs", "2_animate", "4_report"):
+        assert (out / "notebooks" / f"{name}.ipynb").is_file()
+    assert len(list((out / "clips").glob("*.mp4"))) == 4
+    assert len(list((out / "figures").glob("*.png"))) == 2
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["seed"] == 3
+    anna = manifest["inputs"][str(small_study.parent / "anna.png")]
+    assert anna["sha256"] == file_hash(small_study.parent / "anna.png")
+    assert not [p for p in out.rglob("*") if ".part" in p.name or p.name.startswith(".")]
+
+    before = modified(out)
+    assert run_study(small_study, out=out) == report
+    assert modified(out) == before
+
+    small_study.write_text(small_study.read_text().replace("seed: 3", "seed: 4"))
+    run_study(small_study, out=out)
+    assert json.loads((out / "manifest.json").read_text())["seed"] == 4
+    after = modified(out)
+    clips = [name for name in before if "/clips/" in name]
+    assert [after[name] for name in clips] == [before[name] for name in clips]
+
+
+def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_clips(
+    small_study: Path, make_driving: Callable[..., Path]
+) -> None:
+    folder = small_study.parent
+    for name in ("talk", "turn"):
+        make_driving(folder / f"{name}.mp4", frames=60, size=256)
+    text = small_study.read_text().replace("size: 64", "size: 512")
+    small_study.write_text(text)
+    study = load_study(small_study)
+    animate_cells(study, study_folder(study, folder / "whole"))
+
+    out = folder / "out"
+    command = [sys.executable, "-m", "studykit", "run", str(small_study), "--out", str(out)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not read_cells(out / "cells.csv"):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = set(read_cells(out / "cells.csv"))
+    assert 0 < len(done) < 4
+    assert not (out / "report.html").exists()
+    kept = {name: (out / f"clips/{name}.mp4").stat().st_mtime_ns for name in done}
+
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == str(out / "report.html")
+    whole = {path.name: path.read_bytes() for path in (folder / "whole/clips").iterdir()}
+    assert {path.name: path.read_bytes() for path in (out / "clips").glob("[!.]*")} == whole
+    assert {name: (out / f"clips/{name}.mp4").stat().st_mtime_ns for name in done} == kept
+
+
+def test_a_misspelt_parameter_is_refused_before_the_notebook_runs(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match='no parameter "studdy": did you mean "study"'):
+        execute_notebook("1_inputs", tmp_path, studdy="x.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_that_fails_says_which_and_keeps_its_copy(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="notebook 1_inputs failed: StudyFileError: no study file"):
+        execute_notebook("1_inputs", tmp_path, study=str(tmp_path / "none.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["1_inputs.ipynb"]
+
+
+def test_an_unknown_notebook_is_answered_with_the_nearest() -> None:
+    with pytest.raises(StudyFileError, match='did you mean "2_animate"'):
+        notebook_path("2_animat")
