@@ -192,8 +192,10 @@ def _methods(document: "_Document") -> tuple[MethodSpec, ...]:
             raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
         if name in found:
             raise document.error(where, f'duplicate method name "{name}": give each its own "name"')
-        if method == "folder" and isinstance(settings.get("path"), str):
-            settings["path"] = str(document.folder / settings["path"])
+        for key in ("path", "config", "weights"):  # weights may be a name as well
+            value = settings.get(key)
+            if isinstance(value, str) and (document.folder / value).exists():
+                settings[key] = str(document.folder / value)
         found[name] = MethodSpec(name, method, settings, document.line(where))
     if not found:
         raise document.error(("methods",), "methods is empty: name at least one")

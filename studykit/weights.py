@@ -466,7 +466,7 @@ def _read_safetensors(path: Path) -> tuple[Tensors, Tensors, Settings | None]:
 def _write_safetensors(
     path: Path, kp_detector: Tensors, generator: Tensors, metadata: dict[str, str]
 ) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     networks = {"kp_detector": kp_detector, "generator": generator}
     tensors = {
@@ -474,7 +474,8 @@ def _write_safetensors(
         for part, network in networks.items()
         for name, tensor in network.items()
     }
-    _write(path, lambda file: save_file(tensors, file, metadata))
+    content = save(tensors, metadata)  # its save_file lets nobody else read the file
+    _write(path, lambda file: Path(file).write_bytes(content))
 
 
 # A file of torch.save before 1.6 is a row of pickles, of which the first is this number.

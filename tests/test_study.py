@@ -81,11 +81,19 @@ def test_a_wrong_method_is_refused_with_its_line(
         create_methods(load_study(small_study))
 
 
-def test_a_folder_method_finds_its_clips_beside_the_study_file(small_study: Path) -> None:
-    text = small_study.read_text().replace("[copy]", "[{name: mine, method: folder, path: made}]")
-    small_study.write_text(text)
-    spec = load_study(small_study).methods[0]
-    assert spec.settings["path"] == str(small_study.parent / "made")
+def test_paths_in_a_methods_settings_are_relative_to_the_study_file(small_study: Path) -> None:
+    (small_study.parent / "made").mkdir()
+    (small_study.parent / "own.safetensors").touch()
+    methods = (
+        "[{name: mine, method: folder, path: made}, fomm,"
+        " {name: own, method: fomm, weights: own.safetensors},"
+        " {name: named, method: fomm, weights: vox-256}]"
+    )
+    small_study.write_text(small_study.read_text().replace("[copy]", methods))
+    settings = {spec.name: spec.settings for spec in load_study(small_study).methods}
+    assert settings["mine"]["path"] == str(small_study.parent / "made")
+    assert settings["own"]["weights"] == str(small_study.parent / "own.safetensors")
+    assert settings["named"]["weights"] == "vox-256"
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n- b\n", b"\xff\xfe\x00bin", b"name: [\n"])

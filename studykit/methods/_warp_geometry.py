@@ -5,7 +5,6 @@ cheeks and leaves the head's outline where it is, as a real turn does.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -39,6 +38,9 @@ _EXPRESSIVE[36:48] = 0
 _EYE_SHUT, _EYE_NARROW, _EYE_WIDE = 0.6, 0.85, 1.25
 # The upper lid makes most of a blink's way.
 _UPPER_LID_SHARE = 0.85
+# dlib sets the lids' points a little inside the eye: shut lids overlap by this part of its height,
+# so that no white stays between them.
+_LID_OVERLAP = 0.22
 # Gaps between lips below this, in millimetres, are the predictor's noise.
 _LIP_NOISE = 1.5
 
@@ -115,7 +117,7 @@ def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
         misfit = (points - o) / s - reference.shape @ r[:2].T
         ways.append(_into_face_plane(misfit, r))
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
-    shut = _smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
+    shut = smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
     return Motion(
         turn=_rotation_vector(rotation @ reference.rotation.T),
         growth=float(np.log(scale / reference.scale)),
@@ -172,21 +174,18 @@ class Field:
         rigid = scale * self._seen @ turn[:2].T + offset - self.nodes
         rigid = rigid * self.weight[:, None]
 
-        shape = head.shape.copy()
-        shape[:, :2] += self._fitting_expression(motion)
-        rotation = turn @ head.rotation
-        # The head's weight holds for its landmarks too, else they would leave their pixels.
-        held = self._at(self.weight[:, None], head.landmarks)
-        expressed = scale * (shape - head.shape) @ rotation[:2].T * held
-        turned = scale * head.shape @ rotation[:2].T + offset
-        before = head.scale * head.shape @ head.rotation[:2].T + head.offset
-        landmarks = head.landmarks + (turned - before) * held + expressed
-
+        in_plane = self._fitting_expression(motion)
+        expressed = scale * in_plane @ (turn @ head.rotation)[:2, :2].T
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
         shifts[:] = rigid
         shifts[0] += self._upper @ expressed.astype(np.float32)
         shifts[1] += self._lower @ expressed.astype(np.float32)
-        return landmarks, shifts.reshape(3, GRID, GRID, 2)
+        shifts = shifts.reshape(3, GRID, GRID, 2)
+
+        landmarks = head.landmarks + self._at(shifts[0], head.landmarks)
+        low = LOWER_LIDS + LOWER_LIP
+        landmarks[low] = head.landmarks[low] + self._at(shifts[1], head.landmarks[low])
+        return landmarks, shifts
 
     def _fitting_expression(self, motion: Motion) -> np.ndarray:
         """The driving's expression as this face can make it: lids by their opening, lips closed."""
@@ -194,8 +193,9 @@ class Field:
         moves = motion.expression.copy()
         closing = 1 - motion.eye_opening
         aperture = shape[LOWER_LIDS] - shape[UPPER_LIDS]
-        moves[UPPER_LIDS] = closing * _UPPER_LID_SHARE * aperture
-        moves[LOWER_LIDS] = -closing * (1 - _UPPER_LID_SHARE) * aperture
+        overlap = _LID_OVERLAP * max(closing, 0.0) ** 2
+        moves[UPPER_LIDS] = (closing * _UPPER_LID_SHARE + overlap) * aperture
+        moves[LOWER_LIDS] = -(closing * (1 - _UPPER_LID_SHARE) + overlap) * aperture
         for upper, with_upper, lower, with_lower in _LIP_PAIRS:
             gap = shape[lower, 1] - shape[upper, 1]
             opening = moves[lower, 1] - moves[upper, 1]
@@ -205,10 +205,9 @@ class Field:
             moves[[lower, *with_lower], 1] += correction
         return moves
 
-    def _at(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def _at(self, grid: np.ndarray, points: np.ndarray) -> np.ndarray:
         from studykit.methods._warp_kernels import look_up
 
-        grid = values.reshape(GRID, GRID, -1)
         return look_up(grid, self.spacing, points).astype(np.float64)
 
     def _radius(self, points: np.ndarray) -> np.ndarray:
@@ -236,14 +235,11 @@ class Field:
         radius, border = self._radius(self.nodes), self._border()
         fixed_one = (radius <= _HELD_RADIUS) & (border >= _BORDER_BAND)
         fixed_zero = (border <= 0) | (radius >= _FREE_RADIUS)
-        # Landmarks near the border would otherwise be held by it.
         free = ~(fixed_one | fixed_zero)
         weight = fixed_one.astype(np.float64)
         laplacian = _grid_laplacian(GRID)
-        weight[free] = spsolve(
-            laplacian[free][:, free].tocsc(), -laplacian[free] @ weight
-        )
-        return _smoothstep(weight)
+        weight[free] = spsolve(laplacian[free][:, free].tocsc(), -laplacian[free] @ weight)
+        return smoothstep(weight)
 
     def _depth(self) -> np.ndarray:
         """Millimetres towards the viewer at each node: the face's, and the skull's outline's."""
@@ -255,7 +251,7 @@ class Field:
         values = np.concatenate([depth, np.full(len(rings), middle)])
         operator = _thin_plate(points, self.nodes, self.head.scale, stiffness=1e-2)
         surface = operator @ values
-        outside = _smoothstep((self._radius(self.nodes) - 1.0) / 0.4)
+        outside = smoothstep((self._radius(self.nodes) - 1.0) / 0.4)
         return surface * (1 - outside) + middle * outside
 
     def _expression_operator(self, *, without: list[int]) -> np.ndarray:
@@ -269,10 +265,10 @@ class Field:
         loose = self._outline(1.5, 48)
         anchors = np.vstack([held, loose])
         operator = _thin_plate(
-            np.vstack([points[used], anchors]), self.nodes, self.head.scale, stiffness=1e-3
+            np.vstack([points[used], anchors]), self.nodes, self.head.scale, stiffness=1e-4
         )
-        edge = _smoothstep(self._border() / _BORDER_BAND)
-        fading = 1 - _smoothstep((self._radius(self.nodes) - 1.1) / 0.4)
+        edge = smoothstep(self._border() / _BORDER_BAND)
+        fading = 1 - smoothstep((self._radius(self.nodes) - 1.1) / 0.4)
         full = np.zeros((len(self.nodes), 68), dtype=np.float32)
         full[:, used] = operator[:, : len(used)] * (edge * fading)[:, None]
         return full
@@ -324,7 +320,7 @@ def _beyond(value: float, noise: float) -> float:
     return value * abs(value) / (abs(value) + noise)
 
 
-def _smoothstep(t: np.ndarray | float) -> np.ndarray | float:
+def smoothstep(t: np.ndarray | float) -> np.ndarray | float:
     t = np.clip(t, 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
@@ -338,7 +334,7 @@ def _skull_outline(head: Head) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid_laplacian(size: int):
-    from scipy.sparse import eye, diags, kron
+    from scipy.sparse import diags, eye, kron
 
     line = diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(size, size))
     return (kron(eye(size), line) + kron(line, eye(size))).tocsr()

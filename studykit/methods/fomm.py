@@ -165,6 +165,8 @@ def _networks(
                 **settings["generator_cfg"], **settings["common_params"], inference=True
             )
             multiple = _multiple(settings)
+            if generator.num_channels != 3:
+                raise ValueError(f"num_channels is {generator.num_channels}, not 3")
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the settings for {weights} make no network ({' '.join(str(error).split())}): "

@@ -1,7 +1,19 @@
 """Rendered faces that the project owns, each frame with its truth."""
 
 from studykit.stimuli.identity import Identity
+from studykit.stimuli.motion import motion
 from studykit.stimuli.render import Frame, flow, render
 from studykit.stimuli.state import Expression, Pose
+from studykit.stimuli.write import Stimulus, write_stimuli
 
-__all__ = ["Expression", "Frame", "Identity", "Pose", "flow", "render"]
+__all__ = [
+    "Expression",
+    "Frame",
+    "Identity",
+    "Pose",
+    "Stimulus",
+    "flow",
+    "motion",
+    "render",
+    "write_stimuli",
+]

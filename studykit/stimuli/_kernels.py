@@ -207,7 +207,7 @@ def _eye(u, v, w, iris, drawn, pupil):
             if t > 0.84:
                 f *= 0.25
         else:
-            f = 0.62 + 0.75 * _noise(phi * 11.0 + 100, r * 6.0) * _smooth(0.25, 0.6, t)
+            f = 0.45 + 0.62 * _noise(phi * 11.0 + 100, r * 6.0) * _smooth(0.25, 0.6, t)
             f *= 1.0 + 0.35 * _smooth(-0.3, 1.0, v / edge)
             f *= 1.0 - 0.80 * _smooth(0.80, 1.0, t)
         ir, ig, ib = iris[0] * f, iris[1] * f, iris[2] * f
@@ -322,7 +322,7 @@ def shade(
                 nx, ny, nz = -nx, -ny, -nz
             nk = nx * k[0] + ny * k[1] + nz * k[2]
             if drawn:
-                lit = _smooth(-0.02, 0.06, nk * 0.9 + 0.30 + 0.5 * (open_ - 0.75))
+                lit = _smooth(-0.02, 0.05, nk * 0.9 + 0.16 + 1.1 * min(open_ - 0.62, 0.12))
                 if m == EYE:
                     lit = 1.0 if local[a, 3] == 0 else 0.0
                 if m == MOUTH or m == TEETH:
@@ -449,11 +449,13 @@ def shade(
 
 
 @njit(cache=True)
-def ink(index, depth_mm, triangles_group, reach, jump):
+def ink(index, depth_mm, triangles_group, reach, jump, soft, brow, locks):
     """Coverage (0..1) of outlines: where groups meet or the depth jumps, ``reach`` pixels wide.
 
     A pixel is inked when the surface under it ends within ``reach``; the nearer side carries
-    the line, so that lines keep an even width.
+    the line, so that lines keep an even width. Groups from ``locks`` up are locks of hair, parted
+    by lines wherever one lies over another; ``soft`` (the neck) is parted from the face by depth
+    alone, and ``brow`` carries no line.
     """
     height, width = index.shape
     out = np.zeros((height, width), np.float32)
@@ -472,7 +474,21 @@ def ink(index, depth_mm, triangles_group, reach, jump):
                     t2 = index[y + j, x + i]
                     g2 = triangles_group[t2] if t2 >= 0 else -1
                     dz = z - depth_mm[y + j, x + i]
-                    if (g != g2 and dz >= 0) or dz > jump * r + 4.0:
+                    step = jump * r + 4.0
+                    if g != g2 and dz >= 0:
+                        if g >= locks and g2 >= locks:
+                            step = 0.6
+                        elif g >= locks - 1 and g2 >= locks - 1:
+                            step = 14.0
+                        elif g == soft and g2 == 0 or g == 0 and g2 == soft:
+                            step = 4.0
+                        elif g == brow or g2 == brow:
+                            step = 1e9
+                        else:
+                            step = -1.0
+                    elif g >= locks - 1:
+                        step = 16.0 + jump * r
+                    if dz > step:
                         best = r
             if best < reach:
                 out[y, x] = min(reach - best + 0.35, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, mouth_line
 from studykit.stimuli.identity import Identity
-from studykit.stimuli.parts import BROW_GROUP, HAIR_GROUP
+from studykit.stimuli.parts import BROW_GROUP, HAIR_GROUP, LOCK_GROUP
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ _STYLES = {
 }  # fmt: skip
 
 # The hairline: degrees from the front, and the height below which no hair grows.
-_LINE = np.array([[0, -97], [16, -99], [29, -101], [39, -92], [50, -80], [57, -62], [61, -44],
-                  [65, -24], [70, -18], [75, -30], [80, -44], [96, -46], [106, -24], [118, 8],
-                  [140, 30], [180, 36]], float)  # fmt: skip
+_LINE = np.array([[0, -101], [12, -100], [24, -97], [34, -91], [42, -83], [50, -71], [57, -56],
+                  [61, -40], [65, -24], [70, -18], [75, -30], [80, -44], [96, -46], [106, -24],
+                  [118, 8], [140, 30], [180, 36]], float)  # fmt: skip
 
 
 def hairline(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
@@ -66,14 +66,14 @@ def hairline(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
     azimuth = np.degrees(np.arctan2(np.abs(p[:, 0]), p[:, 2] - CENTRE[2]))
     line = np.interp(azimuth, _LINE[:, 0], _LINE[:, 1]) * np.where(azimuth < 60, m.height, 1)
     male = 0.5 + 0.5 * identity.masculinity
-    line -= 5 * male * np.exp(-(((azimuth - 32) / 9) ** 2))
+    line -= 8 * male * np.exp(-(((azimuth - 36) / 10) ** 2))
     line -= 22 * (1 - male) * np.exp(-(((azimuth - 67) / 6) ** 2))
     if identity.hair_style == "receding":
         line -= 34 * np.exp(-((azimuth / 46) ** 4)) + 14 * np.exp(-(((azimuth - 34) / 14) ** 2))
     rng = np.random.default_rng([identity.seed, 3])
     phase = rng.uniform(0, 6.28, 3)
     wobble = sum(np.sin(azimuth * f + q) for f, q in zip((0.35, 0.8, 1.7), phase, strict=True))
-    cover = np.clip((line + 1.2 * wobble - p[:, 1]) / 6.0 + 0.5, 0, 1)
+    cover = np.clip((line + 1.2 * wobble - p[:, 1]) / 9.0 + 0.5, 0, 1)
     if identity.hair_style == "receding":
         top = np.exp(-(((p[:, 2] + 60) / 62) ** 2)) * np.clip((-95 - p[:, 1]) / 20, 0, 1)
         cover *= 1 - 0.93 * top * (np.abs(p[:, 0]) < 62)
@@ -114,16 +114,17 @@ def scalp_hair(head: Head, m: Measures, identity: Identity) -> list[Part]:
     rng = np.random.default_rng([identity.seed, 11])
     count, width = style.count, style.width
     if drawn:
-        count, width = int(count * 0.45), width * 3.0
+        width = width * 1.7
     roots, up, vertex = _sample(head, lambda p: hairline(identity, m, p), count, rng)
-    paths = _grow(roots, up, head, m, identity, style, rng, drawn)
-    jitter = rng.random(len(paths))
+    paths, lock = _grow(roots, up, head, m, identity, style, rng, drawn)
+    jitter = rng.random(len(paths)) if not drawn else rng.random(lock.max() + 1)[lock]
     parts = [_ribbons(paths, width * (0.75 + 0.5 * rng.random(len(paths))), identity, jitter,
-                      taper=0.35 if style.cut > 300 else 0.6)]  # fmt: skip
+                      taper=0.35 if style.cut > 300 else 0.6, group=LOCK_GROUP + lock)]  # fmt: skip
     if identity.hair_style in ("bun", "ponytail"):
         extra = _tail(identity, m, rng, drawn)
         parts.append(_ribbons(extra, np.full(len(extra), width * 1.15), identity,
-                              rng.random(len(extra)), taper=0.6))  # fmt: skip
+                              rng.random(len(extra)), taper=0.6,
+                              group=LOCK_GROUP + 500 + np.arange(len(extra)) // 24))  # fmt: skip
     return parts
 
 
@@ -234,8 +235,8 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
                 position[over] = last + (position[over] - last) * np.clip(room / run, 0.01, 1)[:, None]
         path.append(position)
     paths = np.stack(path, 1)
-    if style.clump:
-        paths = _clump(paths, style.clump, 70 if drawn else 260, rng)
+    strength = style.clump if not drawn else max(style.clump, 0.75) if style.top > 8 else 0.0
+    paths, lock = _clump(paths, strength, (45 if style.lift < 2 else 90) if drawn else 260, rng)
     if style.wave:
         s = np.linspace(0, 1, style.points)[None]
         if style.clump > 0.5:
@@ -249,7 +250,7 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         side = np.cross(ahead, out)
         paths = paths + size[..., None] * (np.sin(turn)[..., None] * side
                                            + (0.6 + 0.6 * np.cos(turn))[..., None] * out)  # fmt: skip
-    return paths
+    return paths, lock
 
 
 def _off_face(p: np.ndarray, identity: Identity) -> np.ndarray:
@@ -272,13 +273,13 @@ def _clump(paths, strength, count, rng):
     guides = rng.choice(len(paths), min(count, len(paths)), replace=False)
     _, nearest = cKDTree(paths[guides, 0]).query(paths[:, 0])
     t = np.linspace(0, 1, paths.shape[1])[None, :, None] ** 1.3
-    return paths + (paths[guides[nearest]] - paths) * t * strength
+    return paths + (paths[guides[nearest]] - paths) * t * strength, nearest
 
 
 def _tie_point(identity: Identity, m: Measures) -> np.ndarray:
     high = identity.parting > -0.2
     if identity.hair_style == "bun" and high:
-        return np.array([0.0, -138.0, -150.0])
+        return np.array([0.0, -112.0, -170.0])
     return np.array([0.0, -78.0 if high else -40.0, -186.0])
 
 
@@ -289,8 +290,8 @@ def _tail(identity, m, rng, drawn):
     if identity.hair_style == "bun":
         a = rng.uniform(0, 2 * np.pi, (count, 1)) + t * rng.uniform(1.2, 3.0, (count, 1))
         b = rng.normal(0, 0.55, (count, 1)) + 0.25 * np.sin(a * 2)
-        r = 27.0 * rng.uniform(0.86, 1.0, (count, 1))
-        centre = tie + np.array([0, -14.0, -10.0]) * (1 if tie[1] < -100 else 0) + [0, -2, -12]
+        r = 24.0 * rng.uniform(0.86, 1.0, (count, 1))
+        centre = tie + np.array([0, -14.0, -10.0]) * 0.4 + [0, -1, -5]
         return centre + np.stack(
             [r * np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), r * np.sin(a) * np.cos(b)], -1)
     spread = rng.normal(0, 1, (count, 2))
@@ -312,12 +313,13 @@ def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR
     ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
     s = np.linspace(0, 1, k)
     shape = np.where(s < 0.6, 1.0, 1.0 - (1 - taper) * (s - 0.6) / 0.4)
+    shape = shape * np.minimum(0.45 + 4 * s, 1.0)
     half = 0.5 * width[:, None] * shape[None]
     side = np.stack([-half, half], -1).reshape(-1)
     base = np.asarray(identity.hair_colour if colour is None else colour, float) ** 2.2
     tone = (root_shade + (1.12 - root_shade) * s**0.6)[None] * (0.72 + 0.56 * jitter[:, None])
     if identity.look == "drawn":
-        tone = np.ones_like(tone) * (0.94 + 0.12 * jitter[:, None])
+        tone = np.ones_like(tone) * (0.92 + 0.16 * jitter[:, None])
     tint = base * tone[..., None]
     local = np.zeros((n, k, 2, 4))
     local[..., 0] = jitter[:, None, None]
@@ -329,6 +331,8 @@ def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR
     def double(v):
         return np.repeat(v[:, :, None], 2, 2).reshape(n * k * 2, -1)
 
+    if np.ndim(group):
+        group = np.tile(np.repeat(group, k - 1), 2)
     return Part(
         vertices=double(paths),
         triangles=faces.astype(np.int32),
@@ -340,7 +344,7 @@ def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR
         side=side,
         bind=None if bind is None else np.repeat(bind, k * 2),
         ao=None if ao is None else np.full(n * k * 2, ao),
-        casts=group == HAIR_GROUP,
+        casts=bool(np.max(group) != BROW_GROUP),
     )
 
 
@@ -350,15 +354,15 @@ def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
 
     rng = np.random.default_rng([identity.seed, 21])
     drawn = identity.look == "drawn"
-    thick = 3.1 * (1 + 0.4 * identity.brow_thickness + 0.15 * identity.masculinity)
-    count = 60 if drawn else 210
+    thick = 2.5 * (1 + 0.4 * identity.brow_thickness + 0.15 * identity.masculinity)
+    count = 70 if drawn else 230
     p = head.part.vertices[: head.rows * head.columns]
     front = np.flatnonzero((p[:, 2] > -60) & (p[:, 1] < m.brow_y + 20) & (p[:, 1] > m.brow_y - 25))
     from scipy.spatial import cKDTree
 
     tree = cKDTree(p[front, :2])
     base = np.asarray(identity.hair_colour, float)
-    dark = base * np.array([0.62, 0.60, 0.60]) + 0.01
+    dark = base * 0.66 + 0.03
     if identity.hair_style == "bald" or base.mean() > 0.6:
         dark = np.minimum(dark * 0.9, [0.42, 0.34, 0.27])
     out = []
@@ -369,9 +373,9 @@ def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
         x = 12.0 + 46.0 * u
         y = brow_curve(m, x) + v * thick
         ahead = brow_curve(m, x + 1) - brow_curve(m, x)
-        rise = np.interp(u, [0, 0.2, 0.5, 1], [1.5, 0.75, 0.25, 0.05]) - 0.35 * v
+        rise = np.interp(u, [0, 0.2, 0.5, 1], [0.95, 0.6, 0.25, 0.05]) - 0.30 * v
         dx, dy = np.ones(count), ahead - rise
-        size = (6.5 if not drawn else 12.0) * rng.uniform(0.7, 1.1, count) / np.hypot(dx, dy)
+        size = (6.0 if not drawn else 12.0) * rng.uniform(0.7, 1.1, count) / np.hypot(dx, dy)
         s = np.linspace(0, 1, 4)[None]
         px = sign * (x[:, None] + dx[:, None] * s * size[:, None])
         py = y[:, None] + (dy[:, None] * s + 0.12 * s**2) * size[:, None]
@@ -381,7 +385,7 @@ def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
         pz = (p[front[near], 2] * w).sum(1).reshape(px.shape) + 0.5 + 1.0 * np.sin(np.pi * s * 0.8)
         bind = front[near[:, 0]].reshape(px.shape)[:, 0]
         paths = np.stack([px, py, pz], -1)
-        out.append(_ribbons(paths, np.full(count, 0.95 if not drawn else 2.6), identity,
+        out.append(_ribbons(paths, np.full(count, 0.75 if not drawn else 2.6), identity,
                             rng.random(count), colour=dark, group=BROW_GROUP, material=LASH,
                             bind=bind, ao=0.85, root_shade=0.9))  # fmt: skip
     return out
@@ -426,7 +430,7 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
             else:
                 y = root[:, 1:2] + size[:, None] * (0.45 * s)
             z = root[:, 2:] + size[:, None] * (0.85 * s - 0.12 * s**2)
-            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, 0.75 if up else 0.45), identity,
+            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, (0.55 if up else 0.35) if not drawn else 1.3), identity,
                                 rng.random(count), colour=(0.10, 0.075, 0.065), group=BROW_GROUP,
                                 material=LASH, bind=ids[i], taper=0.2, ao=0.7, root_shade=1.0))
     return out

@@ -14,6 +14,7 @@ from studykit.stimuli.identity import Identity
 
 CENTRE = np.array([0.0, 10.0, -80.0])
 PIVOT = np.array([0.0, 14.0, -58.0])
+NECK = np.array([0.0, 48.0, -86.0])
 JAW_AXIS = np.array([0.0, -14.0, -66.0])
 LID_KEYS = np.array([-0.3, 0.0, 0.35, 0.7, 1.0])
 _BASE_LEVEL = 185.0
@@ -46,7 +47,7 @@ class Part:
     vertices: np.ndarray
     triangles: np.ndarray
     material: int
-    group: int
+    group: int | np.ndarray
     colour: np.ndarray
     uv: np.ndarray | None = None
     local: np.ndarray | None = None
@@ -107,12 +108,12 @@ def measures(identity: Identity) -> Measures:
         height=height,
         eye=np.array([spacing, -38.0 * height, -14.2 - 1.4 * i.eye_depth]),
         eye_radius=12.4,
-        eye_half=14.0 * (0.6 + 0.4 * size),
-        lid_up=6.0 * size,
-        lid_down=3.3 * size,
+        eye_half=14.6 * (0.6 + 0.4 * size),
+        lid_up=5.9 * size,
+        lid_down=3.6 * size,
         tilt=0.05 + 0.07 * i.eye_tilt,
         mouth_y=28.5 * height + 1.2 * i.nose_length,
-        mouth_half=25.0 * (1 + 0.11 * i.mouth_width),
+        mouth_half=25.6 * (1 + 0.11 * i.mouth_width),
         upper_lip=7.2 * full,
         lower_lip=9.2 * full,
         nose_y=4.5 * height + 2.4 * i.nose_length,
@@ -120,17 +121,17 @@ def measures(identity: Identity) -> Measures:
     )
     if drawn:
         changes = dict(
-            eye=np.array([spacing * 1.07, -35.0 * height, -20.0]),
-            eye_radius=18.5,
-            eye_half=17.5 * (0.7 + 0.3 * size),
-            lid_up=10.5 * size,
-            lid_down=7.0 * size,
+            eye=np.array([spacing * 1.09, -33.0 * height, -27.0]),
+            eye_radius=23.0,
+            eye_half=19.5 * (0.7 + 0.3 * size),
+            lid_up=13.5 * (0.5 + 0.5 * size),
+            lid_down=9.5 * (0.5 + 0.5 * size),
             mouth_y=32.0 * height,
             mouth_half=measures.mouth_half * 0.86,
             upper_lip=measures.upper_lip * 0.72,
             lower_lip=measures.lower_lip * 0.8,
             nose_y=measures.nose_y + 1.0,
-            brow_y=measures.brow_y - 4.5,
+            brow_y=measures.brow_y - 8.5,
         )
         measures = Measures(**{**measures.__dict__, **changes})
     return measures
@@ -147,13 +148,25 @@ def _ellipsoid(centre, radii, blend, turn=(0.0, 0.0, 0.0), carve=False):
     return np.array(row, float)
 
 
+def _bar(a, b, radii, blend):
+    """One row of the sculpture: an ellipsoid stretched from a to b."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    along = (b - a) / np.linalg.norm(b - a)
+    side = np.cross(along, [0.0, 1.0, 0.0])
+    side /= np.linalg.norm(side)
+    frame = np.stack([along, side, np.cross(along, side)])
+    long = np.linalg.norm(b - a) / 2 + max(radii) * 0.6
+    row = [1.0, *((a + b) / 2), long, *radii, *frame.ravel(), blend, long]
+    return np.array(row, float)
+
+
 def sculpture(identity: Identity, m: Measures) -> np.ndarray:
     """Return the ellipsoids that make the head, in the order in which they are joined or carved."""
     i = identity
     drawn = i.look == "drawn"
     w, h = m.width, m.height
     male = i.masculinity
-    jaw = 1 + 0.07 * i.jaw_width + 0.035 * male - (0.05 if drawn else 0)
+    jaw = 1 + 0.07 * i.jaw_width + 0.055 * male - (0.10 if drawn else 0)
     chin_y = 63 * h + 3.5 * i.chin_length + 1.2 * male
     nose = 0.72 if drawn else 1.0
     tip_y = m.nose_y - 11.5 - 1.8 * i.nose_tip
@@ -167,39 +180,39 @@ def sculpture(identity: Identity, m: Measures) -> np.ndarray:
     slope = np.degrees(np.arctan2(nose_tip[2] - nose_top[2], nose_tip[1] - nose_top[1]))
     full = i.cheek_fullness
     rows = [
-        _ellipsoid((0, -58 * h, -84), (76 * w, 84 * h, 97), 10),
-        _ellipsoid((0, -72 * h, -48), (64 * w, 56 * h, 60 + 1.5 * male), 20),
-        _ellipsoid((0, -6 * h, -49), (69 * w * (0.55 + 0.45 * jaw), 86 * h, 55), 20),
+        _ellipsoid((0, -58 * h, -84), (75 * w, 83 * h, 96), 10),
+        _ellipsoid((0, -72 * h, -48), (62 * w, 54 * h, 58 + 1.5 * male), 20),
+        _ellipsoid((0, -8 * h, -52), (66 * w * (0.55 + 0.45 * jaw), 80 * h, 50), 18, (10, 0, 0)),
         # neck, with the muscle that runs from behind the ear to the collar bone
-        _ellipsoid((0, 110, -92), (53 + 4 * male, 190, 50 + 3 * male), 14, (-4, 0, 0)),
-        _ellipsoid((30, 110, -74), (17, 84, 15), 14, (-14, 0, 16)),
+        _ellipsoid((0, 110, -94), (47 + 5 * male, 190, 47 + 4 * male), 12, (-4, 0, 0)),
+        _ellipsoid((29, 110, -74), (13, 84, 11), 14, (-14, 0, 16)),
         # jaw: body, corner and chin
-        _ellipsoid((34 * w * jaw, 43 * h, -40), (23, 25, 26), 22, (0, 0, -28)),
-        _ellipsoid((51 * w * jaw, 26 * h, -58), (12, 26, 20), 20, (0, 0, -8)),
-        _ellipsoid((0, chin_y, -19), (21 * (1 + 0.12 * i.chin_width), 15.5, 19.5), 16),
-        _ellipsoid((9 * (1 + 0.2 * i.chin_width), chin_y + 2, -13), (9, 9, 11), 12),
+        _bar((12, chin_y - 4, -16), (50 * w * jaw, 33 * h, -60), (9, 9), 18),
+        _bar((51 * w * jaw, 32 * h, -62), (62 * w, -12 * h, -66), (9, 8), 18),
+        _ellipsoid((0, chin_y, -18), (18 * (1 + 0.12 * i.chin_width), 13, 17.5), 16),
+        _ellipsoid((8 * (1 + 0.2 * i.chin_width), chin_y + 2.5, -12), (8, 7, 10), 12),
         # cheekbone, cheek, and the dental arch under the lips
-        _ellipsoid((47 * w, -16 * h, -25), (22, 11 + i.cheekbones, 22 + 1.6 * i.cheekbones), 17,
-                   (0, 28, -14)),
-        _ellipsoid((35 * w, 6 * h, -18), (21, 23, 19 + 2.0 * full), 20),
-        _ellipsoid((44 * w, 26 * h, -30), (17, 24, 18 + 3.0 * full), 20),
-        _ellipsoid((0, 27 * h, -21), (34, 31, 38.5), 20),
+        _ellipsoid((45 * w, -16 * h, -24), (19, 8 + i.cheekbones, 18.5 + 1.6 * i.cheekbones), 18,
+                   (0, 30, -16)),
+        _ellipsoid((33 * w, 4 * h, -17), (19, 20, 16.5 + 2.0 * full), 20),
+        _ellipsoid((42 * w, 22 * h, -32), (13, 20, 15 + 3.0 * full), 20, (0, 30, 14)),
+        _ellipsoid((0, 27 * h, -22), (32, 29, 36.5), 18),
         # brow ridge and the bone over the eye
-        _ellipsoid((25 * w, -57.5 * h, -3.5 + 0.6 * male), (27, 6.5 + 0.8 * male, 11 + 0.8 * male),
-                   14, (0, 16, -5)),
-        _ellipsoid((54 * w, -52 * h, -20), (10, 9, 14), 14, (0, 30, 18)),
+        _ellipsoid((25 * w, -57.5 * h, -4.0 + 0.6 * male), (27, 5.5 + 0.8 * male, 10 + 0.8 * male),
+                   16, (0, 18, -5)),
+        _ellipsoid((51 * w, -52 * h, -20), (8, 8, 11), 16, (0, 30, 18)),
         # socket
         _ellipsoid((ex - 1, ey + 0.5, 13 - 0.8 * i.eye_depth), (19.5, 10.5, 20), 11, carve=True),
         _ellipsoid((ex - 10, ey + 9, 12), (8, 5, 14), 9, (0, 0, 30), carve=True),
-        # nose: bridge, tip, wings, column
-        _ellipsoid(bridge, (8.0 + 0.6 * wide, 24 * h, 9.0), 12, (slope - 90 + 90, 0, 0)),
-        _ellipsoid((0, m.nose_y - 17, 8 * nose), (11.5 * wide, 19, 16 * nose), 13, (24, 0, 0)),
-        _ellipsoid(nose_tip, (9.2 * nose * (0.4 + 0.6 * wide), 8.6 * nose, 10.0 * nose), 8),
-        _ellipsoid((10.8 * wide * nose, m.nose_y - 5.6, 12.5 * nose + 1.5),
-                   (6.1 * nose, 6.3 * nose, 9.6 * nose), 5, (0, -18, 0)),
-        _ellipsoid((0, m.nose_y - 3.0, 18.5 * nose), (3.3, 4.0, 10 * nose), 5, (22, 0, 0)),
-        _ellipsoid((6.0 * wide * nose, m.nose_y + 0.4, 17.8 * nose), (3.0 * wide, 3.6, 5.4), 2.5,
-                   (18, -22, 0), carve=True),
+        # nose: bridge, side walls, tip, wings, column, nostrils
+        _ellipsoid(bridge, (6.2 + 0.7 * wide, 25 * h, 8.5), 12, (slope, 0, 0)),
+        _ellipsoid((0, m.nose_y - 14, 6 * nose), (10.5 * wide, 15, 13 * nose), 12, (26, 0, 0)),
+        _ellipsoid(nose_tip, (8.4 * nose * (0.4 + 0.6 * wide), 7.6 * nose, 9.0 * nose), 7),
+        _ellipsoid((12.2 * wide * nose, m.nose_y - 5.0, 12.6 * nose),
+                   (5.6 * nose, 5.8 * nose, 8.6 * nose), 4.0, (12, -24, 0)),
+        _ellipsoid((0, m.nose_y - 2.2, 19.5 * nose), (2.6, 3.2, 9.5 * nose), 5, (24, 0, 0)),
+        _ellipsoid((6.3 * wide * nose, m.nose_y - 0.2, 18.5 * nose), (2.7 * wide, 3.0, 5.0), 2.5,
+                   (24, -24, 0), carve=True),
     ]  # fmt: skip
     if drawn:
         del rows[-1]
@@ -395,9 +408,9 @@ def _swell_lips(p: np.ndarray, identity: Identity, m: Measures) -> np.ndarray:
     full = 1 + 0.3 * identity.lip_fullness
     strength = 0.7 if identity.look == "drawn" else 1.0
     q = np.clip(-s / np.maximum(upper, 0.5), 0, 1.35)
-    rise = np.where(s <= 0, 3.0 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.62) , 0)
+    rise = np.where(s <= 0, 2.3 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.62) , 0)
     q = np.clip(s / np.maximum(lower, 0.5), 0, 1.35)
-    rise = np.where(s > 0, 3.9 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.60), rise)
+    rise = np.where(s > 0, 3.2 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.60), rise)
     dz = envelope * full * strength * rise
     dz -= 1.2 * envelope * np.exp(-((s / 1.3) ** 2))
     dz += front * 1.1 * np.exp(-((x / 11) ** 2)) * _bump(s, -0.5, 3)
@@ -415,10 +428,11 @@ def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin
     """Place the skin around one eye for every key of the blink."""
     from studykit.stimuli import _kernels
 
+    drawn = identity.look == "drawn"
     ex, ey, ez = m.eye * (sign, 1, 1)
     x_in = sign * (vertices[:, 0] - ex) / m.eye_half
     s = vertices[:, 1] - lid_line(m, vertices[:, 0])
-    reach_u, reach_l = 2.35 * m.lid_up, 12.0 + m.lid_down
+    reach_u, reach_l = max(2.35 * m.lid_up - 8 * drawn, 12), 12.0 + m.lid_down
     near = (np.abs(x_in) < 1.6) & (s > -reach_u) & (s < reach_l) & (vertices[:, 2] > -45)
     near[margin_u] = near[margin_l] = False
     near &= vertices[:, 0] * sign > 3
@@ -432,7 +446,7 @@ def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin
     skew = np.clip(x_in[index], -1, 1)
     arch_u = (1 - t**2.1) ** 0.86 * (1 - 0.14 * skew)
     arch_l = (1 - t**2.2) ** 0.95 * (1 + 0.16 * skew)
-    sphere = m.eye_radius + 1.25
+    sphere = m.eye_radius + (1.25 if not drawn else 0.8)
     keys = []
     fold_u = np.clip(1 + s[index] / reach_u, 0, 1) ** 1.55
     fold_l = np.clip(1 - s[index] / reach_l, 0, 1) ** 1.5
@@ -638,7 +652,7 @@ def _lower_edge(head: Head, upper: np.ndarray) -> np.ndarray:
 
 def brow_curve(m: Measures, x: np.ndarray | float) -> np.ndarray | float:
     """Height of the middle of the brow at a distance x from the midline."""
-    t = (np.abs(x) - 11.0) / 49.0
+    t = np.maximum((np.abs(x) - 11.0) / 49.0, 0.0)
     return m.brow_y + 2.6 - 9.0 * t + 13.0 * t**2.6
 
 

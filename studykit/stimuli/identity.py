@@ -309,7 +309,7 @@ def _natural_colouring(
     rng: np.random.Generator, tone: float, age: float
 ) -> tuple[Colour, Colour]:
     names = list(_HAIR)
-    dark = np.array([5, 4, 1.5, 0.3, 0.3, 0.0, 0.1, 0.0, 0, 0])
+    dark = np.array([6, 4, 1.2, 0.15, 0.1, 0.0, 0.05, 0.0, 0, 0])
     light = np.array([0.8, 2, 3, 3, 1, 1.2, 3, 1.2, 0, 0])
     mix = np.clip(1.6 - 2.6 * tone, 0, 1)
     chance = dark * (1 - mix) + light * mix

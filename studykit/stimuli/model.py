@@ -8,6 +8,7 @@ import numpy as np
 from studykit.stimuli.head import (
     JAW_AXIS,
     LID_KEYS,
+    NECK,
     PIVOT,
     Head,
     Measures,
@@ -78,7 +79,8 @@ def build_model(identity: Identity) -> Model:
         return np.ascontiguousarray(np.concatenate(values).astype(dtype))
 
     def per_triangle(name, dtype):
-        return np.concatenate([np.full(len(p.triangles), getattr(p, name)) for p in pieces]).astype(dtype)
+        values = [np.broadcast_to(getattr(p, name), len(p.triangles)) for p in pieces]
+        return np.concatenate(values).astype(dtype)
 
     vertices = joined("vertices", 0, np.float64)
     uv = joined("uv", (-1.0, -1.0))
@@ -88,7 +90,7 @@ def build_model(identity: Identity) -> Model:
     from studykit.stimuli.head import _body_weight
 
     body[missing] = _body_weight(vertices[missing])
-    group = per_triangle("group", np.int8)
+    group = per_triangle("group", np.int16)
     triangles = np.concatenate([p.triangles + o for p, o in zip(pieces, offsets, strict=False)])
     triangles = np.ascontiguousarray(triangles.astype(np.int32))
     middle = vertices[triangles[: len(head.part.triangles)]].mean(1)
@@ -96,6 +98,7 @@ def build_model(identity: Identity) -> Model:
     group[: len(middle)][low] = parts.NECK_GROUP
     face = np.zeros(len(triangles), bool)
     cover = hair.hairline(identity, m, middle)
+    group[: len(middle)][cover > 0.5] = parts.SCALP_GROUP
     face[: len(middle)] = ~low & (middle[:, 2] > -62) & (cover < 0.5) & (middle[:, 1] > -112)
     face |= np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
     model = Model(
@@ -174,18 +177,40 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
 
 
 def place(model: Model, points: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the head on its neck; return points and the head's rotation (3, 3).
+    """Turn the head on its neck; return points about PIVOT and the head's rotation (3, 3).
 
-    The shoulders follow a third of the way, the neck twists between them and the head.
+    The shoulders follow a third of the way, the neck twists between them and the head, and the
+    camera follows the head two thirds of the way.
     """
     turn = pose.matrix()
-    rest = Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix()
-    low = np.array([0.0, 120.0, -88.0])
-    q = points - PIVOT
-    head = q @ turn.T
-    stand = (points - low) @ rest.T + (low - PIVOT)
-    w = model.body[:, None]
-    return head * (1 - w) + stand * w, turn
+    stand = Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix()
+    q = points - NECK
+    w = model.body
+    out = q @ turn.T
+    low = w >= 1
+    out[low] = q[low] @ stand.T
+    between = (w > 0) & ~low
+    t = w[between]
+    yaw = np.radians(pose.yaw * (1 - 0.65 * t))
+    pitch = np.radians(pose.pitch * (1 - t))
+    roll = np.radians(pose.roll * (1 - 0.88 * t))
+    x, y, z = q[between].T
+    y, z = y * np.cos(pitch) - z * np.sin(pitch), y * np.sin(pitch) + z * np.cos(pitch)
+    x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
+    x, y = x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)
+    out[between] = np.stack([x, y, z], 1)
+    return out + _shift(turn), turn
+
+
+def place_point(point: np.ndarray, pose: Pose) -> np.ndarray:
+    """Where a point fixed to the head lies in the axes of ``place``."""
+    turn = pose.matrix()
+    return (point - NECK) @ turn.T + _shift(turn)
+
+
+def _shift(turn: np.ndarray) -> np.ndarray:
+    arm = PIVOT - NECK
+    return -arm - 0.66 * (turn @ arm - arm)
 
 
 def _bake(model: Model) -> np.ndarray:

@@ -6,7 +6,7 @@ from studykit.stimuli.head import Head, Measures, Part, mouth_line
 from studykit.stimuli.identity import Identity
 
 SKIN_GROUP, EAR_GROUP, EYE_GROUP, MOUTH_GROUP, CLOTH_GROUP, HAIR_GROUP, GLASSES_GROUP = range(7)
-BROW_GROUP, NECK_GROUP, TEETH_GROUP = 7, 8, 9
+BROW_GROUP, NECK_GROUP, TEETH_GROUP, SCALP_GROUP, LOCK_GROUP = 7, 8, 9, 10, 11
 
 
 def _linear(rgb) -> np.ndarray:
@@ -71,7 +71,7 @@ def mouth(head: Head, m: Measures) -> list[Part]:
         arc = np.linspace(-1, 1, 97) * widths[-1] * (1 if upper else 0.9)
         bounds = widths if upper else widths * 0.78
         k = np.clip(np.searchsorted(bounds, np.abs(arc), side="right") - 1, 0, 5)
-        within = (np.abs(arc) - bounds[k]) / (bounds[k + 1] - bounds[k])
+        within = np.clip((np.abs(arc) - bounds[k]) / (bounds[k + 1] - bounds[k]), 0, 1)
         gap = 1 - np.abs(2 * within - 1) ** 6
         ang = arc / 30.0
         ax = 25.0 * np.sin(ang * 0.92) * half / 25.5
@@ -127,7 +127,7 @@ def ears(head: Head, m: Measures, identity: Identity) -> list[Part]:
 
     from studykit.stimuli._kernels import SKIN
 
-    size = 1.0 + 0.10 * identity.ear_size
+    size = 0.92 + 0.09 * identity.ear_size
     closed = np.concatenate([_EAR, _EAR[:1]]) * size
     curve = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
     phi = np.linspace(0, len(_EAR), 48, endpoint=False)
@@ -159,7 +159,7 @@ def ears(head: Head, m: Measures, identity: Identity) -> list[Part]:
     for sign in (-1, 1):
         p = np.stack([sign * (side - 0.5 + high + flare), place[0] + down * 1.0 + 0.16 * back,
                       place[1] - back * 0.96 + 0.10 * down], -1).reshape(-1, 3)  # fmt: skip
-        faces = sheet(len(rho), 48, wrap=True)
+        faces = sheet(len(rho), 48, wrap=True)[:, :: sign]
         out.append(Part(p, faces, SKIN, EAR_GROUP, np.tile(tint, (len(p), 1)),
                         uv=np.full((len(p), 2), -1.0)))  # fmt: skip
     return out
@@ -176,7 +176,7 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
     r, a = np.meshgrid(rho, around, indexing="ij")
     s, c = np.sin(a), np.cos(a)  # c > 0 is the front
     t = np.minimum(r, 1)
-    neck_x, neck_z = 57 + 5 * male, 55 + 4 * male
+    neck_x, neck_z = 52 + 5 * male, 50 + 4 * male
     x = s * (neck_x + (wide - neck_x) * t**0.9)
     front, back = np.clip(c, 0, 1), np.clip(-c, 0, 1)
     z = -92 + c * (neck_z + (100 - neck_z) * t**0.75 + 14 * front * t * (1 - t))

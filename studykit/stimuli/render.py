@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studykit.stimuli.identity import Identity
-from studykit.stimuli.model import Model, build_model, deform, place
+from studykit.stimuli.model import Model, build_model, deform, place, place_point
+from studykit.stimuli.parts import BROW_GROUP, LOCK_GROUP, NECK_GROUP
 from studykit.stimuli.state import Expression, Pose
 
 _EYE_Z = 1100.0  # the camera's distance, mm
@@ -96,7 +97,7 @@ def render(
         out /= np.linalg.norm(out, axis=1, keepdims=True)
         normal[ribbon] = out @ turn.T
     for where, sign in zip(model.eyes, (-1, 1), strict=True):
-        centre = place_point(model, model.measures.eye * (sign, 1, 1), pose)
+        centre = place_point(model.measures.eye * (sign, 1, 1), pose)
         normal[where] = (view64[where] - centre) / model.measures.eye_radius
     local = model.local
     for where, cover in zip(model.eyes, lid, strict=True):
@@ -119,7 +120,10 @@ def render(
     )  # fmt: skip
     if drawn:
         near = np.where(depth2 > 0, _EYE_Z - 1 / np.maximum(depth2, 1e-6), -400).astype(np.float32)
-        lines = _kernels.ink(index2, near, model.group, 1.9 * size / 256, 7.0 * 256 / size / 2)
+        lines = _kernels.ink(
+            index2, near, model.group, 1.9 * size / 256, 7.0 * 128 / size,
+            NECK_GROUP, BROW_GROUP, LOCK_GROUP,
+        )  # fmt: skip
     else:
         lines = np.zeros((1, 1), np.float32)
     image, cover = _kernels.resolve(
@@ -176,13 +180,6 @@ def flow(a: Frame, b: Frame) -> tuple[np.ndarray, np.ndarray]:
     out[y, x] = q[:, :2] - np.stack([x, y], 1)
     valid[y, x] = _visible(b._depth, q[:, :2], q[:, 2], _DEPTH_TOLERANCE, every=True)
     return out, valid
-
-
-def place_point(model: Model, point: np.ndarray, pose: Pose) -> np.ndarray:
-    """Where a point fixed to the head lies before projection."""
-    from studykit.stimuli.head import PIVOT
-
-    return (point - PIVOT) @ pose.matrix().T
 
 
 def _project(view: np.ndarray, pose: Pose, size: int) -> np.ndarray:

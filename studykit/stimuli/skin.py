@@ -90,7 +90,7 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
     blend(np.clip(nostril * (1.1 if not drawn else 0.5), 0, 0.93), tone * (0.10, 0.05, 0.05))
     # lips
     warm = np.array([1.0, 0.50, 0.50]) * (0.55 + 0.25 * luminance) + 0.01
-    lip = tone * warm + np.array([0.035, 0.0, 0.004])
+    lip = tone * warm * np.array([1.0, 0.94, 1.06]) + np.array([0.03, 0.0, 0.008])
     wine = np.array([(0.42, 0.030, 0.045), (0.35, 0.06, 0.07), (0.50, 0.12, 0.13), (0.30, 0.02, 0.05)])
     lipstick = _soft(0.25, 0.9, np.float32(i.makeup)) * 0.8
     lip = lip * (1 - lipstick) + wine[rng.integers(4)] * (0.35 + 0.9 * luminance**0.5) * lipstick
@@ -130,15 +130,15 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         tint(shadow_ * 0.7 * i.makeup, shade_)
     line = np.exp(-((from_lid / (0.75 + 0.5 * max(i.makeup - 0.2, 0) + 0.9 * drawn)) ** 2)) * on_eye
     blend(line * (0.80 if not drawn else 1.0), tone * 0.10 + 0.004)
-    crease = near * _bump(from_lid, -1.22 * m.lid_up * (1.15 - 0.2 * i.lid_fold), 1.0)
-    tint(crease * (0.55 if not drawn else 0.85), (0.55, 0.42, 0.40))
+    crease = near * _bump(from_lid, -1.08 * m.lid_up * (1.05 - 0.25 * i.lid_fold), 0.9)
+    tint(crease * (0.8 if not drawn else 0.9), (0.40, 0.28, 0.27))
     # brows' and beard's shade on the skin, scalp under hair
     hair = np.asarray(i.hair_colour) ** 2.2
     t = np.clip((ax - 11) / 49, 0, 1)
-    thick = 3.0 * (1 + 0.4 * i.brow_thickness + 0.15 * i.masculinity) * np.clip(1.25 - 0.85 * t, 0.25, 1)
+    thick = 2.4 * (1 + 0.4 * i.brow_thickness + 0.15 * i.masculinity) * np.clip(1.25 - 0.85 * t, 0.25, 1)
     brow = _soft(1.25, 0.5, np.abs(y - brow_curve(m, ax)) / thick) * _soft(10, 15, ax) * _soft(60, 54, ax)
     dark = np.minimum(hair * 0.5, 0.16) if i.hair_style != "bald" else hair * 0.3
-    blend(brow * (z > -60) * (0.62 if not drawn else 1.0), dark + 0.003)
+    blend(brow * (z > -60) * (0.45 if not drawn else 1.0), dark + 0.003)
     stubble = beard_cover(i, m, p.reshape(3, -1).T).reshape(shape)
     amount = {"none": 0.0, "stubble": 0.52, "moustache": 0.75, "goatee": 0.75, "short": 0.8,
               "full": 0.85}[i.beard]  # fmt: skip
@@ -161,9 +161,9 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
     relief = np.zeros(shape, np.float32)
     if not drawn:
         old = i.age
-        relief += 0.030 * noise(0.9) + 0.035 * noise(2.0)
+        relief += (0.030 * noise(0.9) + 0.035 * noise(2.0)) * front * _soft(80, 60, y) * _soft(-112, -95, y)
         relief -= 0.10 * lips * np.clip(gaussian_filter(rng.standard_normal(shape), (5, 0.9)) * 6, -1, 1)
-        relief -= crease * (1.0 + 0.4 * i.lid_fold)
+        relief -= crease * (1.6 + 0.5 * i.lid_fold)
         relief += 0.5 * near * _bump(from_lid, -1.75 * m.lid_up, 2.5)
         fold_x = 14.5 * (1 + 0.15 * i.nose_width) + 0.50 * (y - m.nose_y + 6)
         fold = np.exp(-(((ax - fold_x - 2.0) / 3.2) ** 2)) * _soft(m.nose_y - 12, m.nose_y + 2, y)

@@ -1,0 +1,297 @@
+"""The warp's picture: the source seen through its displacement fields, with eyes and mouth.
+
+What opens has to show something: eyeballs lie still behind their lids, and a mouth that the
+source keeps shut gets an inside in the colours of the source's own lips.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS, smoothstep
+
+# Half the width of a soft edge, in pixels of a face 128 pixels wide.
+_EDGE = 0.8
+# Gaps, in fractions of the mouth's width, at which the mouth's inside begins to show, shows
+# fully, and is deep enough for teeth and tongue.
+_AJAR, _OPEN = 0.02, 0.08
+_TEETH_FROM, _TONGUE_FROM = 0.12, 0.3
+
+
+@dataclass(frozen=True)
+class Slit:
+    """An opening between two edges that meet in its corners: an eye, or the mouth's inner lips.
+
+    In its own frame u runs from one corner (0) to the other (1), v down from the line between
+    them, in the same unit.
+
+    Attributes
+    ----------
+    corner : (2,) float64
+    along, down : (2,) float64
+        One unit of u and v, in pixels.
+    upper, lower : (2, N) float64
+        u and v of the edges' points, from corner to corner.
+    """
+
+    corner: np.ndarray
+    along: np.ndarray
+    down: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+
+    @staticmethod
+    def between(upper: np.ndarray, lower: np.ndarray) -> "Slit":
+        """Build it from the (N, 2) points of both edges, left to right, corners included."""
+        corner, along = upper[0], upper[-1] - upper[0]
+        down = np.array([-along[1], along[0]])
+        frame = np.column_stack([along, down])
+        edges = [np.linalg.solve(frame, (edge - corner).T) for edge in (upper, lower)]
+        return Slit(corner, along, down, *edges)
+
+    @property
+    def width(self) -> float:
+        return float(np.linalg.norm(self.along))
+
+    @property
+    def gap(self) -> float:
+        """The widest opening, as a fraction of the width; negative where the edges cross."""
+        u = self.upper[0, 1:-1]
+        return float((np.interp(u, *self.lower) - self.upper[1, 1:-1]).max())
+
+    def frame(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return u and v of (..., 2) points."""
+        away = points - self.corner
+        squared = self.width**2
+        return away @ self.along / squared, away @ self.down / squared
+
+    def edges(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return v of the upper and the lower edge at each u, on smooth curves."""
+        inside = np.clip(u, 0, 1)
+        return self._curve(self.upper)(inside), self._curve(self.lower)(inside)
+
+    @staticmethod
+    def _curve(edge: np.ndarray) -> Any:
+        from scipy.interpolate import PchipInterpolator
+
+        # An interpolation needs u to rise from corner to corner, also where points crowd.
+        u = np.maximum.accumulate(np.clip(edge[0], 0, 1)) + np.linspace(0, 1e-3, edge.shape[1])
+        return PchipInterpolator(u / u[-1], edge[1])
+
+    def opening(self, points: np.ndarray, softness: float, grown: float = 0.0) -> np.ndarray:
+        """How much of each of (..., 2) points' surroundings is in the opening: 0 to 1.
+
+        Its surroundings are ``softness`` pixels to either side; the opening may be ``grown`` by
+        pixels. Both are measured across the edges, which may be steep.
+        """
+        u, v = self.frame(points)
+        inside = np.clip(u, 0, 1)
+        tops = []
+        for edge, sign in ((self.upper, 1), (self.lower, -1)):
+            curve = self._curve(edge)
+            steepness = np.sqrt(1 + curve.derivative()(inside) ** 2)
+            tops.append(sign * (v - curve(inside)) / steepness * self.width + grown)
+        covered = np.minimum(tops[0], softness) + np.minimum(tops[1], softness)
+        return np.clip(covered / (2 * softness), 0, 1) * ((u > 0) & (u < 1))
+
+    def below(self, points: np.ndarray, softness: float) -> np.ndarray:
+        """How far each of (..., 2) points is below the opening's middle line: 0 to 1.
+
+        The change is sharp between the corners and widens beyond them.
+        """
+        u, v = self.frame(points)
+        top, bottom = self.edges(u)
+        outside = np.maximum(np.maximum(-u, u - 1), 0)
+        width = 2 * softness / self.width + 0.8 * outside
+        return smoothstep((v - (top + bottom) / 2) / width + 0.5)
+
+    def bounds(self, margin: float, size: int) -> tuple[slice, slice]:
+        """Rows and columns of the pixels around the opening."""
+        frame = np.column_stack([self.along, self.down])
+        points = self.corner + np.hstack([self.upper, self.lower]).T @ frame.T
+        low = np.clip(np.floor(points.min(axis=0) - margin), 0, size - 1).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, 1, size).astype(int)
+        return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def eye_slits(landmarks: np.ndarray) -> tuple[Slit, Slit]:
+    """The eyes on the image's left and right."""
+    left = Slit.between(landmarks[[36, 37, 38, 39]], landmarks[[36, 41, 40, 39]])
+    right = Slit.between(landmarks[[42, 43, 44, 45]], landmarks[[42, 47, 46, 45]])
+    return left, right
+
+
+def mouth_slit(landmarks: np.ndarray) -> Slit:
+    """The mouth between its inner lips."""
+    return Slit.between(landmarks[60:65], landmarks[[60, 67, 66, 65, 64]])
+
+
+class Painter:
+    """Draws one source under given fields.
+
+    Parameters
+    ----------
+    image : (S, S, 3) uint8
+    landmarks : (68, 2) float64
+        The source's.
+    """
+
+    def __init__(self, image: np.ndarray, landmarks: np.ndarray) -> None:
+        self.image = image.astype(np.float32)
+        self.size = image.shape[0]
+        steps = np.arange(self.size, dtype=np.float64)
+        self.pixels = np.stack(np.meshgrid(steps, steps), axis=-1)
+        self.softness = _EDGE * max(1.0, np.ptp(landmarks[:17, 0]) / 128)
+        self.mouth = mouth_slit(landmarks)
+        self.lashes = self._lash_colour(landmarks)
+        self.lips, self.skin = self._lip_colour(landmarks), self._skin_colour(landmarks)
+
+    def paint(
+        self, landmarks: np.ndarray, sources: np.ndarray, spacing: float, eye_opening: float
+    ) -> np.ndarray:
+        """Draw a frame: (S, S, 3) uint8.
+
+        Parameters
+        ----------
+        landmarks : (68, 2) float64
+            Where the source's landmarks went.
+        sources : (3, G, G, 2) float32
+            For each node of the grid the place in the source that is seen there, under the
+            fields ``upper``, ``lower`` and ``rigid``.
+        spacing : float
+            Pixels between nodes.
+        eye_opening : float
+            1 as in the source.
+        """
+        from studykit.methods._warp_kernels import look_up, sample
+
+        eyes, mouth = eye_slits(landmarks), mouth_slit(landmarks)
+        flat = self.pixels.reshape(-1, 2)
+        lower = self._lower_share(eyes, mouth).reshape(-1, 1)
+        upper_places, lower_places = (look_up(grid, spacing, flat) for grid in sources[:2])
+        places = upper_places + lower * (lower_places - upper_places)
+        frame = sample(self.image, places).reshape(self.image.shape)
+        for eye in eyes:
+            self._paint_eye(frame, eye, sources[2], spacing, eye_opening)
+        self._paint_mouth(frame, mouth, sources[0], spacing)
+        return np.rint(frame).astype(np.uint8)
+
+    def _lower_share(self, eyes: tuple[Slit, Slit], mouth: Slit) -> np.ndarray:
+        """Where the field of the lower lids and lip holds, and not that of the upper: (S, S)."""
+        left, right = eyes
+        middle = (left.corner + left.along + right.corner) / 2
+        across = right.corner - left.corner - left.along
+        side = (self.pixels - middle) @ across / (across @ across)
+        which = smoothstep(side + 0.5)
+        at_eyes = left.below(self.pixels, self.softness) * (1 - which)
+        at_eyes += right.below(self.pixels, self.softness) * which
+        # From the eyes' field to the mouth's on the way down the nose.
+        down = mouth.corner + mouth.along / 2 - middle
+        way = (self.pixels - middle) @ down / (down @ down)
+        to_mouth = smoothstep((way - 0.3) / 0.35)
+        return at_eyes * (1 - to_mouth) + mouth.below(self.pixels, self.softness) * to_mouth
+
+    def _paint_eye(
+        self, frame: np.ndarray, eye: Slit, rigid: np.ndarray, spacing: float, opening: float
+    ) -> None:
+        from studykit.methods._warp_kernels import look_up, sample
+
+        rows, columns = eye.bounds(3 * self.softness, self.size)
+        pixels = self.pixels[rows, columns]
+        shown = eye.opening(pixels, self.softness)
+        if opening > 1:
+            # Eyes wider than the source's would show its lids: the eyeball is stretched a little.
+            v = eye.frame(pixels)[1]
+            pixels = pixels + ((1 / opening - 1) * v)[..., None] * eye.down
+        places = look_up(rigid, spacing, pixels.reshape(-1, 2))
+        eyeball = sample(self.image, places).reshape(*shown.shape, 3)
+        patch = frame[rows, columns]
+        patch += shown[..., None] * (eyeball - patch)
+        closed = smoothstep((0.4 - opening) / 0.4)
+        if closed > 0:
+            # Where lids meet, their lashes make a dark line.
+            u, v = eye.frame(self.pixels[rows, columns])
+            top, bottom = eye.edges(u)
+            away = (v - (top + bottom) / 2) * eye.width / (1.4 * self.softness)
+            taper = np.sqrt(np.clip(4 * u * (1 - u), 0, 1))
+            line = 0.7 * closed * taper * np.exp(-(away**2))
+            patch += line[..., None] * (np.minimum(self.lashes, patch) - patch)
+
+    def _paint_mouth(
+        self, frame: np.ndarray, mouth: Slit, upper: np.ndarray, spacing: float
+    ) -> None:
+        from studykit.methods._warp_kernels import look_up, sample
+
+        had_open = smoothstep((self.mouth.gap - _AJAR) / (_OPEN - _AJAR))
+        strength = smoothstep((mouth.gap - _AJAR) / (_OPEN - _AJAR))
+        if strength == 0:
+            return
+        rows, columns = mouth.bounds(3 * self.softness, self.size)
+        pixels = self.pixels[rows, columns]
+        # A source that shows its teeth has them up to the lips' very edge, and beyond it.
+        fringe = self.softness * had_open
+        shown = strength * mouth.opening(pixels, self.softness, fringe)
+        # Teeth that the source shows go with its upper lip.
+        places = look_up(upper, spacing, pixels.reshape(-1, 2))
+        own = sample(self.image, places).reshape(*shown.shape, 3)
+        had = self.mouth.opening(places.reshape(*shown.shape, 2), 2 * self.softness)
+        inside = self._inside(mouth, pixels, teeth=self.mouth.gap < _OPEN)
+        inside += (had_open * had)[..., None] * (own - inside)
+        patch = frame[rows, columns]
+        patch += shown[..., None] * (inside - patch)
+
+    def _inside(self, mouth: Slit, pixels: np.ndarray, *, teeth: bool) -> np.ndarray:
+        """A mouth's inside at the pixels around it: dark, with a hint of teeth and tongue."""
+        u, v = mouth.frame(pixels)
+        top, bottom = mouth.edges(u)
+        depth = np.clip((v - top) / np.maximum(bottom - top, 1e-6), 0, 1)[..., None]
+        dark = self.lips * np.array([0.22, 0.14, 0.14])
+        # Darkest behind the teeth, a little lighter towards the lower lip.
+        colour = dark * (0.75 + 0.9 * depth**2)
+        tongue = smoothstep((mouth.gap - _TONGUE_FROM) / 0.2)
+        heap = (u[..., None] - 0.5) / 0.36
+        rise = smoothstep((depth - 0.62 - 0.3 * heap**2) / 0.22) * (np.abs(heap) < 1)
+        colour = colour + 0.6 * tongue * rise * (self.lips * np.array([0.62, 0.45, 0.45]) - colour)
+        if teeth:
+            # A row of upper teeth hangs from under the lip and ends in a flat arc.
+            room = smoothstep((mouth.gap - _TEETH_FROM) / 0.25)
+            arc = mouth.upper[1, 1:-1].mean() + 0.12 * room - 0.16 * (2 * u - 1) ** 2
+            row = smoothstep((arc - v)[..., None] * mouth.width / (3 * self.softness) + 0.5)
+            across = np.clip(1 - np.abs(2 * u - 1) / 0.85, 0, 1)[..., None]
+            light = np.clip(self.skin.max() / 215, 0.2, 1.0)
+            enamel = light * np.array([212.0, 200.0, 182.0]) * (0.6 + 0.4 * np.sqrt(across))
+            shaded = np.clip((v - top) * mouth.width / (4 * self.softness), 0.35, 1)[..., None]
+            visible = 0.85 * room * row * smoothstep(across * 2.5)
+            colour = colour + visible * (enamel * shaded - colour)
+        return colour.astype(np.float32)
+
+    def _lip_colour(self, landmarks: np.ndarray) -> np.ndarray:
+        """Median colour between the outer and the inner lips."""
+        ring = [(landmarks[48 + k] + landmarks[60 + j]) / 2 for k, j in _LIP_MIDDLES]
+        return self._median(np.array(ring))
+
+    def _lash_colour(self, landmarks: np.ndarray) -> np.ndarray:
+        """The darkest colour around the upper lids."""
+        from studykit.methods._warp_kernels import sample
+
+        heights = landmarks[UPPER_LIDS] - landmarks[LOWER_LIDS]
+        around = np.vstack([landmarks[UPPER_LIDS] + part * heights for part in (-0.1, 0, 0.1, 0.2)])
+        colours = sample(self.image, around)
+        return colours[colours.sum(axis=1).argmin()].astype(np.float64)
+
+    def _skin_colour(self, landmarks: np.ndarray) -> np.ndarray:
+        """Median colour of the cheeks."""
+        cheeks = [
+            (landmarks[a] + landmarks[b]) / 2 for a, b in ((31, 3), (35, 13), (31, 2), (35, 14))
+        ]
+        return self._median(np.array(cheeks))
+
+    def _median(self, points: np.ndarray) -> np.ndarray:
+        from studykit.methods._warp_kernels import sample
+
+        return np.median(sample(self.image, points), axis=0).astype(np.float64)
+
+
+# Outer (from 48) and inner (from 60) lip points with lip between them.
+_LIP_MIDDLES = [(1, 1), (2, 1), (3, 2), (4, 3), (5, 3), (7, 5), (8, 5), (9, 6), (10, 7), (11, 7)]

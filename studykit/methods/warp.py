@@ -1,0 +1,211 @@
+"""A baseline without learning: the source's own pixels, moved as the driving face moves.
+
+It needs no weights and no GPU, and shows how far geometry alone gets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from studykit.errors import NoFaceError
+from studykit.faces import FaceTracker, find_face
+from studykit.methods import Driving, Source, register
+from studykit.methods._warp_geometry import (
+    Field,
+    Motion,
+    fit_head,
+    motion_since,
+    smallest_area_change,
+)
+
+# What a flat picture bears before the far side of the head that it can't show is missed, per
+# axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
+_MAX_TURN = np.deg2rad([20.0, 24.0, 30.0])
+_MAX_SHIFT = 30.0
+_MAX_GROWTH = 0.25
+# The head may squeeze what lies beside it to this part of its area, not further.
+_LEAST_AREA = 0.2
+_NEWTON_STEPS = 8
+
+
+@register("warp")
+@dataclass(frozen=True)
+class Warp:
+    """Warp the source by the landmarks of the driving.
+
+    The driving's head pose and expression since its first face are carried over to the source's
+    head (see ``_warp_geometry``): rotation, shift in head sizes, growth, each landmark's way in
+    the plane of the face, and how far the eyes are open. The background is held at the border and
+    follows the head less and less with distance. Turns, shifts and growth saturate where a flat
+    picture would tear.
+
+    Frames in which the driving's face is lost repeat the last face that was seen; frames before
+    the first face show the source as it is.
+
+    Attributes
+    ----------
+    strength : float
+        Scales all motion: 0 holds the source still, 1 moves as driven.
+    min_cutoff : float
+        Cutoff frequency of the landmarks' One-Euro filter at rest, in hertz: lower is calmer.
+    speed_coefficient : float
+        Its beta: how fast the cutoff rises with speed, in hertz a face size a second: higher lags
+        less.
+    """
+
+    strength: float = 1.0
+    min_cutoff: float = 2.0
+    speed_coefficient: float = 8.0
+
+    def prepare(self, source: Source) -> "WarpedFace":
+        """Find the source's face and work out what does not depend on the driving.
+
+        Raises
+        ------
+        NoFaceError
+            The source shows no face.
+        """
+        face = find_face(source.image, name=source.name)
+        return WarpedFace(source.image, face.landmarks)
+
+    def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:
+        """Give one frame a driving frame; frames are not held.
+
+        Raises
+        ------
+        NoFaceError
+            The driving shows no face in its first second.
+        """
+        tracker, smooth = FaceTracker(), None
+        motion, reference = None, None
+        patience = max(1, round(driving.frame_rate))
+        for index, frame in enumerate(driving):
+            face = tracker.update(frame)
+            if face is not None:
+                if reference is None:
+                    size = float(np.ptp(face.landmarks, axis=0).max())
+                    smooth = OneEuroFilter(
+                        float(driving.frame_rate), self.min_cutoff, self.speed_coefficient / size
+                    )
+                landmarks = smooth(face.landmarks)
+                if reference is None:
+                    reference = fit_head(landmarks)
+                motion = motion_since(reference, landmarks)
+            elif reference is None and index + 1 >= patience:
+                raise _no_driving_face(driving.name)
+            yield state.image if motion is None else state.at(scaled(motion, self.strength))
+        if reference is None:
+            raise _no_driving_face(driving.name)
+
+
+class WarpedFace:
+    """A source face that can be shown under any motion.
+
+    Parameters
+    ----------
+    image : (S, S, 3) uint8
+    landmarks : (68, 2) float64
+    """
+
+    def __init__(self, image: np.ndarray, landmarks: np.ndarray) -> None:
+        from studykit.methods._warp_paint import Painter
+
+        self.image = image
+        self.field = Field(fit_head(landmarks), image.shape[0])
+        self.painter = Painter(image, landmarks)
+
+    def at(self, motion: Motion) -> np.ndarray:
+        """Show it after a motion: (S, S, 3) uint8."""
+        from studykit.methods._warp_kernels import invert
+
+        motion = limited(motion)
+        landmarks, shifts = self.field.move(motion)
+        for _ in range(4):
+            if smallest_area_change(shifts[2], self.field.spacing) >= _LEAST_AREA:
+                break
+            motion = _calmer_head(motion, 0.8)
+            landmarks, shifts = self.field.move(motion)
+        sources = np.stack([invert(s, self.field.spacing, _NEWTON_STEPS) for s in shifts])
+        return self.painter.paint(landmarks, sources, self.field.spacing, motion.eye_opening)
+
+
+class OneEuroFilter:
+    """Smooth a signal sample by sample: calm at rest, quick in motion.
+
+    G. Casiez, N. Roussel and D. Vogel 2012, "1 euro filter: a simple speed-based low-pass filter
+    for noisy input in interactive systems", equations 1 to 5. Causal; each coordinate has a cutoff
+    of its own.
+
+    Parameters
+    ----------
+    rate : float
+        Samples a second.
+    min_cutoff : float
+        Cutoff frequency at rest, in hertz.
+    beta : float
+        How much the cutoff rises, in hertz, with the signal's speed in units a second.
+    speed_cutoff : float
+        Cutoff frequency of the speed's own filter, in hertz.
+    """
+
+    def __init__(
+        self, rate: float, min_cutoff: float, beta: float, speed_cutoff: float = 4.0
+    ) -> None:
+        self.rate, self.min_cutoff, self.beta = rate, min_cutoff, beta
+        self.speed_cutoff = speed_cutoff
+        self._raw: np.ndarray | None = None
+
+    def __call__(self, value: np.ndarray) -> np.ndarray:
+        """Take the next sample, return it smoothed."""
+        if self._raw is None:
+            self._value, self._speed = value, np.zeros_like(value)
+        else:
+            speed = (value - self._raw) * self.rate
+            self._speed = self._speed + self._gain(self.speed_cutoff) * (speed - self._speed)
+            cutoff = self.min_cutoff + self.beta * np.abs(self._speed)
+            self._value = self._value + self._gain(cutoff) * (value - self._value)
+        self._raw = value
+        return self._value
+
+    def _gain(self, cutoff: Any) -> Any:
+        return 1 / (1 + self.rate / (2 * np.pi * cutoff))
+
+
+def scaled(motion: Motion, strength: float) -> Motion:
+    """Multiply a motion."""
+    return Motion(
+        motion.turn * strength,
+        motion.growth * strength,
+        motion.shift * strength,
+        motion.expression * strength,
+        max(0.0, 1 + (motion.eye_opening - 1) * strength),
+    )
+
+
+def limited(motion: Motion) -> Motion:
+    """Let the head's motion saturate smoothly at what a flat picture bears."""
+    length = np.linalg.norm(motion.shift)
+    return replace(
+        motion,
+        turn=_MAX_TURN * np.tanh(motion.turn / _MAX_TURN),
+        growth=float(_MAX_GROWTH * np.tanh(motion.growth / _MAX_GROWTH)),
+        shift=motion.shift * (_MAX_SHIFT * np.tanh(length / _MAX_SHIFT) / max(length, 1e-9)),
+    )
+
+
+def _calmer_head(motion: Motion, factor: float) -> Motion:
+    return replace(
+        motion,
+        turn=motion.turn * factor,
+        growth=motion.growth * factor,
+        shift=motion.shift * factor,
+    )
+
+
+def _no_driving_face(name: str) -> NoFaceError:
+    return NoFaceError(
+        f"{name}: no human face found in the driving's first second; use a video that begins with "
+        "a face turned towards the camera"
+    )

@@ -1,0 +1,201 @@
+"""Stimuli as files: sources, drivings and their truth."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from studykit.stimuli.identity import Identity
+from studykit.stimuli.motion import motion
+from studykit.stimuli.render import Frame, render
+from studykit.stimuli.state import Expression, Pose
+
+TYPES = ("frontal", "side", "stylised")
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """One written source or driving.
+
+    Attributes
+    ----------
+    type : {"frontal", "side", "stylised"}
+    path : Path
+        The image or video.
+    truth : Path
+        Its truth file.
+    identity : Identity
+    """
+
+    type: str
+    path: Path
+    truth: Path
+    identity: Identity
+
+
+def write_stimuli(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    identities_per_type: int = 2,
+    drivings_per_type: int = 1,
+    frames: int = 48,
+    frame_rate: Fraction | int = 25,
+    size: int = 256,
+) -> list[Stimulus]:
+    """Write rendered sources, drivings and their truth.
+
+    The files are ``sources/<type>/<type>-<n>.png``, ``drivings/<type>/<type>-<n>.mp4`` and, for
+    each, ``truth/<source or driving>-<type>-<n>.npz``. The same arguments give the same images and
+    truth. Sources and drivings show different people.
+
+    A truth file holds, over its T frames (1 for a source):
+
+    - ``landmarks`` (T, 68, 2) float32, ``visible`` (T, 68) bool;
+    - ``pose`` (T, 6) float32: yaw, pitch, roll in degrees, x, y, scale;
+    - ``expression`` (T, 8) float32, in the order of the fields of ``Expression``;
+    - ``mask`` and ``face_mask`` (T, S, ceil(S / 8)) uint8, rows of bits (``numpy.unpackbits``);
+    - ``identity``, ``size`` and ``frame_rate``: JSON text of what renders it again
+      (``read_truth`` gives it back).
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist.
+    seed : int
+    identities_per_type, drivings_per_type : int
+    frames : int
+        Frames a driving.
+    frame_rate : Fraction or int
+    size : int
+        Side in pixels.
+
+    Returns
+    -------
+    list of Stimulus
+
+    Raises
+    ------
+    MediaError
+        The folder can't be written.
+    """
+    out = []
+    for number, kind in enumerate(TYPES):
+        look = "drawn" if kind == "stylised" else "photo"
+        first = seed * 10_007 + number * 1_009
+        for k in range(identities_per_type):
+            identity = Identity.random(first + k, look)
+            rng = np.random.default_rng([seed, number, k])
+            state = _still(kind, rng)
+            out.append(_write_source(Path(folder), kind, f"{kind}-{k + 1}", identity, state, size))
+        for k in range(drivings_per_type):
+            identity = Identity.random(first + 500 + k, look)
+            states = motion(kind, first + k, frames, float(frame_rate))
+            out.append(
+                _write_driving(
+                    Path(folder), kind, f"{kind}-{k + 1}", identity, states, Fraction(frame_rate), size
+                )
+            )
+    return out
+
+
+def _still(kind: str, rng: np.random.Generator) -> tuple[Pose, Expression]:
+    yaw = rng.uniform(-6, 6)
+    if kind == "side":
+        yaw = rng.choice([-1, 1]) * rng.uniform(42, 60)
+    pose = Pose(yaw=float(yaw), pitch=float(rng.uniform(-4, 4)), roll=float(rng.uniform(-3, 3)))
+    return pose, Expression(smile=float(rng.uniform(0, 0.35)))
+
+
+def _write_source(folder, kind, name, identity, state, size) -> Stimulus:
+    from studykit import media
+
+    path = folder / "sources" / kind / f"{name}.png"
+    truth = folder / "truth" / f"source-{name}.npz"
+    frame = render(identity, *state, size=size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    media.write_image(path, frame.image)
+    _write_truth(truth, [frame], size, None)
+    return Stimulus(kind, path, truth, identity)
+
+
+def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> Stimulus:
+    from studykit import media
+
+    path = folder / "drivings" / kind / f"{name}.mp4"
+    truth = folder / "truth" / f"driving-{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept: list[Frame] = []
+
+    def images():
+        for state in states:
+            frame = render(identity, *state, size=size)
+            kept.append(dataclasses.replace(frame, _points=None, _depth=None, _index=None))
+            yield frame.image
+
+    media.write_video(path, images(), frame_rate=frame_rate)
+    _write_truth(truth, kept, size, frame_rate)
+    return Stimulus(kind, path, truth, identity)
+
+
+def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fraction | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(
+            temporary,
+            landmarks=np.array([f.landmarks for f in frames], np.float32),
+            visible=np.array([f.visible for f in frames]),
+            pose=np.array([dataclasses.astuple(f.pose) for f in frames], np.float32),
+            expression=np.array([dataclasses.astuple(f.expression) for f in frames], np.float32),
+            mask=np.packbits([f.mask for f in frames], axis=-1),
+            face_mask=np.packbits([f.face_mask for f in frames], axis=-1),
+            identity=json.dumps(dataclasses.asdict(frames[0].identity)),
+            size=size,
+            frame_rate=str(frame_rate or ""),
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# Who and how the embedded demo inputs show: diverse on purpose, and found by dlib.
+_DEMO_SOURCES = {"frontal": (4, 6), "side": (5, 3), "stylised": (1, 7)}
+_DEMO_DRIVINGS = {"frontal": 12, "side": 9, "stylised": 4}
+
+
+def write_demo_inputs(folder: str | Path) -> list[Path]:
+    """Write the inputs of the embedded demo study: two rendered sources and a driving a type.
+
+    ``skimage.data.astronaut()`` is added as a real frontal photograph. The layout is that of
+    ``write_stimuli``; writing again gives the same images and truth.
+
+    Returns
+    -------
+    list of Path
+        The images and videos.
+    """
+    from skimage.data import astronaut
+
+    from studykit import media
+
+    folder = Path(folder)
+    out = []
+    for number, kind in enumerate(TYPES):
+        look = "drawn" if kind == "stylised" else "photo"
+        for k, seed in enumerate(_DEMO_SOURCES[kind]):
+            state = _still(kind, np.random.default_rng([number, k]))
+            identity = Identity.random(seed, look)
+            out.append(_write_source(folder, kind, f"{kind}-{k + 1}", identity, state, 256).path)
+        seed = _DEMO_DRIVINGS[kind]
+        states = motion(kind, seed)
+        identity = Identity.random(seed, look)
+        written = _write_driving(folder, kind, f"{kind}-1", identity, states, Fraction(25), 256)
+        out.append(written.path)
+    path = folder / "sources" / "frontal" / "astronaut.png"
+    media.write_image(path, astronaut())
+    return [*out, path]

@@ -1,0 +1,217 @@
+"""`studykit check`: every problem of the inputs is listed, and healthy inputs are left in peace."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+from studykit.check import check_image, check_study, check_video, find_cuts
+from studykit.media import write_image, write_video
+from studykit.study import Input, MethodSpec, Study
+
+RATE = Fraction(25)
+
+
+def portrait(size=320):
+    """The astronaut's head and shoulders, a face of about four tenths of the width."""
+    return np.asarray(Image.fromarray(astronaut()[10:240, 110:340]).resize((size, size)))
+
+
+def scenery(seed=0, size=320):
+    """A smooth pattern without a face."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def moving(image, count, start=0):
+    """The picture as a camera that drifts 1 pixel a frame would see it."""
+    return [np.roll(image, start + i, axis=1) for i in range(count)]
+
+
+def video(path, frames, rate=RATE):
+    write_video(path, frames, frame_rate=rate)
+    return path
+
+
+def found(problems):
+    return [(problem.level, problem.text) for problem in problems]
+
+
+def test_a_healthy_image_and_video_have_no_problems(tmp_path):
+    write_image(tmp_path / "a.png", portrait())
+    assert check_image(tmp_path / "a.png") == []
+    assert check_video(video(tmp_path / "a.mp4", moving(portrait(), 20))) == []
+
+
+@pytest.mark.parametrize(
+    ("crop", "level", "says"),
+    [
+        ("face", "error", "choose another file"),
+        ("face-or-centre", "warning", "centred square"),
+        ("centre", "note", "centred square"),
+    ],
+)
+def test_a_missing_face_is_as_bad_as_the_crop_rule_makes_it(tmp_path, crop, level, says):
+    write_image(tmp_path / "a.png", scenery())
+    clip = video(tmp_path / "a.mp4", moving(scenery(), 3))
+    for problems in (
+        check_image(tmp_path / "a.png", crop=crop),
+        check_video(clip, crop=crop),
+    ):
+        ((got, text),) = found(problems)
+        assert got == level and "no face found" in text and says in text and "\n" not in text
+
+
+def test_several_faces_are_noted(tmp_path):
+    pair = np.hstack([portrait(), portrait()])
+    write_image(tmp_path / "a.png", pair)
+    assert [p.level for p in check_image(tmp_path / "a.png")] == ["note"]
+    assert "2 faces" in check_image(tmp_path / "a.png")[0].text
+    (problem,) = check_video(video(tmp_path / "a.mp4", moving(pair, 3)))
+    assert problem.level == "note" and "2 faces at 0.00 s" in problem.text
+
+
+def test_what_is_too_small_is_said(tmp_path):
+    write_image(tmp_path / "tiny.png", portrait(60))
+    errors = [p for p in check_image(tmp_path / "tiny.png") if p.level == "error"]
+    assert "60 x 60 pixels: at least 64" in errors[0].text
+    write_image(tmp_path / "small.png", portrait(200))
+    ((level, text),) = found(check_image(tmp_path / "small.png", size=256))
+    assert level == "warning" and "200 x 200 pixels are enlarged to 256" in text
+    assert check_image(tmp_path / "small.png", size=192) == []
+    clip = video(tmp_path / "small.mp4", moving(portrait(200), 3))
+    assert ["200 x 200" in p.text for p in check_video(clip)] == [True]
+
+
+def test_a_small_face_in_a_large_picture_is_said(tmp_path):
+    large = scenery(size=900).copy()
+    large[300:480, 300:480] = portrait(180)
+    write_image(tmp_path / "a.png", large)
+    (problem,) = check_image(tmp_path / "a.png")
+    assert problem.level == "warning" and "square around the face" in problem.text
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "says"),
+    [
+        ("missing", lambda p: None, "no file: check its path"),
+        ("zero", lambda p: p.touch(), "empty (0 bytes)"),
+        ("text", lambda p: p.write_text("hello\n" * 50), "is not a"),
+    ],
+)
+@pytest.mark.parametrize(("check", "suffix"), [(check_image, ".png"), (check_video, ".mp4")])
+def test_an_unreadable_file_is_one_error(tmp_path, name, make, says, check, suffix):
+    path = tmp_path / f"{name}{suffix}"
+    make(path)
+    (problem,) = check(path)
+    assert problem.level == "error" and problem.path == path
+    assert says in problem.text and str(path) not in problem.text
+
+
+def test_a_video_cut_short_is_an_error(tmp_path):
+    path = video(tmp_path / "a.mp4", moving(portrait(), 30))
+    path.write_bytes(path.read_bytes()[:-2000])
+    (problem,) = check_video(path)
+    assert problem.level == "error" and "of its 30 frames" in problem.text
+
+
+def test_one_frame_is_no_driving(tmp_path):
+    ((level, text),) = found(check_video(video(tmp_path / "a.mp4", [portrait()])))
+    assert level == "error" and "at least 2" in text
+
+
+def test_a_cut_is_found_where_it_is(tmp_path):
+    frames = moving(portrait(), 20) + moving(portrait()[:, ::-1], 20)
+    ((level, text),) = found(check_video(video(tmp_path / "a.mp4", frames)))
+    assert level == "warning" and text.startswith("a cut at 0.80 s (frame 20)")
+    frames += moving(portrait(), 15)
+    (problem,) = check_video(video(tmp_path / "b.mp4", frames))
+    assert problem.text.startswith("2 cuts, the first at 0.80 s")
+
+
+def test_a_jump_within_a_shot_is_a_cut(tmp_path):
+    frames = moving(portrait(), 20) + moving(portrait(), 20, start=35)
+    assert "a cut at 0.80 s" in check_video(video(tmp_path / "a.mp4", frames))[0].text
+
+
+def test_repeated_frames_are_no_cuts(tmp_path):
+    doubled = [frame for frame in moving(portrait(), 15) for _ in range(2)]
+    assert check_video(video(tmp_path / "a.mp4", doubled)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "cuts"),
+    [
+        ([], []),
+        ([0.0] * 30, []),
+        ([1.0] * 30, []),
+        ([1.0] * 10 + [20.0] + [1.0] * 10, [11]),
+        ([0.0] * 10 + [20.0] + [0.0] * 10, [11]),  # between two still pictures
+        ([20.0], [1]),
+        ([1.0] * 10 + [20.0, 20.0] + [1.0] * 10, []),  # a flash: there and back
+        ([1.0] * 10 + [3, 7, 11, 14, 12, 8, 4] + [1.0] * 10, []),  # a quick turn
+        ([0.2] * 10 + [1.2] + [0.2] * 10, []),  # a keyframe's pulse
+        ([1.0, 0.0] * 15, []),
+        ([1.0, 0.0] * 10 + [20.0, 0.0] + [1.0, 0.0] * 10, [21]),
+        ([8.0, 9.0] * 8 + [60.0] + [9.0, 8.0] * 8, [17]),
+        ([1.0] * 3 + [20.0] + [1.0] * 30 + [20.0] + [1.0] * 3, [4, 35]),
+    ],
+)
+def test_a_cut_is_a_jump_among_small_steps(steps, cuts):
+    assert find_cuts(steps) == cuts
+
+
+def test_cuts_of_an_hours_video_are_found_at_once():
+    steps = np.random.default_rng(0).uniform(0.5, 2, 100_000)
+    steps[50_000] = 30
+    assert find_cuts(steps.tolist()) == [50_001]
+
+
+def test_a_face_that_leaves_is_said_and_when(tmp_path):
+    frames = moving(portrait(), 40) + moving(scenery(), 40)
+    (cut, gone) = found(check_video(video(tmp_path / "a.mp4", frames)))
+    assert cut[1].startswith("a cut")
+    level, text = gone
+    assert level == "warning" and "no face in 6 of 12 frames looked at, first at 1.72 s" in text
+
+
+def test_a_face_that_comes_after_the_first_second_is_an_error(tmp_path):
+    frames = moving(scenery(), 40) + moving(portrait(), 40)
+    problems = found(check_video(video(tmp_path / "a.mp4", frames)))
+    assert problems[0][0] == "error" and "in its first second" in problems[0][1]
+
+
+def test_a_variable_rate_is_noted(tmp_path):
+    frames = [Image.fromarray(frame) for frame in moving(portrait(), 8)]
+    frames[0].save(
+        tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=[40, 120] * 4
+    )
+    notes = [p.text for p in check_video(tmp_path / "a.gif") if p.level == "note"]
+    assert len(notes) == 1 and notes[0].startswith("variable frame rate (mean 13.46")
+
+
+def test_a_study_is_checked_whole_and_not_up_to_the_first_problem(tmp_path):
+    write_image(tmp_path / "good.png", portrait())
+    write_image(tmp_path / "blank.png", scenery())
+    (tmp_path / "zero.png").touch()
+    video(tmp_path / "good.mp4", moving(portrait(), 5))
+    (tmp_path / "text.mp4").write_text("hello")
+
+    def inputs(*names):
+        return tuple(Input(Path(n).stem, "frontal", tmp_path / n) for n in names)
+
+    study = Study(
+        name="s",
+        sources=inputs("blank.png", "good.png", "zero.png"),
+        drivings=inputs("text.mp4", "good.mp4"),
+        methods=(MethodSpec("copy", "copy"),),
+        path=tmp_path / "s.yaml",
+    )
+    assert [(p.path.name, p.level) for p in check_study(study)] == [
+        ("blank.png", "error"),
+        ("zero.png", "error"),
+        ("text.mp4", "error"),
+    ]
