@@ -25,6 +25,8 @@ _WORKING_SIDE = 900
 # Side views score lower than 0, dlib's usual threshold, and are asked for in a second pass.
 # Beside textures without a face, false alarms begin near -0.3.
 _TOLERANT_THRESHOLD = -0.2
+# How much two boxes overlap that show one face in successive frames.
+_SAME_FACE = 0.5
 # How dlib's detection box lies over the landmarks that are found in it, in box sides: the offset
 # of the landmarks' mean from the box's centre, and their root-mean-square radius. Mean of 116
 # portraits and video frames; the spread of the radius is 7 %.
@@ -195,17 +197,18 @@ class FaceTracker:
 
     Each frame is searched in a window around the last face. Landmarks are predicted on the box
     that the last landmarks give, which is steadier than the detector's own, as long as the two
-    overlap; where the detector misses (a turned head, a shouting mouth), they are carried on for
-    at most ``patience`` frames. A face that is lost, or that a cut puts elsewhere, is sought in
-    the whole frame.
+    overlap; a detection that is less than sure draws it half-way to its own, lest the landmarks
+    drift. A face that a cut puts elsewhere is sought in the whole frame. dlib sees heads turned
+    by up to about 55 degrees; beyond, the face counts as lost.
 
     Parameters
     ----------
     patience : int
-        Frames in a row for which landmarks are carried on without a detection.
+        For how many frames a lost face is looked for near its last place, and elsewhere only
+        where it is sure; then anything that may be a face counts again.
     """
 
-    def __init__(self, *, patience: int = 12) -> None:
+    def __init__(self, *, patience: int = 25) -> None:
         self.patience = patience
         self._last: Face | None = None
         self._misses = 0
@@ -227,18 +230,19 @@ class FaceTracker:
         carried = landmark_box(self._last.landmarks)
         seen = _detect_near(frame, carried)
         if seen is None:
-            elsewhere = find_faces(frame, landmarks=False, upsample=0)
-            seen = (elsewhere[0].box, elsewhere[0].score) if elsewhere else None
+            sure = [f for f in find_faces(frame, landmarks=False, upsample=0) if f.score > 0]
+            seen = (sure[0].box, sure[0].score) if sure else None
         if seen is None:
             self._misses += 1
-            if self._misses > self.patience or not _is_inside(carried, frame.shape):
+            if self._misses > self.patience:
                 self._last = None
-                return None
-            seen = (carried, _TOLERANT_THRESHOLD)
-        else:
-            self._misses = 0
+            return None
+        self._misses = 0
         box, score = seen
-        steady = carried if _overlap(carried, box) > 0.6 else box
+        steady = box
+        if _overlap(carried, box) > _SAME_FACE:
+            pull = 0.0 if score > 0 else 0.5
+            steady = tuple(c + pull * (b - c) for c, b in zip(carried, box, strict=True))
         self._last = self._with_landmarks(frame, Face(steady, score, None, "dlib"))
         return self._last
 
@@ -527,16 +531,12 @@ def _detect_near(
     if min(right - left, bottom - top) < 0.5 * side:
         return None
     window = np.ascontiguousarray(frame[top:bottom, left:right])
-    found = _run_hog(window, _WINDOW_FACE / side, _TOLERANT_THRESHOLD)
-    if not found:
-        return None
-    (low_x, low_y, high_x, high_y), score = max(
-        found,
-        key=lambda hit: _overlap(
-            box, (hit[0][0] + left, hit[0][1] + top, hit[0][2] + left, hit[0][3] + top)
-        ),
-    )
-    return (low_x + left, low_y + top, high_x + left, high_y + top), score
+    hits = [
+        ((hit[0] + left, hit[1] + top, hit[2] + left, hit[3] + top), score)
+        for hit, score in _run_hog(window, _WINDOW_FACE / side, _TOLERANT_THRESHOLD)
+    ]
+    likely = [(hit, score) for hit, score in hits if score > 0 or _overlap(box, hit) > _SAME_FACE]
+    return max(likely, key=lambda found: _overlap(box, found[0]), default=None)
 
 
 def _detect_cascade(image: np.ndarray, upsample: int) -> list[tuple[tuple[float, ...], float]]:
@@ -577,12 +577,6 @@ def _overlap(
     shared = max(0.0, width) * max(0.0, height)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return shared / (areas - shared)
-
-
-def _is_inside(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> bool:
-    """Whether the box's centre is in the image."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return 0 <= x < shape[1] and 0 <= y < shape[0]
 
 
 @cache

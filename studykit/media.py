@@ -31,6 +31,12 @@ _TICKS = 90_000
 _MP4_SOUND = ("aac", "mp3", "mp3float")
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
+# The boxes that make up an mp4 or mov at its top level (ISO/IEC 14496-12; QuickTime).
+_BOXES = (
+    *(b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"ssix", b"meta", b"uuid"),
+    *(b"emsg", b"prft", b"pdin", b"free", b"skip", b"wide", b"pnot", b"udta"),
+)
+
 # swscale's bicubic | accurate_rnd | bitexact | full_chr_h_inp | full_chr_h_int: its fast default
 # darkens a frame by a grey level on the way through YUV, and differs between processors.
 _SCALING = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
@@ -96,6 +102,10 @@ def read_image(path: str | Path) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
+    except _UnsupportedSamples:
+        raise MediaError(
+            f"{path} has samples of 32 bits: save it with 8 or 16 bits a channel"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large from None
     except UnidentifiedImageError:
@@ -313,14 +323,18 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+class _UnsupportedSamples(Exception):
+    pass
+
+
 def _to_rgb(image: Any) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("32-bit samples")
+            raise _UnsupportedSamples
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise ValueError("floating-point samples")
+        raise _UnsupportedSamples
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         return _over_white(np.asarray(image.convert("RGBA")))
     return np.array(image.convert("RGB"))
@@ -503,11 +517,8 @@ def _check_whole(path: Path, container: Any, stream: Any, read: int, demuxed: in
         missing = "none of its frames"
     elif _is_cut_short(path):
         seconds = (container.duration or 0) / 1_000_000
-        total = stream.frames or round(seconds * _fraction(stream.average_rate))
-        if container.format.name == "gif":  # names no number of frames and no duration
-            missing = f"{read} frames of an unknown number"
-        elif read < total:
-            missing = f"{read} of its {total} frames"
+        total = max(stream.frames, round(seconds * _fraction(stream.average_rate)))
+        missing = f"{read} of its {total} frames" if read < total else f"only {read} frames"
     if missing:
         raise MediaError(
             f"{path} is damaged or cut short: {missing} can be read: copy it again, or re-encode it"
@@ -533,15 +544,14 @@ def _is_cut_short(path: Path) -> bool:
                     return False
                 end = file.tell() + length
             return end > size
-        if start[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return False
         position = 0
         while position + 8 <= size:
             file.seek(position)
-            (length,) = struct.unpack(">I4x", file.read(8))
+            length, kind = struct.unpack(">I4s", file.read(8))
             if length == 1:
                 length = int.from_bytes(file.read(8), "big")
-            if length == 0:
+            # Length 0 means "to the end"; behind the last box anything may stand.
+            if length == 0 or kind not in _BOXES:
                 return False
             position += max(length, 8)
         return position > size

@@ -146,7 +146,7 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
             parameters,
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--log-level=ERROR"],  # ipykernel 7 warns at every start of TCP
+            extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
         )
     except papermill.PapermillExecutionError as error:
         part.replace(executed)

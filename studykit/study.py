@@ -192,9 +192,10 @@ def _methods(document: "_Document") -> tuple[MethodSpec, ...]:
             raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
         if name in found:
             raise document.error(where, f'duplicate method name "{name}": give each its own "name"')
-        for key in ("path", "config", "weights"):  # weights may be a name as well
+        for key in ("path", "config", "weights"):
             value = settings.get(key)
-            if isinstance(value, str) and (document.folder / value).exists():
+            is_name = key == "weights" and not (document.folder / str(value)).is_file()
+            if isinstance(value, str) and not is_name:
                 settings[key] = str(document.folder / value)
         found[name] = MethodSpec(name, method, settings, document.line(where))
     if not found:

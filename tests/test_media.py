@@ -110,6 +110,13 @@ def test_16_bits_are_scaled_not_clipped(tmp_path):
     assert read_image(tmp_path / "deep.tiff")[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_samples_of_32_bits_have_no_known_range_and_are_refused(tmp_path, kind):
+    Image.fromarray(np.array([[0, 100_000]], kind)).save(tmp_path / "a.tiff")
+    with pytest.raises(MediaError, match="samples of 32 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
 def test_cmyk_becomes_rgb(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=100)
     assert np.abs(read_image(tmp_path / "red.jpg")[8, 8] - np.array([255, 0, 0])).max() < 4
@@ -202,7 +209,7 @@ def encode(
 ):
     """Write a video with PyAV alone.
 
-    times : milliseconds of each frame; sound : (codec, seconds, start in seconds).
+    times : milliseconds of each frame; sound : (codec, samples at 48 kHz, start in seconds).
     """
     with av.open(str(path), "w", options=container_options or {}) as output:
         video = output.add_stream(codec, rate=rate, options=options or {})
@@ -210,7 +217,7 @@ def encode(
         video.pix_fmt = pix_fmt
         video.codec_context.time_base = Fraction(1, 1000) if times else 1 / rate
         if sound:
-            name, seconds, start = sound
+            name, wave, start = sound
             audio = output.add_stream(name, rate=48_000)
             audio.codec_context.layout = "mono"
         for index, image in enumerate(frames):
@@ -222,7 +229,6 @@ def encode(
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
         if sound:
-            wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 48_000)) / 48_000)
             for offset in range(0, len(wave), 960):
                 samples = wave[offset : offset + 960].astype(np.float32)[None]
                 chunk = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
@@ -234,6 +240,10 @@ def encode(
                 output.mux(audio.encode(chunk))
             output.mux(audio.encode(None))
     return path
+
+
+def sine(seconds):
+    return 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 48_000)) / 48_000)
 
 
 def decode_sound(path):
@@ -316,6 +326,20 @@ def test_a_variable_rate_is_seen_and_every_frame_comes_once(tmp_path):
         assert info.variable and info.frame_count == 10
         assert info.frame_rate == Fraction(9, Fraction(400, 1000))
         assert [number_of(f) for f in read_frames(path)] == list(range(10))
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES])
+def test_a_video_trimmed_by_an_edit_list_is_read_as_trimmed(tmp_path, options):
+    path = encode(tmp_path / "a.mp4", [numbered(i) for i in range(50)], options=options)
+    data = bytearray(path.read_bytes())
+    # The edit list's one entry (ISO/IEC 14496-12, 8.6.6): 30 frames (its unit is a millisecond),
+    # from the tenth on (its unit is the track's tick, of which a frame has 512).
+    at = data.index(b"elst") + 12
+    (start,) = struct.unpack(">i", data[at + 4 : at + 8])
+    data[at : at + 8] = struct.pack(">Ii", 1200, start + 10 * 512)
+    path.write_bytes(data)
+    assert probe(path).frame_count == 30 and probe(path).frame_rate == RATE
+    assert [number_of(f) for f in read_frames(path)] == list(range(10, 40))
 
 
 # The display matrix's (a, b, c, d), and what a viewer does to the stored picture for it.
@@ -454,14 +478,18 @@ def test_a_video_cut_short_says_how_much_of_it_is_there(tmp_path):
     assert 10 < seen < 60 and f" {seen} of its 60" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.webm", "a.mkv", "a.gif", "a.mov"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["a.webm", "a.mkv", "a.gif", "a.mov", "fragmented.mp4"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
 def test_no_container_is_cut_short_unnoticed(tmp_path, name, share):
     frames = [np.roll(astronaut()[:64, :64], i, axis=1) for i in range(40)]
     settings = {
         "a.webm": {"codec": "libvpx"},
         "a.gif": {"codec": "gif", "pix_fmt": "rgb8"},
         "a.mov": {"container_options": {"movflags": "faststart"}},
+        "fragmented.mp4": {
+            "container_options": {"movflags": "frag_keyframe+empty_moov"},
+            "options": {"g": "10"},
+        },
     }.get(name, {})
     path = encode(tmp_path / name, frames, **settings)
     whole = path.read_bytes()
@@ -470,6 +498,14 @@ def test_no_container_is_cut_short_unnoticed(tmp_path, name, share):
         probe(path)
     with pytest.raises(MediaError, match="cut short"):
         list(read_frames(path))
+
+
+def test_what_stands_behind_the_last_box_is_no_cut(tmp_path):
+    path = encode(tmp_path / "a.mp4", [numbered(i) for i in range(20)])
+    for tail in (bytes(500), b"TAG" + b"a title" * 20):
+        padded = tmp_path / "padded.mp4"
+        padded.write_bytes(path.read_bytes() + tail)
+        assert probe(padded).frame_count == 20 == len(list(read_frames(padded)))
 
 
 def test_an_mp4_without_its_index_is_said_to_be_cut_short(tmp_path):
@@ -630,7 +666,7 @@ def tone(samples, rate):
 def test_the_sound_is_carried_over(tmp_path, name, codec, carried):
     video = "libvpx" if name.endswith("webm") else "libx264"
     frames = [numbered(i) for i in range(50)]
-    driving = encode(tmp_path / name, frames, codec=video, sound=(codec, 2.0, 0.0))
+    driving = encode(tmp_path / name, frames, codec=video, sound=(codec, sine(2), 0))
     assert probe(driving).has_audio
     clip = tmp_path / "clip.mp4"
     assert write_video(clip, read_frames(driving), frame_rate=RATE, like=driving) == 50
@@ -643,8 +679,18 @@ def test_the_sound_is_carried_over(tmp_path, name, codec, carried):
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])
+def test_the_sound_stays_in_step_with_the_frames(tmp_path, name, codec):
+    click = np.zeros(96_000)
+    click[48_000:48_010] = 0.9
+    driving = encode(tmp_path / name, [numbered(i) for i in range(50)], sound=(codec, click, 0))
+    write_video(tmp_path / "clip.mp4", read_frames(driving), frame_rate=RATE, like=driving)
+    _, samples, rate, start = decode_sound(tmp_path / "clip.mp4")
+    assert start + np.abs(samples).argmax() / rate == pytest.approx(1.0, abs=0.002)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])
 def test_the_sound_is_cut_to_the_frames(tmp_path, name, codec):
-    driving = encode(tmp_path / name, [numbered(i) for i in range(100)], sound=(codec, 6.0, 0.0))
+    driving = encode(tmp_path / name, [numbered(i) for i in range(100)], sound=(codec, sine(6), 0))
     clip = tmp_path / "clip.mp4"
     write_video(clip, (numbered(i) for i in range(25)), frame_rate=RATE, like=driving)
     _, samples, rate, _ = decode_sound(clip)
@@ -655,7 +701,9 @@ def test_the_sound_is_cut_to_the_frames(tmp_path, name, codec):
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])
 def test_sound_that_starts_late_stays_late(tmp_path, name, codec):
-    driving = encode(tmp_path / name, [numbered(i) for i in range(50)], sound=(codec, 1.5, 0.5))
+    driving = encode(
+        tmp_path / name, [numbered(i) for i in range(50)], sound=(codec, sine(1.5), 0.5)
+    )
     clip = tmp_path / "clip.mp4"
     write_video(clip, read_frames(driving), frame_rate=RATE, like=driving)
     assert decode_sound(clip)[3] == pytest.approx(decode_sound(driving)[3], abs=0.03)

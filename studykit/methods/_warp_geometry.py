@@ -233,7 +233,7 @@ class Field:
         from scipy.sparse.linalg import spsolve
 
         radius, border = self._radius(self.nodes), self._border()
-        fixed_one = (radius <= _HELD_RADIUS) & (border >= _BORDER_BAND)
+        fixed_one = (radius <= _HELD_RADIUS) & (border >= _HEAD_MARGIN)
         fixed_zero = (border <= 0) | (radius >= _FREE_RADIUS)
         free = ~(fixed_one | fixed_zero)
         weight = fixed_one.astype(np.float64)
@@ -246,12 +246,12 @@ class Field:
         head = self.head
         depth = (head.shape @ head.rotation.T)[:, 2]
         middle = (head.rotation @ _SKULL_CENTRE)[2]
-        rings = np.vstack([self._outline(1.0), self._outline(1.4)])
+        rings = np.vstack([self._outline(1.15), self._outline(1.5)])
         points = np.vstack([head.landmarks, rings])
         values = np.concatenate([depth, np.full(len(rings), middle)])
-        operator = _thin_plate(points, self.nodes, self.head.scale, stiffness=1e-2)
+        operator = _thin_plate(points, self.nodes, self.head.scale, stiffness=3e-2)
         surface = operator @ values
-        outside = smoothstep((self._radius(self.nodes) - 1.0) / 0.4)
+        outside = smoothstep((self._radius(self.nodes) - 1.0) / 0.5)
         return surface * (1 - outside) + middle * outside
 
     def _expression_operator(self, *, without: list[int]) -> np.ndarray:
@@ -276,7 +276,9 @@ class Field:
 
 # Parts of the outline's radius: within the first the head is rigid, beyond the second all is still.
 _HELD_RADIUS, _FREE_RADIUS = 0.9, 2.2
-_BORDER_BAND = 0.08
+# Nearer to the border than the first fraction of the side, the head begins to stay behind; nearer
+# than the second, expressions do.
+_HEAD_MARGIN, _BORDER_BAND = 0.16, 0.08
 
 
 def head_up(head: Head) -> np.ndarray:

@@ -22,9 +22,9 @@ from studykit.methods._warp_geometry import (
 
 # What a flat picture bears before the far side of the head that it can't show is missed, per
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
-_MAX_TURN = np.deg2rad([20.0, 24.0, 30.0])
+_MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 30.0
-_MAX_GROWTH = 0.25
+_MAX_GROWTH = 0.2
 # The head may squeeze what lies beside it to this part of its area, not further.
 _LEAST_AREA = 0.2
 _NEWTON_STEPS = 8

@@ -33,8 +33,8 @@ def summary(results: Results) -> "HTML":
     done = [row for row in rows if row.status == "done"]
     cells = sum(1 for _ in study.cells())
     words = [
-        f"<b>{len(study.sources)}</b> sources, <b>{len(study.drivings)}</b> drivings and "
-        f"<b>{len(study.methods)}</b> methods make <b>{cells}</b> cells; "
+        f"{_count(len(study.sources), 'source')}, {_count(len(study.drivings), 'driving')} and "
+        f"{_count(len(study.methods), 'method')} make {_count(cells, 'cell')}; "
         f"<b>{len(done)}</b> have a clip, <b>{len(rows) - len(done)}</b> failed"
         + (f", <b>{cells - len(rows)}</b> were not run." if cells > len(rows) else ".")
     ]
@@ -173,6 +173,10 @@ def manifest(results: Results) -> "HTML":
         _table(("input", "type", "SHA-256"), inputs),
     ]
     return _html("".join(part.data for part in parts))
+
+
+def _count(number: int, word: str) -> str:
+    return f"<b>{number}</b> {word}{'' if number == 1 else 's'}"
 
 
 def _clip_preview(results: Results, cell: Cell) -> str:

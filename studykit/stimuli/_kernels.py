@@ -5,13 +5,15 @@ The only module here that imports numba at its top, so it is imported where it i
 
 import math
 
+import numba
 import numpy as np
-from numba import njit
+
+njit = numba.njit(cache=True, error_model="numpy", fastmath=True)
 
 SKIN, HAIR, EYE, TEETH, MOUTH, CLOTH, FRAME, LASH = range(8)
 
 
-@njit(cache=True)
+@njit
 def _distance(x, y, z, prims):
     """Signed distance to smoothly joined (and carved) ellipsoids; x mirrors to the right half."""
     x = abs(x)
@@ -38,7 +40,7 @@ def _distance(x, y, z, prims):
     return d
 
 
-@njit(cache=True)
+@njit
 def trace(origins, directions, start, prims):
     """March rays from outside inwards: the distance from each origin to the surface it meets."""
     n = origins.shape[0]
@@ -59,12 +61,12 @@ def trace(origins, directions, start, prims):
     return out
 
 
-@njit(cache=True)
-def normals(vertices, triangles):
-    """Area-weighted vertex normals."""
-    out = np.zeros_like(vertices)
+@njit
+def normals(vertices, triangles, out):
+    """Area-weighted vertex normals, written into ``out``."""
+    out[:] = 0
     for t in range(triangles.shape[0]):
-        a, b, c = triangles[t]
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ux = vertices[b, 0] - vertices[a, 0]
         uy = vertices[b, 1] - vertices[a, 1]
         uz = vertices[b, 2] - vertices[a, 2]
@@ -81,10 +83,9 @@ def normals(vertices, triangles):
         out[i, 0] /= s
         out[i, 1] /= s
         out[i, 2] /= s
-    return out
 
 
-@njit(cache=True)
+@njit
 def rasterise(points, triangles, culled, height, width):
     """Draw triangles into a z-buffer.
 
@@ -95,7 +96,7 @@ def rasterise(points, triangles, culled, height, width):
     depth = np.zeros((height, width), np.float32)
     index = np.full((height, width), -1, np.int32)
     for t in range(triangles.shape[0]):
-        a, b, c = triangles[t]
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ax, ay = points[a, 0], points[a, 1]
         bx, by = points[b, 0], points[b, 1]
         cx, cy = points[c, 0], points[c, 1]
@@ -112,35 +113,96 @@ def rasterise(points, triangles, culled, height, width):
         ub, vb = (cy - ay) * inv, -(cx - ax) * inv
         uc, vc = -(by - ay) * inv, (bx - ax) * inv
         za, zb, zc = points[a, 2], points[b, 2] - points[a, 2], points[c, 2] - points[a, 2]
+        ua, slope = -(ub + uc), ub * zb + uc * zc
+        rb = 1.0 / ub if ub != 0.0 else 0.0
+        rc = 1.0 / uc if uc != 0.0 else 0.0
+        ra = 1.0 / ua if ua != 0.0 else 0.0
         for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
-                wb = (x - ax) * ub + (y - ay) * vb
-                wc = (x - ax) * uc + (y - ay) * vc
-                if wb >= -1e-6 and wc >= -1e-6 and wb + wc <= 1.000002:
-                    z = za + wb * zb + wc * zc
-                    if z > depth[y, x]:
-                        depth[y, x] = z
-                        index[y, x] = t
+            # where on this row all three weights are positive: long thin ribbons stay cheap
+            wb = -ax * ub + (y - ay) * vb
+            wc = -ax * uc + (y - ay) * vc
+            wa = 1.0 - wb - wc
+            low, high = float(x0), float(x1)
+            if ub > 0.0:
+                low = max(low, -wb * rb)
+            elif ub < 0.0:
+                high = min(high, -wb * rb)
+            elif wb < 0.0:
+                continue
+            if uc > 0.0:
+                low = max(low, -wc * rc)
+            elif uc < 0.0:
+                high = min(high, -wc * rc)
+            elif wc < 0.0:
+                continue
+            if ua > 0.0:
+                low = max(low, -wa * ra)
+            elif ua < 0.0:
+                high = min(high, -wa * ra)
+            elif wa < 0.0:
+                continue
+            z0 = za + wb * zb + wc * zc
+            for x in range(int(math.ceil(low - 1e-4)), int(math.floor(high + 1e-4)) + 1):
+                z = z0 + slope * x
+                if z > depth[y, x]:
+                    depth[y, x] = z
+                    index[y, x] = t
     return depth, index
 
 
-@njit(cache=True)
-def expand_ribbons(view, tangents, side, eye_z, out):
-    """Give ribbons their width, facing the camera: ``side`` is a signed half width in mm."""
-    for i in range(view.shape[0]):
+@njit
+def transform(
+    points, tangents, outward, side, body, pose, turn, stand, neck, shift, eye_z, zoom, centre,
+    view, tangent, normal, screen,
+):  # fmt: skip
+    """Pose every vertex, give ribbons their width and project.
+
+    ``pose`` is yaw, pitch and roll in radians; ``turn`` and ``stand`` are the rotations of head
+    and shoulders, between which the neck twists by its ``body`` weight. ``side`` is a ribbon's
+    signed half width in mm, laid out to face the camera. Fills ``view`` (mm), ``tangent`` and, for
+    ribbons, ``normal``, and ``screen`` (pixels, and 1 / distance).
+    """
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0] - neck[0], points[i, 1] - neck[1], points[i, 2] - neck[2]
+        w = body[i]
+        if w <= 0.0 or w >= 1.0:
+            m = turn if w <= 0.0 else stand
+            px = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z
+            py = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
+            pz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
+        else:
+            a = pose[1] * (1 - w)
+            c, s = math.cos(a), math.sin(a)
+            y, z = y * c - z * s, y * s + z * c
+            a = pose[0] * (1 - 0.65 * w)
+            c, s = math.cos(a), math.sin(a)
+            x, z = x * c + z * s, z * c - x * s
+            a = pose[2] * (1 - 0.88 * w)
+            c, s = math.cos(a), math.sin(a)
+            px, py, pz = x * c - y * s, x * s + y * c, z
+        px, py, pz = px + shift[0], py + shift[1], pz + shift[2]
         if side[i] != 0.0:
-            vx, vy, vz = -view[i, 0], -view[i, 1], eye_z - view[i, 2]
-            tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+            x, y, z = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+            tx = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
+            ty = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
+            tz = turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z
+            tangent[i, 0], tangent[i, 1], tangent[i, 2] = tx, ty, tz
+            x, y, z = outward[i, 0], outward[i, 1], outward[i, 2]
+            normal[i, 0] = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
+            normal[i, 1] = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
+            normal[i, 2] = turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z
+            vx, vy, vz = -px, -py, eye_z - pz
             wx, wy, wz = ty * vz - tz * vy, tz * vx - tx * vz, tx * vy - ty * vx
             s = side[i] / (math.sqrt(wx * wx + wy * wy + wz * wz) + 1e-9)
-            out[i, 0] = view[i, 0] + wx * s
-            out[i, 1] = view[i, 1] + wy * s
-            out[i, 2] = view[i, 2] + wz * s
-        else:
-            out[i, 0], out[i, 1], out[i, 2] = view[i, 0], view[i, 1], view[i, 2]
+            px, py, pz = px + wx * s, py + wy * s, pz + wz * s
+        view[i, 0], view[i, 1], view[i, 2] = px, py, pz
+        near = 1.0 / (eye_z - pz)
+        screen[i, 0] = centre[0] + px * zoom * near
+        screen[i, 1] = centre[1] + py * zoom * near
+        screen[i, 2] = near
 
 
-@njit(cache=True)
+@njit
 def occlusion(points, depth, bias, total):
     """Add one to ``total`` for every vertex that a depth map's light reaches (2x2 soft)."""
     h, w = depth.shape
@@ -163,14 +225,14 @@ def occlusion(points, depth, bias, total):
             total[i] += 1.0
 
 
-@njit(cache=True, inline="always")
+@njit
 def _hash(x, y):
     h = (x * 374761393 + y * 668265263) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     return (h & 0xFFFF) / 65535.0
 
 
-@njit(cache=True, inline="always")
+@njit
 def _noise(x, y):
     ix, iy = int(math.floor(x)), int(math.floor(y))
     fx, fy = x - ix, y - iy
@@ -180,18 +242,18 @@ def _noise(x, y):
     return a * (1 - fy) + b * fy
 
 
-@njit(cache=True, inline="always")
+@njit
 def _smooth(a, b, x):
     t = min(max((x - a) / (b - a), 0.0), 1.0)
     return t * t * (3 - 2 * t)
 
 
-@njit(cache=True)
+@njit
 def _eye(u, v, w, iris, drawn, pupil):
     """Colour of the eyeball at a unit direction (u, v, w) of its own frame, w along the gaze."""
     r = math.sqrt(u * u + v * v)
     phi = math.atan2(v, u)
-    edge = 0.475 if not drawn else 0.60
+    edge = 0.475 if not drawn else 0.52
     white = 1.0 - 0.10 * _smooth(0.55, 1.0, r)
     cr, cg, cb = 0.70 * white, 0.64 * white, 0.61 * white
     if not drawn:
@@ -216,12 +278,17 @@ def _eye(u, v, w, iris, drawn, pupil):
             ir, ig, ib = ir + warm * 0.16 * f, ig + warm * 0.07 * f, ib
         hole = _smooth(pupil + 0.03, pupil - 0.03, r)
         ir, ig, ib = ir * (1 - hole) + 0.004, ig * (1 - hole) + 0.004, ib * (1 - hole) + 0.004
+        if drawn:
+            glint = math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2)
+            glint = max(_smooth(0.145, 0.11, glint),
+                        _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2)))
+            ir, ig, ib = ir + glint * (1 - ir), ig + glint * (1 - ig), ib + glint * (1 - ib)
         m = _smooth(edge + 0.035, edge - 0.025, r)
         cr, cg, cb = cr * (1 - m) + ir * m, cg * (1 - m) + ig * m, cb * (1 - m) + ib * m
     return cr, cg, cb
 
 
-@njit(cache=True)
+@njit
 def shade(
     index, points, view, normal, tangent, triangles, material, colour, uv, local, ao,
     texture, wrinkles, shadow, light, iris, pupil, drawn,
@@ -247,7 +314,7 @@ def shade(
             t = index[y, x]
             if t < 0:
                 continue
-            a, b, c = triangles[t]
+            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             ax, ay = points[a, 0], points[a, 1]
             e1x, e1y = points[b, 0] - ax, points[b, 1] - ay
             e2x, e2y = points[c, 0] - ax, points[c, 1] - ay
@@ -332,12 +399,9 @@ def shade(
                 out[y, x, 1] = cg * (0.44 + 0.56 * lit)
                 out[y, x, 2] = cb * (0.50 + 0.50 * lit)
                 if m == HAIR:
-                    tx = wa * tangent[a, 0] + wb * tangent[b, 0] + wc * tangent[c, 0]
-                    ty = wa * tangent[a, 1] + wb * tangent[b, 1] + wc * tangent[c, 1]
-                    tz = wa * tangent[a, 2] + wb * tangent[b, 2] + wc * tangent[c, 2]
-                    q = 1.0 / (math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9)
-                    th_ = (tx * -0.15 + ty * -0.45 + tz * 0.9) * q
-                    band = _smooth(0.965, 0.99, math.sqrt(max(1 - th_ * th_, 0.0)) * min(nk + 0.5, 1))
+                    # the halo of drawn hair: a band round the head, broken where light is not
+                    band = _smooth(-0.86, -0.82, ny) * _smooth(-0.66, -0.70, ny)
+                    band *= _smooth(0.45, 0.55, nk)
                     out[y, x, 0] += band * (0.10 + 0.6 * cr)
                     out[y, x, 1] += band * (0.10 + 0.6 * cg)
                     out[y, x, 2] += band * (0.10 + 0.6 * cb)
@@ -448,7 +512,7 @@ def shade(
     return out
 
 
-@njit(cache=True)
+@njit
 def ink(index, depth_mm, triangles_group, reach, jump, soft, brow, locks):
     """Coverage (0..1) of outlines: where groups meet or the depth jumps, ``reach`` pixels wide.
 
@@ -495,9 +559,9 @@ def ink(index, depth_mm, triangles_group, reach, jump, soft, brow, locks):
     return out
 
 
-@njit(cache=True)
-def resolve(linear, covered, ink_cover, ink_colour, background, size, drawn):
-    """Average 2x2 samples, put them over the background, tone-map and encode to 8 bits."""
+@njit
+def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, drawn):
+    """Average 2x2 samples over the background; ``curve`` encodes linear 0..2 in 4096 steps."""
     out = np.empty((size, size, 3), np.uint8)
     mask = np.zeros((size, size), np.float32)
     for y in range(size):
@@ -514,10 +578,7 @@ def resolve(linear, covered, ink_cover, ink_colour, background, size, drawn):
                             if covered[yy, xx] < 0:
                                 v = background[y, x, ch]
                             v = v * (1 - line) + ink_colour[ch] * line
-                            if not drawn:
-                                v = v * (v * 0.20 + 1.0) / (v * 0.68 + 1.0)
-                            v = min(max(v, 0.0), 1.0)
-                            v = 1.055 * v ** (1 / 2.4) - 0.055 if v > 0.0031308 else 12.92 * v
+                            v = curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
                             if ch == 0:
                                 r += v
                             elif ch == 1:
@@ -530,10 +591,7 @@ def resolve(linear, covered, ink_cover, ink_colour, background, size, drawn):
             rest = 4.0 - alpha
             for ch in range(3):
                 v = background[y, x, ch]
-                if not drawn:
-                    v = v * (v * 0.20 + 1.0) / (v * 0.68 + 1.0)
-                v = min(max(v, 0.0), 1.0)
-                v = 1.055 * v ** (1 / 2.4) - 0.055 if v > 0.0031308 else 12.92 * v
+                v = curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
                 s = r if ch == 0 else (g if ch == 1 else b)
                 out[y, x, ch] = int(255.0 * (s + rest * v) / 4.0 + 0.5)
     return out, mask

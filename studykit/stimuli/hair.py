@@ -37,19 +37,19 @@ class Style:
 _STYLES = {
     "buzz": Style(2600, 5, 4, 4, points=3, width=1.2, lift=0.7, body=1.0, clump=0.0),
     "short": Style(2600, 30, 14, 16, points=6, lift=0.45, body=6, fall=0.06),
-    "side-part": Style(2600, 68, 20, 22, points=9, lift=0.5, body=9, fall=0.05, comb="side"),
-    "quiff": Style(2700, 46, 9, 10, points=8, lift=0.8, body=10, fall=0.0, comb="back"),
+    "side-part": Style(2400, 68, 20, 22, points=8, lift=0.5, body=9, fall=0.05, comb="side"),
+    "quiff": Style(2500, 46, 9, 10, points=7, lift=0.8, body=10, fall=0.0, comb="back"),
     "receding": Style(1900, 22, 13, 15, points=6, lift=0.4, body=4, fall=0.06),
-    "bob": Style(2500, 190, 150, 150, points=15, width=2.3, body=11, cut=48, comb="part"),
-    "long": Style(2600, 330, 290, 290, points=20, width=2.4, body=11, cut=142, comb="part"),
-    "wavy": Style(2400, 300, 270, 260, points=22, width=2.5, body=14, cut=118, wave=5.5, turns=4.5,
+    "bob": Style(2000, 190, 150, 150, points=11, width=2.5, body=11, cut=48, comb="part"),
+    "long": Style(1900, 330, 290, 290, points=13, width=2.9, body=11, cut=142, comb="part"),
+    "wavy": Style(1700, 300, 270, 260, points=17, width=2.9, body=14, cut=118, wave=5.5, turns=4.5,
                   comb="part", clump=0.75),
-    "curly": Style(2200, 130, 120, 110, points=20, width=2.1, lift=0.6, body=22, cut=62, wave=6.5,
+    "curly": Style(1800, 130, 120, 110, points=17, width=2.4, lift=0.6, body=22, cut=62, wave=6.5,
                    turns=5.0, comb="part", clump=0.8, fall=0.08),
-    "afro": Style(4600, 46, 40, 40, points=7, width=1.9, lift=3.0, body=2, fall=0.0, wave=4.5,
+    "afro": Style(3600, 46, 40, 40, points=6, width=2.2, lift=3.0, body=2, fall=0.0, wave=4.5,
                   turns=2.2, clump=0.15),
-    "bun": Style(2200, 210, 170, 150, points=13, width=2.1, lift=0.25, body=4, fall=0.0, comb="tie"),
-    "ponytail": Style(2200, 210, 170, 150, points=13, width=2.1, lift=0.25, body=4, fall=0.0,
+    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.25, body=4, fall=0.0, comb="tie"),
+    "ponytail": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.25, body=4, fall=0.0,
                       comb="tie"),
 }  # fmt: skip
 
@@ -136,7 +136,8 @@ def _sample(head, cover, count, rng, region=None):
     p = head.part.vertices
     t = head.part.triangles
     t = t[(t < grid_size).all(1)]
-    n = _kernels.normals(p, t.astype(np.int32))
+    n = np.empty_like(p)
+    _kernels.normals(p, t.astype(np.int32), n)
     a, b, c = p[t[:, 0]], p[t[:, 1]], p[t[:, 2]]
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     weight = area * cover((a + b + c) / 3)
@@ -189,6 +190,11 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
     clear = style.body * (0.12 + 0.88 * rng.random(n)) * (0.35 + 0.65 * np.clip(length / 30, 0, 1))
     if style.comb == "tie":
         clear = style.body * rng.random(n)
+    lock = _locks(roots, (45 if style.lift < 2 else 90) if drawn else 260, rng)
+    if drawn:
+        first = np.unique(lock, return_index=True)[1]
+        clear, length = clear[first][lock] + rng.uniform(0, 0.6, n), length[first][lock]
+        length = length * rng.uniform(0.9, 1.0, n)
     position = roots.copy()
     path = [position]
     direction = None
@@ -236,13 +242,16 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         path.append(position)
     paths = np.stack(path, 1)
     strength = style.clump if not drawn else max(style.clump, 0.75) if style.top > 8 else 0.0
-    paths, lock = _clump(paths, strength, (45 if style.lift < 2 else 90) if drawn else 260, rng)
+    first = np.unique(lock, return_index=True)[1]
+    t = np.linspace(0, 1, paths.shape[1])[None, :, None] ** 1.3
+    paths = paths + (paths[first][lock] - paths) * t * strength
     if style.wave:
         s = np.linspace(0, 1, style.points)[None]
         if style.clump > 0.5:
             phase = np.round(phase * 1.2) + 0.35 * phase
         turn = 2 * np.pi * style.turns * s + phase[:, None]
         size = style.wave * np.minimum(s * 3, 1) * (0.7 + 0.6 * rng.random((n, 1)))
+        size = size * np.where(fringe, 0.2, 1.0)[:, None]
         ahead = np.gradient(paths, axis=1)
         ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
         out = paths - CENTRE
@@ -267,13 +276,13 @@ def _off_face(p: np.ndarray, identity: Identity) -> np.ndarray:
     return out
 
 
-def _clump(paths, strength, count, rng):
+def _locks(roots, count, rng):
+    """Number the lock that every strand belongs to: that of the nearest of ``count`` roots."""
     from scipy.spatial import cKDTree
 
-    guides = rng.choice(len(paths), min(count, len(paths)), replace=False)
-    _, nearest = cKDTree(paths[guides, 0]).query(paths[:, 0])
-    t = np.linspace(0, 1, paths.shape[1])[None, :, None] ** 1.3
-    return paths + (paths[guides[nearest]] - paths) * t * strength, nearest
+    guides = rng.choice(len(roots), min(count, len(roots)), replace=False)
+    nearest = cKDTree(roots[guides]).query(roots)[1]
+    return np.unique(nearest, return_inverse=True)[1]
 
 
 def _tie_point(identity: Identity, m: Measures) -> np.ndarray:
@@ -313,7 +322,7 @@ def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR
     ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
     s = np.linspace(0, 1, k)
     shape = np.where(s < 0.6, 1.0, 1.0 - (1 - taper) * (s - 0.6) / 0.4)
-    shape = shape * np.minimum(0.45 + 4 * s, 1.0)
+    shape = shape * np.minimum(0.3 + 4 * s, 1.0)
     half = 0.5 * width[:, None] * shape[None]
     side = np.stack([-half, half], -1).reshape(-1)
     base = np.asarray(identity.hair_colour if colour is None else colour, float) ** 2.2
@@ -406,7 +415,7 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
         for up in (True, False):
             if not up and drawn:
                 continue
-            count = 34 if up else 18
+            count = 34 if up else 13
             at = rng.uniform(0.06, 0.97, count) * (len(edge) - 1)
             i = at.astype(int)
             f = (at - i)[:, None]
@@ -430,7 +439,7 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
             else:
                 y = root[:, 1:2] + size[:, None] * (0.45 * s)
             z = root[:, 2:] + size[:, None] * (0.85 * s - 0.12 * s**2)
-            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, (0.55 if up else 0.35) if not drawn else 1.3), identity,
+            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, (0.55 if up else 0.25) if not drawn else 1.3), identity,
                                 rng.random(count), colour=(0.10, 0.075, 0.065), group=BROW_GROUP,
                                 material=LASH, bind=ids[i], taper=0.2, ao=0.7, root_shade=1.0))
     return out
@@ -469,16 +478,13 @@ def beard_cover(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
 
 def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
     """Beard and moustache, hair by hair, bound to the skin."""
-    if identity.beard in ("none", "stubble"):
+    if identity.beard in ("none", "stubble") or identity.look == "drawn":
         return []
     from studykit.stimuli._kernels import HAIR
 
     rng = np.random.default_rng([identity.seed, 23])
-    drawn = identity.look == "drawn"
     length = {"moustache": 11, "goatee": 11, "short": 6.5, "full": 19}[identity.beard]
     count = {"moustache": 420, "goatee": 800, "short": 1900, "full": 1700}[identity.beard]
-    if drawn:
-        count //= 3
     roots, up, vertex = _sample(head, lambda p: beard_cover(identity, m, p), count, rng)
     tache = roots[:, 1] < m.mouth_y - 2
     down = np.stack([0.010 * roots[:, 0], np.ones(count), 0.15 * np.ones(count)], 1)
@@ -498,6 +504,6 @@ def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
         s * d[:, None] + lift * up[:, None] * (s - 0.55 * s**2) + np.array([0, 0.25, 0]) * s**2
     )
     base = np.asarray(identity.hair_colour) * np.array([0.88, 0.82, 0.80])
-    return [_ribbons(paths, np.full(count, 1.15 if not drawn else 3.4), identity, rng.random(count),
+    return [_ribbons(paths, np.full(count, 1.15), identity, rng.random(count),
                      colour=base, group=HAIR_GROUP, material=HAIR, bind=vertex, taper=0.25,
                      root_shade=0.7)]

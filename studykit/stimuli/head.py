@@ -109,8 +109,8 @@ def measures(identity: Identity) -> Measures:
         eye=np.array([spacing, -38.0 * height, -14.2 - 1.4 * i.eye_depth]),
         eye_radius=12.4,
         eye_half=14.6 * (0.6 + 0.4 * size),
-        lid_up=5.9 * size,
-        lid_down=3.6 * size,
+        lid_up=6.6 * size,
+        lid_down=2.9 * size,
         tilt=0.05 + 0.07 * i.eye_tilt,
         mouth_y=28.5 * height + 1.2 * i.nose_length,
         mouth_half=25.6 * (1 + 0.11 * i.mouth_width),
@@ -167,7 +167,7 @@ def sculpture(identity: Identity, m: Measures) -> np.ndarray:
     w, h = m.width, m.height
     male = i.masculinity
     jaw = 1 + 0.07 * i.jaw_width + 0.055 * male - (0.10 if drawn else 0)
-    chin_y = 63 * h + 3.5 * i.chin_length + 1.2 * male
+    chin_y = 63 * h + 3.5 * i.chin_length + 2.0 * male
     nose = 0.72 if drawn else 1.0
     tip_y = m.nose_y - 11.5 - 1.8 * i.nose_tip
     tip_z = 24.5 * (0.78 if drawn else 1.0) + 1.8 * i.nose_bridge
@@ -182,12 +182,12 @@ def sculpture(identity: Identity, m: Measures) -> np.ndarray:
     rows = [
         _ellipsoid((0, -58 * h, -84), (75 * w, 83 * h, 96), 10),
         _ellipsoid((0, -72 * h, -48), (62 * w, 54 * h, 58 + 1.5 * male), 20),
-        _ellipsoid((0, -8 * h, -52), (66 * w * (0.55 + 0.45 * jaw), 80 * h, 50), 18, (10, 0, 0)),
+        _ellipsoid((0, -8 * h, -52), (66 * w * (0.3 + 0.7 * jaw), 80 * h, 50), 18, (10, 0, 0)),
         # neck, with the muscle that runs from behind the ear to the collar bone
         _ellipsoid((0, 110, -94), (47 + 5 * male, 190, 47 + 4 * male), 12, (-4, 0, 0)),
         _ellipsoid((29, 110, -74), (13, 84, 11), 14, (-14, 0, 16)),
         # jaw: body, corner and chin
-        _bar((12, chin_y - 4, -16), (50 * w * jaw, 33 * h, -60), (9, 9), 18),
+        _bar((11, chin_y + 3, -17), (50 * w * jaw, 36 * h, -60), (10, 10), 18),
         _bar((51 * w * jaw, 32 * h, -62), (62 * w, -12 * h, -66), (9, 8), 18),
         _ellipsoid((0, chin_y, -18), (18 * (1 + 0.12 * i.chin_width), 13, 17.5), 16),
         _ellipsoid((8 * (1 + 0.2 * i.chin_width), chin_y + 2.5, -12), (8, 7, 10), 12),
@@ -215,7 +215,7 @@ def sculpture(identity: Identity, m: Measures) -> np.ndarray:
                    (24, -24, 0), carve=True),
     ]  # fmt: skip
     if drawn:
-        del rows[-1]
+        del rows[-1], rows[4]
     return np.array(rows)
 
 
@@ -243,12 +243,12 @@ def _cast(azimuth: np.ndarray, elevation: np.ndarray, prims: np.ndarray) -> np.n
 def mouth_line(m: Measures, x: np.ndarray) -> np.ndarray:
     """Height at which the closed lips meet."""
     t = np.abs(x) / m.mouth_half
-    return m.mouth_y + 0.8 * np.minimum(t, 1.3) ** 2 + 0.9 * np.exp(-((x / 6.0) ** 2)) - 0.6
+    return m.mouth_y + 1.7 * np.minimum(t, 1.3) ** 2 + 0.9 * np.exp(-((x / 6.0) ** 2)) - 0.6
 
 
 def lid_line(m: Measures, x: np.ndarray) -> np.ndarray:
     """Height of the straight line through the corners of each eye."""
-    return m.eye[1] + 1.0 - m.tilt * (np.abs(x) - m.eye[0])
+    return m.eye[1] + 1.8 - m.tilt * (np.abs(x) - m.eye[0])
 
 
 def build_head(identity: Identity, m: Measures) -> Head:
@@ -553,22 +553,20 @@ def _shapes(p: np.ndarray, identity: Identity, m: Measures) -> dict:
 # Where dlib's 68 points lie on the average face seen from the front, in mm: jaw points by the
 # angle at which they leave (0, -25), the others by place.
 _JAW = np.array(
-    [[-73.4, -29.8], [-72.8, -10.9], [-70.5, 7.9], [-66.8, 26.1], [-59.8, 42.6], [-48.4, 56.5],
-     [-34.1, 67.2], [-17.9, 75.1], [0.0, 77.1]]
+    [[-73.4, -35.8], [-72.8, -17.9], [-70.5, 0.4], [-66.8, 16.1], [-59.8, 35.1], [-48.4, 53.5],
+     [-37.6, 66.2], [-21.6, 73.1], [0.0, 77.1]]
 )  # fmt: skip
 
 
 def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.spatial import cKDTree
-
     p = head.part.vertices
     grid = p[: head.rows * head.columns]
     corners = np.zeros((68, 3), int)
     weights = np.zeros((68, 3))
+    front = _Front(grid, head)
 
     def put(k, x, y):
-        i, w = _locate(grid, head, x, y)
-        corners[k], weights[k] = i, w
+        corners[k], weights[k] = front.locate(x, y)
 
     def along(k, vertices, x):
         order = np.argsort(p[vertices, 0])
@@ -580,7 +578,7 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
 
     # jaw: the outline of the face without ears and neck, seen from the front
     face = np.flatnonzero(
-        (grid[:, 2] > -74) & (grid[:, 2] > -46 - 1.2 * (grid[:, 1] - 60).clip(-40, 0))
+        (grid[:, 2] > -46 - 0.65 * (60 - grid[:, 1]).clip(0, 40))
         & (grid[:, 1] > -45) & ((grid[:, 1] < 60) | (grid[:, 2] > -34))
     )  # fmt: skip
     angle = np.arctan2(grid[face, 1] + 25, np.abs(grid[face, 0]))
@@ -598,7 +596,7 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     # brows
     xs = np.array([59.5, 50.5, 38.0, 25.0, 12.0]) * (0.5 + 0.5 * m.width)
     for k, x in enumerate(xs):
-        y = brow_curve(m, x) - 1.5
+        y = brow_curve(m, x) + (2.2, -3.2, -4.4, -4.0, -1.0)[k]
         put(17 + k, -x, y)
         put(26 - k, x, y)
     # nose
@@ -606,14 +604,14 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     for k, y in enumerate(np.linspace(m.eye[1] - 2.5, tip + 1.0, 4)):
         put(27 + k, 0.0, y)
     wide = 1 + 0.16 * identity.nose_width
-    for k, (x, dy) in enumerate([(-14.8, -1.2), (-7.4, 0.6), (0, 1.6), (7.4, 0.6), (14.8, -1.2)]):
+    for k, (x, dy) in enumerate([(-12.0, 1.3), (-6.2, 2.8), (0, 4.2), (6.2, 2.8), (12.0, 1.3)]):
         put(31 + k, x * wide * (0.75 if identity.look == "drawn" else 1), m.nose_y + dy)
     # eyes: corners and lids
     for sign, upper, first in ((-1, head.edges[0], 36), (1, head.edges[1], 42)):
         low = _lower_edge(head, upper)
         ex, half = m.eye[0], m.eye_half
-        inner, outer = ex - 0.985 * half, ex + 0.985 * half
-        a, b = ex - 0.36 * half, ex + 0.36 * half
+        inner, outer = ex - 0.97 * half, ex + 0.86 * half
+        a, b = ex - 0.32 * half, ex + 0.27 * half
         if sign < 0:
             order = ((upper, -outer), (upper, -b), (upper, -a), (upper, -inner), (low, -a),
                      (low, -b))  # fmt: skip
@@ -624,20 +622,19 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     # lips
     upper, lower = head.mouth_rows[0], head.mouth_rows[1]
     half = m.mouth_half
-    for k, f in enumerate((-1.07, -0.62, -0.24, 0.0, 0.24, 0.62, 1.07)):
+    for k, f in enumerate((-0.98, -0.60, -0.24, 0.0, 0.24, 0.60, 0.98)):
         x = f * half
         up = lip_heights(m, np.array([x]))[0][0]
-        put(48 + k, x, mouth_line(m, np.array([x]))[0] - (up + 0.3 if abs(f) < 1 else 0))
+        put(48 + k, x, mouth_line(m, np.array([x]))[0] - (up - 1.2 if abs(f) < 0.9 else 0))
     for k, f in enumerate((0.66, 0.29, 0.0, -0.29, -0.66)):
         x = f * half
         down = lip_heights(m, np.array([x]))[1][0]
         put(55 + k, x, mouth_line(m, np.array([x]))[0] + down + 0.2)
     for k, (edge, f) in enumerate(
-        ((upper, -0.9), (upper, -0.28), (upper, 0), (upper, 0.28), (upper, 0.9), (lower, 0.28),
+        ((upper, -0.82), (upper, -0.28), (upper, 0), (upper, 0.28), (upper, 0.82), (lower, 0.28),
          (lower, 0), (lower, -0.28))
     ):  # fmt: skip
         along(60 + k, edge, f * half)
-    del cKDTree
     return corners, weights
 
 
@@ -656,27 +653,32 @@ def brow_curve(m: Measures, x: np.ndarray | float) -> np.ndarray | float:
     return m.brow_y + 2.6 - 9.0 * t + 13.0 * t**2.6
 
 
-def _locate(grid: np.ndarray, head: Head, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
-    """The front triangle of the grid over (x, y), as corner vertices and weights."""
-    t = head.part.triangles
-    t = t[(t < len(grid)).all(1)]
-    p = grid[t]
-    front = (p[:, :, 2] > -75).all(1)
-    box = (p[:, :, 0].min(1) <= x) & (p[:, :, 0].max(1) >= x)
-    box &= (p[:, :, 1].min(1) <= y) & (p[:, :, 1].max(1) >= y) & front
-    best, best_z = None, -1e9
-    for k in np.flatnonzero(box):
-        a, b, c = p[k]
-        m = np.array([[b[0] - a[0], c[0] - a[0]], [b[1] - a[1], c[1] - a[1]]])
-        det = np.linalg.det(m)
-        if abs(det) < 1e-12:
-            continue
-        u, v = np.linalg.solve(m, np.array([x - a[0], y - a[1]]))
-        if u >= -1e-9 and v >= -1e-9 and u + v <= 1 + 1e-9:
+class _Front:
+    """The grid's triangles that face the viewer, to find the one over a place (x, y)."""
+
+    def __init__(self, grid: np.ndarray, head: Head) -> None:
+        t = head.part.triangles
+        t = t[(t < len(grid)).all(1)]
+        self.triangles = t[(grid[t, 2] > -75).all(1)]
+        self.grid = grid
+        corner = grid[self.triangles]
+        self.low, self.high = corner.min(1), corner.max(1)
+
+    def locate(self, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the foremost triangle's corners and the weights that give (x, y)."""
+        at = np.array([x, y])
+        inside = ((self.low[:, :2] <= at) & (self.high[:, :2] >= at)).all(1)
+        best, best_z = None, -1e9
+        for k in np.flatnonzero(inside):
+            a, b, c = self.grid[self.triangles[k]]
+            m = np.array([[b[0] - a[0], c[0] - a[0]], [b[1] - a[1], c[1] - a[1]]])
+            if abs(np.linalg.det(m)) < 1e-12:
+                continue
+            u, v = np.linalg.solve(m, at - a[:2])
             z = a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2])
-            if z > best_z:
-                best, best_z = (t[k], np.array([1 - u - v, u, v])), z
-    if best is None:
-        k = np.argmin((grid[:, 0] - x) ** 2 + (grid[:, 1] - y) ** 2 + 1e6 * (grid[:, 2] < -75))
-        return np.array([k, k, k]), np.array([1.0, 0.0, 0.0])
-    return best
+            if u >= -1e-9 and v >= -1e-9 and u + v <= 1 + 1e-9 and z > best_z:
+                best, best_z = (self.triangles[k], np.array([1 - u - v, u, v])), z
+        if best is None:
+            k = np.argmin(((self.grid[:, :2] - at) ** 2).sum(1) + 1e6 * (self.grid[:, 2] < -75))
+            return np.array([k, k, k]), np.array([1.0, 0.0, 0.0])
+        return best

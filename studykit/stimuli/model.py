@@ -22,7 +22,12 @@ from studykit.stimuli.state import Expression, Pose
 
 @dataclass(frozen=True)
 class Model:
-    """All parts joined; arrays over vertices unless said otherwise. ``render`` reads it."""
+    """All parts joined; arrays over vertices unless said otherwise. ``render`` reads it.
+
+    ``material``, ``group``, ``culled``, ``casts`` and ``face`` are over triangles. ``solid`` counts
+    the vertices and triangles before the first ribbon; ``outward`` is the direction away from the
+    middle of the head, which stands in for a normal on hair.
+    """
 
     identity: Identity
     measures: Measures
@@ -33,15 +38,18 @@ class Model:
     group: np.ndarray
     culled: np.ndarray
     casts: np.ndarray
+    casters: np.ndarray
     colour: np.ndarray
     uv: np.ndarray
     local: np.ndarray
     tangent: np.ndarray
+    outward: np.ndarray
     side: np.ndarray
     bind: np.ndarray
     jaw: np.ndarray
     body: np.ndarray
     ao: np.ndarray
+    solid: tuple
     eyes: tuple
     texture: np.ndarray
     background: np.ndarray
@@ -64,6 +72,7 @@ def build_model(identity: Identity) -> Model:
     pieces: list[Part] = [head.part, *eyes, *parts.mouth(head, m), *ears]
     pieces += parts.shoulders(identity, m)
     pieces += parts.glasses(head, m, identity, ear_x)
+    solid = len(pieces)
     pieces += hair.brows(head, m, identity) + hair.lashes(head, m, identity)
     pieces += hair.beard(head, m, identity) + hair.scalp_hair(head, m, identity)
 
@@ -90,6 +99,8 @@ def build_model(identity: Identity) -> Model:
     from studykit.stimuli.head import _body_weight
 
     body[missing] = _body_weight(vertices[missing])
+    outward = vertices - np.array([0.0, -25.0, -80.0])
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     group = per_triangle("group", np.int16)
     triangles = np.concatenate([p.triangles + o for p, o in zip(pieces, offsets, strict=False)])
     triangles = np.ascontiguousarray(triangles.astype(np.int32))
@@ -101,31 +112,43 @@ def build_model(identity: Identity) -> Model:
     group[: len(middle)][cover > 0.5] = parts.SCALP_GROUP
     face[: len(middle)] = ~low & (middle[:, 2] > -62) & (cover < 0.5) & (middle[:, 1] > -112)
     face |= np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
+    casts, material = per_triangle("casts", bool), per_triangle("material", np.int8)
     model = Model(
         identity=identity,
         measures=m,
         head=head,
         vertices=vertices,
         triangles=triangles,
-        material=per_triangle("material", np.int8),
+        material=material,
         group=group,
         culled=per_triangle("culled", bool),
-        casts=per_triangle("casts", bool),
+        casts=casts,
+        casters=_thinned(triangles, casts, material),
         colour=joined("colour", (0.0, 0.0, 0.0)),
         uv=uv,
         local=joined("local", (0.0, 0.0, 0.0, 1.0)),
         tangent=joined("tangent", (0.0, 0.0, 0.0)),
+        outward=np.ascontiguousarray(outward, dtype=np.float32),
         side=joined("side", 0.0),
         bind=joined("bind", -1, np.int64),
         jaw=joined("jaw", 0.0),
-        body=body,
+        body=np.ascontiguousarray(body, dtype=np.float32),
         ao=joined("ao", np.nan),
+        solid=(int(offsets[solid]), sum(len(p.triangles) for p in pieces[:solid])),
         eyes=tuple(slice(offsets[1 + k], offsets[2 + k]) for k in range(2)),
         texture=skin_texture(head, m, identity),
         background=_background(identity, 256),
         face=face,
     )
     return Model(**{**model.__dict__, "ao": _bake(model)})
+
+
+def _thinned(triangles, casts, material) -> np.ndarray:
+    """The triangles that cast a shadow, with half of the hair's left out."""
+    from studykit.stimuli._kernels import HAIR
+
+    pair = triangles[:, 0] // 16 % 2 == 0
+    return np.ascontiguousarray(triangles[casts & (pair | (material != HAIR))])
 
 
 def deform(model: Model, expression: Expression) -> np.ndarray:
@@ -176,39 +199,14 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
     return p
 
 
-def place(model: Model, points: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the head on its neck; return points about PIVOT and the head's rotation (3, 3).
-
-    The shoulders follow a third of the way, the neck twists between them and the head, and the
-    camera follows the head two thirds of the way.
-    """
-    turn = pose.matrix()
-    stand = Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix()
-    q = points - NECK
-    w = model.body
-    out = q @ turn.T
-    low = w >= 1
-    out[low] = q[low] @ stand.T
-    between = (w > 0) & ~low
-    t = w[between]
-    yaw = np.radians(pose.yaw * (1 - 0.65 * t))
-    pitch = np.radians(pose.pitch * (1 - t))
-    roll = np.radians(pose.roll * (1 - 0.88 * t))
-    x, y, z = q[between].T
-    y, z = y * np.cos(pitch) - z * np.sin(pitch), y * np.sin(pitch) + z * np.cos(pitch)
-    x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
-    x, y = x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)
-    out[between] = np.stack([x, y, z], 1)
-    return out + _shift(turn), turn
-
-
 def place_point(point: np.ndarray, pose: Pose) -> np.ndarray:
-    """Where a point fixed to the head lies in the axes of ``place``."""
+    """Where a point fixed to the head lies before projection."""
     turn = pose.matrix()
-    return (point - NECK) @ turn.T + _shift(turn)
+    return (point - NECK) @ turn.T + camera_shift(turn)
 
 
-def _shift(turn: np.ndarray) -> np.ndarray:
+def camera_shift(turn: np.ndarray) -> np.ndarray:
+    """Where the head's turning point lies: the camera follows the head two thirds of the way."""
     arm = PIVOT - NECK
     return -arm - 0.66 * (turn @ arm - arm)
 
@@ -217,24 +215,21 @@ def _bake(model: Model) -> np.ndarray:
     """How much of the sky every vertex sees, from depth maps along many directions."""
     from studykit.stimuli import _kernels
 
-    rng = np.random.default_rng(5)
-    k = np.arange(40) + 0.5
-    height = 1 - 2 * k / 40
+    k = np.arange(32) + 0.5
+    height = 1 - 2 * k / 32
     angle = np.pi * (1 + 5**0.5) * k
     directions = np.stack(
         [np.cos(angle) * np.sqrt(1 - height**2), -height, np.sin(angle) * np.sqrt(1 - height**2)], 1
     )
     directions = directions[(directions[:, 1] < 0.75)]
-    del rng
     p = model.vertices.astype(np.float32)
     ribbon = model.side != 0
     p[ribbon] += (model.side[ribbon, None] * _across(p[ribbon], model.tangent[ribbon])).astype(np.float32)
     faces = model.triangles[model.casts | (model.material == _kernels.CLOTH)]
     every = np.zeros(len(faces), bool)
-    n = _kernels.normals(p, model.triangles)
-    if ribbon.any():
-        out = p[ribbon] - np.array([0, -20, -80], np.float32)
-        n[ribbon] = out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-9)
+    n = np.empty_like(p)
+    _kernels.normals(p, model.triangles, n)
+    n[ribbon] = model.outward[ribbon]
     total = np.zeros(len(p))
     weight = np.zeros(len(p))
     for d in directions:

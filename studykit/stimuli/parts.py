@@ -55,9 +55,9 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     depth = np.linspace(0, 1, 7)
     d, a = np.meshgrid(depth, around, indexing="ij")
     shrink = np.sqrt(np.clip(1 - d**2.4, 0, 1))
-    x = 1.12 * half * np.cos(a) * shrink
-    y = y0 + (15 * np.sin(a)) * shrink
-    z = z0 - 7 - 0.020 * x**2 - 42 * d
+    x = 1.05 * half * np.cos(a) * shrink
+    y = y0 + (11 * np.sin(a)) * shrink
+    z = z0 - 12 - 0.020 * x**2 - 42 * d
     jaw = np.clip(0.5 + 0.75 * np.sin(a), 0, 1)
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     shade = (0.9 - 0.8 * d).reshape(-1)
@@ -75,9 +75,9 @@ def mouth(head: Head, m: Measures) -> list[Part]:
         gap = 1 - np.abs(2 * within - 1) ** 6
         ang = arc / 30.0
         ax = 25.0 * np.sin(ang * 0.92) * half / 25.5
-        az = z0 - 6.5 - 20.0 * (1 - np.cos(ang * 0.95)) - (0 if upper else 2.5)
+        az = z0 - 6.5 - 20.0 * (1 - np.cos(ang * 0.95)) - (0 if upper else 3.5)
         levels = np.array([0.0, 0.32, 0.45, 0.6, 0.8, 0.93, 1.0])
-        top, edge = (y0 - 16.0, y0 + 2.6) if upper else (y0 + 15.0, y0 + 2.8)
+        top, edge = (y0 - 16.0, y0 + 2.6) if upper else (y0 + 12.0, y0 + 2.8)
         length = np.where(k == 0, 0.0, np.where(k == 1, -0.9, np.where(k == 2, -0.3, -1.2)))
         length = length * (1 if upper else -0.3) - (1 - gap) * (1.2 if upper else -0.8)
         v = levels[:, None]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from studykit.stimuli.identity import Identity
-from studykit.stimuli.model import Model, build_model, deform, place, place_point
+from studykit.stimuli.head import NECK
+from studykit.stimuli.model import Model, build_model, camera_shift, deform, place_point
 from studykit.stimuli.parts import BROW_GROUP, LOCK_GROUP, NECK_GROUP
 from studykit.stimuli.state import Expression, Pose
 
@@ -79,26 +80,23 @@ def render(
     model = build_model(identity)
     points = deform(model, expression)
     lid = _under_lid(model, points)
-    view64, turn = place(model, points, pose)
-    view = view64.astype(np.float32)
-    tangent = (model.tangent @ turn.T.astype(np.float32)).astype(np.float32)
-    wide = np.empty_like(view)
-    _kernels.expand_ribbons(view, tangent, model.side, np.float32(_EYE_Z), wide)
-    screen = _project(wide, pose, size)
-    fine = screen * np.float32(2)
-    fine[:, :2] += np.float32(0.5)
-    fine[:, 2] *= np.float32(0.5)
-    depth2, index2 = _kernels.rasterise(fine, model.triangles, model.culled, 2 * size, 2 * size)
-
-    ribbon = model.side != 0
-    normal = _kernels.normals(wide, model.triangles)
-    if ribbon.any():
-        out = model.vertices[ribbon] - np.array([0, -25, -80])
-        out /= np.linalg.norm(out, axis=1, keepdims=True)
-        normal[ribbon] = out @ turn.T
+    count, faces = model.solid
+    turn = pose.matrix()
+    view, normal = np.empty((2, len(points), 3), np.float32)
+    tangent = np.zeros_like(view)
+    fine = np.empty_like(view)
+    zoom, centre = _framing(pose, 2 * size)
+    _kernels.transform(
+        points, model.tangent, model.outward, model.side, model.body,
+        np.radians([pose.yaw, pose.pitch, pose.roll]), turn,
+        Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix(), NECK, camera_shift(turn), _EYE_Z,
+        zoom, centre, view, tangent, normal, fine,
+    )  # fmt: skip
+    _kernels.normals(view[:count], model.triangles[:faces], normal[:count])
     for where, sign in zip(model.eyes, (-1, 1), strict=True):
-        centre = place_point(model.measures.eye * (sign, 1, 1), pose)
-        normal[where] = (view64[where] - centre) / model.measures.eye_radius
+        middle = place_point(model.measures.eye * (sign, 1, 1), pose)
+        normal[where] = (view[where] - middle) / model.measures.eye_radius
+    depth, index = _kernels.rasterise(fine, model.triangles, model.culled, 2 * size, 2 * size)
     local = model.local
     for where, cover in zip(model.eyes, lid, strict=True):
         local[where, 3] = cover
@@ -108,39 +106,36 @@ def render(
         shadow = np.zeros((2, 2), np.float32)
     else:
         shadow, _ = _kernels.rasterise(
-            _shadow_points(wide, light[0]), model.triangles[model.casts],
-            np.zeros(int(model.casts.sum()), bool), 240, 240,
+            _shadow_points(view, light[0]), model.casters,
+            np.zeros(len(model.casters), bool), 240, 240,
         )  # fmt: skip
     wrinkles = np.array([max(expression.brows, 0), max(expression.smile, 0)], np.float32)
     iris = np.asarray(identity.eye_colour, np.float32) ** np.float32(2.2)
     linear = _kernels.shade(
-        index2, fine, wide, normal, tangent, model.triangles, model.material, model.colour,
+        index, fine, view, normal, tangent, model.triangles, model.material, model.colour,
         model.uv, local, model.ao, model.texture, wrinkles, shadow, light, iris,
         0.155 if not drawn else 0.30, drawn,
     )  # fmt: skip
     if drawn:
-        near = np.where(depth2 > 0, _EYE_Z - 1 / np.maximum(depth2, 1e-6), -400).astype(np.float32)
+        near = np.where(depth > 0, _EYE_Z - 1 / np.maximum(depth, 1e-6), -400).astype(np.float32)
         lines = _kernels.ink(
-            index2, near, model.group, 1.9 * size / 256, 7.0 * 128 / size,
+            index, near, model.group, 1.9 * size / 256, 7.0 * 128 / size,
             NECK_GROUP, BROW_GROUP, LOCK_GROUP,
         )  # fmt: skip
     else:
         lines = np.zeros((1, 1), np.float32)
     image, cover = _kernels.resolve(
-        linear, index2, lines, np.array([0.016, 0.012, 0.02], np.float32),
-        _fit(model.background, size), size, drawn,
+        linear, index, lines, np.array([0.016, 0.012, 0.02], np.float32),
+        _fit(model.background, size), _curve(drawn), size, drawn,
     )  # fmt: skip
-    depth, index = _kernels.rasterise(screen, model.triangles, model.culled, size, size)
     face = (index >= 0) & model.face[np.maximum(index, 0)]
+    face = face.reshape(size, 2, size, 2).sum((1, 3)) >= 2
     corners, weights = model.head.landmarks
-    marks3 = (screen[corners] * weights[..., None]).sum(1)
-    landmarks = marks3[:, :2].astype(float)
-    marks_view = (view64[corners] * weights[..., None]).sum(1)
-    landmarks = _project(marks_view, pose, size)[:, :2].astype(float)
-    visible = _visible(depth, landmarks, 1 / (_EYE_Z - marks_view[:, 2]), _DEPTH_TOLERANCE)
+    marks = (fine[corners].astype(float) * weights[..., None]).sum(1)
+    visible = _visible(depth, marks, _DEPTH_TOLERANCE)
     return Frame(
-        image, landmarks, visible, pose, expression, cover >= 0.5, face, identity,
-        screen, depth, index,
+        image, (marks[:, :2] - 0.5) / 2, visible, pose, expression, cover >= 0.5, face, identity,
+        fine, depth, index,
     )  # fmt: skip
 
 
@@ -164,43 +159,52 @@ def flow(a: Frame, b: Frame) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("flow needs two frames of one identity and size")
     model = build_model(a.identity)
     size = a.mask.shape[0]
-    index = a._index
+    # of the four samples of a pixel, take the one down right of its centre
+    index = a._index[1::2, 1::2]
     y, x = np.nonzero(index >= 0)
     t = model.triangles[index[y, x]]
     p = a._points[t].astype(float)
     e1, e2 = p[:, 1, :2] - p[:, 0, :2], p[:, 2, :2] - p[:, 0, :2]
-    d = np.stack([x, y], 1) - p[:, 0, :2]
+    d = 2 * np.stack([x, y], 1) + 0.5 - p[:, 0, :2]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
     w1 = (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area
     w2 = (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area
     q = b._points[t].astype(float)
     q = q[:, 0] * (1 - w1 - w2)[:, None] + q[:, 1] * w1[:, None] + q[:, 2] * w2[:, None]
     out = np.zeros((size, size, 2), np.float32)
-    valid = (a._index < 0) & (b._index < 0)
-    out[y, x] = q[:, :2] - np.stack([x, y], 1)
-    valid[y, x] = _visible(b._depth, q[:, :2], q[:, 2], _DEPTH_TOLERANCE, every=True)
+    valid = (index < 0) & (b._index[1::2, 1::2] < 0)
+    out[y, x] = (q[:, :2] - 0.5) / 2 - np.stack([x, y], 1)
+    valid[y, x] = _visible(b._depth, q, _DEPTH_TOLERANCE, every=True)
     return out, valid
 
 
-def _project(view: np.ndarray, pose: Pose, size: int) -> np.ndarray:
-    near = 1.0 / (_EYE_Z - view[:, 2])
-    zoom = _SCALE * _EYE_Z * near * pose.scale
-    out = np.empty((len(view), 3), np.float32)
-    out[:, 0] = (_CENTRE[0] + pose.x + view[:, 0] * zoom) * size - 0.5
-    out[:, 1] = (_CENTRE[1] + pose.y + view[:, 1] * zoom) * size - 0.5
-    out[:, 2] = near
-    return out
+def _framing(pose: Pose, size: int) -> tuple[float, np.ndarray]:
+    """Pixels times mm, to be divided by the distance, and where the turning point appears."""
+    centre = np.array([_CENTRE[0] + pose.x, _CENTRE[1] + pose.y]) * size - 0.5
+    return _SCALE * _EYE_Z * pose.scale * size, centre
 
 
-def _visible(depth, points, near, tolerance, every=False) -> np.ndarray:
+def _curve(drawn: bool) -> np.ndarray:
+    """sRGB of linear values 0 to 2 in 4096 steps, after a gentle shoulder in the photo look."""
+    v = np.linspace(0, 2, 4096)
+    if not drawn:
+        v = v * (v * 0.20 + 1.0) / (v * 0.68 + 1.0)
+    v = np.clip(v, 0, 1)
+    return np.where(v > 0.0031308, 1.055 * v ** (1 / 2.4) - 0.055, 12.92 * v)
+
+
+def _visible(
+    depth: np.ndarray, marks: np.ndarray, tolerance: float, every: bool = False
+) -> np.ndarray:
     """Whether points lie in the image and nothing lies clearly before them.
 
-    ``near`` is 1 / distance. One free pixel of the four around a point is enough, or, with
-    ``every``, all four must be free.
+    ``marks`` are (n, 3): x, y in the samples of ``depth`` and 1 / distance. One free sample of the
+    four around a point is enough, or, with ``every``, all four must be free.
     """
     size = depth.shape[0]
+    points, near = marks[:, :2], marks[:, 2]
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(1)
-    corner = np.floor(points).astype(int)
+    corner = np.floor(np.clip(points, -1e6, 1e6)).astype(int)
     far = 1 / near
     hidden = np.zeros((len(points), 4), bool)
     for k, (j, i) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):

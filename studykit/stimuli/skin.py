@@ -146,7 +146,7 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         grain = np.clip(0.75 + 0.35 * noise(0.8), 0, 1.3)
         blend(stubble * amount * grain, hair * 0.55 + tone * 0.10)
     elif amount:
-        blend(stubble * amount, hair * 0.9)
+        blend(_soft(0.35, 0.6, stubble) * (0.3 if i.beard == "stubble" else 1.0), hair * 0.9)
     if i.masculinity > 0.2 and not drawn and i.beard == "none" and luminance > 0.2:
         from dataclasses import replace
 

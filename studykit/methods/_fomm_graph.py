@@ -1,0 +1,366 @@
+"""The First Order Motion Model as three graphs that oneDNN runs fast, from ppgan's own weights.
+
+Each rewrite is exact in algebra; its docstring holds the proof. Importing this module imports
+Paddle: it is for where graphs are made, not for where they are run.
+"""
+
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+
+def fold_batch_norm(weight: np.ndarray, bias: np.ndarray, norm: Any) -> tuple:
+    """Return a convolution that does its own batch normalisation.
+
+    ``g (w * x + b - m) / sqrt(v + e) + h`` is a convolution with ``w s`` and the bias
+    ``(b - m) s + h``, where ``s = g / sqrt(v + e)`` belongs to the output channel.
+
+    Parameters
+    ----------
+    weight : (out, in, k, k) float array
+    bias : (out,) float array
+    norm : paddle.nn.BatchNorm
+        What follows the convolution.
+    """
+    scale, shift = _affine_of(norm)
+    return weight * scale[:, None, None, None], bias * scale + shift
+
+
+def upsampled_kernel(weight: np.ndarray) -> np.ndarray:
+    """Return the transposed convolution that is nearest x2, then a padded 3x3 convolution.
+
+    Along one axis, with ``u[2i] = u[2i + 1] = x[i]``, the convolution by ``w`` gives
+
+        y[2i]     = w0 x[i - 1] + (w1 + w2) x[i]
+        y[2i + 1] = (w0 + w1) x[i] + w2 x[i + 1]
+
+    and a transposed convolution of stride 2 and padding 1 by ``k`` gives
+
+        y[2i]     = k3 x[i - 1] + k1 x[i]
+        y[2i + 1] = k2 x[i] + k0 x[i + 1]
+
+    so that ``k = [w2, w1 + w2, w0 + w1, w0]``: 4/9 of the products, none of the copies.
+
+    Parameters
+    ----------
+    weight : (out, in, 3, 3) float array
+        Of the convolution; a depthwise one has ``in`` = 1.
+
+    Returns
+    -------
+    (in, out, 4, 4) float array
+        As Paddle's transposed convolution takes it; a depthwise one is (out, 1, 4, 4).
+    """
+    spread = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], weight.dtype)
+    kernel = np.einsum("yi,xj,ocij->ocyx", spread, spread, weight)
+    return kernel if weight.shape[1] == 1 < weight.shape[0] else kernel.transpose(1, 0, 2, 3)
+
+
+def interleaved_kernel(weight: np.ndarray) -> np.ndarray:
+    """Return a stride-2 convolution whose output, pixel-shuffled, is that of a given one.
+
+    Along one axis ``y[2i + a] = sum_t w[t] x[2i + a + t - p] = sum_s w[s - a] x[2i + s - p]``:
+    for either phase ``a`` a kernel one tap longer, at stride 2. Few output channels leave most of
+    a processor's vector unused, so four times the channels at a quarter of the places are faster.
+
+    Parameters
+    ----------
+    weight : (out, in, k, k) float array
+
+    Returns
+    -------
+    (4 out, in, k + 1, k + 1) float array
+        Channel ``4 o + 2 a + b`` is the phase (a, b) of output ``o``.
+    """
+    outputs, inputs, size, _ = weight.shape
+    kernel = np.zeros((outputs, 2, 2, inputs, size + 1, size + 1), weight.dtype)
+    for a in (0, 1):
+        for b in (0, 1):
+            kernel[:, a, b, :, a : a + size, b : b + size] = weight
+    return kernel.reshape(4 * outputs, inputs, size + 1, size + 1)
+
+
+class KeypointGraph(nn.Layer):
+    """The keypoint detector: a frame (1, 3, H, W) to points (K, 2) and jacobians (K, 2, 2)."""
+
+    def __init__(self, detector: Any, height: int, width: int) -> None:
+        super().__init__()
+        self.down = _downsampling(detector)
+        self.hourglass = _Hourglass(detector.predictor)
+        self.temperature = detector.temperature
+        self.num_maps = detector.num_jacobian_maps if detector.jacobian is not None else 0
+        heads = [head for head in (detector.kp, detector.jacobian) if head is not None]
+        self.heads = _heads(heads)
+        scale = detector.scale_factor
+        border = _border(detector.kp)
+        self.height, self.width = (int(side * scale) - border for side in (height, width))
+        self.register_buffer("grid", paddle.to_tensor(_places(self.height, self.width)[:, :2]))
+
+    def forward(self, image):
+        features = self.hourglass(self.down(image))
+        maps = [head(features) for head in self.heads]
+        if self.num_maps and len(maps) == 1:
+            count = maps[0].shape[1] - 4 * self.num_maps
+            maps = paddle.split(maps[0], [count, 4 * self.num_maps], axis=1)
+        count, places = maps[0].shape[1], self.height * self.width
+        heat = F.softmax(maps[0].reshape([count, places]) / self.temperature, axis=1)
+        points = paddle.matmul(heat, self.grid)
+        if not self.num_maps:
+            return points
+        # Equation 5: the jacobians are the mean of a map, weighted by the heat of its keypoint.
+        jacobians = maps[1].reshape([self.num_maps, 4, places])
+        return points, (heat.unsqueeze(1) * jacobians).sum(axis=2).reshape([count, 2, 2])
+
+
+class EncoderGraph(nn.Layer):
+    """The source's part of the generator: a source (1, 3, H, W) to features and a small source."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        first = generator.first if generator.mobile_net else [generator.first]
+        self.blocks = nn.Sequential(
+            *(_folded(block.conv, block.norm) for block in first),
+            *(_down_block(block) for block in generator.down_blocks),
+        )
+        self.down = _downsampling(generator.dense_motion_network)
+
+    def forward(self, image):
+        return self.blocks(image), self.down(image)
+
+
+class DecoderGraph(nn.Layer):
+    """The generator without the encoder, for one frame.
+
+    It takes the features and the small source of :class:`EncoderGraph`, the source's keypoints
+    (K, 2), the moved ones, and the motion near each keypoint as an affine map (K + 1, 2, 3) from
+    the frame to the source, the first one the identity for the background. It gives a frame
+    (1, 3, H, W) with values from 0 to 255.
+    """
+
+    def __init__(self, generator: Any, height: int, width: int) -> None:
+        super().__init__()
+        motion = generator.dense_motion_network
+        scale = motion.scale_factor
+        self.small = int(height * scale), int(width * scale)
+        self.inner = tuple(side >> len(generator.down_blocks) for side in (height, width))
+        self.num_kp = motion.num_kp
+        self.variance = motion.kp_variance
+        places = _places(*self.small)
+        self.register_buffer("places", paddle.to_tensor(places.T.copy()))  # (3, places)
+        self.register_buffer("columns", paddle.to_tensor(_axis(self.small[1])[None, None, None]))
+        self.register_buffer("rows", paddle.to_tensor(_axis(self.small[0])[None, None, :, None]))
+        self.hourglass = _Hourglass(motion.hourglass)
+        heads = [head for head in (motion.mask, motion.occlusion) if head is not None]
+        self.heads = _heads(heads)
+        self.occluding = motion.occlusion is not None
+        fade = _fade(generator, *self.inner)
+        self.register_buffer("fade", paddle.to_tensor(fade[None, None]))
+        still = _places(*self.inner)[:, :2].T.reshape(1, 2, *self.inner)
+        self.register_buffer("still", paddle.to_tensor((1 - fade) * still))
+        inside = np.ones(self.inner, np.float32)
+        if not generator.mobile_net:
+            pad = generator.pad
+            inside[:] = 0
+            inside[pad:-pad, pad:-pad] = 1
+        self.register_buffer("inside", paddle.to_tensor(inside[None, None]))
+        self.register_buffer("border", paddle.to_tensor(1 - inside[None, None]))
+        self.bottleneck = nn.Sequential(*map(_residual, generator.bottleneck.children()))
+        self.up_blocks = nn.Sequential(*map(_up_block, generator.up_blocks))
+        self.final = _final(generator)
+
+    def forward(self, features, source, points, moved, motions):
+        count = self.num_kp
+        heat = self._heat(moved) - self._heat(points)
+        heat = paddle.concat([paddle.zeros_like(heat[:, :1]), heat], axis=1)
+        sparse = paddle.matmul(motions, self.places)  # (K + 1, 2, places)
+        grid = sparse.transpose([0, 2, 1]).reshape([count + 1, *self.small, 2])
+        images = F.grid_sample(
+            source.expand([count + 1, -1, -1, -1]), grid, align_corners=True
+        ).unsqueeze(0)
+        seen = paddle.concat([heat.unsqueeze(2), images], axis=2)
+        seen = self.hourglass(seen.reshape([1, -1, *self.small]))
+        maps = [head(seen) for head in self.heads]
+        if self.occluding and len(maps) == 1:
+            maps = paddle.split(maps[0], [count + 1, 1], axis=1)
+        mask = F.softmax(maps[0], axis=1).reshape([count + 1, 1, -1])
+        dense = (mask * sparse).sum(axis=0).reshape([1, 2, *self.small])
+        dense = self.fade * self._resized(dense) + self.still
+        out = F.grid_sample(features, dense.transpose([0, 2, 3, 1]), align_corners=True)
+        if self.occluding:
+            visible = self._resized(F.sigmoid(maps[1]))
+            out = out * (visible * self.inside + self.border)
+        out = self.up_blocks(self.bottleneck(out))
+        return 255.0 * F.sigmoid(self.final(out))
+
+    def _heat(self, points):
+        """Equation 6; a Gaussian of two dimensions is the product of one along each."""
+        points = points.reshape([1, self.num_kp, 2, 1])
+        x, y = points[:, :, :1], points[:, :, 1:]
+        along = paddle.exp((self.columns - x) ** 2 * (-0.5 / self.variance))
+        return along * paddle.exp((self.rows - y) ** 2 * (-0.5 / self.variance))
+
+    def _resized(self, maps):
+        if self.inner == self.small:
+            return maps
+        return F.interpolate(maps, size=self.inner, mode="bilinear", align_corners=False)
+
+
+class _Hourglass(nn.Layer):
+    def __init__(self, hourglass: Any) -> None:
+        super().__init__()
+        self.down_blocks = nn.LayerList(map(_down_block, hourglass.encoder.down_blocks))
+        self.up_blocks = nn.LayerList(map(_up_block, hourglass.decoder.up_blocks))
+
+    def forward(self, image):
+        seen = [image]
+        for block in self.down_blocks:
+            seen.append(block(seen[-1]))
+        out = seen.pop()
+        for block in self.up_blocks:
+            out = paddle.concat([block(out), seen.pop()], axis=1)
+        return out
+
+
+class _Residual(nn.Layer):
+    """Adds to its input what two convolutions make of it.
+
+    Its first batch norm stands before a ReLU and has nothing to be folded into.
+    """
+
+    def __init__(self, norm: Any, *layers: Any) -> None:
+        super().__init__()
+        self.norm = norm
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image):
+        return image + self.layers(F.relu(self.norm(image)))
+
+
+def _residual(block: Any) -> Any:
+    if hasattr(block, "conv1"):
+        last = _folded(block.conv2, None, relu=False)
+        return _Residual(block.norm1, _folded(block.conv1, block.norm2), last)
+    return _Residual(
+        block.norm1,
+        _folded(block.conv_pw, block.norm_pw, relu=False),
+        _folded(block.conv_dw, block.norm_dw),
+        _folded(block.conv_pw_linear, block.norm_pw_linear, relu=False),
+    )
+
+
+def _down_block(block: Any) -> Any:
+    layers = [_folded(block.conv, block.norm)]
+    if hasattr(block, "conv1"):
+        layers.append(_folded(block.conv1, block.norm1))
+    return nn.Sequential(*layers, nn.AvgPool2D(2))
+
+
+def _up_block(block: Any) -> Any:
+    weight, bias = fold_batch_norm(*_tensors(block.conv), block.norm)
+    groups = block.conv._groups
+    kernel = upsampled_kernel(weight)
+    channels = (kernel.shape[0], len(bias))
+    up = nn.Conv2DTranspose(*channels, 4, stride=2, padding=1, groups=groups)
+    up.weight.set_value(kernel)
+    up.bias.set_value(bias)
+    layers = [up, nn.ReLU()]
+    if hasattr(block, "conv1"):
+        layers.append(_folded(block.conv1, block.norm1))
+    return nn.Sequential(*layers)
+
+
+def _final(generator: Any) -> Any:
+    if generator.mobile_net:
+        return generator.final
+    weight, bias = _tensors(generator.final)
+    padding = weight.shape[2] // 2
+    conv = _convolution(interleaved_kernel(weight), np.repeat(bias, 4), stride=2, padding=padding)
+    return nn.Sequential(conv, nn.PixelShuffle(2))
+
+
+def _heads(heads: list[Any]) -> Any:
+    """Return layers that stand for several on the same input; single convolutions become one."""
+    if len(heads) == 1 or not all(isinstance(head, nn.Conv2D) for head in heads):
+        return nn.LayerList(heads)
+    weights, biases = zip(*map(_tensors, heads), strict=True)
+    padding = heads[0]._padding
+    return nn.LayerList(
+        [_convolution(np.concatenate(weights), np.concatenate(biases), padding=padding)]
+    )
+
+
+def _downsampling(network: Any) -> Any:
+    """Return the anti-aliased downsampling as one convolution: what it skips is not computed."""
+    if network.scale_factor == 1:
+        return nn.Identity()
+    down = network.down
+    weight, stride = down.weight.numpy(), int(1 / down.scale)
+    return _convolution(weight, None, stride=stride, padding=down.ka, groups=down.groups)
+
+
+def _folded(conv: Any, norm: Any, relu: bool = True) -> Any:
+    weight, bias = _tensors(conv)
+    if norm is not None:
+        weight, bias = fold_batch_norm(weight, bias, norm)
+    folded = _convolution(weight, bias, padding=conv._padding, groups=conv._groups)
+    return nn.Sequential(folded, nn.ReLU()) if relu else folded
+
+
+def _convolution(
+    weight: np.ndarray, bias: np.ndarray | None, stride: int = 1, padding: Any = 0, groups: int = 1
+) -> Any:
+    conv = nn.Conv2D(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        weight.shape[2:],
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        bias_attr=None if bias is not None else False,
+    )
+    conv.weight.set_value(weight)
+    if bias is not None:
+        conv.bias.set_value(bias)
+    return conv
+
+
+def _tensors(conv: Any) -> tuple[np.ndarray, np.ndarray]:
+    weight = conv.weight.numpy()
+    return weight, np.zeros(len(weight), np.float32) if conv.bias is None else conv.bias.numpy()
+
+
+def _affine_of(norm: Any) -> tuple[np.ndarray, np.ndarray]:
+    scale = norm.weight.numpy() / np.sqrt(norm._variance.numpy() + norm._epsilon)
+    return scale, norm.bias.numpy() - norm._mean.numpy() * scale
+
+
+def _border(head: Any) -> int:
+    """Return how many rows a head without padding takes off an image."""
+    convs = [head] if isinstance(head, nn.Conv2D) else list(head.children())
+    return sum(conv.weight.shape[2] - 1 - 2 * conv._padding for conv in convs)
+
+
+def _axis(size: int) -> np.ndarray:
+    return (2 * (np.arange(size) / (size - 1)) - 1).astype(np.float32)
+
+
+def _places(height: int, width: int) -> np.ndarray:
+    """Return (x, y, 1) of every pixel in row order, x and y from -1 to 1."""
+    y, x = np.meshgrid(_axis(height), _axis(width), indexing="ij")
+    return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
+
+
+def _fade(generator: Any, height: int, width: int) -> np.ndarray:
+    """Return how far the motion counts at each place: at the borders nothing moves.
+
+    By the OpenCV that ppgan would use, whose 9-tap Gaussian differs between versions 4 and 5.
+    """
+    import cv2
+
+    mask = np.zeros((height, width), np.float32)
+    pad = generator.pad
+    mask[pad : height - pad, pad : width - pad] = 1.0
+    return cv2.GaussianBlur(mask, (9, 9), 0.0, borderType=cv2.BORDER_ISOLATED)

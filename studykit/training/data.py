@@ -1,0 +1,431 @@
+"""Rendered training pairs with their truth: sampled, rendered by worker processes, kept on disk.
+
+Everything follows from seeds. An identity is one file, so that a cache can be made beforehand on
+any machine, grows while training, and goes on growing where it stopped.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studykit.errors import StudyError
+from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
+
+HELD_OUT = 1_000_000
+"""Identities with this seed and above are never trained on."""
+
+KEYPOINTS: dict[str, tuple[int, ...]] = {
+    "nose tip": (30,),
+    "nose bridge": (27,),
+    "chin": (8,),
+    "jaw left": (2,),
+    "jaw right": (14,),
+    "mouth left": (48,),
+    "mouth right": (54,),
+    "upper lip": (62,),
+    "lower lip": (66,),
+    "left eye outer": (36,),
+    "left eye inner": (39,),
+    "right eye inner": (42,),
+    "right eye outer": (45,),
+    "left upper lid": (37, 38),
+    "right upper lid": (43, 44),
+    "left lower lid": (40, 41),
+    "right lower lid": (46, 47),
+    "left brow": (19,),
+    "right brow": (24,),
+    "left iris": (),
+    "right iris": (),
+    "crown": (),
+    "neck": (),
+}
+"""The supervised keypoints: the mean of these landmarks, or found on the mesh where none are."""
+
+MIRRORED = (0, 1, 2, 4, 3, 6, 5, 7, 8, 12, 11, 10, 9, 14, 13, 16, 15, 18, 17, 20, 19, 21, 22)
+"""For every keypoint, the one that takes its place in a mirrored image."""
+
+FLOW_SCALE = 64.0  # stored steps a pixel
+_KINDS, _SHARES = ("frontal", "side", "drawn"), (0.5, 0.2, 0.3)
+_SOURCES_A_DRIVING = 2
+_WIDEST_TURN = 45.0  # degrees of yaw between the frames of a pair
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is rendered.
+
+    Attributes
+    ----------
+    size : int
+        Side of the images in pixels.
+    identities : int
+        How many there are in the end, with the seeds 0, 1, 2, ...
+    at_start : int
+        How many must be there before the first step.
+    per_step : float
+        How many more take part every step: a number and not a clock, so that a run can be
+        repeated exactly.
+    frames : int
+        Frames an identity.
+    """
+
+    size: int = 128
+    identities: int = 1000
+    at_start: int = 200
+    per_step: float = 0.2
+    frames: int = 16
+
+    def available(self, step: int) -> int:
+        """Return how many identities take part in a step."""
+        return min(self.identities, self.at_start + int(self.per_step * step))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out identity, doing a motion, and another one doing the same.
+
+    Attributes
+    ----------
+    kind : str
+        ``frontal``, ``side`` or ``drawn``.
+    labels : list of str
+        What each frame shows; the first is the source, near neutral.
+    own, other : (T, S, S, 3) uint8
+        The identity and the other one with the same pose and expression.
+    landmarks : (T, 68, 2) float32
+        Of ``own``, in pixels.
+    face : (T, S, S) bool
+        Face masks of ``own``.
+    """
+
+    kind: str
+    labels: list[str]
+    own: np.ndarray
+    other: np.ndarray
+    landmarks: np.ndarray
+    face: np.ndarray
+
+
+def kind_of(seed: int) -> str:
+    """Return the type of a training identity: ``frontal``, ``side`` or ``drawn``."""
+    return str(np.random.default_rng([seed, 11]).choice(_KINDS, p=_SHARES))
+
+
+def training_identity(seed: int) -> Identity:
+    """Draw the identity of a seed; glasses and beards are more frequent than among people."""
+    from studykit.stimuli.identity import BEARDS, GLASSES
+
+    rng = np.random.default_rng([seed, 12])
+    identity = Identity.random(seed, "drawn" if kind_of(seed) == "drawn" else "photo")
+    if rng.random() < 0.15:
+        identity = dataclasses.replace(identity, glasses=str(rng.choice(GLASSES[1:])))
+    if identity.masculinity > 0 and rng.random() < 0.25:
+        identity = dataclasses.replace(identity, beard=str(rng.choice(BEARDS[1:])))
+    return identity
+
+
+def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expression]]:
+    """Draw poses and expressions of one identity; the first two are near neutral, as sources are.
+
+    Blinks, smiles, open mouths and glances are far more frequent than in speech.
+    """
+    rng = np.random.default_rng([seed, 13])
+    side = rng.choice([-1, 1])
+    centre = side * rng.uniform(41, 66) if kind == "side" else rng.normal(0, 6)
+    place_x, place_y, scale = rng.normal(0, 0.012), rng.normal(0, 0.012), rng.uniform(0.9, 1.12)
+    states = []
+    for index in range(count):
+        neutral = index < 2
+        spread = 0.3 if neutral else 1.0
+        reach = (14 if kind == "side" else 20) * spread
+        yaw = float(np.clip(centre + rng.normal(0, reach), -75, 75))
+        pose = Pose(
+            yaw,
+            float(np.clip(rng.normal(0, 9 * spread), -28, 28)),
+            float(np.clip(rng.normal(0, 8 * spread), -26, 26)),
+            float(place_x + rng.normal(0, 0.012 * spread)),
+            float(place_y + rng.normal(0, 0.012 * spread)),
+            float(scale * np.exp(rng.normal(0, 0.03 * spread))),
+        )
+        states.append((pose, _sample_expression(rng, neutral)))
+    return states
+
+
+def _sample_expression(rng: np.random.Generator, neutral: bool) -> Expression:
+    if neutral:
+        return Expression(
+            smile=float(rng.uniform(-0.1, 0.4)),
+            mouth_open=float(max(0, rng.normal(0, 0.04))),
+            gaze_x=float(rng.normal(0, 0.1)),
+            brows=float(rng.normal(0, 0.1)),
+        )
+    chance = rng.random(7)
+    mouth = rng.uniform(0.15, 1) if chance[0] < 0.45 else max(0, rng.normal(0, 0.05))
+    smile = rng.uniform(-0.4, 1) if chance[1] < 0.5 else rng.normal(0, 0.1)
+    pucker = rng.uniform(0.3, 1) if chance[2] < 0.18 else 0.0
+    both = rng.uniform(0.3, 1.15) if chance[3] < 0.4 else rng.normal(0, 0.08)
+    other = rng.uniform(0, 1) if chance[4] < 0.06 else both
+    gaze = rng.uniform(-1, 1, 2) if chance[5] < 0.5 else rng.normal(0, 0.1, 2)
+    brows = rng.uniform(-1, 1) if chance[6] < 0.4 else rng.normal(0, 0.1)
+    return Expression(
+        mouth_open=float(mouth),
+        smile=float(np.clip(smile, -1, 1)),
+        pucker=float(pucker),
+        blink_left=float(np.clip(both, -0.3, 1)),
+        blink_right=float(np.clip(other, -0.3, 1)),
+        gaze_x=float(gaze[0]),
+        gaze_y=float(gaze[1]),
+        brows=float(np.clip(brows, -1, 1)),
+    )
+
+
+def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
+    """Render one identity's frames and the truth of pairs among them.
+
+    Returns
+    -------
+    dict of arrays
+        ``images`` (N, S, S, 3) uint8; ``keypoints`` (N, K, 2) and ``landmarks`` (N, 68, 2)
+        float32 in pixels; ``face`` and ``head`` (N, S * S / 8) uint8, packed masks; ``pairs``
+        (P, 2) int16, driving and source; ``flow`` (P, S/2, S/2, 2) int16, from the driving's
+        pixels to the source's in steps of 1 / FLOW_SCALE pixel; ``seen`` (P, S/2 * S/2 / 8)
+        uint8, packed: the source shows it.
+    """
+    from studykit.stimuli.model import build_model
+
+    identity, kind = training_identity(seed), kind_of(seed)
+    rng = np.random.default_rng([seed, 14])
+    if kind != "drawn" and rng.random() < 0.5:
+        # The renderer's own backdrops are out of focus; photographs have edges behind the face.
+        build_model(identity).background[...] = _cluttered_backdrop(rng, 256)
+    states = sample_states(seed, kind, settings.frames)
+    frames = [render(identity, pose, expression, settings.size) for pose, expression in states]
+    pairs, flows, seen = [], [], []
+    for driving, frame in enumerate(frames):
+        near = [
+            other
+            for other, (pose, _) in enumerate(states)
+            if other != driving and abs(pose.yaw - frame.pose.yaw) < _WIDEST_TURN
+        ]
+        likely = np.array([6.0 if other < 2 else 1.0 for other in near])
+        count = min(_SOURCES_A_DRIVING, len(near))
+        if not count:
+            continue
+        for source in rng.choice(near, count, replace=False, p=likely / likely.sum()):
+            there, valid = _halved(*flow(frame, frames[source]))
+            pairs.append((driving, source))
+            flows.append(np.rint(there * FLOW_SCALE).clip(-32767, 32767).astype(np.int16))
+            seen.append(np.packbits(valid))
+    return {
+        "images": np.stack([frame.image for frame in frames]),
+        "keypoints": np.stack([frame_keypoints(frame) for frame in frames]).astype(np.float32),
+        "landmarks": np.stack([frame.landmarks for frame in frames]).astype(np.float32),
+        "face": np.stack([np.packbits(frame.face_mask) for frame in frames]),
+        "head": np.stack([np.packbits(frame.mask) for frame in frames]),
+        "pairs": np.array(pairs, np.int16),
+        "flow": np.stack(flows),
+        "seen": np.stack(seen),
+    }
+
+
+def frame_keypoints(frame: Any) -> np.ndarray:
+    """Return where the keypoints of a rendered frame are, hidden ones too: (K, 2), in pixels."""
+    on_mesh = dict(zip(("left iris", "right iris", "crown", "neck"), _on_mesh(frame), strict=True))
+    return np.array(
+        [
+            frame.landmarks[list(marks)].mean(0) if marks else on_mesh[name]
+            for name, marks in KEYPOINTS.items()
+        ]
+    )
+
+
+def _on_mesh(frame: Any) -> np.ndarray:
+    return frame._points[_mesh_vertices(frame.identity), :2].astype(float)
+
+
+@lru_cache(maxsize=16)
+def _mesh_vertices(identity: Identity) -> list[int]:
+    """Return the vertices in the middle of both irises, on the crown and at the throat's foot."""
+    from studykit.stimuli.model import build_model
+
+    model = build_model(identity)
+    irises = [where.start + int(model.vertices[where, 2].argmax()) for where in model.eyes]
+    head = model.vertices[: len(model.head.part.vertices)]
+    crown = int(head[:, 1].argmin())
+    throat = np.abs(head - [0, 100, head[head[:, 1] > 95, 2].max() if (head[:, 1] > 95).any() else 0])
+    return [*irises, crown, int(throat.sum(1).argmin())]
+
+
+def _halved(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average the valid flow of 2 x 2 pixels; where none is, of all; valid where most are."""
+    size = there.shape[0] // 2
+    # A triangle seen edge-on has no area to interpolate over.
+    valid = valid & np.isfinite(there).all(-1)
+    there = np.nan_to_num(there, nan=0.0, posinf=0.0, neginf=0.0)
+    blocks = there.reshape(size, 2, size, 2, 2)
+    weight = valid.reshape(size, 2, size, 2, 1).astype(np.float32)
+    count = weight.sum((1, 3))
+    known = (blocks * weight).sum((1, 3)) / np.maximum(count, 1)
+    return np.where(count > 0, known, blocks.mean((1, 3))), count[..., 0] >= 2
+
+
+def _cluttered_backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A backdrop with edges and texture, linear light, (S, S, 3) float32 in [0, 1]."""
+    spectrum = np.fft.rfft2(rng.standard_normal((3, size, size)))
+    fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
+    spectrum *= 1 / np.maximum(np.hypot(fx, fy), 2 / size) ** rng.uniform(1.0, 1.8)
+    noise = np.fft.irfft2(spectrum, (size, size)).transpose(1, 2, 0)
+    noise = noise / noise.std() * rng.uniform(0.02, 0.14)
+    grey = rng.random() * 0.6
+    noise = noise * (1 - grey) + noise.mean(-1, keepdims=True) * grey
+    image = rng.uniform(0.1, 0.75) * rng.uniform(0.75, 1.25, 3) + noise
+    y, x = np.mgrid[0:size, 0:size] / size
+    for _ in range(int(rng.integers(0, 14))):
+        cx, cy, turn = *rng.random(2), rng.uniform(0, np.pi)
+        across = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)
+        along = (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
+        inside = np.maximum(abs(across) / rng.uniform(0.01, 0.2), abs(along) / rng.uniform(0.1, 0.9))
+        cover = np.clip((1 - inside) * rng.uniform(4, 60), 0, 1)[..., None] * rng.uniform(0.4, 1)
+        image = image * (1 - cover) + cover * rng.uniform(0.02, 0.95, 3)
+    return np.clip(image, 0.002, 1).astype(np.float32) ** 1.6
+
+
+def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]:
+    """Render the held-out identity of an index, and the next one, doing the same: see HeldOut."""
+    kind = ("frontal", "frontal", "side", "drawn")[index % 4]
+    seed = HELD_OUT + index
+    look = "drawn" if kind == "drawn" else "photo"
+    states = motion("stylised" if kind == "drawn" else kind, seed, 60)
+    still = states[0][0]
+    shown = [
+        ("source", states[0]),
+        ("mouth", (still, Expression(mouth_open=0.8))),
+        ("blink", (still, Expression(blink_left=1, blink_right=1))),
+        ("smile", (still, Expression(smile=0.9))),
+        *((f"{k / 25:.2f} s", states[k]) for k in (12, 19, 26, 33, 40, 47, 54)),
+    ]
+    identities = Identity.random(seed, look), Identity.random(seed + 1000, look)
+    own, other = (
+        [render(identity, pose, expression, settings.size) for _, (pose, expression) in shown]
+        for identity in identities
+    )
+    return {
+        "kind": np.array(kind),
+        "labels": np.array([label for label, _ in shown]),
+        "own": np.stack([frame.image for frame in own]),
+        "other": np.stack([frame.image for frame in other]),
+        "landmarks": np.stack([frame.landmarks for frame in own]).astype(np.float32),
+        "face": np.stack([frame.face_mask for frame in own]),
+    }
+
+
+class Cache:
+    """A folder of rendered identities, one file each, that worker processes fill.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    settings : DataSettings
+        What is rendered. A folder made with another size or number of frames is refused.
+    held_out : int
+        How many identities are held out for evaluation.
+    """
+
+    def __init__(self, folder: Path, settings: DataSettings, held_out: int) -> None:
+        self.folder, self.settings, self.held_out_count = Path(folder), settings, held_out
+        self._workers: list[Any] = []
+        self._loaded: dict[int, dict[str, np.ndarray]] = {}
+        made = {"size": settings.size, "frames": settings.frames}
+        about = self.folder / "cache.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if about.is_file() and (found := json.loads(about.read_text())) != made:
+                raise StudyError(f"{self.folder} holds frames of {found}, not {made}: name another")
+            about.write_text(json.dumps(made))
+        except OSError as error:
+            raise StudyError(f"can't write {self.folder} ({error.strerror})") from None
+
+    def start(self, workers: int) -> None:
+        """Start rendering what is not there yet, in processes of low priority."""
+        spawn = multiprocessing.get_context("spawn")
+        for share in range(workers):
+            worker = spawn.Process(
+                target=_render_share,
+                args=(self.folder, self.settings, self.held_out_count, share, workers),
+                daemon=True,
+            )
+            worker.start()
+            self._workers.append(worker)
+
+    def stop(self) -> None:
+        """End the workers; a half-rendered identity is left to the next run."""
+        for worker in self._workers:
+            worker.terminate()
+            worker.join()
+        self._workers.clear()
+
+    def rendered(self) -> int:
+        """Return how many training identities are there."""
+        return sum(1 for _ in self.folder.glob("[0-9]*.npz"))
+
+    def identity(self, seed: int) -> dict[str, np.ndarray]:
+        """Return what :func:`render_identity` made, waiting for it where it is not there yet."""
+        if seed not in self._loaded:
+            self._loaded[seed] = self._load(_training_file(self.folder, seed))
+        return self._loaded[seed]
+
+    def held_out(self) -> list[HeldOut]:
+        """Return the held-out identities, waiting for those that are not there yet."""
+        content = [self._load(_held_out_file(self.folder, i)) for i in range(self.held_out_count)]
+        return [
+            HeldOut(str(c["kind"]), [str(label) for label in c["labels"]], c["own"], c["other"],
+                    c["landmarks"], c["face"])
+            for c in content
+        ]  # fmt: skip
+
+    def _load(self, path: Path) -> dict[str, np.ndarray]:
+        while not path.is_file():
+            if not any(worker.is_alive() for worker in self._workers) and not path.is_file():
+                raise StudyError(f"{path} is not rendered, and nothing renders it: see the log")
+            time.sleep(0.2)
+        with np.load(path) as content:
+            return {name: content[name] for name in content.files}
+
+
+def _training_file(folder: Path, seed: int) -> Path:
+    return folder / f"{seed:06d}.npz"
+
+
+def _held_out_file(folder: Path, index: int) -> Path:
+    return folder / f"held-out-{index:03d}.npz"
+
+
+def _render_share(
+    folder: Path, settings: DataSettings, held_out: int, share: int, shares: int
+) -> None:
+    os.nice(10)
+    for index in range(share, held_out, shares):
+        _keep(_held_out_file(folder, index), render_held_out, index, settings)
+    for seed in range(share, settings.identities, shares):
+        _keep(_training_file(folder, seed), render_identity, seed, settings)
+
+
+def _keep(path: Path, render_one: Any, seed: int, settings: DataSettings) -> None:
+    if path.is_file():
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **render_one(seed, settings))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
