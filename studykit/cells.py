@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from studykit import files
+
 
 @dataclass(frozen=True)
 class CellRow:
@@ -81,9 +83,8 @@ def read_cells(path: Path) -> dict[str, CellRow]:
 
 def rewrite(path: Path, rows: Iterable[CellRow]) -> None:
     """Put just these rows into the file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(_lines(rows, header=True))
-    part.replace(path)
+    with files.whole(path) as part:
+        part.write_bytes(_lines(rows, header=True))
 
 
 def _lines(rows: Iterable[CellRow], *, header: bool = False) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from studykit import files
 from studykit.errors import MediaError
 
 # Samples are seldom decoded more than this many packets before they are shown (H.264 allows 16).
@@ -351,21 +352,18 @@ def _replaced_when_whole(path: Path) -> Iterator[Path]:
     """Give a temporary name in the same folder; rename it at the end, remove it on any error."""
     if path.is_dir():
         raise MediaError(f"{path} is a folder: name a file in it")
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    failure = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(path) as part:
+            try:
+                yield part
+            except OSError as error:
+                failure = error
+                raise
     except OSError as error:
+        if error is failure:  # what went wrong inside says so itself
+            raise
         raise _unwritable(path, error) from error
-    try:
-        yield part
-        try:
-            part.replace(path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _unwritable(path: Path, error: Exception) -> MediaError:

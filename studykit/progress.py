@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studykit import files
+
 _FILE_VARIABLE = "STUDYKIT_PROGRESS"
 
 
@@ -62,9 +64,8 @@ class _FileWriter:
         now = time.monotonic()
         if now - self._last > 0.1 or progress.cells == progress.cells_total:
             self._last = now
-            part = self._path.with_suffix(".part")
-            part.write_text(json.dumps(dataclasses.asdict(progress)))
-            part.replace(self._path)
+            with files.whole(self._path) as part:
+                part.write_text(json.dumps(dataclasses.asdict(progress)))
 
     def close(self) -> None:
         pass

@@ -1,7 +1,6 @@
 """Where a clip comes from: hashes of what it depends on, and the manifest of a study."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import studykit
+from studykit import files
 from studykit.cells import CellRow
 from studykit.errors import StudyError
 from studykit.methods import Method, create_methods
@@ -22,18 +22,6 @@ _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "nbconvert", "ipykernel", "matplotlib",
 )  # fmt: skip
-
-
-def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file, read again only when its size or time has changed."""
-    stat = os.stat(path)
-    return _file_hash(str(path), stat.st_size, stat.st_mtime_ns)
-
-
-@functools.cache
-def _file_hash(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ def cache_key(cell: Cell, study: Study, equipped: Equipped) -> str:
         settings.pop("device", None)
         parts = {
             "studykit": studykit.__version__,
-            "inputs": [file_hash(path) for path in inputs],
+            "inputs": [files.sha256(path) for path in inputs],
             "size": study.size,
             "crop": study.crop,
             "method": cell.method.method,
@@ -142,7 +130,11 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         },
         "versions": versions,
         "inputs": {
-            str(item.path): {"name": item.name, "type": item.type, "sha256": file_hash(item.path)}
+            str(item.path): {
+                "name": item.name,
+                "type": item.type,
+                "sha256": files.sha256(item.path),
+            }
             for item in (*study.sources, *study.drivings)
         },
         "methods": {
@@ -156,9 +148,9 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
             for spec in study.methods
         },
     }
-    part = out / ".manifest.json.part"
-    part.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(out / "manifest.json")
+    with files.whole(out / "manifest.json") as part:
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        part.write_text(f"{text}\n", encoding="utf-8")
 
 
 def usable_cores() -> int:

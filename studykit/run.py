@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import studykit
-from studykit import progress
+from studykit import files, progress
 from studykit.cells import read_cells
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.provenance import Equipped, cache_key, clip_holds, equip_all, write_manifest
@@ -49,6 +49,7 @@ def run_study(
     if only is not None:
         study.check_only(only)
     out = study_folder(study, out)
+    files.remove_partial(out)
     key, finished = _state(study, methods, out, only)
     report = out / "report.html"
     if finished and page_key(report) == key:
@@ -138,28 +139,28 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
             raise StudyFileError(
                 f'notebook {name} has no parameter "{key}": {did_you_mean(key, known)}'
             )
-    part = executed.with_name(f".{executed.name}.part.ipynb")
-    try:
-        papermill.execute_notebook(
-            str(path),
-            str(part),
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
-        )
-    except papermill.PapermillExecutionError as error:
-        part.replace(executed)
-        raise StudyError(
-            f"notebook {name} failed: {error.ename}: {error.evalue}; see {executed}"
-        ) from None
-    except DeadKernelError:
-        part.unlink(missing_ok=True)
-        raise StudyError(
-            f"the kernel of notebook {name} died, perhaps for want of memory: "
-            "free some and run the same command, which goes on where it stopped"
-        ) from None
-    part.replace(executed)
+    failure = None
+    with files.whole(executed) as part:
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(part),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
+            )
+        except papermill.PapermillExecutionError as error:
+            failure = StudyError(
+                f"notebook {name} failed: {error.ename}: {error.evalue}; see {executed}"
+            )
+        except DeadKernelError:
+            raise StudyError(
+                f"the kernel of notebook {name} died, perhaps for want of memory: "
+                "free some and run the same command, which goes on where it stopped"
+            ) from None
+    if failure is not None:
+        raise failure
     return executed
 
 

@@ -4,12 +4,9 @@ Published checkpoints are pickles, which can run anything; they are read once by
 can't (:mod:`studykit.safe_pickle`) and kept as safetensors, which hold nothing but arrays.
 """
 
-import functools
-import hashlib
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from studykit import safe_pickle
+from studykit import files, safe_pickle
 from studykit.errors import MissingPackageError, WeightsError, did_you_mean
 
 Settings = dict[str, Any]
@@ -190,8 +187,7 @@ def locate(name_or_path: str | Path) -> Path:
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, hashing it again only when its size or time changed."""
     try:
-        stat = Path(path).stat()
-        return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
+        return files.sha256(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror}") from None
 
@@ -368,12 +364,6 @@ def _fetch(name: str, address: str, path: Path) -> None:
         ) from error
 
 
-@functools.lru_cache(maxsize=64)
-def _sha256(path: str, _size: int, _modified: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
@@ -398,11 +388,8 @@ def _record(path: Path, digest: str) -> None:
 def _write(path: Path, write: Callable[[str], Any]) -> None:
     """Write under another name in the same folder, and rename when it is whole."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-            partial = os.path.join(folder, path.name)
-            write(partial)
-            os.replace(partial, path)
+        with files.whole(path) as part:
+            write(str(part))
     except OSError as error:
         raise WeightsError(
             f"can't write {path} ({error.strerror}): choose a folder that can be written"

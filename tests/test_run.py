@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from studykit import files
 from studykit.cells import read_cells
 from studykit.clips import animate_cells
 from studykit.errors import StudyError, StudyFileError
-from studykit.provenance import file_hash
 from studykit.run import execute_notebook, notebook_path, run_study, study_folder
 from studykit.study import load_study
 
@@ -38,7 +38,7 @@ def test_a_study_leaves_every_file_of_the_design_and_a_second_run_does_nothing(
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["seed"] == 3
     anna = manifest["inputs"][str(small_study.parent / "anna.png")]
-    assert anna["sha256"] == file_hash(small_study.parent / "anna.png")
+    assert anna["sha256"] == files.sha256(small_study.parent / "anna.png")
     assert not [p for p in out.rglob("*") if ".part" in p.name or p.name.startswith(".")]
 
     before = modified(out)

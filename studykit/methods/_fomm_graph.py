@@ -1,4 +1,4 @@
-"""The First Order Motion Model as three graphs that oneDNN runs fast, from ppgan's own weights.
+"""The First Order Motion Model as four graphs that oneDNN runs fast, from ppgan's own weights.
 
 Each rewrite is exact in algebra; its docstring holds the proof. Importing this module imports
 Paddle: it is for where graphs are made, not for where they are run.
@@ -10,6 +10,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+
+from studykit.methods._fomm_dygraph import Networks
 
 
 def fold_batch_norm(weight: np.ndarray, bias: np.ndarray, norm: Any) -> tuple:
@@ -83,6 +85,34 @@ def interleaved_kernel(weight: np.ndarray) -> np.ndarray:
     return kernel.reshape(4 * outputs, inputs, size + 1, size + 1)
 
 
+def make_graphs(networks: Networks, height: int, width: int) -> dict[str, tuple[Any, list]]:
+    """Return the graphs of two networks for one size of image, by name, with their inputs."""
+    generator = networks.generator
+    motion = MotionGraph(generator, height, width)
+    count = motion.num_kp
+    image = _input("image", 1, 3, height, width)
+    graphs = {
+        "keypoints": (KeypointGraph(networks.kp_detector, height, width), [image]),
+        "encoder": (EncoderGraph(generator), [image]),
+        "motion": (
+            motion,
+            [
+                _input("source", 1, 3, *motion.small),
+                _input("points", count, 2),
+                _input("moved", count, 2),
+                _input("motions", count + 1, 2, 3),
+            ],
+        ),
+        "paint": (
+            PaintGraph(generator),
+            [_input("features", 1, *motion.inner, _channels(generator))],
+        ),
+    }
+    for graph, _ in graphs.values():
+        graph.eval()
+    return graphs
+
+
 class KeypointGraph(nn.Layer):
     """The keypoint detector: a frame (1, 3, H, W) to points (K, 2) and jacobians (K, 2, 2)."""
 
@@ -116,7 +146,11 @@ class KeypointGraph(nn.Layer):
 
 
 class EncoderGraph(nn.Layer):
-    """The source's part of the generator: a source (1, 3, H, W) to features and a small source."""
+    """The source's part of the generator.
+
+    It takes a source (1, 3, H, W) and gives its features (1, H', W', C), channels last because
+    the warp gathers all channels of a place, and the source as small as the motion network's.
+    """
 
     def __init__(self, generator: Any) -> None:
         super().__init__()
@@ -128,72 +162,62 @@ class EncoderGraph(nn.Layer):
         self.down = _downsampling(generator.dense_motion_network)
 
     def forward(self, image):
-        return self.blocks(image), self.down(image)
+        return self.blocks(image).transpose([0, 2, 3, 1]), self.down(image)
 
 
-class DecoderGraph(nn.Layer):
-    """The generator without the encoder, for one frame.
+class MotionGraph(nn.Layer):
+    """The dense motion network, for one frame.
 
-    It takes the features and the small source of :class:`EncoderGraph`, the source's keypoints
-    (K, 2), the moved ones, and the motion near each keypoint as an affine map (K + 1, 2, 3) from
-    the frame to the source, the first one the identity for the background. It gives a frame
-    (1, 3, H, W) with values from 0 to 255.
+    It takes the small source of :class:`EncoderGraph`, the source's keypoints (K, 2), the moved
+    ones, and the motion near each keypoint as an affine map (K + 1, 2, 3) from the frame to the
+    source, the first one the identity, for the background. It gives, for every place of the
+    features, where in the source it comes from, (places, 2) in [-1, 1], and how much of it is
+    seen, (places, 1) in [0, 1].
     """
 
     def __init__(self, generator: Any, height: int, width: int) -> None:
         super().__init__()
         motion = generator.dense_motion_network
-        scale = motion.scale_factor
-        self.small = int(height * scale), int(width * scale)
+        self.small = tuple(int(side * motion.scale_factor) for side in (height, width))
         self.inner = tuple(side >> len(generator.down_blocks) for side in (height, width))
-        self.num_kp = motion.num_kp
-        self.variance = motion.kp_variance
-        places = _places(*self.small)
-        self.register_buffer("places", paddle.to_tensor(places.T.copy()))  # (3, places)
-        self.register_buffer("columns", paddle.to_tensor(_axis(self.small[1])[None, None, None]))
-        self.register_buffer("rows", paddle.to_tensor(_axis(self.small[0])[None, None, :, None]))
-        self.hourglass = _Hourglass(motion.hourglass)
-        heads = [head for head in (motion.mask, motion.occlusion) if head is not None]
-        self.heads = _heads(heads)
+        self.num_kp, self.variance = motion.num_kp, motion.kp_variance
         self.occluding = motion.occlusion is not None
-        fade = _fade(generator, *self.inner)
-        self.register_buffer("fade", paddle.to_tensor(fade[None, None]))
-        still = _places(*self.inner)[:, :2].T.reshape(1, 2, *self.inner)
-        self.register_buffer("still", paddle.to_tensor((1 - fade) * still))
-        inside = np.ones(self.inner, np.float32)
-        if not generator.mobile_net:
-            pad = generator.pad
-            inside[:] = 0
-            inside[pad:-pad, pad:-pad] = 1
-        self.register_buffer("inside", paddle.to_tensor(inside[None, None]))
-        self.register_buffer("border", paddle.to_tensor(1 - inside[None, None]))
-        self.bottleneck = nn.Sequential(*map(_residual, generator.bottleneck.children()))
-        self.up_blocks = nn.Sequential(*map(_up_block, generator.up_blocks))
-        self.final = _final(generator)
+        self.hourglass = _Hourglass(motion.hourglass)
+        self.heads = _heads([head for head in (motion.mask, motion.occlusion) if head is not None])
+        fade, inside = _fade(generator, *self.inner), _inside(generator, *self.inner)
+        still = _places(*self.inner)[:, :2].T.reshape(2, *self.inner)
+        constants = {
+            "places": _places(*self.small).T,  # (3, places)
+            "columns": _axis(self.small[1])[None, None, None],
+            "rows": _axis(self.small[0])[None, None, :, None],
+            "fade": fade[None, None],
+            "still": ((1 - fade) * still)[None],
+            "inside": inside[None, None],
+            "border": 1 - inside[None, None],
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, paddle.to_tensor(np.ascontiguousarray(value)))
 
-    def forward(self, features, source, points, moved, motions):
-        count = self.num_kp
+    def forward(self, source, points, moved, motions):
+        count = self.num_kp + 1
         heat = self._heat(moved) - self._heat(points)
         heat = paddle.concat([paddle.zeros_like(heat[:, :1]), heat], axis=1)
-        sparse = paddle.matmul(motions, self.places)  # (K + 1, 2, places)
-        grid = sparse.transpose([0, 2, 1]).reshape([count + 1, *self.small, 2])
-        images = F.grid_sample(
-            source.expand([count + 1, -1, -1, -1]), grid, align_corners=True
-        ).unsqueeze(0)
-        seen = paddle.concat([heat.unsqueeze(2), images], axis=2)
+        sparse = paddle.matmul(motions, self.places)  # (K + 1, 2, places), equation 4
+        grid = sparse.transpose([0, 2, 1]).reshape([count, *self.small, 2])
+        images = F.grid_sample(source.expand([count, -1, -1, -1]), grid, align_corners=True)
+        seen = paddle.concat([heat.unsqueeze(2), images.unsqueeze(0)], axis=2)
         seen = self.hourglass(seen.reshape([1, -1, *self.small]))
         maps = [head(seen) for head in self.heads]
         if self.occluding and len(maps) == 1:
-            maps = paddle.split(maps[0], [count + 1, 1], axis=1)
-        mask = F.softmax(maps[0], axis=1).reshape([count + 1, 1, -1])
-        dense = (mask * sparse).sum(axis=0).reshape([1, 2, *self.small])
+            maps = paddle.split(maps[0], [count, 1], axis=1)
+        mask = F.softmax(maps[0], axis=1).reshape([count, 1, -1])
+        dense = (mask * sparse).sum(axis=0).reshape([1, 2, *self.small])  # equation 8
         dense = self.fade * self._resized(dense) + self.still
-        out = F.grid_sample(features, dense.transpose([0, 2, 3, 1]), align_corners=True)
         if self.occluding:
-            visible = self._resized(F.sigmoid(maps[1]))
-            out = out * (visible * self.inside + self.border)
-        out = self.up_blocks(self.bottleneck(out))
-        return 255.0 * F.sigmoid(self.final(out))
+            visible = self._resized(F.sigmoid(maps[1])) * self.inside + self.border
+        else:
+            visible = paddle.ones_like(self.inside)
+        return dense.reshape([2, -1]).transpose([1, 0]), visible.reshape([-1, 1])
 
     def _heat(self, points):
         """Equation 6; a Gaussian of two dimensions is the product of one along each."""
@@ -206,6 +230,20 @@ class DecoderGraph(nn.Layer):
         if self.inner == self.small:
             return maps
         return F.interpolate(maps, size=self.inner, mode="bilinear", align_corners=False)
+
+
+class PaintGraph(nn.Layer):
+    """The generator's decoder: warped features (1, H', W', C) to a frame (1, 3, H, W), 0 to 255."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        self.bottleneck = nn.Sequential(*map(_residual, generator.bottleneck.children()))
+        self.up_blocks = nn.Sequential(*map(_up_block, generator.up_blocks))
+        self.final = _final(generator)
+
+    def forward(self, features):
+        out = self.bottleneck(features.transpose([0, 3, 1, 2]))
+        return 255.0 * F.sigmoid(self.final(self.up_blocks(out)))
 
 
 class _Hourglass(nn.Layer):
@@ -343,6 +381,19 @@ def _border(head: Any) -> int:
     return sum(conv.weight.shape[2] - 1 - 2 * conv._padding for conv in convs)
 
 
+def _channels(generator: Any) -> int:
+    """Return how many channels the encoded source has."""
+    if len(generator.down_blocks):
+        last = generator.down_blocks[-1]
+        return (last.norm1 if generator.mobile_net else last.norm).weight.shape[0]
+    first = generator.first[-1] if generator.mobile_net else generator.first
+    return first.norm.weight.shape[0]
+
+
+def _input(name: str, *shape: int) -> Any:
+    return paddle.static.InputSpec(shape, "float32", name)
+
+
 def _axis(size: int) -> np.ndarray:
     return (2 * (np.arange(size) / (size - 1)) - 1).astype(np.float32)
 
@@ -364,3 +415,13 @@ def _fade(generator: Any, height: int, width: int) -> np.ndarray:
     pad = generator.pad
     mask[pad : height - pad, pad : width - pad] = 1.0
     return cv2.GaussianBlur(mask, (9, 9), 0.0, borderType=cv2.BORDER_ISOLATED)
+
+
+def _inside(generator: Any, height: int, width: int) -> np.ndarray:
+    """Return 1 where the occlusion map holds; at the borders nothing is painted anew."""
+    if generator.mobile_net:
+        return np.ones((height, width), np.float32)
+    inside = np.zeros((height, width), np.float32)
+    pad = generator.pad
+    inside[pad : height - pad, pad : width - pad] = 1.0
+    return inside

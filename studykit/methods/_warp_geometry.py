@@ -4,7 +4,8 @@ A head is the generic 3-D face fitted to landmarks, so that a turn shifts the no
 cheeks and leaves the head's outline where it is, as a real turn does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -165,27 +166,46 @@ class Field:
         shifts : (3, GRID, GRID, 2) float32
             Displacement of each node under ``upper``, ``lower`` and ``rigid``, in pixels.
         """
-        from scipy.spatial.transform import Rotation
-
-        head = self.head
-        turn = Rotation.from_rotvec(motion.turn).as_matrix()
-        scale = head.scale * np.exp(motion.growth)
-        offset = head.offset + motion.shift * head.scale
-        rigid = scale * self._seen @ turn[:2].T + offset - self.nodes
-        rigid = rigid * self.weight[:, None]
-
+        turn, scale = _turn(motion), self.head.scale * np.exp(motion.growth)
+        rigid = self._rigid(motion, slice(None))
         in_plane = self._fitting_expression(motion)
-        expressed = scale * in_plane @ (turn @ head.rotation)[:2, :2].T
+        expressed = scale * in_plane @ (turn @ self.head.rotation)[:2, :2].T
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
         shifts[:] = rigid
         shifts[0] += self._upper @ expressed.astype(np.float32)
         shifts[1] += self._lower @ expressed.astype(np.float32)
         shifts = shifts.reshape(3, GRID, GRID, 2)
 
-        landmarks = head.landmarks + self._at(shifts[0], head.landmarks)
-        low = LOWER_LIDS + LOWER_LIP
-        landmarks[low] = head.landmarks[low] + self._at(shifts[1], head.landmarks[low])
+        points, low = self.head.landmarks, LOWER_LIDS + LOWER_LIP
+        landmarks = points + self._at(shifts[0], points)
+        landmarks[low] = points[low] + self._at(shifts[1], points[low])
         return landmarks, shifts
+
+    def bearable(self, motion: Motion, least_area: float) -> Motion:
+        """Reduce the head's motion until no part of the picture shrinks below ``least_area``.
+
+        Turn, growth and shift are reduced alike, by as little as it takes.
+        """
+        from scipy.optimize import brentq
+
+        every_other = np.arange(GRID * GRID).reshape(GRID, GRID)[::2, ::2]
+
+        def room(part: float) -> float:
+            shift = self._rigid(_head_part(motion, part), every_other.ravel())
+            shift = shift.reshape(*every_other.shape, 2)
+            return smallest_area_change(shift, 2 * self.spacing) - least_area
+
+        if room(1.0) >= 0:
+            return motion
+        return _head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
+
+    def _rigid(self, motion: Motion, which: Any) -> np.ndarray:
+        """How far the head's motion alone moves these nodes: (N, 2)."""
+        head = self.head
+        scale = head.scale * np.exp(motion.growth)
+        offset = head.offset + motion.shift * head.scale
+        moved = scale * self._seen[which] @ _turn(motion)[:2].T + offset
+        return (moved - self.nodes[which]) * self.weight[which, None]
 
     def _fitting_expression(self, motion: Motion) -> np.ndarray:
         """The driving's expression as this face can make it: lids by their opening, lips closed."""
@@ -302,6 +322,21 @@ def _into_face_plane(ways: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """
     seen = rotation[:2, :2]
     return ways @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
+
+
+def _turn(motion: Motion) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(motion.turn).as_matrix()
+
+
+def _head_part(motion: Motion, part: float) -> Motion:
+    return replace(
+        motion,
+        turn=motion.turn * part,
+        growth=motion.growth * part,
+        shift=motion.shift * part,
+    )
 
 
 def _rotation_vector(rotation: np.ndarray) -> np.ndarray:

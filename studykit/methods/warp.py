@@ -17,16 +17,15 @@ from studykit.methods._warp_geometry import (
     Motion,
     fit_head,
     motion_since,
-    smallest_area_change,
 )
 
 # What a flat picture bears before the far side of the head that it can't show is missed, per
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
 _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
-_MAX_SHIFT = 30.0
+_MAX_SHIFT = 45.0
 _MAX_GROWTH = 0.2
 # The head may squeeze what lies beside it to this part of its area, not further.
-_LEAST_AREA = 0.2
+_LEAST_AREA = 0.12
 _NEWTON_STEPS = 8
 
 
@@ -120,13 +119,8 @@ class WarpedFace:
         """Show it after a motion: (S, S, 3) uint8."""
         from studykit.methods._warp_kernels import invert
 
-        motion = limited(motion)
+        motion = self.field.bearable(limited(motion), _LEAST_AREA)
         landmarks, shifts = self.field.move(motion)
-        for _ in range(4):
-            if smallest_area_change(shifts[2], self.field.spacing) >= _LEAST_AREA:
-                break
-            motion = _calmer_head(motion, 0.8)
-            landmarks, shifts = self.field.move(motion)
         sources = np.stack([invert(s, self.field.spacing, _NEWTON_STEPS) for s in shifts])
         return self.painter.paint(landmarks, sources, self.field.spacing, motion.eye_opening)
 
@@ -192,15 +186,6 @@ def limited(motion: Motion) -> Motion:
         turn=_MAX_TURN * np.tanh(motion.turn / _MAX_TURN),
         growth=float(_MAX_GROWTH * np.tanh(motion.growth / _MAX_GROWTH)),
         shift=motion.shift * (_MAX_SHIFT * np.tanh(length / _MAX_SHIFT) / max(length, 1e-9)),
-    )
-
-
-def _calmer_head(motion: Motion, factor: float) -> Motion:
-    return replace(
-        motion,
-        turn=motion.turn * factor,
-        growth=motion.growth * factor,
-        shift=motion.shift * factor,
     )
 
 

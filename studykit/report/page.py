@@ -1,9 +1,10 @@
 """From the executed notebook to one HTML file that opens offline, on a phone and on paper."""
 
 import html
-import os
 import re
 from pathlib import Path
+
+from studykit import files
 
 _SHELL = Path(__file__).with_name("page.html")
 _KEY = re.compile(r'<meta name="studykit-key" content="([0-9a-f]*)">')
@@ -34,9 +35,8 @@ def write_page(notebook: Path, page: Path, *, title: str, key: str = "") -> None
     shell = _SHELL.read_text(encoding="utf-8")
     for word, text in (("{{title}}", html.escape(title)), ("{{key}}", key), ("{{body}}", body)):
         shell = shell.replace(word, text, 1)
-    part = page.with_name(f".{page.name}.{os.getpid()}.part")
-    part.write_text(shell, encoding="utf-8")
-    part.replace(page)
+    with files.whole(page) as part:
+        part.write_text(shell, encoding="utf-8")
 
 
 def page_key(page: Path) -> str:

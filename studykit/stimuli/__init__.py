@@ -4,7 +4,7 @@ from studykit.stimuli.identity import Identity
 from studykit.stimuli.motion import motion
 from studykit.stimuli.render import Frame, flow, render
 from studykit.stimuli.state import Expression, Pose
-from studykit.stimuli.write import Stimulus, write_stimuli
+from studykit.stimuli.write import Stimulus, read_identity, write_demo_inputs, write_stimuli
 
 __all__ = [
     "Expression",
@@ -14,6 +14,8 @@ __all__ = [
     "Stimulus",
     "flow",
     "motion",
+    "read_identity",
     "render",
+    "write_demo_inputs",
     "write_stimuli",
 ]

@@ -48,8 +48,8 @@ _STYLES = {
                    turns=5.0, comb="part", clump=0.8, fall=0.08),
     "afro": Style(3600, 46, 40, 40, points=6, width=2.2, lift=3.0, body=2, fall=0.0, wave=4.5,
                   turns=2.2, clump=0.15),
-    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.25, body=4, fall=0.0, comb="tie"),
-    "ponytail": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.25, body=4, fall=0.0,
+    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0, comb="tie"),
+    "ponytail": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0,
                       comb="tie"),
 }  # fmt: skip
 
@@ -458,17 +458,23 @@ def beard_cover(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
 
     lips = soft(1.12, 0.98, x / m.mouth_half) * soft(-m.upper_lip - 1.5, -m.upper_lip + 0.5, s)
     lips *= soft(m.lower_lip + 3.5, m.lower_lip + 1.0, s)
-    tache = soft(m.mouth_half + 7, m.mouth_half + 1, x) * soft(m.nose_y + 1, m.nose_y + 5, y + 0.12 * x)
-    tache *= soft(3, -3, s - 0.25 * x * (x > m.mouth_half * 0.8))
-    tache *= soft(0.2, 2.0, x)
-    goatee = soft(m.mouth_half + 5, m.mouth_half - 2, x) * soft(-2, 5, s) * soft(104, 92, y)
-    beside = soft(m.mouth_half - 4, m.mouth_half + 2, x) * soft(m.mouth_half + 9, m.mouth_half + 3, x)
-    goatee = np.maximum(goatee, beside * soft(-9, -4, s) * soft(104, 92, y))
+    # moustache: from under the nose to beyond the corners, thinning and dropping at its ends
+    out = np.clip(x / (m.mouth_half + 6), 0, 1)
+    top = m.nose_y + 4.0 + 5.0 * out**2
+    bottom = mouth_line(m, x) - 0.55 * m.upper_lip * (1 - out**2)
+    bottom = bottom + (top + 4.0 - bottom) * out**4 + 4.0 * out**3
+    tache = soft(-1.0, 1.0, y - top) * soft(1.0, -1.0, y - bottom) * soft(1.0, 0.93, out)
+    # goatee: a rounded patch on the chin that reaches up beside the mouth
+    round_ = np.hypot(x / (m.mouth_half * 0.92), (y - m.mouth_y - 34) / 32)
+    goatee = soft(1.06, 0.92, round_) * soft(-1, 4, s)
+    beside = soft(m.mouth_half - 3, m.mouth_half + 1, x) * soft(m.mouth_half + 7, m.mouth_half + 3, x)
+    goatee = np.maximum(goatee, beside * soft(-7, -3, s) * soft(30, 20, s))
+    goatee = goatee * soft(104, 94, y)
     # a line from the corner of the mouth up to the sideburn
     azimuth = np.degrees(np.arctan2(x, z - CENTRE[2]))
     upper = np.interp(azimuth, [0, 16, 24, 40, 52, 60, 66, 72], [44, 34, 22, 18, 8, -10, -34, -44])
     full = soft(upper - 3, upper + 4, y) * soft(112, 94, y) * soft(80, 73, azimuth)
-    full *= soft(-2, 6, s + 8 * (x > m.mouth_half))
+    full *= np.maximum(soft(-1, 4, s), soft(m.mouth_half + 1, m.mouth_half + 7, x))
     full *= 1 - soft(-52, -66, z) * soft(40, 60, y)
     by_kind = {"moustache": tache, "goatee": np.maximum(tache, goatee),
                "stubble": np.maximum(np.maximum(full, tache), goatee)}

@@ -112,7 +112,7 @@ def measures(identity: Identity) -> Measures:
         lid_up=6.6 * size,
         lid_down=2.9 * size,
         tilt=0.05 + 0.07 * i.eye_tilt,
-        mouth_y=28.5 * height + 1.2 * i.nose_length,
+        mouth_y=29.8 * height + 1.2 * i.nose_length,
         mouth_half=25.6 * (1 + 0.11 * i.mouth_width),
         upper_lip=7.2 * full,
         lower_lip=9.2 * full,
@@ -610,8 +610,8 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     for sign, upper, first in ((-1, head.edges[0], 36), (1, head.edges[1], 42)):
         low = _lower_edge(head, upper)
         ex, half = m.eye[0], m.eye_half
-        inner, outer = ex - 0.97 * half, ex + 0.86 * half
-        a, b = ex - 0.32 * half, ex + 0.27 * half
+        inner, outer = ex - 0.97 * half, ex + 0.80 * half
+        a, b = ex - 0.40 * half, ex + 0.27 * half
         if sign < 0:
             order = ((upper, -outer), (upper, -b), (upper, -a), (upper, -inner), (low, -a),
                      (low, -b))  # fmt: skip

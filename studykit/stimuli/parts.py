@@ -55,14 +55,14 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     depth = np.linspace(0, 1, 7)
     d, a = np.meshgrid(depth, around, indexing="ij")
     shrink = np.sqrt(np.clip(1 - d**2.4, 0, 1))
-    x = 1.05 * half * np.cos(a) * shrink
-    y = y0 + (11 * np.sin(a)) * shrink
-    z = z0 - 12 - 0.020 * x**2 - 42 * d
+    x = 1.2 * half * np.cos(a) * shrink
+    y = y0 + (10.5 * np.sin(a)) * shrink
+    z = z0 - 9.5 - 0.024 * x**2 - 42 * d
     jaw = np.clip(0.5 + 0.75 * np.sin(a), 0, 1)
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     shade = (0.9 - 0.8 * d).reshape(-1)
     cavity = Part(points, sheet(7, 32, wrap=True), MOUTH, MOUTH_GROUP,
-                  np.array([0.16, 0.025, 0.022]) * shade[:, None], jaw=jaw.ravel(),
+                  np.array([0.36, 0.062, 0.056]) * shade[:, None], jaw=jaw.ravel(),
                   ao=shade * 0.6, casts=False)  # fmt: skip
     parts = [cavity]
     # teeth, each a little rounded, along a parabola
@@ -75,9 +75,9 @@ def mouth(head: Head, m: Measures) -> list[Part]:
         gap = 1 - np.abs(2 * within - 1) ** 6
         ang = arc / 30.0
         ax = 25.0 * np.sin(ang * 0.92) * half / 25.5
-        az = z0 - 6.5 - 20.0 * (1 - np.cos(ang * 0.95)) - (0 if upper else 3.5)
+        az = z0 - 6.5 - 20.0 * (1 - np.cos(ang * 0.95)) - (0 if upper else 6.0)
         levels = np.array([0.0, 0.32, 0.45, 0.6, 0.8, 0.93, 1.0])
-        top, edge = (y0 - 16.0, y0 + 2.6) if upper else (y0 + 12.0, y0 + 2.8)
+        top, edge = (y0 - 16.0, y0 + 2.6) if upper else (y0 + 10.0, y0 + 2.8)
         length = np.where(k == 0, 0.0, np.where(k == 1, -0.9, np.where(k == 2, -0.3, -1.2)))
         length = length * (1 if upper else -0.3) - (1 - gap) * (1.2 if upper else -0.8)
         v = levels[:, None]
@@ -103,13 +103,13 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     u, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 12))
     tx = 17 * u * np.sqrt(np.clip(1 - (1 - v) ** 4 * 0.9, 0, 1)) * half / 25.5
     tz = z0 - 46 + 36 * np.sin(v * np.pi / 2) - 5 * u**2 * v
-    ty = y0 + 9 + 3 * v**2 + 4.5 * u**2 - 1.2 * (1 - np.abs(u)) * 0 + 1.3 * np.exp(-((u / 0.12) ** 2))
+    ty = y0 + 6 + 3 * v**2 + 4.5 * u**2 + 1.3 * np.exp(-((u / 0.12) ** 2))
     ty = ty + 4 * np.clip(v - 0.85, 0, 1) / 0.15
     n = tx.size
     parts.append(
         Part(np.stack([tx, ty, tz], -1).reshape(-1, 3), sheet(12, 15), MOUTH, MOUTH_GROUP,
-             np.tile([0.46, 0.13, 0.125], (n, 1)), jaw=np.full(n, 0.95),
-             ao=(0.25 + 0.5 * v).ravel(), casts=False)
+             np.tile([0.80, 0.27, 0.26], (n, 1)), jaw=np.full(n, 0.95),
+             ao=(0.3 + 0.6 * v).ravel(), casts=False)
     )  # fmt: skip
     return parts
 
@@ -171,8 +171,9 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
 
     male = identity.masculinity
     wide = 186 + 16 * male
-    around = np.linspace(-np.pi, np.pi, 96, endpoint=False)
-    rho = np.concatenate([np.linspace(0, 1, 26) ** 1.1, 1 + np.linspace(0.05, 1, 8)])
+    around = np.linspace(-np.pi, np.pi, 144, endpoint=False)
+    around = around - 0.7 * np.sin(around)  # fine in front, where collars open
+    rho = np.concatenate([np.linspace(0, 1, 44) ** 1.1, 1 + np.linspace(0.05, 1, 8)])
     r, a = np.meshgrid(rho, around, indexing="ij")
     s, c = np.sin(a), np.cos(a)  # c > 0 is the front
     t = np.minimum(r, 1)
@@ -202,7 +203,7 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
         placket = (np.abs(x) < 5) & (c > 0)
         colour[placket] = base * 1.12
     parts = [
-        Part(np.stack([x, y, z], -1).reshape(-1, 3), sheet(len(rho), 96, wrap=True), CLOTH,
+        Part(np.stack([x, y, z], -1).reshape(-1, 3), sheet(len(rho), 144, wrap=True), CLOTH,
              CLOTH_GROUP, np.clip(colour.reshape(-1, 3), 0, 1), body=np.full(n, 1.0), casts=False)
     ]  # fmt: skip
     collar = {"crew": (3.2, 3.0, 1.0), "turtleneck": (26.0, 4.0, 1.0), "v-neck": (0, 0, 0),
@@ -293,7 +294,7 @@ def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[P
     ca, sa = np.cos(a), np.sin(a)
     rx = np.sign(ca) * np.abs(ca) ** (2 / power) * wx
     ry = np.sign(sa) * np.abs(sa) ** (2 / power) * wy
-    rx = rx + 0.06 * np.abs(rx) * 0 - 0.07 * ry
+    rx = rx - 0.07 * ry
     parts = []
     for sign in (-1, 1):
         rim = place(sign * (cx + rx), cy + ry)

@@ -59,8 +59,7 @@ def write_stimuli(
     - ``pose`` (T, 6) float32: yaw, pitch, roll in degrees, x, y, scale;
     - ``expression`` (T, 8) float32, in the order of the fields of ``Expression``;
     - ``mask`` and ``face_mask`` (T, S, ceil(S / 8)) uint8, rows of bits (``numpy.unpackbits``);
-    - ``identity``, ``size`` and ``frame_rate``: JSON text of what renders it again
-      (``read_truth`` gives it back).
+    - ``identity``, ``size`` and ``frame_rate``: what renders it again (``read_identity``).
 
     Parameters
     ----------
@@ -161,6 +160,13 @@ def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fractio
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_identity(truth: str | Path) -> Identity:
+    """Return whom a truth file shows, to be rendered again."""
+    with np.load(truth) as data:
+        values = json.loads(str(data["identity"]))
+    return Identity(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 # Who and how the embedded demo inputs show: diverse on purpose, and found by dlib.

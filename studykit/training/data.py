@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -248,7 +249,8 @@ def frame_keypoints(frame: Any) -> np.ndarray:
 
 
 def _on_mesh(frame: Any) -> np.ndarray:
-    return frame._points[_mesh_vertices(frame.identity), :2].astype(float)
+    # The renderer keeps its vertices at two samples a pixel, where it draws them.
+    return (frame._points[_mesh_vertices(frame.identity), :2].astype(float) - 0.5) / 2
 
 
 @lru_cache(maxsize=16)
@@ -259,9 +261,8 @@ def _mesh_vertices(identity: Identity) -> list[int]:
     model = build_model(identity)
     irises = [where.start + int(model.vertices[where, 2].argmax()) for where in model.eyes]
     head = model.vertices[: len(model.head.part.vertices)]
-    crown = int(head[:, 1].argmin())
-    throat = np.abs(head - [0, 100, head[head[:, 1] > 95, 2].max() if (head[:, 1] > 95).any() else 0])
-    return [*irises, crown, int(throat.sum(1).argmin())]
+    throat = (np.abs(head[:, 1] - 95) > 6) * 1000 - head[:, 2] + np.abs(head[:, 0])
+    return [*irises, int(head[:, 1].argmin()), int(throat.argmin())]
 
 
 def _halved(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -292,7 +293,9 @@ def _cluttered_backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
         cx, cy, turn = *rng.random(2), rng.uniform(0, np.pi)
         across = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)
         along = (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
-        inside = np.maximum(abs(across) / rng.uniform(0.01, 0.2), abs(along) / rng.uniform(0.1, 0.9))
+        inside = np.maximum(
+            abs(across) / rng.uniform(0.01, 0.2), abs(along) / rng.uniform(0.1, 0.9)
+        )
         cover = np.clip((1 - inside) * rng.uniform(4, 60), 0, 1)[..., None] * rng.uniform(0.4, 1)
         image = image * (1 - cover) + cover * rng.uniform(0.02, 0.95, 3)
     return np.clip(image, 0.002, 1).astype(np.float32) ** 1.6
@@ -373,9 +376,20 @@ class Cache:
             worker.join()
         self._workers.clear()
 
-    def rendered(self) -> int:
-        """Return how many training identities are there."""
-        return sum(1 for _ in self.folder.glob("[0-9]*.npz"))
+    def wait(self, report: Callable[[int], None], every: float = 10) -> None:
+        """Wait until the workers are through, reporting how many identities are there.
+
+        Raises
+        ------
+        StudyError
+            A worker failed.
+        """
+        while any(worker.is_alive() for worker in self._workers):
+            self._workers[0].join(every)
+            report(sum(1 for _ in self.folder.glob("[0-9]*.npz")))
+            time.sleep(0.1)
+        if any(worker.exitcode for worker in self._workers):
+            raise StudyError(f"rendering into {self.folder} failed: its error stands above")
 
     def identity(self, seed: int) -> dict[str, np.ndarray]:
         """Return what :func:`render_identity` made, waiting for it where it is not there yet."""

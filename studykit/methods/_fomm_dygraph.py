@@ -1,0 +1,248 @@
+"""PaddleGAN's networks as they are, layer by layer: the path on a GPU, and the one to fall back on.
+
+The same steps as ``OcclusionAwareGenerator.forward``, but the source is encoded once.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from studykit import weights as checkpoints
+from studykit.errors import StudyError, WeightsError
+from studykit.methods._fomm_motion import Keypoints
+from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
+
+_LARGEST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both networks of a checkpoint.
+
+    Attributes
+    ----------
+    kp_detector, generator : paddle.nn.Layer
+    device : str
+        Where their tensors are, as Paddle names it.
+    multiple : int
+        What the sides of images must be multiples of.
+    """
+
+    kp_detector: Any
+    generator: Any
+    device: str
+    multiple: int
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    image: Any  # (1, 3, S, S) float32 tensor in [0, 1]
+    features: Any  # the generator's encoding of it
+    keypoints: Keypoints
+
+
+class DygraphEngine:
+    """Runs ppgan's layers one by one, several frames at a time on a GPU.
+
+    Parameters
+    ----------
+    networks : Networks
+    precision : {"float32", "float16", "bfloat16"}
+        What the decoder computes in, nine tenths of the work. Keypoints and motion are always
+        float32: their coordinates have to tell pixels apart.
+    batch : int, optional
+        Frames at a time; otherwise as many as fit into the GPU's free memory, and 1 on a CPU,
+        where more are not faster.
+    note : str
+        What a reader of the clips should know.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        precision: str = "float32",
+        batch: int | None = None,
+        note: str = "",
+    ) -> None:
+        self.networks, self.precision, self.note = networks, precision, note
+        self._batch = batch
+
+    def batch(self, height: int, width: int) -> int:
+        """Return how many frames of a size to animate at a time."""
+        if self._batch or self.networks.device == "cpu":
+            return self._batch or 1
+        import paddle
+
+        free, _ = paddle.device.cuda.mem_get_info()
+        # The layers at full resolution weigh most; a few of them are held at once.
+        channels = self.networks.generator.up_blocks[-1].norm.weight.shape[0]
+        frame = 8 * 4 * channels * height * width
+        return int(min(max(free // 2 // frame, 1), _LARGEST_BATCH))
+
+    def encode(self, image: np.ndarray) -> _Encoded:
+        """Compute what depends on the source (S, S, 3) alone."""
+        with running_on(self.networks.device):
+            tensor = _tensor([image])
+            features = self.networks.generator.first(tensor)
+            for block in self.networks.generator.down_blocks:
+                features = block(features)
+            return _Encoded(tensor, features, self.keypoints([image])[0])
+
+    def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
+        """Detect the keypoints of frames (S, S, 3)."""
+        with running_on(self.networks.device):
+            found = self.networks.kp_detector(_tensor(frames))
+        points = found["value"].numpy()
+        if "jacobian" not in found:
+            return [Keypoints(own) for own in points]
+        return list(map(Keypoints, points, found["jacobian"].numpy()))
+
+    def paint(self, source: _Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
+        """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
+        import paddle
+
+        generator, count = self.networks.generator, len(moved)
+        with running_on(self.networks.device):
+            motion = generator.dense_motion_network(
+                source_image=source.image.expand([count, -1, -1, -1]),
+                kp_driving=_stacked(moved),
+                kp_source=_stacked([source.keypoints] * count),
+            )
+            features = source.features.expand([count, -1, -1, -1])
+            out = generator.deform_input(features, motion["deformation"])
+            if "occlusion_map" in motion:
+                out = out * _visible(generator, motion["occlusion_map"], out.shape[2:])
+            half = self.precision != "float32"
+            dtype = self.precision if half else "float16"
+            with paddle.amp.auto_cast(enable=half, dtype=dtype, level="O1"):
+                out = generator.bottleneck(out)
+                for block in generator.up_blocks:
+                    out = block(out)
+                out = generator.final(out)
+            images = paddle.nn.functional.sigmoid(out.astype("float32")).numpy()
+        return list(np.rint(images.transpose(0, 2, 3, 1) * 255.0).astype(np.uint8))
+
+
+def load_networks(weights: str, config: str | None, device: str) -> Networks:
+    """Return both networks of a checkpoint, ready to run; asked again, the same ones.
+
+    Raises
+    ------
+    WeightsError
+        The checkpoint can't be found, fetched or read, or is one for another network.
+    MissingPackageError
+        Paddle or ppgan is not installed.
+    """
+    digest = checkpoints.sha256(checkpoints.locate(weights))
+    config_digest = checkpoints.sha256(config) if config else ""
+    return _networks(weights, digest, config, config_digest, device)
+
+
+@functools.lru_cache(maxsize=1)  # a full checkpoint takes 240 MB
+def _networks(
+    weights: str, _digest: str, config: str | None, _config_digest: str, device: str
+) -> Networks:
+    ppgan = import_ppgan()
+    checkpoint = checkpoints.load(weights, config)
+    settings = checkpoint.config
+    with running_on(device):
+        try:
+            kp_detector = ppgan.KPDetector(
+                **settings["kp_detector_cfg"], **settings["common_params"]
+            )
+            generator = ppgan.OcclusionAwareGenerator(
+                **settings["generator_cfg"], **settings["common_params"], inference=True
+            )
+            multiple = _multiple(settings)
+            if generator.num_channels != 3:
+                raise ValueError(f"num_channels is {generator.num_channels}, not 3")
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"the settings for {weights} make no network ({' '.join(str(error).split())}): "
+                "mend them in the file given as config"
+            ) from error
+        for name, network in (("kp_detector", kp_detector), ("generator", generator)):
+            expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+            tensors = checkpoints.require_tensors(checkpoint, name, expected)
+            network.set_state_dict(tensors)
+            network.eval()
+            repair_downsampling(network)
+    return Networks(kp_detector, generator, device, multiple)
+
+
+def _multiple(settings: dict[str, Any]) -> int:
+    """Return what image sides must be multiples of, for every halving to come out even."""
+    generator = settings["generator_cfg"]
+    hourglasses = (settings["kp_detector_cfg"], generator["dense_motion_params"])
+    return math.lcm(
+        2 ** generator["num_down_blocks"],
+        *(2 ** part["num_blocks"] * round(1 / part.get("scale_factor", 1)) for part in hourglasses),
+    )
+
+
+def find_device(device: str) -> str:
+    """Return where Paddle runs what is asked to run on ``auto``, ``cpu`` or ``gpu``.
+
+    Raises
+    ------
+    StudyError
+        The device is not there.
+    """
+    paddle = import_paddle()
+    built = paddle.device.is_compiled_with_cuda()
+    usable = built and paddle.device.cuda.device_count() > 0
+    if device == "gpu" and not usable:
+        reason = "no GPU is visible to Paddle" if built else "this Paddle is built for CPU only"
+        raise StudyError(
+            f"fomm can't run on gpu: {reason}; install paddlepaddle-gpu and its driver, or set "
+            "device to cpu"
+        )
+    return "gpu:0" if usable and device != "cpu" else "cpu"
+
+
+@contextlib.contextmanager
+def running_on(device: str) -> Iterator[None]:
+    """Run what is inside on a device and without gradients; Paddle's choice is a global one."""
+    import paddle
+
+    before = paddle.device.get_device()
+    paddle.device.set_device(device)
+    try:
+        with paddle.no_grad():
+            yield
+    finally:
+        paddle.device.set_device(before)
+
+
+def _tensor(images: Sequence[np.ndarray]) -> Any:
+    import paddle
+
+    scaled = (np.stack(images) / 255.0).astype(np.float32)
+    return paddle.to_tensor(scaled).transpose([0, 3, 1, 2])
+
+
+def _stacked(keypoints: Sequence[Keypoints]) -> dict[str, Any]:
+    import paddle
+
+    found = {"value": paddle.to_tensor(np.stack([own.points for own in keypoints]))}
+    if keypoints[0].jacobians is not None:
+        found["jacobian"] = paddle.to_tensor(np.stack([own.jacobians for own in keypoints]))
+    return found
+
+
+def _visible(generator: Any, occlusion: Any, size: Sequence[int]) -> Any:
+    import paddle.nn.functional as F
+
+    if occlusion.shape[2:] != list(size):
+        occlusion = F.interpolate(occlusion, size=size, mode="bilinear", align_corners=False)
+    if not generator.mobile_net:
+        # Nothing is painted at the borders, where the warp is faded out as well.
+        pad = generator.pad
+        occlusion[:, :, :pad, :] = occlusion[:, :, -pad:, :] = 1.0
+        occlusion[:, :, :, :pad] = occlusion[:, :, :, -pad:] = 1.0
+    return occlusion

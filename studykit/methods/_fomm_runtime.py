@@ -1,0 +1,240 @@
+"""The CPU path: the graphs of a checkpoint, made once, kept on disk and run by oneDNN.
+
+Four graphs and one product of matrices make a frame: keypoints of the driving frame, the motion,
+the warp of the source's features (sparse, in SciPy), the painting; the encoder runs once a source.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studykit import weights as checkpoints
+from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
+from studykit.methods._fomm_motion import Keypoints, local_motions
+from studykit.methods._ppgan import import_paddle
+
+_KEPT = 6  # of vox-256, each takes 320 MB
+_TOLERANCE = 2e-3  # of 1, against the networks that a graph was made from
+
+
+class GraphError(Exception):
+    """The graphs don't give what the networks give that they were made from."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    features: np.ndarray  # (H', W', C), channels last
+    image: np.ndarray  # (1, 3, h, w), as small as the motion network's
+    keypoints: Keypoints
+
+
+class GraphEngine:
+    """Runs the graphs in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        What :func:`build_graphs` wrote.
+    threads : int
+        How many threads oneDNN may use.
+    precision : {"float32", "bfloat16"}
+        What the painting is computed in.
+    """
+
+    note = ""
+
+    def __init__(self, folder: Path, threads: int, precision: str = "float32") -> None:
+        _keep_freed_memory()
+        self._keypoints = _Predictor(folder / "keypoints", threads)
+        self._encoder = _Predictor(folder / "encoder", threads)
+        self._motion = _Predictor(folder / "motion", threads)
+        self._paint = _Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
+        with contextlib.suppress(OSError):  # it may be another user's
+            os.utime(folder)  # the newest are kept
+
+    def batch(self, height: int, width: int) -> int:
+        """Return how many frames to animate at a time: more are not faster on a CPU."""
+        return 1
+
+    def encode(self, image: np.ndarray) -> _Encoded:
+        """Compute what depends on the source (S, S, 3) alone."""
+        features, small = self._encoder(_batched(image))
+        return _Encoded(features[0], small, self.keypoints([image])[0])
+
+    def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
+        """Detect the keypoints of frames (S, S, 3)."""
+        return [Keypoints(*self._keypoints(_batched(frame))) for frame in frames]
+
+    def paint(self, source: _Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
+        """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
+        return [self._frame(source, keypoints) for keypoints in moved]
+
+    def _frame(self, source: _Encoded, moved: Keypoints) -> np.ndarray:
+        places, visible = self._motion(
+            source.image,
+            source.keypoints.points,
+            moved.points,
+            local_motions(source.keypoints, moved),
+        )
+        (image,) = self._paint(warp(source.features, places, visible)[np.newaxis])
+        return np.rint(image[0]).astype(np.uint8).transpose(1, 2, 0).copy()
+
+
+def warp(features: np.ndarray, places: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Sample features bilinearly at places, each sample scaled by how much of it is seen.
+
+    Bilinear sampling is linear in the features: each place is a sum over its four neighbours,
+    that is a row of a sparse matrix. Rows of channels are contiguous here, which makes it some
+    forty times faster than Paddle's grid_sample, where planes are.
+
+    Parameters
+    ----------
+    features : (H, W, C) float32 array
+    places : (H * W, 2) float32 array
+        x and y from -1 to 1, from the centre of the first column or row to that of the last;
+        what lies outside counts as 0.
+    visible : (H * W, 1) float32 array
+        The factor.
+
+    Returns
+    -------
+    (H, W, C) float32 array
+    """
+    from scipy.sparse import csr_array
+
+    height, width, channels = features.shape
+    x, y = ((places + 1) * (np.array([width - 1, height - 1], np.float32) / 2)).T
+    left, top = np.floor(x), np.floor(y)
+    right_share, lower_share = x - left, y - top
+    neighbours, shares = [], []
+    for row, row_share in ((top, 1 - lower_share), (top + 1, lower_share)):
+        for column, share in ((left, 1 - right_share), (left + 1, right_share)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            neighbours.append(np.where(inside, row * width + column, 0))
+            shares.append(np.where(inside, row_share * share * visible[:, 0], 0))
+    count = height * width
+    matrix = csr_array(
+        (
+            np.stack(shares, axis=1).ravel(),
+            np.stack(neighbours, axis=1).ravel().astype(np.int32),
+            np.arange(0, 4 * count + 1, 4, dtype=np.int32),
+        ),
+        shape=(count, count),
+    )
+    return (matrix @ features.reshape(count, channels)).reshape(features.shape)
+
+
+def graph_folder(*identity: str, height: int, width: int) -> Path:
+    """Return where the graphs are kept for weights and settings with these hashes, and a size."""
+    paddle = import_paddle()
+    maker = Path(__file__).with_name("_fomm_graph.py").read_bytes()
+    parts = [*identity, height, width, paddle.__version__, hashlib.sha256(maker).hexdigest()]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return checkpoints.cache_folder() / "graphs" / key
+
+
+def build_graphs(networks: Networks, folder: Path, height: int, width: int) -> None:
+    """Make the graphs of two networks, try them against the networks, and keep them in a folder.
+
+    Raises
+    ------
+    GraphError
+        They differ from the networks.
+    OSError
+        The folder can't be written.
+    RuntimeError, ValueError, TypeError, NotImplementedError
+        Paddle can't trace, save or load them.
+    """
+    import_paddle()
+    import paddle
+
+    from studykit.methods._fomm_graph import make_graphs
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as parent:
+        partial = Path(parent) / "graphs"
+        with running_on("cpu"):
+            for name, (graph, inputs) in make_graphs(networks, height, width).items():
+                paddle.jit.save(graph, str(partial / name), input_spec=inputs)
+        _require_agreement(networks, partial, height, width)
+        with contextlib.suppress(FileExistsError, NotADirectoryError):  # another was faster
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+    newest_first = sorted(
+        folder.parent.glob("[!.]*"), key=lambda kept: kept.stat().st_mtime, reverse=True
+    )
+    for old in newest_first[_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _require_agreement(networks: Networks, folder: Path, height: int, width: int) -> None:
+    """Compare a frame of noise, moved like other noise, with that of ppgan's layers."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    coarse = noise.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
+    source, driving = coarse[:, :height, :width]
+    frames = []
+    for engine in (GraphEngine(folder, threads=1), DygraphEngine(networks)):
+        moved = engine.keypoints([driving])
+        frames.append(engine.paint(engine.encode(source), moved)[0].astype(float) / 255)
+    difference = np.abs(frames[0] - frames[1]).max()
+    if not difference <= _TOLERANCE + 1 / 255:  # either is rounded
+        raise GraphError(f"they differ from ppgan's networks by {difference:.3f} of 1")
+
+
+class _Predictor:
+    """A graph on disk as a function of arrays."""
+
+    def __init__(self, path: Path, threads: int, bfloat16: bool = False) -> None:
+        import_paddle()
+        from paddle import inference
+
+        config = inference.Config(f"{path}.json", f"{path}.pdiparams")
+        config.disable_gpu()
+        config.disable_glog_info()
+        config.enable_onednn()
+        if bfloat16:
+            config.enable_onednn_bfloat16()
+        config.set_cpu_math_library_num_threads(threads)
+        self._predictor = inference.create_predictor(config)
+        self._inputs = [
+            self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()
+        ]
+        self._outputs = [
+            self._predictor.get_output_handle(name) for name in self._predictor.get_output_names()
+        ]
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        for handle, array in zip(self._inputs, arrays, strict=True):
+            handle.reshape(array.shape)
+            handle.copy_from_cpu(np.ascontiguousarray(array))
+        self._predictor.run()
+        return [handle.copy_to_cpu() for handle in self._outputs]
+
+
+def _batched(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray((image / np.float32(255.0)).transpose(2, 0, 1)[np.newaxis])
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed, up to 1 GB, rather than hand it back and ask for it anew.
+
+    A frame takes and frees some 200 MB in large pieces; fetching them from the system each time
+    costs a tenth of the frame.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 32 << 20)

@@ -1,0 +1,72 @@
+"""How many processor cores this process may use, and how many threads it should start."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from studykit.errors import StudyError
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> float:
+    """Return how many cores this process may use: its affinity, and its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
+    return min([cores, *_quotas()])
+
+
+def threads() -> int:
+    """Return how many threads a computation should use.
+
+    ``STUDYKIT_THREADS`` if it is set, as it is for workers that share a machine; else
+    ``OMP_NUM_THREADS``, which schedulers of clusters set; else one for each usable core.
+
+    Raises
+    ------
+    StudyError
+        ``STUDYKIT_THREADS`` is no whole number above 0.
+    """
+    if asked := os.environ.get("STUDYKIT_THREADS"):
+        if not asked.isdecimal() or int(asked) < 1:
+            raise StudyError(f"STUDYKIT_THREADS is {asked!r}: set it to a number above 0")
+        return int(asked)
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return max(1, int(usable_cores()))
+
+
+def _quotas() -> list[float]:
+    """Return the limits, in cores, of the control groups that this process is in."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return []
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = _CONTROL_GROUPS / controllers
+        inside = PurePosixPath(path.lstrip("/"))
+        for group in (inside, *inside.parents):
+            quotas.append(_quota(root / group))
+    return [quota for quota in quotas if quota]
+
+
+def _quota(group: Path) -> float | None:
+    """Return a group's limit, as version 2 (``quota period``) or version 1 writes it."""
+    try:
+        limit = (group / "cpu.max").read_text().split()
+    except OSError:
+        try:
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            limit = [(group / name).read_text().strip() for name in files]
+        except OSError:
+            return None
+    try:
+        quota, period = map(int, limit)
+    except ValueError:  # "max"
+        return None
+    return quota / period if quota > 0 else None

@@ -1,0 +1,153 @@
+"""How well held-out faces are animated, against the frames that the renderer made for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studykit.training.data import HeldOut
+from studykit.training.networks import Keypoints, inverse_2x2
+
+_MOUTH, _EYES = (slice(48, 68),), (slice(36, 42), slice(42, 48))
+_AT_ONCE = 8
+
+
+def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoints:
+    """Move a source's keypoints as the driving's move from its first frame on (section 3.4).
+
+    With scale adaptation: by the square root of the ratio of the areas of the convex hulls.
+    """
+    from scipy.spatial import ConvexHull
+
+    areas = [ConvexHull(kp["value"][0].cpu().numpy()).volume for kp in (source, first)]
+    scale = float(np.sqrt(areas[0] / areas[1]))
+    moved = {"value": (driving["value"] - first["value"]) * scale + source["value"]}
+    if "jacobian" in driving:
+        turn = driving["jacobian"] @ inverse_2x2(first["jacobian"])
+        moved["jacobian"] = turn @ source["jacobian"]
+    return moved
+
+
+@torch.no_grad()
+def animate(
+    kp_detector: Any, generator: Any, source: np.ndarray, driving: np.ndarray
+) -> np.ndarray:
+    """Animate a source by relative motion, the driving's first frame being its start.
+
+    Parameters
+    ----------
+    kp_detector, generator
+        As :func:`studykit.training.networks.build` gives them.
+    source : (S, S, 3) uint8
+    driving : (T, S, S, 3) uint8
+
+    Returns
+    -------
+    (T, S, S, 3) uint8
+    """
+    device = next(generator.parameters()).device
+    modes = [(network, network.training) for network in (kp_detector, generator)]
+    for network, _ in modes:
+        network.eval()
+    image = _tensor(source[None], device)
+    rest, frames = kp_detector(image), _tensor(driving, device)
+    found = kp_detector(frames)
+    moved = transfer(rest, found, {name: value[:1] for name, value in found.items()})
+    out = []
+    for start in range(0, len(frames), _AT_ONCE):
+        here = slice(start, start + _AT_ONCE)
+        keypoints = {name: value[here] for name, value in moved.items()}
+        count = len(keypoints["value"])
+        sources = {name: value.expand(count, *value.shape[1:]) for name, value in rest.items()}
+        result = generator(image.expand(count, -1, -1, -1), keypoints, sources)["prediction"]
+        out.append((result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    for network, training in modes:
+        network.train(training)
+    return np.concatenate(out)
+
+
+def scores(
+    held_out: Sequence[HeldOut], own: Sequence[np.ndarray], cross: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Measure clips of held-out identities.
+
+    Parameters
+    ----------
+    held_out : sequence of HeldOut
+    own, cross : sequences of (T, S, S, 3) uint8
+        Each identity's source animated by its own frames, and by those of the other identity.
+
+    Returns
+    -------
+    dict
+        ``psnr KIND`` and ``copy psnr KIND``, dB inside the face mask, mean over frames, for each
+        kind of identity; ``mouth``, ``eyes``: mean absolute error around them when the mouth
+        opens and when both eyes blink, as a share of the still source's; ``cross l1``: that of
+        the cross-identity clips against the rendered target, as a share of the still source's.
+    """
+    values: dict[str, list[float]] = {}
+
+    def add(name: str, value: float) -> None:
+        values.setdefault(name, []).append(value)
+
+    for item, clip, crossed in zip(held_out, own, cross, strict=True):
+        still = item.own[0].astype(float)
+        for frame in range(1, len(item.own)):
+            truth, face = item.own[frame].astype(float), item.face[frame]
+            add(f"psnr {item.kind}", _psnr(clip[frame], truth, face))
+            add(f"copy psnr {item.kind}", _psnr(still, truth, face))
+            add("cross error", abs(crossed[frame] - truth).mean())
+            add("cross error of copy", abs(still - truth).mean())
+        for name, label, parts in (("mouth", "mouth", _MOUTH), ("eyes", "blink", _EYES)):
+            frame = item.labels.index(label)
+            truth = item.own[frame].astype(float)
+            where = _around(item.landmarks[[0, frame]], parts, truth.shape[0])
+            add(f"{name} error", abs(clip[frame] - truth)[where].mean())
+            add(f"{name} error of copy", abs(still - truth)[where].mean())
+    mean = {name: float(np.mean(found)) for name, found in values.items()}
+    out = {name: value for name, value in mean.items() if "psnr" in name}
+    out["mouth"] = mean["mouth error"] / mean["mouth error of copy"]
+    out["eyes"] = mean["eyes error"] / mean["eyes error of copy"]
+    out["cross l1"] = mean["cross error"] / mean["cross error of copy"]
+    return {name: round(value, 4) for name, value in out.items()}
+
+
+def draw_sheet(
+    held_out: Sequence[HeldOut], own: Sequence[np.ndarray], cross: Sequence[np.ndarray]
+) -> Any:
+    """Draw rows of driving, own and crossed clips of held-out identities; a PIL image."""
+    from studykit.report.figures import Strip, draw_strips
+
+    strips = []
+    for item, clip, crossed in zip(held_out, own, cross, strict=True):
+        source = item.own[0]
+        strips += [
+            Strip(("truth", item.kind, ""), [source, *item.own[1:]]),
+            Strip(("same identity", item.kind, ""), [source, *clip[1:]]),
+            Strip(("driving", "another", ""), [None, *item.other[1:]]),
+            Strip(("cross-identity", item.kind, ""), [source, *crossed[1:]]),
+        ]
+    return draw_strips(strips, held_out[0].labels)
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
+    error = ((image.astype(float) - truth)[where] ** 2).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+
+
+def _around(landmarks: np.ndarray, parts: Sequence[slice], size: int) -> np.ndarray:
+    """Return the boxes around parts of the face in all frames given, a mask of (S, S)."""
+    where = np.zeros((size, size), bool)
+    for part in parts:
+        marks = landmarks[:, part].reshape(-1, 2)
+        margin = 0.15 * np.ptp(marks, axis=0).max() + size / 64
+        left, top = np.maximum(np.floor(marks.min(0) - margin), 0).astype(int)
+        right, bottom = np.ceil(marks.max(0) + margin).astype(int)
+        where[top : bottom + 1, left : right + 1] = True
+    return where
+
+
+def _tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    return torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 255

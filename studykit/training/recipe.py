@@ -1,0 +1,160 @@
+"""A training recipe: one YAML file that says everything a run depends on but the machine."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studykit.errors import StudyError, did_you_mean
+from studykit.training.data import DataSettings
+from studykit.training.losses import LossWeights
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training.
+
+    Attributes
+    ----------
+    name : str
+    steps, batch : int
+    learning_rate : (float, float)
+        At its start and at its end; it falls geometrically.
+    networks : tuple of {"kp_detector", "generator"}
+        Which are trained. Without the generator nothing is generated.
+    true_motion : (float, float)
+        Share of the samples, at the start and at the end, that are generated from the true
+        motion in place of the estimated one, so that painting is learned before moving is.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    learning_rate: tuple[float, float]
+    networks: tuple[str, ...] = ("kp_detector", "generator")
+    true_motion: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of a run's settings.
+
+    Attributes
+    ----------
+    name : str
+    seed : int
+        What initial weights, the order of samples and augmentation follow from.
+    phases : tuple of Phase
+        In order. A step counts from the first one's start.
+    common_params, kp_detector_cfg, generator_cfg : dict
+        The networks, as in PaddleGAN's configuration files.
+    data : DataSettings
+    losses : LossWeights
+    precision : {"float32", "bf16"}
+        Of convolutions.
+    average : float
+        Decay of the running average of the weights, a step; the average is what is exported.
+    held_out : int
+        How many identities are held out for the log.
+    log_steps : int
+        How often the loss is logged.
+    save_minutes : float
+        How often a checkpoint is written.
+    sheet_steps : int
+        How often held-out identities are animated: measured for the log, and drawn.
+    workers : int
+        Processes that render beside the training.
+    vgg : str, optional
+        File of VGG-19 weights for the perceptual term.
+    """
+
+    name: str
+    seed: int
+    phases: tuple[Phase, ...]
+    common_params: dict[str, Any]
+    kp_detector_cfg: dict[str, Any]
+    generator_cfg: dict[str, Any]
+    data: DataSettings = field(default_factory=DataSettings)
+    losses: LossWeights = field(default_factory=LossWeights)
+    precision: str = "bf16"
+    average: float = 0.998
+    held_out: int = 8
+    log_steps: int = 20
+    save_minutes: float = 4
+    sheet_steps: int = 300
+    workers: int = 1
+    vgg: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The networks' settings in one dictionary, as checkpoints hold them."""
+        parts = ("common_params", "kp_detector_cfg", "generator_cfg")
+        return {part: getattr(self, part) for part in parts}
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> tuple[Phase, float]:
+        """Return the phase of a step, and how far it is through: 0 to 1."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step / phase.steps
+            step -= phase.steps
+        raise IndexError("the recipe has no such step")
+
+
+def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:
+    """Read a recipe; on ``cuda``, what stands under that name in it replaces the rest.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the name of a recipe of this package.
+    device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    StudyError
+        The file can't be read, or has an unknown or a missing key.
+    """
+    import yaml
+
+    file = Path(path)
+    if not file.is_file() and (RECIPES / f"{path}.yaml").is_file():
+        file = RECIPES / f"{path}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        shipped = did_you_mean(str(path), (p.stem for p in RECIPES.glob("*.yaml")))
+        raise StudyError(f"recipe {path} can't be read ({error.strerror}): {shipped}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"recipe {path} is no YAML file ({reason}): mend it") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"recipe {path} is no mapping: see {RECIPES / 'synth-128.yaml'}")
+    on_cuda = content.pop("cuda", None) or {}
+    if device == "cuda":
+        content.update(on_cuda)
+    content["phases"] = tuple(
+        _filled(Phase, {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}, path)
+        for phase in content.get("phases", ())
+    )
+    for name, kind in (("data", DataSettings), ("losses", LossWeights)):
+        content[name] = _filled(kind, content.get(name) or {}, path)
+    return _filled(Recipe, content, path)
+
+
+def _filled(kind: type, values: dict[str, Any], path: str | Path) -> Any:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise StudyError(f'recipe {path}: no "{name}" in {kind.__name__}: {hint}')
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise StudyError(f"recipe {path}: {error}") from None
