@@ -141,6 +141,35 @@ def report(study: Path, out: Path | None) -> None:
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 
+@studykit_command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--identities", default=2, show_default=True, type=click.IntRange(1), help="A type.")
+@click.option("--drivings", default=1, show_default=True, type=click.IntRange(1), help="A type.")
+@click.option("--frames", default=48, show_default=True, type=click.IntRange(2), help="A driving.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(64, 1024))
+@click.option("--demo", is_flag=True, help="Write the inputs of the embedded study instead.")
+def stimuli(
+    folder: Path, seed: int, identities: int, drivings: int, frames: int, size: int, demo: bool
+) -> None:
+    """Render sources and drivings of the three types with their truth, and a study file."""
+    from studykit.stimuli import write_demo_inputs, write_stimuli
+
+    if demo:
+        for path in write_demo_inputs(folder):
+            click.echo(path)
+        return
+    written = write_stimuli(
+        folder,
+        seed=seed,
+        identities_per_type=identities,
+        drivings_per_type=drivings,
+        frames=frames,
+        size=size,
+    )
+    click.echo(f"{len(written)} stimuli and {folder / 'study.yaml'}")
+
+
 @studykit_command.group(cls=_Verbs)
 def weights() -> None:
     """Find, fetch and convert checkpoints."""

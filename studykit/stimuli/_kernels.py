@@ -23,7 +23,7 @@ def _distance(x, y, z, prims):
         ux, uy, uz = x - p[1], y - p[2], z - p[3]
         far = math.sqrt(ux * ux + uy * uy + uz * uz) - p[17]
         k = p[16]
-        if p[0] > 0 and far > d + k or p[0] < 0 and far > k - d:
+        if (p[0] > 0 and far > d + k) or (p[0] < 0 and far > k - d):
             continue
         lx = (p[7] * ux + p[8] * uy + p[9] * uz) / p[4]
         ly = (p[10] * ux + p[11] * uy + p[12] * uz) / p[5]
@@ -103,10 +103,10 @@ def rasterise(points, triangles, culled, height, width):
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0 or (culled[t] and area < 0.0):
             continue
-        x0 = max(int(math.ceil(min(ax, bx, cx))), 0)
-        x1 = min(int(math.floor(max(ax, bx, cx))), width - 1)
-        y0 = max(int(math.ceil(min(ay, by, cy))), 0)
-        y1 = min(int(math.floor(max(ay, by, cy))), height - 1)
+        x0 = max(math.ceil(min(ax, bx, cx)), 0)
+        x1 = min(math.floor(max(ax, bx, cx)), width - 1)
+        y0 = max(math.ceil(min(ay, by, cy)), 0)
+        y1 = min(math.floor(max(ay, by, cy)), height - 1)
         if x0 > x1 or y0 > y1:
             continue
         inv = 1.0 / area
@@ -142,7 +142,7 @@ def rasterise(points, triangles, culled, height, width):
             elif wa < 0.0:
                 continue
             z0 = za + wb * zb + wc * zc
-            for x in range(int(math.ceil(low - 1e-4)), int(math.floor(high + 1e-4)) + 1):
+            for x in range(math.ceil(low - 1e-4), math.floor(high + 1e-4) + 1):
                 z = z0 + slope * x
                 if z > depth[y, x]:
                     depth[y, x] = z
@@ -234,7 +234,7 @@ def _hash(x, y):
 
 @njit
 def _noise(x, y):
-    ix, iy = int(math.floor(x)), int(math.floor(y))
+    ix, iy = math.floor(x), math.floor(y)
     fx, fy = x - ix, y - iy
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
     a = _hash(ix, iy) * (1 - fx) + _hash(ix + 1, iy) * fx
@@ -280,8 +280,10 @@ def _eye(u, v, w, iris, drawn, pupil):
         ir, ig, ib = ir * (1 - hole) + 0.004, ig * (1 - hole) + 0.004, ib * (1 - hole) + 0.004
         if drawn:
             glint = math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2)
-            glint = max(_smooth(0.145, 0.11, glint),
-                        _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2)))
+            glint = max(
+                _smooth(0.145, 0.11, glint),
+                _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2)),
+            )
             ir, ig, ib = ir + glint * (1 - ir), ig + glint * (1 - ig), ib + glint * (1 - ib)
         m = _smooth(edge + 0.035, edge - 0.025, r)
         cr, cg, cb = cr * (1 - m) + ir * m, cg * (1 - m) + ig * m, cb * (1 - m) + ib * m
@@ -392,7 +394,7 @@ def shade(
                 lit = _smooth(-0.02, 0.05, nk * 0.9 + 0.16 + 1.1 * min(open_ - 0.62, 0.12))
                 if m == EYE:
                     lit = 1.0 if local[a, 3] == 0 else 0.0
-                if m == MOUTH or m == TEETH:
+                if m in (MOUTH, TEETH):
                     lit = 0.6
                 # shade is a deeper, more saturated tone of the fill, never grey
                 out[y, x, 0] = cr * (0.50 + 0.50 * lit)
@@ -432,7 +434,7 @@ def shade(
             hx, hy, hz = hx * q, hy * q, hz * q
             fresnel = (1.0 - ne) ** 4
             rim = fresnel * open_ * (0.35 + 0.65 * sky)
-            if m == HAIR or m == LASH:
+            if m in (HAIR, LASH):
                 tx = wa * tangent[a, 0] + wb * tangent[b, 0] + wc * tangent[c, 0]
                 ty = wa * tangent[a, 1] + wb * tangent[b, 1] + wc * tangent[c, 1]
                 tz = wa * tangent[a, 2] + wb * tangent[b, 2] + wc * tangent[c, 2]
@@ -499,7 +501,7 @@ def shade(
                 spec = 0.0
                 if m == FRAME:
                     spec = 0.5 * nh**60 * lit + 0.25 * rim
-                elif m == TEETH or m == MOUTH:
+                elif m in (TEETH, MOUTH):
                     spec = 0.22 * nh**40 * open_
                     kd *= open_
                 elif m == CLOTH:
@@ -523,7 +525,7 @@ def ink(index, depth_mm, triangles_group, reach, jump, soft, brow, locks):
     """
     height, width = index.shape
     out = np.zeros((height, width), np.float32)
-    n = int(math.ceil(reach))
+    n = math.ceil(reach)
     for y in range(n, height - n):
         for x in range(n, width - n):
             t = index[y, x]
@@ -544,7 +546,7 @@ def ink(index, depth_mm, triangles_group, reach, jump, soft, brow, locks):
                             step = 0.6
                         elif g >= locks - 1 and g2 >= locks - 1:
                             step = 14.0
-                        elif g == soft and g2 == 0 or g == 0 and g2 == soft:
+                        elif (g == soft and g2 == 0) or (g == 0 and g2 == soft):
                             step = 4.0
                         elif g == brow or g2 == brow:
                             step = 1e9

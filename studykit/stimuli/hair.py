@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, mouth_line
+from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, lower_edge, mouth_line
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.parts import BROW_GROUP, HAIR_GROUP, LOCK_GROUP
 
@@ -48,7 +48,8 @@ _STYLES = {
                    turns=5.0, comb="part", clump=0.8, fall=0.08),
     "afro": Style(3600, 46, 40, 40, points=6, width=2.2, lift=3.0, body=2, fall=0.0, wave=4.5,
                   turns=2.2, clump=0.15),
-    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0, comb="tie"),
+    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0,
+                 comb="tie"),
     "ponytail": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0,
                       comb="tie"),
 }  # fmt: skip
@@ -87,7 +88,9 @@ class _Skull:
         grid = head.flat[: head.rows * head.columns].reshape(head.rows, head.columns, 3) - CENTRE
         self.radius = np.linalg.norm(grid, axis=2)
         unit = grid / self.radius[..., None]
-        self.azimuth = np.degrees(np.arctan2(unit[head.rows // 2, :, 0], unit[head.rows // 2, :, 2]))
+        self.azimuth = np.degrees(
+            np.arctan2(unit[head.rows // 2, :, 0], unit[head.rows // 2, :, 2])
+        )
         self.elevation = np.degrees(np.arcsin(unit[:, 4, 1]))
         if ears:
             y, z = -10.0 * m.height - CENTRE[1], -82.0 - CENTRE[2]
@@ -115,20 +118,20 @@ def scalp_hair(head: Head, m: Measures, identity: Identity) -> list[Part]:
     count, width = style.count, style.width
     if drawn:
         width = width * 1.7
-    roots, up, vertex = _sample(head, lambda p: hairline(identity, m, p), count, rng)
+    roots, up, _vertex = _sample(head, lambda p: hairline(identity, m, p), count, rng)
     paths, lock = _grow(roots, up, head, m, identity, style, rng, drawn)
     jitter = rng.random(len(paths)) if not drawn else rng.random(lock.max() + 1)[lock]
     parts = [_ribbons(paths, width * (0.75 + 0.5 * rng.random(len(paths))), identity, jitter,
                       taper=0.35 if style.cut > 300 else 0.6, group=LOCK_GROUP + lock)]  # fmt: skip
     if identity.hair_style in ("bun", "ponytail"):
-        extra = _tail(identity, m, rng, drawn)
+        extra = _tail(identity, rng, drawn)
         parts.append(_ribbons(extra, np.full(len(extra), width * 1.15), identity,
                               rng.random(len(extra)), taper=0.6,
                               group=LOCK_GROUP + 500 + np.arange(len(extra)) // 24))  # fmt: skip
     return parts
 
 
-def _sample(head, cover, count, rng, region=None):
+def _sample(head, cover, count, rng):
     """Draw root points on the head where ``cover`` is high; with normals and nearest vertices."""
     from studykit.stimuli import _kernels
 
@@ -153,7 +156,7 @@ def _sample(head, cover, count, rng, region=None):
 
 
 def _grow(roots, up, head, m, identity, style, rng, drawn):
-    skull = _Skull(head, m, ears=style.cut < 300 or style.comb == "tie" and False)
+    skull = _Skull(head, m, ears=style.cut < 300)
     n = len(roots)
     x, y, z = roots.T
     part_x = 26 * identity.parting if abs(identity.parting) > 0.25 else 0.0
@@ -178,13 +181,19 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         swing = np.tanh((x - part_x * (z > -120)) / 4.0)
         comb = np.stack([swing * 34, 20 + 0 * x, -16 + 0 * x], 1)
     else:
-        tie = _tie_point(identity, m)
+        tie = _tie_point(identity)
         comb = tie - roots
     fringe = np.zeros(n, bool)
     if style.comb == "part" and int(identity.seed) % 3 == 0:
         fringe = (z > -52) & (y < -88) & (np.abs(x) < 52)
-        comb[fringe] = np.stack([0.35 * x[fringe] + 6 * identity.parting,
-                                 np.full(fringe.sum(), 30.0), np.full(fringe.sum(), 30.0)], 1)
+        comb[fringe] = np.stack(
+            [
+                0.35 * x[fringe] + 6 * identity.parting,
+                np.full(fringe.sum(), 30.0),
+                np.full(fringe.sum(), 30.0),
+            ],
+            1,
+        )
         length[fringe] = (m.brow_y - 3 - y[fringe] + rng.uniform(-3, 4, fringe.sum())).clip(20) + 16
     steps = style.points - 1
     clear = style.body * (0.12 + 0.88 * rng.random(n)) * (0.35 + 0.65 * np.clip(length / 30, 0, 1))
@@ -226,19 +235,18 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         r = np.linalg.norm(q, axis=1)
         height = skull(q) + clear * min((k + 1) / 3, 1.0)
         if style.lift <= 2:
-            low = height if style.comb != "tie" else height
-            r_new = np.where(r < low, low, np.maximum(low, r - 0.5 * np.maximum(r - low, 0) * (q[:, 1] < 20)))
-            q = q * (r_new / r)[:, None]
-        q = np.where(fringe[:, None], q, _off_face(q + CENTRE, identity) - CENTRE)
+            # strands that have come off the head above the ears are drawn back half way
+            loose = 0.5 * np.maximum(r - height, 0) * (q[:, 1] < 20)
+            q = q * (np.maximum(height, r - loose) / r)[:, None]
+        q = np.where(fringe[:, None], q, _off_face(q + CENTRE) - CENTRE)
         position = q + CENTRE
         if style.cut < 300:
-            limit = style.cut + 10 * (rng.random(n) - 0.5) * (1 if k == 0 else 0)
-            over = position[:, 1] > limit
-            if over.any():
-                last = path[-1][over]
-                room = np.clip((limit[over] - last[:, 1]) if np.ndim(limit) else style.cut - last[:, 1], 0.05, None)
-                run = np.maximum(position[over, 1] - last[:, 1], 1e-6)
-                position[over] = last + (position[over] - last) * np.clip(room / run, 0.01, 1)[:, None]
+            over = position[:, 1] > style.cut
+            last = path[-1][over]
+            room = np.maximum(style.cut - last[:, 1], 0.05)
+            run = np.maximum(position[over, 1] - last[:, 1], 1e-6)
+            part = np.clip(room / run, 0.01, 1)[:, None]
+            position[over] = last + (position[over] - last) * part
         path.append(position)
     paths = np.stack(path, 1)
     strength = style.clump if not drawn else max(style.clump, 0.75) if style.top > 8 else 0.0
@@ -257,15 +265,17 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         out = paths - CENTRE
         out /= np.linalg.norm(out, axis=2, keepdims=True)
         side = np.cross(ahead, out)
-        paths = paths + size[..., None] * (np.sin(turn)[..., None] * side
-                                           + (0.6 + 0.6 * np.cos(turn))[..., None] * out)  # fmt: skip
+        across, away = np.sin(turn)[..., None], (0.6 + 0.6 * np.cos(turn))[..., None]
+        paths = paths + size[..., None] * (across * side + away * out)
     return paths, lock
 
 
-def _off_face(p: np.ndarray, identity: Identity) -> np.ndarray:
+def _off_face(p: np.ndarray) -> np.ndarray:
     q = p - CENTRE
     azimuth = np.degrees(np.arctan2(np.abs(q[:, 0]), q[:, 2]))
-    least = np.interp(p[:, 1], [-106, -92, -70, -40, 0, 45, 80, 120], [0, 34, 50, 60, 64, 60, 50, 42])
+    least = np.interp(
+        p[:, 1], [-106, -92, -70, -40, 0, 45, 80, 120], [0, 34, 50, 60, 64, 60, 50, 42]
+    )
     turn = np.radians(np.maximum(azimuth, least))
     across = np.hypot(q[:, 0], q[:, 2])
     sign = np.where(q[:, 0] >= 0, 1.0, -1.0)
@@ -285,15 +295,15 @@ def _locks(roots, count, rng):
     return np.unique(nearest, return_inverse=True)[1]
 
 
-def _tie_point(identity: Identity, m: Measures) -> np.ndarray:
+def _tie_point(identity: Identity) -> np.ndarray:
     high = identity.parting > -0.2
     if identity.hair_style == "bun" and high:
         return np.array([0.0, -112.0, -170.0])
     return np.array([0.0, -78.0 if high else -40.0, -186.0])
 
 
-def _tail(identity, m, rng, drawn):
-    tie = _tie_point(identity, m)
+def _tail(identity, rng, drawn):
+    tie = _tie_point(identity)
     count, points = (140, 12) if drawn else (420, 14)
     t = np.linspace(0, 1, points)[None]
     if identity.hair_style == "bun":
@@ -302,13 +312,18 @@ def _tail(identity, m, rng, drawn):
         r = 24.0 * rng.uniform(0.86, 1.0, (count, 1))
         centre = tie + np.array([0, -14.0, -10.0]) * 0.4 + [0, -1, -5]
         return centre + np.stack(
-            [r * np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), r * np.sin(a) * np.cos(b)], -1)
+            [r * np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), r * np.sin(a) * np.cos(b)], -1
+        )
     spread = rng.normal(0, 1, (count, 2))
     spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1.0)
     wide = 15 * np.sin(np.pi * np.minimum(t * 0.85 + 0.12, 1)) ** 0.7
     x = tie[0] + spread[:, :1] * wide + 10 * identity.parting * t**2
     z = tie[2] - 22 * np.sin(np.pi * np.minimum(t * 1.2, 1)) - 6 + spread[:, 1:] * wide
-    y = tie[1] - 10 * np.sin(np.pi * np.minimum(t * 2.2, 1)) + 190 * t**1.3 * rng.uniform(0.85, 1.0, (count, 1))
+    y = (
+        tie[1]
+        - 10 * np.sin(np.pi * np.minimum(t * 2.2, 1))
+        + 190 * t**1.3 * rng.uniform(0.85, 1.0, (count, 1))
+    )
     return np.stack([x, y, z], -1)
 
 
@@ -423,9 +438,7 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
                 ids = upper_sorted
                 e = edge
             else:
-                from studykit.stimuli.head import _lower_edge
-
-                ids = _lower_edge(head, upper)[order]
+                ids = lower_edge(head, upper)[order]
                 e = head.part.vertices[ids]
             root = e[i] * (1 - f) + e[np.minimum(i + 1, len(e) - 1)] * f
             fan = (root[:, 0] - sign * m.eye[0]) / m.eye_half
@@ -439,9 +452,21 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
             else:
                 y = root[:, 1:2] + size[:, None] * (0.45 * s)
             z = root[:, 2:] + size[:, None] * (0.85 * s - 0.12 * s**2)
-            out.append(_ribbons(np.stack([x, y, z], -1), np.full(count, (0.55 if up else 0.25) if not drawn else 1.3), identity,
-                                rng.random(count), colour=(0.10, 0.075, 0.065), group=BROW_GROUP,
-                                material=LASH, bind=ids[i], taper=0.2, ao=0.7, root_shade=1.0))
+            out.append(
+                _ribbons(
+                    np.stack([x, y, z], -1),
+                    np.full(count, (0.55 if up else 0.25) if not drawn else 1.3),
+                    identity,
+                    rng.random(count),
+                    colour=(0.10, 0.075, 0.065),
+                    group=BROW_GROUP,
+                    material=LASH,
+                    bind=ids[i],
+                    taper=0.2,
+                    ao=0.7,
+                    root_shade=1.0,
+                )
+            )
     return out
 
 
@@ -467,17 +492,22 @@ def beard_cover(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
     # goatee: a rounded patch on the chin that reaches up beside the mouth
     round_ = np.hypot(x / (m.mouth_half * 0.92), (y - m.mouth_y - 34) / 32)
     goatee = soft(1.06, 0.92, round_) * soft(-1, 4, s)
-    beside = soft(m.mouth_half - 3, m.mouth_half + 1, x) * soft(m.mouth_half + 7, m.mouth_half + 3, x)
+    beside = soft(m.mouth_half - 3, m.mouth_half + 1, x) * soft(
+        m.mouth_half + 7, m.mouth_half + 3, x
+    )
     goatee = np.maximum(goatee, beside * soft(-7, -3, s) * soft(30, 20, s))
     goatee = goatee * soft(104, 94, y)
     # a line from the corner of the mouth up to the sideburn
     azimuth = np.degrees(np.arctan2(x, z - CENTRE[2]))
     upper = np.interp(azimuth, [0, 16, 24, 40, 52, 60, 66, 72], [44, 34, 22, 18, 8, -10, -34, -44])
-    full = soft(upper - 3, upper + 4, y) * soft(112, 94, y) * soft(80, 73, azimuth)
+    full = soft(upper - 3, upper + 4, y) * soft(96, 84, y) * soft(80, 73, azimuth)
     full *= np.maximum(soft(-1, 4, s), soft(m.mouth_half + 1, m.mouth_half + 7, x))
     full *= 1 - soft(-52, -66, z) * soft(40, 60, y)
-    by_kind = {"moustache": tache, "goatee": np.maximum(tache, goatee),
-               "stubble": np.maximum(np.maximum(full, tache), goatee)}
+    by_kind = {
+        "moustache": tache,
+        "goatee": np.maximum(tache, goatee),
+        "stubble": np.maximum(np.maximum(full, tache), goatee),
+    }
     cover = by_kind.get(identity.beard, by_kind["stubble"])
     return cover * (1 - lips) * (z > -85)
 
@@ -490,12 +520,18 @@ def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
 
     rng = np.random.default_rng([identity.seed, 23])
     length = {"moustache": 11, "goatee": 11, "short": 6.5, "full": 19}[identity.beard]
-    count = {"moustache": 420, "goatee": 800, "short": 1900, "full": 1700}[identity.beard]
+    count = {"moustache": 420, "goatee": 800, "short": 1900, "full": 2000}[identity.beard]
     roots, up, vertex = _sample(head, lambda p: beard_cover(identity, m, p), count, rng)
     tache = roots[:, 1] < m.mouth_y - 2
     down = np.stack([0.010 * roots[:, 0], np.ones(count), 0.15 * np.ones(count)], 1)
-    aside = np.stack([np.sign(roots[:, 0]) * (0.35 + 0.02 * np.abs(roots[:, 0])),
-                      np.full(count, 0.75), np.full(count, 0.2)], 1)
+    aside = np.stack(
+        [
+            np.sign(roots[:, 0]) * (0.35 + 0.02 * np.abs(roots[:, 0])),
+            np.full(count, 0.75),
+            np.full(count, 0.2),
+        ],
+        1,
+    )
     down[tache] = aside[tache]
     down = down + rng.normal(0, 0.16, down.shape)
     size = length * rng.uniform(0.7, 1.15, count)
@@ -510,6 +546,17 @@ def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
         s * d[:, None] + lift * up[:, None] * (s - 0.55 * s**2) + np.array([0, 0.25, 0]) * s**2
     )
     base = np.asarray(identity.hair_colour) * np.array([0.88, 0.82, 0.80])
-    return [_ribbons(paths, np.full(count, 1.15), identity, rng.random(count),
-                     colour=base, group=HAIR_GROUP, material=HAIR, bind=vertex, taper=0.25,
-                     root_shade=0.7)]
+    return [
+        _ribbons(
+            paths,
+            np.full(count, 1.3),
+            identity,
+            rng.random(count),
+            colour=base,
+            group=HAIR_GROUP,
+            material=HAIR,
+            bind=vertex,
+            taper=0.25,
+            root_shade=0.7,
+        )
+    ]

@@ -6,6 +6,7 @@ rays from a centre inside the head; two of its rows follow the mouth line and th
 eyelids, where it is slit open, so lips and lids are real edges that move.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from studykit.stimuli.identity import Identity
 CENTRE = np.array([0.0, 10.0, -80.0])
 PIVOT = np.array([0.0, 14.0, -58.0])
 NECK = np.array([0.0, 48.0, -86.0])
-JAW_AXIS = np.array([0.0, -14.0, -66.0])
+JAW_AXIS = np.array([0.0, 8.0, -76.0])
 LID_KEYS = np.array([-0.3, 0.0, 0.35, 0.7, 1.0])
 _BASE_LEVEL = 185.0
 
@@ -120,19 +121,19 @@ def measures(identity: Identity) -> Measures:
         brow_y=-56.0 * height - 2.6 * i.brow_height,
     )
     if drawn:
-        changes = dict(
-            eye=np.array([spacing * 1.09, -33.0 * height, -27.0]),
-            eye_radius=23.0,
-            eye_half=19.5 * (0.7 + 0.3 * size),
-            lid_up=13.5 * (0.5 + 0.5 * size),
-            lid_down=9.5 * (0.5 + 0.5 * size),
-            mouth_y=32.0 * height,
-            mouth_half=measures.mouth_half * 0.86,
-            upper_lip=measures.upper_lip * 0.72,
-            lower_lip=measures.lower_lip * 0.8,
-            nose_y=measures.nose_y + 1.0,
-            brow_y=measures.brow_y - 8.5,
-        )
+        changes = {
+            "eye": np.array([spacing * 1.09, -33.0 * height, -27.0]),
+            "eye_radius": 23.0,
+            "eye_half": 19.5 * (0.7 + 0.3 * size),
+            "lid_up": 13.5 * (0.5 + 0.5 * size),
+            "lid_down": 9.5 * (0.5 + 0.5 * size),
+            "mouth_y": 32.0 * height,
+            "mouth_half": measures.mouth_half * 0.86,
+            "upper_lip": measures.upper_lip * 0.72,
+            "lower_lip": measures.lower_lip * 0.8,
+            "nose_y": measures.nose_y + 1.0,
+            "brow_y": measures.brow_y - 8.5,
+        }
         measures = Measures(**{**measures.__dict__, **changes})
     return measures
 
@@ -173,7 +174,7 @@ def sculpture(identity: Identity, m: Measures) -> np.ndarray:
     tip_z = 24.5 * (0.78 if drawn else 1.0) + 1.8 * i.nose_bridge
     wide = 1 + 0.18 * i.nose_width + 0.05 * male
     root_z = 3.2 + 1.8 * i.nose_bridge + 0.8 * male
-    ex, ey, ez = m.eye
+    ex, ey, _ez = m.eye
     nose_top = np.array([0, -46 * h, root_z])
     nose_tip = np.array([0, tip_y, tip_z])
     bridge = (nose_top + nose_tip) / 2
@@ -232,10 +233,10 @@ def _cast(azimuth: np.ndarray, elevation: np.ndarray, prims: np.ndarray) -> np.n
 
     a, e = np.radians(azimuth.ravel()), np.radians(elevation.ravel())
     d = np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], 1)
-    start = np.full(len(d), 190.0)
     down = np.maximum(d[:, 1], 1e-3)
     limit = (_BASE_LEVEL - CENTRE[1]) / down
-    start = np.where(d[:, 1] > 0.3, np.minimum(np.where(d[:, 1] > 0.9, 600.0, 190.0), limit), start)
+    far = np.where(d[:, 1] > 0.9, 600.0, 190.0)
+    start = np.where(d[:, 1] > 0.3, np.minimum(far, limit), 190.0)
     r = _kernels.trace(np.broadcast_to(CENTRE, d.shape).copy(), d, start, prims)
     return CENTRE + d * r[:, None]
 
@@ -275,8 +276,7 @@ def build_head(identity: Identity, m: Measures) -> Head:
             wanted = line(m, np.minimum(np.abs(p[:, 0]), reach))
             e = e + np.degrees((wanted - p[:, 1]) / r) * 0.9
         front = np.abs(azimuth) < 55
-        e = np.where(front, e, np.interp(np.abs(azimuth), a_half, e[columns // 2 :]))
-        e[~front] = e[front][0] + 0 * e[~front]
+        e[~front] = e[front][0]
         row = int(np.argmin(np.abs(e_base - e[columns // 2])))
         shift = (e - e_base[row]) * np.exp(-((azimuth / 70) ** 6))
         elevation += shift * np.exp(-(((e_base - e_base[row]) / 9.0) ** 2))[:, None]
@@ -319,7 +319,7 @@ def build_head(identity: Identity, m: Measures) -> Head:
                  -depth * np.ones(len(edge))], 1)  # fmt: skip
             rings.append(add(p, flat[upper], uv[upper]))
         inner.append(rings)
-        for q0, q1 in zip(rings[:-1], rings[1:], strict=True):
+        for q0, q1 in itertools.pairwise(rings):
             strip = _strip(q0, q1)
             triangles.append(strip if up < 0 else strip[:, ::-1])
     mouth_rows = (upper, lower, inner[0][1:], inner[1][1:])
@@ -352,7 +352,6 @@ def build_head(identity: Identity, m: Measures) -> Head:
         vertices[lids[-1][0]] = lids[-1][1][1]
     n = len(vertices)
     jaw = _jaw_weights(vertices, m)
-    jaw[lines["mouth"] * columns : lines["mouth"] * columns + 0] = 0
     corner = np.clip(1 - (np.abs(vertices[:, 0]) / m.mouth_half) ** 6, 0, 1)
     up_rings = np.concatenate([mouth_rows[0], *mouth_rows[2]])
     low_rings = np.concatenate([mouth_rows[1], *mouth_rows[3]])
@@ -371,7 +370,7 @@ def build_head(identity: Identity, m: Measures) -> Head:
         colour=np.tile(np.asarray(identity.skin_colour) ** 2.2, (n, 1)),
         uv=uv,
         jaw=jaw,
-        body=_body_weight(vertices),
+        body=body_weight(vertices),
         ao=ao,
         culled=True,
     )
@@ -408,7 +407,7 @@ def _swell_lips(p: np.ndarray, identity: Identity, m: Measures) -> np.ndarray:
     full = 1 + 0.3 * identity.lip_fullness
     strength = 0.7 if identity.look == "drawn" else 1.0
     q = np.clip(-s / np.maximum(upper, 0.5), 0, 1.35)
-    rise = np.where(s <= 0, 2.3 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.62) , 0)
+    rise = np.where(s <= 0, 2.3 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.62), 0)
     q = np.clip(s / np.maximum(lower, 0.5), 0, 1.35)
     rise = np.where(s > 0, 3.2 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.60), rise)
     dz = envelope * full * strength * rise
@@ -456,12 +455,12 @@ def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin
         yy = y + np.where(is_upper, fold_u * up, fold_l * down)
         # the bare sculpture at the new height, then the lid lying on the eyeball
         origin = np.stack([x, yy, np.full_like(x, 60.0)], 1)
-        ray = np.tile([0.0, 0.0, -1.0], (len(x), 1))
+        ray = np.tile([0.0, 0.0, 1.0], (len(x), 1))
         start = np.zeros(len(x))
         moved = np.abs(yy - y) > 1e-3
         zz = z.copy()
-        if moved.any():
-            zz[moved] = 60.0 - _march(origin[moved], ray[moved], start[moved], prims, _kernels)
+        # ``trace`` marches against its direction
+        zz[moved] = 60.0 + _kernels.trace(origin[moved], ray[moved], start[moved], prims)
         inside = sphere**2 - (x - ex) ** 2 - (yy - ey) ** 2
         ball = ez + np.sqrt(np.maximum(inside, 0.0))
         k = 2.2
@@ -480,20 +479,12 @@ def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin
     return index, keys
 
 
-def _march(origin, ray, start, prims, kernels):
-    """Distance along rays that start outside: ``trace`` walks the other way, so turn them round."""
-    reverse = -ray
-    far = origin + ray * 0.0
-    r = kernels.trace(far, reverse, start, prims)
-    return -r
-
-
 def _smoothstep(a, b, x):
     t = np.clip((x - a) / (b - a), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _body_weight(p: np.ndarray) -> np.ndarray:
+def body_weight(p: np.ndarray) -> np.ndarray:
     """How far a point follows the shoulders instead of the head."""
     below = _smoothstep(62, 150, p[:, 1] + 0.25 * (p[:, 2] + 60))
     return below
@@ -509,9 +500,9 @@ def _jaw_weights(p: np.ndarray, m: Measures) -> np.ndarray:
     w = near * (1 - beside) + far * beside
     # hold the back of the cheek, the ear and everything behind; let go of the neck
     w *= _smoothstep(-78, -40, z + 0.15 * np.maximum(y, 0))
-    under = _smoothstep(-26, -58, z) * _smoothstep(48, 78, y)
+    under = _smoothstep(-46, -76, z) * _smoothstep(48, 78, y)
     w *= 1 - 0.92 * under
-    w *= 1 - _smoothstep(84, 118, y)
+    w *= 1 - _smoothstep(86, 124, y)
     return np.where(z > -100, w, 0.0)
 
 
@@ -539,9 +530,7 @@ def _shapes(p: np.ndarray, identity: Identity, m: Measures) -> dict:
     )
     frown = field_(-1.5 * corner, 5.0 * corner - 1.0 * lips, 0.8 * lips)
     mouth = np.exp(-((ax / (m.mouth_half * 1.15)) ** 4) - (s / 17) ** 2)
-    pucker = field_(
-        -0.40 * ax * mouth * np.sign(sign) * np.sign(sign), 0.06 * s * mouth, 6.5 * mouth
-    )
+    pucker = field_(-0.40 * ax * mouth, 0.06 * s * mouth, 6.5 * mouth)
     brow = np.exp(-(((y - m.brow_y) / 13) ** 2)) * np.exp(-((ax / 58) ** 6))
     above = _smoothstep(m.brow_y + 10, m.brow_y - 6, y) * _smoothstep(-125, -85, y)
     lift = field_(0, -6.5 * brow - 2.0 * above * np.exp(-((ax / 60) ** 6)), 0.3 * brow)
@@ -579,7 +568,7 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     # jaw: the outline of the face without ears and neck, seen from the front
     face = np.flatnonzero(
         (grid[:, 2] > -46 - 0.65 * (60 - grid[:, 1]).clip(0, 40))
-        & (grid[:, 1] > -45) & ((grid[:, 1] < 60) | (grid[:, 2] > -34))
+        & (grid[:, 1] > -45) & ((grid[:, 1] < 60) | (grid[:, 2] > -24 - 0.5 * np.abs(grid[:, 0])))
     )  # fmt: skip
     angle = np.arctan2(grid[face, 1] + 25, np.abs(grid[face, 0]))
     radius = np.hypot(grid[face, 0], grid[face, 1] + 25)
@@ -608,7 +597,7 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
         put(31 + k, x * wide * (0.75 if identity.look == "drawn" else 1), m.nose_y + dy)
     # eyes: corners and lids
     for sign, upper, first in ((-1, head.edges[0], 36), (1, head.edges[1], 42)):
-        low = _lower_edge(head, upper)
+        low = lower_edge(head, upper)
         ex, half = m.eye[0], m.eye_half
         inner, outer = ex - 0.97 * half, ex + 0.80 * half
         a, b = ex - 0.40 * half, ex + 0.27 * half
@@ -638,9 +627,9 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     return corners, weights
 
 
-def _lower_edge(head: Head, upper: np.ndarray) -> np.ndarray:
+def lower_edge(head: Head, upper: np.ndarray) -> np.ndarray:
     """The lower lid's edge, which ``build_head`` numbered as copies of the upper one's vertices."""
-    start = head.rows * head.columns + sum(len(q) for q in (head.mouth_rows[1],))
+    start = head.rows * head.columns + len(head.mouth_rows[1])
     start += sum(len(r) for rings in head.mouth_rows[2:] for r in rings)
     if upper[0] != head.edges[0][0]:
         start += 3 * len(head.edges[0])

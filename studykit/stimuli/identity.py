@@ -37,8 +37,8 @@ _SKIN = np.array(
         (206, 152, 116),
         (172, 118, 83),
         (128, 83, 56),
-        (88, 56, 40),
-        (62, 40, 31),
+        (92, 59, 40),
+        (68, 44, 31),
     ]
 )
 _HAIR = {
@@ -261,10 +261,27 @@ class Identity:
             backdrop = _unit(_pick(rng, _BACKGROUNDS))
             clothes_colour = _unit(_pick(rng, _CLOTHES))
         if feminine:
-            weights = dict(bob=3, long=4, wavy=4, curly=2, afro=1, bun=2, ponytail=2, short=1)
+            weights = {
+                "bob": 3,
+                "long": 4,
+                "wavy": 4,
+                "curly": 2,
+                "afro": 1,
+                "bun": 2,
+                "ponytail": 2,
+                "short": 1,
+            }
             weights["side-part"] = 1
         else:
-            weights = dict(bald=1.2, buzz=2, short=4, quiff=2.5, curly=1.5, afro=0.7, long=0.5)
+            weights = {
+                "bald": 1.2,
+                "buzz": 2,
+                "short": 4,
+                "quiff": 2.5,
+                "curly": 1.5,
+                "afro": 0.7,
+                "long": 0.5,
+            }
             weights |= {"side-part": 3, "receding": 0.4 + 3 * age}
         styles = list(weights)
         chance = np.array([weights[s] for s in styles], float)
@@ -298,16 +315,14 @@ class Identity:
 
 
 def skin_colour(tone: float, undertone: float) -> Colour:
-    """Give the sRGB colour of skin of a tone (0 light, 1 dark) and undertone (-1 rosy, 1 golden)."""
+    """Give skin's sRGB colour for a tone (0 light, 1 dark) and undertone (-1 rosy, 1 golden)."""
     place = tone * (len(_SKIN) - 1)
     rgb = np.array([np.interp(place, range(len(_SKIN)), _SKIN[:, c]) for c in range(3)]) / 255
     rgb = rgb * (1 + 0.045 * undertone * np.array([0.0, 0.6, -1.6]))
     return tuple(float(c) for c in np.clip(rgb, 0, 1))
 
 
-def _natural_colouring(
-    rng: np.random.Generator, tone: float, age: float
-) -> tuple[Colour, Colour]:
+def _natural_colouring(rng: np.random.Generator, tone: float, age: float) -> tuple[Colour, Colour]:
     names = list(_HAIR)
     dark = np.array([6, 4, 1.2, 0.15, 0.1, 0.0, 0.05, 0.0, 0, 0])
     light = np.array([0.8, 2, 3, 3, 1, 1.2, 3, 1.2, 0, 0])

@@ -13,6 +13,7 @@ from studykit.stimuli.head import (
     Head,
     Measures,
     Part,
+    body_weight,
     build_head,
     measures,
 )
@@ -96,22 +97,24 @@ def build_model(identity: Identity) -> Model:
     uv[uv[:, 0] >= 0] *= DETAIL
     body = joined("body", np.nan)
     missing = np.isnan(body)
-    from studykit.stimuli.head import _body_weight
-
-    body[missing] = _body_weight(vertices[missing])
+    body[missing] = body_weight(vertices[missing])
     outward = vertices - np.array([0.0, -25.0, -80.0])
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     group = per_triangle("group", np.int16)
     triangles = np.concatenate([p.triangles + o for p, o in zip(pieces, offsets, strict=False)])
     triangles = np.ascontiguousarray(triangles.astype(np.int32))
     middle = vertices[triangles[: len(head.part.triangles)]].mean(1)
-    low = (middle[:, 1] > 66) & (middle[:, 2] < -30 + 0.4 * (80 - middle[:, 1])) | (middle[:, 1] > 92)
+    low = (middle[:, 1] > 66) & (middle[:, 2] < -30 + 0.4 * (80 - middle[:, 1])) | (
+        middle[:, 1] > 92
+    )
     group[: len(middle)][low] = parts.NECK_GROUP
     face = np.zeros(len(triangles), bool)
     cover = hair.hairline(identity, m, middle)
     group[: len(middle)][cover > 0.5] = parts.SCALP_GROUP
     face[: len(middle)] = ~low & (middle[:, 2] > -62) & (cover < 0.5) & (middle[:, 1] > -112)
-    face |= np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
+    face |= np.isin(
+        group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP)
+    )
     casts, material = per_triangle("casts", bool), per_triangle("material", np.int8)
     model = Model(
         identity=identity,
@@ -180,12 +183,14 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
     p[bound] += moved[model.bind[bound]]
     jaw = np.where(bound, model.jaw[np.maximum(model.bind, 0)], model.jaw)
     if e.mouth_open:
-        angle = np.radians(15.5 * e.mouth_open) * jaw
+        angle = np.radians(13.0 * e.mouth_open) * jaw
         on = angle != 0
         q = p[on] - JAW_AXIS
         c, s = np.cos(angle[on]), np.sin(angle[on])
         y, z = q[:, 1] * c + q[:, 2] * s, -q[:, 1] * s + q[:, 2] * c
-        p[on, 1], p[on, 2] = y + JAW_AXIS[1], z + JAW_AXIS[2]
+        # the joint slides forward and down as the jaw swings
+        slide = e.mouth_open * jaw[on]
+        p[on, 1], p[on, 2] = y + JAW_AXIS[1] + 4 * slide, z + JAW_AXIS[2] + 8 * slide
         # an open mouth draws its corners in
         p[:n, 0] *= 1 - 0.10 * e.mouth_open * np.exp(
             -(((np.abs(rest[:n, 0]) - model.measures.mouth_half) / 16) ** 2)
@@ -224,7 +229,9 @@ def _bake(model: Model) -> np.ndarray:
     directions = directions[(directions[:, 1] < 0.75)]
     p = model.vertices.astype(np.float32)
     ribbon = model.side != 0
-    p[ribbon] += (model.side[ribbon, None] * _across(p[ribbon], model.tangent[ribbon])).astype(np.float32)
+    p[ribbon] += (model.side[ribbon, None] * _across(p[ribbon], model.tangent[ribbon])).astype(
+        np.float32
+    )
     faces = model.triangles[model.casts | (model.material == _kernels.CLOTH)]
     every = np.zeros(len(faces), bool)
     n = np.empty_like(p)
@@ -236,7 +243,9 @@ def _bake(model: Model) -> np.ndarray:
         a = np.cross(d, [0.13, 0.97, 0.21])
         a /= np.linalg.norm(a)
         b = np.cross(d, a)
-        points = np.stack([p @ a * 0.42 + 110, p @ b * 0.42 + 110, p @ d + 1000], 1).astype(np.float32)
+        points = np.stack([p @ a * 0.42 + 110, p @ b * 0.42 + 110, p @ d + 1000], 1).astype(
+            np.float32
+        )
         depth, _ = _kernels.rasterise(points, faces, every, 220, 220)
         seen = np.zeros(len(p))
         _kernels.occlusion(points, depth, 5.0, seen)
@@ -256,7 +265,7 @@ def _across(p: np.ndarray, tangent: np.ndarray) -> np.ndarray:
 
 
 def _background(identity: Identity, size: int) -> np.ndarray:
-    """A soft backdrop: a graded wall with shapes far out of focus; flat shapes in the drawn look."""
+    """A graded wall with shapes far out of focus, or flat shapes in the drawn look."""
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng([identity.seed, 41])

@@ -38,26 +38,28 @@ def motion(
     rng = np.random.default_rng([seed, MOTIONS.index(kind)])
     t = np.arange(frames) / float(frame_rate)
     lively = 1.5 if kind == "stylised" else 1.0
-    # everything starts at rest and takes a third of a second to get going
-    start = _ease(t / 0.35)
+    # everything starts at rest; the face gets going sooner than the head
+    start, turn = _ease(t / 0.35), _ease(t / 0.8)
     if kind == "side":
         side = rng.choice([-1, 1])
         middle, reach = rng.uniform(53, 57), rng.uniform(9, 12)
         wave = _sway(rng, t, (0.28, 0.45), 1.0)
         yaw = side * np.clip(middle + reach * 1.25 * wave, 41, 69)
-        pitch = start * _sway(rng, t, (0.4, 0.8), 5.0)
-        roll = start * _sway(rng, t, (0.3, 0.5), 3.5)
+        pitch = turn * _sway(rng, t, (0.4, 0.8), 5.0)
+        roll = turn * _sway(rng, t, (0.3, 0.5), 3.5)
     else:
-        yaw = start * _sway(rng, t, (0.25, 0.5), 17.0 if kind == "frontal" else 26.0)
-        pitch = start * (_sway(rng, t, (0.3, 0.6), 6.0) + _sway(rng, t, (0.9, 1.5), 2.2 * lively))
-        roll = start * _sway(rng, t, (0.25, 0.55), 6.0 * lively)
+        yaw = turn * _sway(rng, t, (0.25, 0.5), 17.0 if kind == "frontal" else 23.0)
+        pitch = turn * (_sway(rng, t, (0.3, 0.6), 6.0) + _sway(rng, t, (0.9, 1.5), 2.2 * lively))
+        roll = turn * _sway(rng, t, (0.25, 0.55), 6.0 * lively)
     shift = 0.012 * lively
-    x = start * (_sway(rng, t, (0.2, 0.4), shift) + 0.0006 * (yaw - yaw[0]))
-    y = start * (_sway(rng, t, (0.2, 0.5), 0.7 * shift) - 0.0008 * pitch)
-    scale = 1 + start * _sway(rng, t, (0.15, 0.3), 0.02 * lively)
+    x = turn * (_sway(rng, t, (0.2, 0.4), shift) + 0.0006 * (yaw - yaw[0]))
+    y = turn * (_sway(rng, t, (0.2, 0.5), 0.7 * shift) - 0.0008 * pitch)
+    scale = 1 + turn * _sway(rng, t, (0.15, 0.3), 0.02 * lively)
 
     opening, round_, wide = _speech(rng, t, lively)
-    smile = start * np.clip(0.18 + _sway(rng, t, (0.2, 0.4), 0.45 * lively), -0.2, 0.9) + 0.25 * wide
+    smile = (
+        start * np.clip(0.18 + _sway(rng, t, (0.2, 0.4), 0.45 * lively), -0.2, 0.9) + 0.25 * wide
+    )
     blink = _blinks(rng, t)
     glance = start * _steps(rng, t, 0.45 * lively)
     brows = start * np.clip(_sway(rng, t, (0.3, 0.7), 0.55 * lively) + 0.15 * opening, -0.6, 1)
@@ -105,7 +107,9 @@ def _speech(rng, t, lively):
         for _ in range(int(rng.integers(4, 8))):
             length = 1 / rng.uniform(3.0, 5.0)
             u = (t - at) / length
-            pulse = np.where((u > 0) & (u < 1.15), np.sin(np.pi * np.clip(u / 1.15, 0, 1)) ** 1.5, 0)
+            pulse = np.where(
+                (u > 0) & (u < 1.15), np.sin(np.pi * np.clip(u / 1.15, 0, 1)) ** 1.5, 0
+            )
             opening = np.maximum(opening, pulse * rng.uniform(0.22, 0.75) * min(lively, 1.25))
             kind = rng.random()
             if kind < 0.28:

@@ -102,9 +102,9 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     # tongue
     u, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 12))
     tx = 17 * u * np.sqrt(np.clip(1 - (1 - v) ** 4 * 0.9, 0, 1)) * half / 25.5
-    tz = z0 - 46 + 36 * np.sin(v * np.pi / 2) - 5 * u**2 * v
-    ty = y0 + 6 + 3 * v**2 + 4.5 * u**2 + 1.3 * np.exp(-((u / 0.12) ** 2))
-    ty = ty + 4 * np.clip(v - 0.85, 0, 1) / 0.15
+    tz = z0 - 49 + 36 * np.sin(v * np.pi / 2) - 5 * u**2 * v
+    ty = y0 + 6 + 3 * v**2 + 2.0 * u**2 + 1.3 * np.exp(-((u / 0.12) ** 2))
+    ty = ty + 2 * np.clip(v - 0.85, 0, 1) / 0.15
     n = tx.size
     parts.append(
         Part(np.stack([tx, ty, tz], -1).reshape(-1, 3), sheet(12, 15), MOUTH, MOUTH_GROUP,
@@ -159,7 +159,7 @@ def ears(head: Head, m: Measures, identity: Identity) -> list[Part]:
     for sign in (-1, 1):
         p = np.stack([sign * (side - 0.5 + high + flare), place[0] + down * 1.0 + 0.16 * back,
                       place[1] - back * 0.96 + 0.10 * down], -1).reshape(-1, 3)  # fmt: skip
-        faces = sheet(len(rho), 48, wrap=True)[:, :: sign]
+        faces = sheet(len(rho), 48, wrap=True)[:, ::sign]
         out.append(Part(p, faces, SKIN, EAR_GROUP, np.tile(tint, (len(p), 1)),
                         uv=np.full((len(p), 2), -1.0)))  # fmt: skip
     return out
@@ -183,7 +183,13 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
     z = -92 + c * (neck_z + (100 - neck_z) * t**0.75 + 14 * front * t * (1 - t))
     dip = 20 * front**2 - 16 * back
     slope = np.abs(s) * 46 * t**1.25 + front * 74 * t**1.5 + back * 60 * t
-    y = 118 + dip * (1 - t) + slope + 100 * np.clip(r - 1, 0, 1) + 9 * t * np.abs(s) ** 3 * (t > 0.9)
+    y = (
+        118
+        + dip * (1 - t)
+        + slope
+        + 100 * np.clip(r - 1, 0, 1)
+        + 9 * t * np.abs(s) ** 3 * (t > 0.9)
+    )
     n = x.size
     base = _linear(identity.clothes_colour)
     colour = np.tile(base, (n, 1)).reshape(*x.shape, 3)
@@ -213,8 +219,17 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
         # a band that leans on the neck; on shirts it opens at the front and folds over
         open_front = 0.16 if style in ("shirt", "jacket") else 0.0
         a = np.linspace(open_front, 2 * np.pi - open_front, 72)
-        profile = np.array([[0.5, 3.0], [-1.5, -rise * 0.6], [0.0, -rise], [2.2, -rise - 1.0],
-                            [thick, -rise * 0.6], [thick + 2.5, 2.5], [thick + 3.0, 7.0]])
+        profile = np.array(
+            [
+                [0.5, 3.0],
+                [-1.5, -rise * 0.6],
+                [0.0, -rise],
+                [2.2, -rise - 1.0],
+                [thick, -rise * 0.6],
+                [thick + 2.5, 2.5],
+                [thick + 3.0, 7.0],
+            ]
+        )
         if open_front:
             profile[-2:] = [[thick + 4.5, 1.5], [thick + 8.0, 9.0]]
         s, c = np.sin(a), np.cos(a)
@@ -222,8 +237,8 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
         level = 120 + 20 * front**2 - 14 * back
         if style == "turtleneck":
             level = 124 + 8 * front**2 - 12 * back
-        grow = profile[:, :1]
-        point = 1 + (0.9 * np.exp(-((np.minimum(a, 2 * np.pi - a) - 0.3) / 0.25) ** 2)) * (
+        grow = profile[:, :1] + (4.5 if style == "turtleneck" else 0.0)
+        point = 1 + (0.9 * np.exp(-(((np.minimum(a, 2 * np.pi - a) - 0.3) / 0.25) ** 2))) * (
             profile[:, 1:] > 5
         ) * (open_front > 0)
         x = s * (neck_x - 1 + grow)
@@ -231,8 +246,17 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
         y = level + profile[:, 1:] * point
         tint = white if style == "jacket" else base * (0.92 if style != "crew" else 0.8)
         n = x.size
-        parts.append(Part(np.stack([x, y, z], -1).reshape(-1, 3), sheet(len(profile), 72), CLOTH,
-                          CLOTH_GROUP, np.tile(tint, (n, 1)), body=np.full(n, 0.92), casts=False))
+        parts.append(
+            Part(
+                np.stack([x, y, z], -1).reshape(-1, 3),
+                sheet(len(profile), 72),
+                CLOTH,
+                CLOTH_GROUP,
+                np.tile(tint, (n, 1)),
+                body=np.full(n, 0.92),
+                casts=False,
+            )
+        )
     return parts
 
 
@@ -276,8 +300,12 @@ def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[P
                (0.12, 0.02, 0.03), (0.02, 0.04, 0.10)]  # fmt: skip
     dark = [0, 1, 4, 5]
     colour = palette[dark[rng.integers(4)]] if style != "thin" else palette[2 + rng.integers(2)]
-    wx, wy, power, thick = {"round": (22.5, 21.5, 2.0, 1.3), "square": (25.5, 18.5, 3.6, 1.9),
-                            "browline": (25, 18.5, 2.9, 1.2), "thin": (24.5, 18.5, 2.6, 0.75)}[style]
+    wx, wy, power, thick = {
+        "round": (22.5, 21.5, 2.0, 1.3),
+        "square": (25.5, 18.5, 3.6, 1.9),
+        "browline": (25, 18.5, 2.9, 1.2),
+        "thin": (24.5, 18.5, 2.6, 0.75),
+    }[style]
     if identity.look == "drawn":
         wx, wy, thick = wx * 1.12, wy * 1.25, thick * 1.4
     gap = 8.0
@@ -305,15 +333,17 @@ def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[P
         hinge = place(np.array([sign * (cx + wx)]), np.array([cy - wy * 0.45]))[0]
         over = np.array([sign * (ear_x + 2.5), m.eye[1] - 4.0, -64.0])
         tip = np.array([sign * (ear_x + 2.0), m.eye[1] + 18.0, -88.0])
-        corner = hinge + [sign * 2.5, 0, -3.0]
+        corner = hinge + np.array([sign * 2.5, 0.0, -3.0])
         path = np.stack([hinge, corner, (corner * 2 + over) / 3, (corner + 2 * over) / 3, over,
                          (over + tip) / 2 + [0, -5, -3], tip])  # fmt: skip
         flat = np.array([1.0, 1.4]) * max(thick, 0.9)
         parts.append(_tube(path, flat, False))
     s = np.linspace(-1, 1, 9)
     half = cx - wx
-    parts.append(_tube(place(s * (half + 0.5), cy - 5 - 3.2 * (1 - s**2)) + [0, 0, 1.0] * (1 - s[:, None] ** 2),
-                       (thick, thick * 0.9), False))  # fmt: skip
+    arch = 1 - s**2
+    bridge = place(s * (half + 0.5), cy - 5 - 3.2 * arch)
+    bridge[:, 2] += arch
+    parts.append(_tube(bridge, (thick, thick * 0.9), False))
     return [
         Part(p, f, FRAME, GLASSES_GROUP, np.tile(colour, (len(p), 1)), ao=np.full(len(p), 0.95))
         for p, f in parts

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from studykit.stimuli.identity import Identity
 from studykit.stimuli.head import NECK
+from studykit.stimuli.identity import Identity
 from studykit.stimuli.model import Model, build_model, camera_shift, deform, place_point
 from studykit.stimuli.parts import BROW_GROUP, LOCK_GROUP, NECK_GROUP
 from studykit.stimuli.state import Expression, Pose
@@ -256,7 +256,8 @@ def _shadow_points(view: np.ndarray, key: np.ndarray) -> np.ndarray:
                   np.float32)  # fmt: skip
     scale = np.float32(240 / 360)
     return np.stack(
-        [view @ right * scale + 120, view @ up * scale + 120, view @ key.astype(np.float32) + 1000], 1
+        [view @ right * scale + 120, view @ up * scale + 120, view @ key.astype(np.float32) + 1000],
+        1,
     ).astype(np.float32)
 
 

@@ -1,12 +1,14 @@
 """The skin's texture: colour, gloss and fine relief, laid over the head's grid."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from studykit.stimuli.hair import beard_cover, hairline
 from studykit.stimuli.head import Head, Measures, brow_curve, lid_line, lip_heights, mouth_line
 from studykit.stimuli.identity import Identity
 
-DETAIL = 4  # texels between two vertices of the grid
+DETAIL = 3  # texels between two vertices of the grid
 
 
 def _soft(a, b, v):
@@ -83,15 +85,19 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         tint(socket * (0.22 + 0.20 * i.age), (0.80, 0.68, 0.72))
         bag = _bump(ax, m.eye[0] - 6, 10) * _bump(y, m.eye[1] + 11, 4.5) * front
         tint(bag * (0.16 + 0.25 * i.age), (0.78, 0.68, 0.74))
-        tint(_bump(ax, m.nose_y * 0 + 14, 5) * _bump(y, m.nose_y - 2, 6) * front * 0.35,
+        tint(_bump(ax, 14, 5) * _bump(y, m.nose_y - 2, 6) * front * 0.35,
              (0.92, 0.66, 0.62))  # fmt: skip
         tint(_soft(78, 105, y) * 0.25, (0.9, 0.84, 0.82))
-    nostril = _bump(ax, 6.2 * (1 + 0.18 * i.nose_width), 3.0) * _bump(y, m.nose_y + 0.6, 2.4) * (z > -20)
+    nostril = (
+        _bump(ax, 6.2 * (1 + 0.18 * i.nose_width), 3.0) * _bump(y, m.nose_y + 0.6, 2.4) * (z > -20)
+    )
     blend(np.clip(nostril * (1.1 if not drawn else 0.5), 0, 0.93), tone * (0.10, 0.05, 0.05))
     # lips
     warm = np.array([1.0, 0.50, 0.50]) * (0.55 + 0.25 * luminance) + 0.01
     lip = tone * warm * np.array([1.0, 0.94, 1.06]) + np.array([0.03, 0.0, 0.008])
-    wine = np.array([(0.42, 0.030, 0.045), (0.35, 0.06, 0.07), (0.50, 0.12, 0.13), (0.30, 0.02, 0.05)])
+    wine = np.array(
+        [(0.42, 0.030, 0.045), (0.35, 0.06, 0.07), (0.50, 0.12, 0.13), (0.30, 0.02, 0.05)]
+    )
     lipstick = _soft(0.25, 0.9, np.float32(i.makeup)) * 0.8
     lip = lip * (1 - lipstick) + wine[rng.integers(4)] * (0.35 + 0.9 * luminance**0.5) * lipstick
     if drawn:
@@ -102,9 +108,6 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         streak = 1 + 0.10 * gaussian_filter(rng.standard_normal(shape), (5, 0.9)) * 3
         edge = np.where(s <= 0, -s / np.maximum(up, 1), s / np.maximum(down, 1))
         depth = (0.78 + 0.30 * np.clip(edge, 0, 1)) * streak
-        blend(lips * (0.85 if lipstick < 0.2 else 0.95), 1.0)
-        colour = np.where(lips[..., None] > 0.02,
-                          colour * 0 + (colour * 0), colour) if False else colour
         mask = lips[..., None] * 0.9
         base = np.broadcast_to(tone.astype(np.float32), colour.shape)
         colour = np.where(mask > 0, base * (1 - mask) + mask * (lip * depth[..., None]), colour)
@@ -113,10 +116,9 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
 
     if not drawn:
         # freckles, moles, spots of age
-        spots = 0.0
         if i.freckles:
             spots = _dots(shape, p, rng, int(700 * i.freckles), 1.5, 0.55)
-        tint(np.clip(spots, 0, 1) * 0.9 if i.freckles else np.zeros(shape), (0.62, 0.46, 0.36))
+            tint(np.clip(spots, 0, 1) * 0.9, (0.62, 0.46, 0.36))
         moles = _dots(shape, p, rng, int(rng.integers(0, 7)), 1.9, 1.0, wide=True)
         tint(np.clip(moles, 0, 1) * 0.8, (0.35, 0.26, 0.24))
         if i.age > 0.5:
@@ -126,7 +128,9 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
     near = np.clip(1 - ((ax - m.eye[0]) / (m.eye_half * 1.25)) ** 2, 0, 1) * (z > -45)
     shadow_ = near * _bump(from_lid, -6, 6.0)
     if i.makeup > 0.35:
-        shade_ = np.array([(0.55, 0.42, 0.40), (0.45, 0.40, 0.50), (0.62, 0.48, 0.36)])[rng.integers(3)]
+        shade_ = np.array([(0.55, 0.42, 0.40), (0.45, 0.40, 0.50), (0.62, 0.48, 0.36)])[
+            rng.integers(3)
+        ]
         tint(shadow_ * 0.7 * i.makeup, shade_)
     line = np.exp(-((from_lid / (0.75 + 0.5 * max(i.makeup - 0.2, 0) + 0.9 * drawn)) ** 2)) * on_eye
     blend(line * (0.80 if not drawn else 1.0), tone * 0.10 + 0.004)
@@ -135,8 +139,16 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
     # brows' and beard's shade on the skin, scalp under hair
     hair = np.asarray(i.hair_colour) ** 2.2
     t = np.clip((ax - 11) / 49, 0, 1)
-    thick = 2.4 * (1 + 0.4 * i.brow_thickness + 0.15 * i.masculinity) * np.clip(1.25 - 0.85 * t, 0.25, 1)
-    brow = _soft(1.25, 0.5, np.abs(y - brow_curve(m, ax)) / thick) * _soft(10, 15, ax) * _soft(60, 54, ax)
+    thick = (
+        2.4
+        * (1 + 0.4 * i.brow_thickness + 0.15 * i.masculinity)
+        * np.clip(1.25 - 0.85 * t, 0.25, 1)
+    )
+    brow = (
+        _soft(1.25, 0.5, np.abs(y - brow_curve(m, ax)) / thick)
+        * _soft(10, 15, ax)
+        * _soft(60, 54, ax)
+    )
     dark = np.minimum(hair * 0.5, 0.16) if i.hair_style != "bald" else hair * 0.3
     blend(brow * (z > -60) * (0.45 if not drawn else 1.0), dark + 0.003)
     stubble = beard_cover(i, m, p.reshape(3, -1).T).reshape(shape)
@@ -146,10 +158,10 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         grain = np.clip(0.75 + 0.35 * noise(0.8), 0, 1.3)
         blend(stubble * amount * grain, hair * 0.55 + tone * 0.10)
     elif amount:
+        # flat fills end at the jaw
+        stubble *= _soft(90, 84, y + 0.4 * np.maximum(-30 - z, 0))
         blend(_soft(0.35, 0.6, stubble) * (0.3 if i.beard == "stubble" else 1.0), hair * 0.9)
     if i.masculinity > 0.2 and not drawn and i.beard == "none" and luminance > 0.2:
-        from dataclasses import replace
-
         shaved = beard_cover(replace(i, beard="stubble"), m, p.reshape(3, -1).T).reshape(shape)
         tint(shaved * 0.22, (0.72, 0.76, 0.82))
     scalp = hair * (0.55 if not drawn else 0.95)
@@ -161,8 +173,15 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
     relief = np.zeros(shape, np.float32)
     if not drawn:
         old = i.age
-        relief += (0.030 * noise(0.9) + 0.035 * noise(2.0)) * front * _soft(80, 60, y) * _soft(-112, -95, y)
-        relief -= 0.10 * lips * np.clip(gaussian_filter(rng.standard_normal(shape), (5, 0.9)) * 6, -1, 1)
+        relief += (
+            (0.016 * noise(1.2) + 0.035 * noise(2.6))
+            * front
+            * _soft(80, 60, y)
+            * _soft(-112, -95, y)
+        )
+        relief -= (
+            0.10 * lips * np.clip(gaussian_filter(rng.standard_normal(shape), (5, 0.9)) * 6, -1, 1)
+        )
         relief -= crease * (1.6 + 0.5 * i.lid_fold)
         relief += 0.5 * near * _bump(from_lid, -1.75 * m.lid_up, 2.5)
         fold_x = 14.5 * (1 + 0.15 * i.nose_width) + 0.50 * (y - m.nose_y + 6)
@@ -183,7 +202,9 @@ def skin_texture(head: Head, m: Measures, identity: Identity) -> np.ndarray:
         frown = _bump(ax, 5.0, 1.6) * _bump(y, m.brow_y + 2, 9) * front
         relief -= 0.9 * max(old - 0.4, 0) * frown
         out[..., 6] = -0.9 * fold - 0.35 * crows
-        neck = np.clip(np.cos(2 * np.pi * y / 21 + 0.5 * np.sin(x / 15)), 0, 1) ** 8 * _soft(85, 100, y)
+        neck = np.clip(np.cos(2 * np.pi * y / 21 + 0.5 * np.sin(x / 15)), 0, 1) ** 8 * _soft(
+            85, 100, y
+        )
         relief -= 0.35 * (0.3 + old) * neck
         relief += 0.10 * stubble * (i.beard == "stubble") * noise(0.8)
         relief += 0.25 * cover * (i.hair_style in ("buzz",)) * noise(0.9)
@@ -209,7 +230,9 @@ def _dots(shape, p, rng, count, size, strength, wide=False):
         columns = slice(max(c - half, 0), c + half + 1)
         yy, xx = np.mgrid[rows, columns] if r >= 0 and c >= 0 else (np.zeros((0, 0)),) * 2
         radius = size * rng.uniform(0.5, 1.1)
-        patch = strength * rng.uniform(0.5, 1) * np.exp(-((yy - r) ** 2 + (xx - c) ** 2) / radius**2)
+        patch = (
+            strength * rng.uniform(0.5, 1) * np.exp(-((yy - r) ** 2 + (xx - c) ** 2) / radius**2)
+        )
         view = out[rows, columns]
         view += patch[: view.shape[0], : view.shape[1]]
     return out

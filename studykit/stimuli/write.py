@@ -2,19 +2,18 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from studykit import files
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.motion import motion
 from studykit.stimuli.render import Frame, render
 from studykit.stimuli.state import Expression, Pose
-
-TYPES = ("frontal", "side", "stylised")
+from studykit.study import TYPES
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def write_stimuli(
 ) -> list[Stimulus]:
     """Write rendered sources, drivings and their truth.
 
-    The files are ``sources/<type>/<type>-<n>.png``, ``drivings/<type>/<type>-<n>.mp4`` and, for
-    each, ``truth/<source or driving>-<type>-<n>.npz``. The same arguments give the same images and
-    truth. Sources and drivings show different people.
+    The files are ``sources/<type>/<type>-<n>.png``, ``drivings/<type>/<type>-driving-<n>.mp4``,
+    for each of them ``truth/<name>.npz``, and ``study.yaml``, a study that crosses them all. The
+    same arguments give the same images and truth. Sources and drivings show different people.
 
     A truth file holds, over its T frames (1 for a source):
 
@@ -82,7 +81,7 @@ def write_stimuli(
     MediaError
         The folder can't be written.
     """
-    out = []
+    folder, out = Path(folder), []
     for number, kind in enumerate(TYPES):
         look = "drawn" if kind == "stylised" else "photo"
         first = seed * 10_007 + number * 1_009
@@ -90,13 +89,19 @@ def write_stimuli(
             identity = Identity.random(first + k, look)
             rng = np.random.default_rng([seed, number, k])
             state = _still(kind, rng)
-            out.append(_write_source(Path(folder), kind, f"{kind}-{k + 1}", identity, state, size))
+            out.append(_write_source(folder, kind, f"{kind}-{k + 1}", identity, state, size))
         for k in range(drivings_per_type):
             identity = Identity.random(first + 500 + k, look)
             states = motion(kind, first + k, frames, float(frame_rate))
             out.append(
                 _write_driving(
-                    Path(folder), kind, f"{kind}-{k + 1}", identity, states, Fraction(frame_rate), size
+                    Path(folder),
+                    kind,
+                    f"{kind}-{k + 1}",
+                    identity,
+                    states,
+                    Fraction(frame_rate),
+                    size,
                 )
             )
     return out
@@ -114,9 +119,8 @@ def _write_source(folder, kind, name, identity, state, size) -> Stimulus:
     from studykit import media
 
     path = folder / "sources" / kind / f"{name}.png"
-    truth = folder / "truth" / f"source-{name}.npz"
+    truth = folder / "truth" / f"{name}.npz"
     frame = render(identity, *state, size=size)
-    path.parent.mkdir(parents=True, exist_ok=True)
     media.write_image(path, frame.image)
     _write_truth(truth, [frame], size, None)
     return Stimulus(kind, path, truth, identity)
@@ -126,8 +130,7 @@ def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> St
     from studykit import media
 
     path = folder / "drivings" / kind / f"{name}.mp4"
-    truth = folder / "truth" / f"driving-{name}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    truth = folder / "truth" / f"{name}.npz"
     kept: list[Frame] = []
 
     def images():
@@ -142,11 +145,9 @@ def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> St
 
 
 def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fraction | None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with files.whole(path) as part:
         np.savez_compressed(
-            temporary,
+            part,
             landmarks=np.array([f.landmarks for f in frames], np.float32),
             visible=np.array([f.visible for f in frames]),
             pose=np.array([dataclasses.astuple(f.pose) for f in frames], np.float32),
@@ -157,9 +158,6 @@ def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fractio
             size=size,
             frame_rate=str(frame_rate or ""),
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_identity(truth: str | Path) -> Identity:
@@ -170,8 +168,8 @@ def read_identity(truth: str | Path) -> Identity:
 
 
 # Who and how the embedded demo inputs show: diverse on purpose, and found by dlib.
-_DEMO_SOURCES = {"frontal": (4, 6), "side": (5, 3), "stylised": (1, 7)}
-_DEMO_DRIVINGS = {"frontal": 12, "side": 9, "stylised": 4}
+_DEMO_SOURCES = {"frontal": (4, 17), "side": (0, 8), "stylised": (1, 4)}
+_DEMO_DRIVINGS = {"frontal": 22, "side": 16, "stylised": 8}
 
 
 def write_demo_inputs(folder: str | Path) -> list[Path]:
@@ -200,7 +198,9 @@ def write_demo_inputs(folder: str | Path) -> list[Path]:
         seed = _DEMO_DRIVINGS[kind]
         states = motion(kind, seed)
         identity = Identity.random(seed, look)
-        written = _write_driving(folder, kind, f"{kind}-1", identity, states, Fraction(25), 256)
+        written = _write_driving(
+            folder, kind, f"{kind}-driving-1", identity, states, Fraction(25), 256
+        )
         out.append(written.path)
     path = folder / "sources" / "frontal" / "astronaut.png"
     media.write_image(path, astronaut())
