@@ -93,18 +93,28 @@ def write_stimuli(
         for k in range(drivings_per_type):
             identity = Identity.random(first + 500 + k, look)
             states = motion(kind, first + k, frames, float(frame_rate))
+            name = f"{kind}-driving-{k + 1}"
             out.append(
-                _write_driving(
-                    Path(folder),
-                    kind,
-                    f"{kind}-{k + 1}",
-                    identity,
-                    states,
-                    Fraction(frame_rate),
-                    size,
-                )
+                _write_driving(folder, kind, name, identity, states, Fraction(frame_rate), size)
             )
+    _write_study(folder, out, seed=seed, size=size)
     return out
+
+
+def _write_study(folder: Path, stimuli: list[Stimulus], *, seed: int, size: int) -> None:
+    import yaml
+
+    study = {"name": slug(folder.resolve().name), "seed": seed, "size": size}
+    study["crop"] = "centre"  # the truth holds for the whole image
+    for section in ("sources", "drivings"):
+        paths = [(s.type, s.path.relative_to(folder)) for s in stimuli]
+        study[section] = {
+            kind: [p.as_posix() for t, p in paths if t == kind and p.parts[0] == section]
+            for kind in TYPES
+        }
+    study["methods"] = ["copy", "warp"]
+    with files.whole(folder / "study.yaml") as part:
+        part.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
 
 
 def _still(kind: str, rng: np.random.Generator) -> tuple[Pose, Expression]:
