@@ -22,6 +22,7 @@ from studykit.stimuli import (
     render,
     write_stimuli,
 )
+from studykit.stimuli.model import build_model
 from studykit.study import load_study
 
 NEAR_LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
@@ -252,6 +253,17 @@ def test_motion_is_smooth_alive_and_starts_at_rest(kind):
         assert max(e.mouth_open for _, e in states) > 0.3
         assert max(e.blink_left for _, e in states) > 0.8
         assert motion(kind, seed, frames=100) == states
+
+
+def test_flow_is_finite_where_a_triangle_is_seen_edge_on():
+    identity = Identity.random(3)
+    a, b = render(identity), render(identity, Pose(yaw=10))
+    triangle = build_model(identity).triangles[a._index[257, 257]]
+    points = a._points.copy()
+    points[triangle] = points[triangle[0]]
+    moved, _ = flow(dataclasses.replace(a, _points=points), b)
+    assert np.isfinite(moved).all()
+    assert np.abs(moved[128, 128] - flow(a, b)[0][128, 128]).max() < 1.5
 
 
 def test_motion_lasts_as_long_in_seconds_at_any_frame_rate():

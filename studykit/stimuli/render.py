@@ -167,8 +167,11 @@ def flow(a: Frame, b: Frame) -> tuple[np.ndarray, np.ndarray]:
     e1, e2 = p[:, 1, :2] - p[:, 0, :2], p[:, 2, :2] - p[:, 0, :2]
     d = 2 * np.stack([x, y], 1) + 0.5 - p[:, 0, :2]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
-    w1 = (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area
-    w2 = (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area
+    # A triangle seen edge-on has no area, and no place inside it: its middle stands for it.
+    edge_on = np.abs(area) < 1e-6
+    area[edge_on] = 1.0
+    w1 = np.where(edge_on, 1 / 3, (d[:, 0] * e2[:, 1] - d[:, 1] * e2[:, 0]) / area)
+    w2 = np.where(edge_on, 1 / 3, (e1[:, 0] * d[:, 1] - e1[:, 1] * d[:, 0]) / area)
     q = b._points[t].astype(float)
     q = q[:, 0] * (1 - w1 - w2)[:, None] + q[:, 1] * w1[:, None] + q[:, 2] * w2[:, None]
     out = np.zeros((size, size, 2), np.float32)
