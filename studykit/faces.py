@@ -27,6 +27,9 @@ _WORKING_SIDE = 900
 _TOLERANT_THRESHOLD = -0.2
 # How much two boxes overlap that show one face in successive frames.
 _SAME_FACE = 0.5
+# How often a new face is predicted again on the box of its own landmarks; and by how much of its
+# side a box may lag behind them without being moved.
+_SETTLING, _AT_REST = 3, 0.03
 # How dlib's detection box lies over the landmarks that are found in it, in box sides: the offset
 # of the landmarks' mean from the box's centre, and their root-mean-square radius. Mean of 116
 # portraits and video frames; the spread of the radius is 7 %.
@@ -224,10 +227,10 @@ class FaceTracker:
         frame = np.ascontiguousarray(frame)
         if self._last is None:
             faces = find_faces(frame, landmarks=False)
-            self._last = self._with_landmarks(frame, faces[0]) if faces else None
+            self._last = self._settled(frame, faces[0]) if faces else None
             self._misses = 0
             return self._last
-        carried = landmark_box(self._last.landmarks)
+        carried = self._steady_box()
         seen = _detect_near(frame, carried)
         if seen is None:
             sure = [f for f in find_faces(frame, landmarks=False, upsample=0) if f.score > 0]
@@ -239,16 +242,31 @@ class FaceTracker:
             return None
         self._misses = 0
         box, score = seen
-        steady = box
         if _overlap(carried, box) > _SAME_FACE:
             pull = 0.0 if score > 0 else 0.5
             steady = tuple(c + pull * (b - c) for c, b in zip(carried, box, strict=True))
-        self._last = self._with_landmarks(frame, Face(steady, score, None, "dlib"))
+            self._last = Face(steady, score, predict_landmarks(frame, steady), "dlib")
+        else:
+            self._last = self._settled(frame, Face(box, score, None, "dlib"))
         return self._last
 
+    def _steady_box(self) -> tuple[float, float, float, float]:
+        """The last landmarks' box, or the last box while the two all but agree.
+
+        A box that followed every twitch of the landmarks would never let them rest.
+        """
+        last, now = self._last.box, landmark_box(self._last.landmarks)
+        moved = max(abs(n - b) for n, b in zip(now, last, strict=True))
+        return now if moved > _AT_REST * (last[2] - last[0]) else last
+
     @staticmethod
-    def _with_landmarks(frame: np.ndarray, face: Face) -> Face:
-        return Face(face.box, face.score, predict_landmarks(frame, face.box), face.detector)
+    def _settled(frame: np.ndarray, face: Face) -> Face:
+        """Predict landmarks until they and the box that they give agree, as they will later."""
+        landmarks = predict_landmarks(frame, face.box)
+        for _ in range(_SETTLING):
+            box = landmark_box(landmarks)
+            landmarks = predict_landmarks(frame, box)
+        return Face(box, face.score, landmarks, face.detector)
 
 
 @dataclass(frozen=True)
@@ -351,10 +369,9 @@ class Pose:
 
 
 # A generic adult head's landmarks, in millimetres: x to the image's right, y down, z towards the
-# viewer, from a point between the eyes. Laid out to the mean proportions of anthropometry
-# (L. G. Farkas, Anthropometry of the Head and Face, 1994: biocular width 90, intercanthal 33,
-# nose height 50, mouth width 52, sellion to chin 120). The left half of the image and the
-# midline; the other half is its mirror image.
+# viewer, from a point between the eyes. Laid out by hand to round adult proportions (eyes 90 wide
+# and 33 apart, nose 50, mouth 52, bridge to chin 120): an approximation, no measured mean. The
+# left half of the image and the midline; the other half is its mirror image.
 _LEFT_HALF = {
     0: (-70, 1, -62), 1: (-70, 20, -58), 2: (-67, 41, -51), 3: (-63, 61, -41), 4: (-55, 80, -28),
     5: (-44, 95, -12), 6: (-31, 106, 2), 7: (-16, 113, 12), 8: (0, 116, 16),

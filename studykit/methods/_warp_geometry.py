@@ -99,10 +99,15 @@ def fit_head(landmarks: np.ndarray) -> Head:
     """Fit the generic head and bend it, in its own plane, onto these (68, 2) landmarks."""
     model = face_model() - _PIVOT
     rotation, scale, offset = fit_scaled_orthographic(model[RIGID_POINTS], landmarks[RIGID_POINTS])
-    misfit = (landmarks - offset) / scale - model @ rotation[:2].T
-    shape = model.copy()
-    shape[:, :2] += _into_face_plane(misfit, rotation)
-    return Head(landmarks, shape, rotation, scale, offset)
+    return bent_onto(landmarks, Head(landmarks, model, rotation, scale, offset))
+
+
+def bent_onto(landmarks: np.ndarray, head: Head) -> Head:
+    """Keep a head's pose and move its shape, in the plane of the face, onto other landmarks."""
+    misfit = (landmarks - head.offset) / head.scale - head.shape @ head.rotation[:2].T
+    shape = head.shape.copy()
+    shape[:, :2] += _into_face_plane(misfit, head.rotation)
+    return replace(head, landmarks=landmarks, shape=shape)
 
 
 def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
@@ -283,7 +288,10 @@ class Field:
         upward = head_up(self.head)
         held = ring[(ring - points[30]) @ upward > 0]
         loose = self._outline(1.5, 48)
-        anchors = np.vstack([held, loose])
+        # A thin plate pressed down at the lids would rise at the forehead.
+        brows = points[17:27]
+        forehead = [brows + way * self.head.scale * upward for way in _FOREHEAD]
+        anchors = np.vstack([held, loose, *forehead])
         operator = _thin_plate(
             np.vstack([points[used], anchors]), self.nodes, self.head.scale, stiffness=1e-4
         )
@@ -296,6 +304,8 @@ class Field:
 
 # Parts of the outline's radius: within the first the head is rigid, beyond the second all is still.
 _HELD_RADIUS, _FREE_RADIUS = 0.9, 2.2
+# Where the forehead keeps still, in millimetres above the brows.
+_FOREHEAD = (22.0, 42.0)
 # Nearer to the border than the first fraction of the side, the head begins to stay behind; nearer
 # than the second, expressions do.
 _HEAD_MARGIN, _BORDER_BAND = 0.16, 0.08

@@ -15,6 +15,7 @@ from studykit.methods import Driving, Source, register
 from studykit.methods._warp_geometry import (
     Field,
     Motion,
+    bent_onto,
     fit_head,
     motion_since,
 )
@@ -109,11 +110,12 @@ class WarpedFace:
     """
 
     def __init__(self, image: np.ndarray, landmarks: np.ndarray) -> None:
-        from studykit.methods._warp_paint import Painter
+        from studykit.methods._warp_paint import Painter, with_whole_eyes
 
         self.image = image
-        self.field = Field(fit_head(landmarks), image.shape[0])
-        self.painter = Painter(image, landmarks)
+        whole = with_whole_eyes(image, landmarks)
+        self.field = Field(bent_onto(whole, fit_head(landmarks)), image.shape[0])
+        self.painter = Painter(image, whole)
 
     def at(self, motion: Motion) -> np.ndarray:
         """Show it after a motion: (S, S, 3) uint8."""
