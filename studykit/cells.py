@@ -1,17 +1,22 @@
-"""cells.csv: one row a cell, appended as soon as the cell is finished, so a killed run goes on."""
+"""cells.csv: one row a cell, appended as soon as the cell is finished, so a killed run goes on.
+
+Rows are read and written as a stream, since a study may have more cells than memory should hold.
+"""
 
 import csv
 import dataclasses
 import io
+import itertools
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studykit import files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CellRow:
     """What became of one cell.
 
@@ -53,51 +58,119 @@ class CellRow:
 
 
 _FIELDS = [field.name for field in dataclasses.fields(CellRow)]
+_HEADER = (",".join(_FIELDS) + "\n").encode()
+# What stands in row after row, and so is kept in memory once.
+_REPEATED = ("source", "source_type", "driving", "driving_type", "method", "status", "device",
+             "weights", "weights_hash")  # fmt: skip
+_BLOCK = 1 << 16
 
 
-def append(path: Path, row: CellRow) -> None:
-    """Append a row in one write, on the disk before this returns."""
-    whole = _whole_length(path)
-    if path.is_file() and path.stat().st_size > whole:
-        os.truncate(path, whole)  # a killed run left half a row
+class CellTable(Sequence[CellRow]):
+    """The rows of a cells.csv, read from the file each time that they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[CellRow]:
+        return (row for _, row in scan(self._path))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, index: int | slice) -> CellRow | list[CellRow]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        if index < 0:
+            index += len(self)
+        for row in itertools.islice(self, max(index, 0), None) if index >= 0 else ():
+            return row
+        raise IndexError(f"no row {index} in {self._path}")
+
+
+def append(path: Path, row: CellRow) -> int:
+    """Append a row in one write, on the disk before this returns; return where it begins."""
     with path.open("ab") as file:
-        file.write(_lines([row], header=whole == 0))
+        start = _whole_length(path)
+        file.truncate(start)  # a killed run may have left half a row
+        if not start:
+            start = file.write(_HEADER)
+        file.write(_line(row))
         file.flush()
         os.fsync(file.fileno())
+    return start
+
+
+def scan(path: Path) -> Iterator[tuple[int, CellRow]]:
+    """Yield each whole row as it stands in the file, with where it begins, in bytes.
+
+    A file with other columns, written by another version, has no rows: every cell is made again.
+    """
+    if not has_columns(path):
+        return
+    with path.open("rb") as file:
+        start = len(file.readline())
+        for line in file:
+            if line.endswith(b"\n"):
+                yield start, _row(line)
+            start += len(line)
+
+
+def rows_at(path: Path, starts: Iterable[int]) -> Iterator[CellRow]:
+    """Yield the rows that begin at these bytes, as :func:`append` and :func:`scan` tell them."""
+    with path.open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            yield _row(file.readline())
+
+
+def has_columns(path: Path) -> bool:
+    """Say whether a file is there with just the columns of today's rows."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline() == _HEADER
 
 
 def read_cells(path: Path) -> dict[str, CellRow]:
     """Return the last row of each cell by its name; a half-written row counts as not there."""
-    rows: dict[str, CellRow] = {}
-    text = path.read_bytes()[: _whole_length(path)].decode() if path.is_file() else ""
-    reader = csv.DictReader(text.splitlines())
-    if set(reader.fieldnames or ()) != set(_FIELDS):
-        return rows  # written by a version with other columns: every cell is made again
-    for values in reader:
-        row = CellRow(**values)
-        rows[row.cell] = dataclasses.replace(
-            row, seconds=float(row.seconds), frames=int(row.frames)
-        )
-    return rows
+    return {row.cell: row for _, row in scan(path)}
 
 
 def rewrite(path: Path, rows: Iterable[CellRow]) -> None:
     """Put just these rows into the file, whole or not at all."""
-    with files.whole(path) as part:
-        part.write_bytes(_lines(rows, header=True))
+    with files.whole(path) as part, part.open("wb") as file:
+        file.write(_HEADER)
+        file.writelines(map(_line, rows))
 
 
-def _lines(rows: Iterable[CellRow], *, header: bool = False) -> bytes:
+def _line(row: CellRow) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    for row in rows:
-        values = dataclasses.asdict(row) | {"seconds": f"{row.seconds:.3f}"}
-        writer.writerow({key: " ".join(str(value).split()) for key, value in values.items()})
+    values = dataclasses.asdict(row) | {"seconds": f"{row.seconds:.3f}"}
+    # A row is one line, whatever stands in its error.
+    csv.writer(text, lineterminator="\n").writerow(
+        " ".join(str(value).split()) for value in values.values()
+    )
     return text.getvalue().encode()
+
+
+def _row(line: bytes) -> CellRow:
+    values = dict(zip(_FIELDS, next(csv.reader([line.decode()])), strict=True))
+    for name in _REPEATED:
+        values[name] = sys.intern(values[name])
+    return CellRow(
+        **values | {"seconds": float(values["seconds"]), "frames": int(values["frames"])}
+    )
 
 
 def _whole_length(path: Path) -> int:
     """Return the length of the file up to its last line break, in bytes."""
-    return path.read_bytes().rfind(b"\n") + 1 if path.is_file() else 0
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

@@ -66,16 +66,32 @@ def studykit_command() -> None:
 @_out_option
 @_device_option
 @click.option("--only", metavar="METHOD|CELL", help="Run one method or one cell of the study.")
-def run(study: Path, out: Path | None, device: str, only: str | None) -> int:
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many processes make cells.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
+def run(
+    study: Path,
+    out: Path | None,
+    device: str,
+    only: str | None,
+    jobs: int,
+    scheduler: str | None,
+) -> int:
     """Run a study end to end; what is already made is kept."""
-    from studykit.cells import read_cells
+    from studykit.cells import CellTable
     from studykit.run import run_study
 
-    report = run_study(study, out=out, device=device, only=only)
-    rows = read_cells(report.parent / "cells.csv").values()
-    failed = sum(row.status == "failed" for row in rows)
+    report = run_study(study, out=out, device=device, only=only, jobs=jobs, scheduler=scheduler)
+    table = report.parent / "cells.csv"
+    statuses = [row.status for row in CellTable(table)]
+    failed = statuses.count("failed")
     if failed:
-        _say(f"{failed} of {len(rows)} cells failed: {report.parent / 'cells.csv'} says why")
+        _say(f"{failed} of {len(statuses)} cells failed: {table} says why")
     click.echo(report)
     return FAILED_CELLS if failed else 0
 
@@ -206,6 +222,18 @@ def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
 
     save(load(checkpoint, config), output)
     click.echo(output)
+
+
+@studykit_command.command()
+@click.option("--out", default="reports/bench", show_default=True, type=click.Path(path_type=Path))
+@click.option("--threads", multiple=True, type=click.IntRange(1), help="May be given again.")
+@click.option("--video", type=click.Path(path_type=Path), help="A long driving, for the memory.")
+@click.option("--quick", is_flag=True, help="Try the bench itself; its figures mean nothing.")
+def bench(out: Path, threads: tuple[int, ...], video: Path | None, quick: bool) -> None:
+    """Measure fomm beside PaddleGAN's own predictor, on the same weights and frames."""
+    from studykit.bench import run_bench
+
+    click.echo(run_bench(out, threads=threads, video=video, quick=quick))
 
 
 @studykit_command.command()

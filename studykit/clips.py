@@ -1,52 +1,115 @@
 """From cells to clips: one pair, or a whole matrix where a failure is a row and never a stop."""
 
+import contextlib
 import dataclasses
+import os
 import time
-import traceback
+import uuid
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from studykit import media
-from studykit.cells import CellRow, append, read_cells, rewrite
-from studykit.errors import MediaError, StudyError
-from studykit.inputs import open_driving, open_source
-from studykit.methods import Method, create_method
+from studykit import files, media
+from studykit.cells import CellRow, CellTable
+from studykit.errors import StudyError
+from studykit.executors import WorkerDied, open_executor
+from studykit.making import (
+    FilesUnseen,
+    Made,
+    Sent,
+    Task,
+    failed,
+    make_cell,
+    resources_of,
+    write_clip,
+)
+from studykit.methods import create_method
+from studykit.plan import Plan
 from studykit.progress import Meter
-from studykit.provenance import Equipped, cache_key, clip_holds, equip, equip_all
-from studykit.study import Cell, CropRule, Input, Study, slug
+from studykit.provenance import Equipped, equip, equip_all
+from studykit.study import Cell, CropRule, Input, MethodSpec, Study, load_study, slug
 
 
 def animate_cells(
-    study: Study, out: Path, *, device: str = "auto", only: str | None = None
-) -> list[CellRow]:
+    study: Study,
+    out: Path,
+    *,
+    device: str = "auto",
+    only: str | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+) -> CellTable:
     """Make the clip of every cell that has none yet, and return all rows in the study's order.
 
     A cell that fails becomes a row with its error; an error that is not the user's leaves its
-    traceback in ``logs/<cell>.txt``.
+    traceback in ``logs/<cell>.txt``. So does a cell whose worker died twice.
+
+    Parameters
+    ----------
+    study : Study
+    out : Path
+        The folder of its results, as :func:`studykit.run.study_folder` makes it.
+    device : {"auto", "cpu", "gpu"}
+        Where methods compute that can choose.
+    only : str, optional
+        A method's or a cell's name: nothing else is made.
+    jobs : int
+        How many processes of this machine make cells; its threads are divided among them.
+    scheduler : str, optional
+        The address of a Dask scheduler whose workers make them instead.
+
+    Raises
+    ------
+    StudyError
+        The processes or the cluster can't be had.
     """
-    methods = equip_all(study, device)
-    table = out / "cells.csv"
-    known = read_cells(table)
-    todo = []
-    for cell in study.cells(only):
-        key = cache_key(cell, study, methods[cell.method.name])
-        if not clip_holds(known.get(cell.name), key, out):
-            todo.append((cell, key, _frame_count(cell.driving)))
-    prepared = _Prepared()
-    with Meter(len(todo), sum(frames for _, _, frames in todo)) as meter:
-        for cell, key, frames in todo:
-            meter.start(cell.name)
-            equipped = methods[cell.method.name]
-            row = _animate_cell(cell, study, equipped, key, out, prepared, meter)
-            append(table, row)
-            known[cell.name] = row
-            meter.end(frames)
-    rows = [known[cell.name] for cell in study.cells() if cell.name in known]
-    rewrite(table, rows)
-    return rows
+    if scheduler:
+        # Workers have other current folders.
+        study, out = load_study(study.path.resolve()), out.resolve()
+    methods = equip_all(study, device, placed=not scheduler)
+    check_jobs(methods, jobs, scheduler)
+    plan = Plan(study, methods, out)
+    counts: dict[Path, int] = {}
+    cells = frames = 0
+    for cell, _, holds in plan.cells(only):
+        if not holds:
+            cells += 1
+            frames += _frame_count(cell.driving, counts)
+    if not cells:
+        return plan.tidy()
+    run = uuid.uuid4().hex
+    with contextlib.ExitStack() as stack:
+        meter = stack.enter_context(Meter(cells, frames))
+        needed = {name for equipped in methods.values() for name in resources_of(equipped.method)}
+        executor = stack.enter_context(open_executor(jobs, scheduler, meter.frame, needed))
+        mark = stack.enter_context(_mark(out)) if scheduler else None
+        tasks = (
+            Task(cell, study.size, study.crop, methods[cell.method.name], key, out, run, mark)
+            for cell, key, holds in plan.cells(only)
+            if not holds
+        )
+        for task, made in _made(executor, tasks):
+            _keep(made, out)
+            plan.add(made.row)
+            meter.end(task.cell.name, _frame_count(task.cell.driving, counts))
+    files.remove_partial(out / "clips")  # of workers that died
+    return plan.tidy()
+
+
+def check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:
+    """Refuse a number of processes that makes no sense, such as several on one GPU."""
+    if jobs < 1:
+        raise StudyError(f"jobs must be at least 1, not {jobs}")
+    if scheduler and jobs > 1:
+        raise StudyError("a cluster's workers set the number of jobs: leave --jobs out")
+    for name, equipped in methods.items():
+        if jobs > 1 and equipped.device.startswith("gpu"):
+            raise StudyError(
+                f"method {name} computes on {equipped.device}, which makes one cell at a time: "
+                "leave --jobs out, or run the other methods first with --only METHOD --jobs N"
+            )
 
 
 def animate(
@@ -78,128 +141,120 @@ def animate(
         An input can't be read or shows no face, or the clip can't be written. No partial clip
         is left.
     """
+    clip, start = Path(clip), time.monotonic()
     still, moving = (Input(slug(Path(path).stem), "", Path(path)) for path in (source, driving))
-    equipped, start = equip(create_method(method, **settings)), time.monotonic()
+    equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
         raise equipped.error
+    cell = Cell(still, moving, MethodSpec(method, method, settings))
+    task = Task(cell, size, crop, equipped, key="", out=clip.parent, run=uuid.uuid4().hex)
     with Meter(1, media.probe(driving).frame_count) as meter:
-        frames, note = _animate(
-            equipped.method, still, moving, Path(clip), size, crop, _Prepared(), meter
-        )
-    return CellRow(
-        cell=Path(clip).stem,
-        source=still.name,
-        source_type=still.type,
-        driving=moving.name,
-        driving_type=moving.type,
-        method=method,
+        frames, note = write_clip(task, clip, meter.frame)
+    return dataclasses.replace(
+        task.row(),
+        cell=clip.stem,
         status="done",
         note=note,
         seconds=time.monotonic() - start,
         frames=frames,
-        device=equipped.device,
-        weights=equipped.weights,
-        weights_hash=equipped.weights_hash,
     )
 
 
-class _Prepared:
-    """The newest source's state, since all drivings of a source come one after the other."""
+def _made(executor: Executor, tasks: Iterator[Task]) -> Iterator[tuple[Task, Made]]:
+    """Yield what becomes of each task, as it is finished, with few of them under way.
 
-    def __init__(self) -> None:
-        self._key: tuple | None = None
-        self._state: Any = None
+    A cell whose worker died is tried again with no other beside it: so it is known whether it was
+    that cell's doing, and one that has filled the memory gets all of it.
+    """
+    running: dict[Future, Task] = {}
+    suspects: deque[Task] = deque()
+    alone: Task | None = None
+    send = False
+    while True:
+        while not suspects and alone is None and len(running) < executor.room:
+            task = next(tasks, None)
+            if task is None:
+                break
+            running[_submit(executor, task, send)] = task
+        if suspects and not running:
+            alone = suspects.popleft()
+            running[_submit(executor, alone, send)] = alone
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            task = running.pop(future)
+            try:
+                made = future.result()
+            except FilesUnseen:
+                send = True
+                running[_submit(executor, task, send)] = task
+                continue
+            except WorkerDied as error:
+                if task is not alone:
+                    suspects.append(task)
+                    continue
+                text = f"its worker died, and again with no other cell beside it: {error}"
+                made = failed(task.row(), StudyError(text))
+            except Exception as error:
+                made = failed(task.row(), error)
+            if task is alone:
+                alone = None
+            yield task, made
 
-    def get(self, method: Method, source: Input, size: int, crop: CropRule) -> tuple[Any, str]:
-        key = (id(method), source.path, size, crop)
-        if key != self._key:
-            opened, note = open_source(source.path, name=source.name, size=size, crop=crop)
-            self._state, self._key = (method.prepare(opened), note), key
-        return self._state
 
-
-def _animate_cell(
-    cell: Cell,
-    study: Study,
-    equipped: Equipped,
-    key: str,
-    out: Path,
-    prepared: _Prepared,
-    meter: Meter,
-) -> CellRow:
-    start = time.monotonic()
-    row = CellRow(
-        cell=cell.name,
-        source=cell.source.name,
-        source_type=cell.source.type,
-        driving=cell.driving.name,
-        driving_type=cell.driving.type,
-        method=cell.method.name,
-        status="failed",
-        device=equipped.device,
-        weights=equipped.weights,
-        weights_hash=equipped.weights_hash,
-        cache_key=key,
-    )
-    clip, log = out / row.clip, out / "logs" / f"{cell.name}.txt"
+def _submit(executor: Executor, task: Task, send: bool) -> Future:
     try:
-        if equipped.error is not None:
-            raise equipped.error
-        frames, note = _animate(
-            equipped.method,
-            cell.source,
-            cell.driving,
-            clip,
-            study.size,
-            study.crop,
-            prepared,
-            meter,
-        )
-        row = dataclasses.replace(row, status="done", frames=frames, note=note)
-        log.unlink(missing_ok=True)
+        return executor.submit(make_cell, _with_files(task) if send else task)
     except StudyError as error:
-        row = dataclasses.replace(row, error=str(error))
-    except Exception as error:
-        log.parent.mkdir(exist_ok=True)
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        text = f"{type(error).__name__}: {error}; the traceback is in logs/{log.name}"
-        row = dataclasses.replace(row, error=text)
-    if row.status == "failed":
-        clip.unlink(missing_ok=True)  # an older clip would be of other inputs or settings
-    return dataclasses.replace(row, seconds=time.monotonic() - start)
+        future: Future = Future()
+        future.set_exception(error)
+        return future
 
 
-def _animate(
-    method: Method,
-    source: Input,
-    driving: Input,
-    clip: Path,
-    size: int,
-    crop: CropRule,
-    prepared: _Prepared,
-    meter: Meter,
-) -> tuple[int, str]:
-    opened, driving_note = open_driving(driving.path, name=driving.name, size=size, crop=crop)
-    state, source_note = prepared.get(method, source, size, crop)
-
-    def counted() -> Iterator[np.ndarray]:
-        count = 0
-        for count, frame in enumerate(method.animate(state, opened), start=1):
-            yield frame
-            meter.frame(count)
-        if count != opened.frame_count:
-            raise MediaError(
-                f"{count} frames came out of {driving.path}, which has {opened.frame_count}: "
-                "the clip would not be in step, so it is not kept"
-            )
-
-    frames = media.write_video(clip, counted(), frame_rate=opened.frame_rate, like=driving.path)
-    return frames, "; ".join(filter(None, (source_note, driving_note)))
-
-
-def _frame_count(driving: Input) -> int:
-    """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
+def _with_files(task: Task) -> Task:
+    """Put the files that a cell's inputs are made of into its task; weights are not sent."""
+    cell, method = task.cell, task.equipped.method
+    paths = [cell.source.path, cell.driving.path]
+    if hasattr(method, "inputs"):
+        paths += method.inputs(cell.source.name, cell.driving.name)
     try:
-        return media.probe(driving.path).frame_count
-    except StudyError:
-        return 0
+        sent = tuple(Sent(path, path.read_bytes()) for path in paths)
+    except OSError as error:
+        raise StudyError(f"{error.filename} can't be read: {error.strerror}") from None
+    return dataclasses.replace(task, sent=sent)
+
+
+def _keep(made: Made, out: Path) -> None:
+    """Put beside a row what belongs to it, and remove what belonged to its last."""
+    clip, log = out / made.row.clip, out / "logs" / f"{made.row.cell}.txt"
+    if made.clip is not None:
+        with files.whole(clip) as part:
+            part.write_bytes(made.clip)
+    if made.row.status == "failed":
+        clip.unlink(missing_ok=True)  # an older clip would be of other inputs or settings
+    if made.traceback:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(made.traceback, encoding="utf-8")
+    else:
+        log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _mark(out: Path) -> Iterator[Path]:
+    """Put a file into the folder of results for as long as the run takes."""
+    mark = out / f".{uuid.uuid4().hex}.{os.getpid()}.part"
+    mark.touch()
+    try:
+        yield mark
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _frame_count(driving: Input, known: dict[Path, int]) -> int:
+    """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
+    if driving.path not in known:
+        try:
+            known[driving.path] = media.probe(driving.path).frame_count
+        except StudyError:
+            known[driving.path] = 0
+    return known[driving.path]

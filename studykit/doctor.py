@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studykit.processor import usable_cores
+
 _TIMEOUT = 60
 _ENOUGH_MEMORY = 2e9
 _ENOUGH_DISK = 2e9
@@ -118,7 +120,7 @@ def _machine() -> Iterator[Finding]:
     )
     yield Finding("studykit", True, f"{studykit.__version__}, {Path(studykit.__file__).parent}")
     yield Finding("system", None, f"{platform.system()} {platform.release()}, {platform.machine()}")
-    cores, all_cores = _usable_cores(), os.cpu_count() or 1
+    cores, all_cores = usable_cores(), os.cpu_count() or 1
     of = f" of {all_cores}" if cores < all_cores else ""
     yield Finding("processor", True, f"{cores:g}{of} cores usable")
     memory = _usable_memory()
@@ -136,18 +138,6 @@ def _machine() -> Iterator[Finding]:
         f"{free / 1e9:.1f} GB free in {Path.cwd()}",
         "" if enough else "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM",
     )
-
-
-def _usable_cores() -> float:
-    """Return how many cores this process may use: its affinity, and a container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
-    if quota := _control_group_numbers("cpu.max"):
-        cores = min(cores, quota[0] / quota[1])
-    elif (quota := _control_group_numbers("cpu/cpu.cfs_quota_us")) and quota[0] > 0:
-        (period,) = _control_group_numbers("cpu/cpu.cfs_period_us")
-        cores = min(cores, quota[0] / period)
-    return cores
 
 
 def _usable_memory() -> float | None:

@@ -1,13 +1,14 @@
 """Sources and drivings as methods see them: squares around a face, of one size, streamed."""
 
 import functools
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from studykit import media
+from studykit import files, media
 from studykit.errors import NoFaceError
 from studykit.faces import Crop, centre_crop, face_crop, find_faces
 from studykit.methods import Driving, Source
@@ -15,7 +16,7 @@ from studykit.study import CropRule
 
 
 def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Source, str]:
-    """Read, crop and scale a source image.
+    """Read, crop and scale a source image, whose square is found once.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[So
         There is no face, and ``crop`` is "face".
     """
     image = media.read_image(path)
-    square, note = _square([image], path, crop)
+    square, note = _source_square(path, path.stat().st_mtime_ns, crop)
     return Source(name, square.apply(image, size)), note
 
 
@@ -40,24 +41,37 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
 
     Returns and raises as :func:`open_source`.
     """
-    info = media.probe(path)
-    square, note = _driving_square(path, path.stat().st_mtime_ns, crop)
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    info = probed(path, changed)
+    square, note = _driving_square(path, changed, crop)
 
     def frames() -> Iterator[np.ndarray]:
         for frame in media.read_frames(path):
             yield square.apply(frame, size)
 
-    return Driving(name, frames, info.frame_rate, info.frame_count), note
+    shown = f"{files.sha256(path)} {square} {size}"
+    key = hashlib.sha256(shown.encode()).hexdigest()
+    return Driving(name, frames, info.frame_rate, info.frame_count, key), note
+
+
+@functools.lru_cache(maxsize=256)
+def probed(path: Path, changed: int) -> media.VideoInfo:
+    """Probe a video once for as long as its time of change stays what it is."""
+    return media.probe(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _source_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
+    return _square([media.read_image(path)], path, crop)
 
 
 @functools.lru_cache(maxsize=256)
 def _driving_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
-    """Remember a driving's square for as long as the file is the one that was looked at."""
-    first_second = int(media.probe(path).frame_rate) + 1
+    first_second = int(probed(path, changed).frame_rate) + 1
     return _square(itertools.islice(media.read_frames(path), first_second), path, crop)
 
 
-def _square(images: Iterator[np.ndarray] | list, path: Path, crop: CropRule) -> tuple[Crop, str]:
+def _square(images: Iterable[np.ndarray], path: Path, crop: CropRule) -> tuple[Crop, str]:
     for image in images:
         if crop == "centre":
             return centre_crop(image.shape), ""

@@ -1,12 +1,25 @@
-"""How many processor cores this process may use, and how many threads it should start."""
+"""The processor: its name, how many cores this process may use, how many threads to start."""
 
 import os
+import platform
 from pathlib import Path, PurePosixPath
 
 from studykit.errors import StudyError
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> float:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from studykit import files
 
@@ -72,13 +71,18 @@ class _FileWriter:
 
 
 class Meter:
-    """Counts cells and frames, and shows them here or in the process that follows this one."""
+    """Counts cells and frames, and shows them here or in the process that follows this one.
+
+    Several cells may be at hand, and reported of by several threads.
+    """
 
     def __init__(self, cells_total: int, frames_total: int) -> None:
         path = os.environ.get(_FILE_VARIABLE)
         self._display = _FileWriter(Path(path)) if path else _Bar()
         self._now = Progress(0, cells_total, 0, frames_total)
-        self._frames_before = 0
+        self._ended = 0  # frames of the cells that have ended
+        self._at_hand: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Meter":
         return self
@@ -86,21 +90,23 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._display.close()
 
-    def start(self, cell: str) -> None:
-        """Say which cell is at hand."""
-        self._show(cell=cell)
+    def frame(self, cell: str, count: int) -> None:
+        """Say how many frames of a cell are done."""
+        with self._lock:
+            self._at_hand[cell] = count
+            self._show(cell)
 
-    def frame(self, count: int) -> None:
-        """Say how many frames of the cell at hand are done."""
-        self._show(frames=self._frames_before + count)
+    def end(self, cell: str, frames: int) -> None:
+        """End a cell, which counts as ``frames`` frames even if it failed."""
+        with self._lock:
+            self._at_hand.pop(cell, None)
+            self._ended += frames
+            self._now = dataclasses.replace(self._now, cells=self._now.cells + 1)
+            self._show(next(iter(self._at_hand), cell))
 
-    def end(self, frames: int) -> None:
-        """End the cell at hand, which counts as ``frames`` frames even if it failed."""
-        self._frames_before += frames
-        self._show(cells=self._now.cells + 1, frames=self._frames_before)
-
-    def _show(self, **changes: Any) -> None:
-        self._now = dataclasses.replace(self._now, **changes)
+    def _show(self, cell: str) -> None:
+        frames = self._ended + sum(self._at_hand.values())
+        self._now = dataclasses.replace(self._now, frames=frames, cell=cell)
         self._display.show(self._now)
 
 

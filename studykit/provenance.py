@@ -1,11 +1,12 @@
 """Where a clip comes from: hashes of what it depends on, and the manifest of a study."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 
 import studykit
 from studykit import files
-from studykit.cells import CellRow
 from studykit.errors import StudyError
 from studykit.methods import Method, create_methods
+from studykit.processor import processor_name, usable_cores
 from studykit.study import Cell, Study
 
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "nbconvert", "ipykernel", "matplotlib",
+    "distributed",
 )  # fmt: skip
 
 
@@ -30,6 +32,8 @@ class Equipped:
 
     Attributes
     ----------
+    device : str
+        Where it computes; "" where that is found by whichever worker makes a cell.
     weights, weights_hash : str
         Name and SHA-256 of its weights, empty where it has none.
     error : StudyError or None
@@ -43,10 +47,10 @@ class Equipped:
     error: StudyError | None = None
 
 
-def equip(method: Method) -> Equipped:
-    """Find a method's device and weights, fetching what is not there yet."""
+def equip(method: Method, *, placed: bool = True) -> Equipped:
+    """Find a method's weights, fetching what is not there yet, and, if ``placed``, its device."""
     try:
-        device = method.device_used() if hasattr(method, "device_used") else "cpu"
+        device = device_of(method) if placed else ""
         if not hasattr(method, "weights_hash"):
             return Equipped(method, device)
         return Equipped(method, device, str(method.weights), method.weights_hash())
@@ -54,50 +58,69 @@ def equip(method: Method) -> Equipped:
         return Equipped(method, error=error)
 
 
-def equip_all(study: Study, device: str = "auto") -> dict[str, Equipped]:
+def equip_all(study: Study, device: str = "auto", *, placed: bool = True) -> dict[str, Equipped]:
     """Make and equip every method of a study, by its name there.
+
+    Parameters
+    ----------
+    study : Study
+    device : {"auto", "cpu", "gpu"}
+        Where methods compute that can choose.
+    placed : bool
+        Whether they compute in this process or its like; on a cluster the workers' devices count.
 
     Raises
     ------
     StudyFileError
         A method or a setting of it does not exist.
     """
-    return {name: equip(method) for name, method in create_methods(study, device).items()}
+    methods = create_methods(study, device)
+    return {name: equip(method, placed=placed) for name, method in methods.items()}
 
 
-def cache_key(cell: Cell, study: Study, equipped: Equipped) -> str:
-    """Hash everything that a cell's clip depends on; "" when a part of it can't be had."""
-    method = equipped.method
-    try:
-        inputs = [cell.source.path, cell.driving.path]
-        if hasattr(method, "inputs"):
-            inputs += method.inputs(cell.source.name, cell.driving.name)
-        settings = method_settings(method)
+def device_of(method: Method) -> str:
+    """Return where a method computes in this process."""
+    return method.device_used() if hasattr(method, "device_used") else "cpu"
+
+
+def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], str]:
+    """Return what hashes everything that a cell's clip depends on.
+
+    It returns "" when a part of it can't be had. Sources and drivings are hashed once, however
+    many cells they stand in.
+    """
+
+    @functools.cache
+    def digest(path: Path) -> str:
+        try:
+            return files.sha256(path)
+        except OSError:
+            return ""
+
+    @functools.cache
+    def settings_of(name: str, method: str) -> str:
+        settings = method_settings(methods[name].method)
         settings.pop("device", None)
-        parts = {
-            "studykit": studykit.__version__,
-            "inputs": [files.sha256(path) for path in inputs],
-            "size": study.size,
-            "crop": study.crop,
-            "method": cell.method.method,
-            "settings": settings,
-            "weights": equipped.weights_hash,
-        }
-    except (StudyError, OSError):
-        return ""
-    if equipped.error is not None:
-        return ""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        parts = [studykit.__version__, study.size, study.crop, method, settings]
+        return json.dumps([*parts, methods[name].weights_hash], sort_keys=True)
 
+    def key(cell: Cell) -> str:
+        equipped = methods[cell.method.name]
+        if equipped.error is not None:
+            return ""
+        inputs = [digest(cell.source.path), digest(cell.driving.path)]
+        if hasattr(equipped.method, "inputs"):
+            try:
+                paths = equipped.method.inputs(cell.source.name, cell.driving.name)
+                inputs += map(files.sha256, paths)
+            except (StudyError, OSError):
+                return ""
+        if not all(inputs):
+            return ""
+        parts = [*inputs, settings_of(cell.method.name, cell.method.method)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-def clip_holds(row: CellRow | None, key: str, out: Path) -> bool:
-    """Say whether a cell's clip is there and made from just what the study names now."""
-    return (
-        row is not None
-        and row.status == "done"
-        and row.cache_key == key != ""
-        and (out / row.clip).is_file()
-    )
+    return key
 
 
 def method_settings(method: Method) -> dict[str, Any]:
@@ -125,7 +148,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         "crop": study.crop,
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": usable_cores(),
         },
         "versions": versions,
@@ -151,17 +174,3 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
     with files.whole(out / "manifest.json") as part:
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         part.write_text(f"{text}\n", encoding="utf-8")
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

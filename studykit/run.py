@@ -7,9 +7,10 @@ from typing import Any
 
 import studykit
 from studykit import files, progress
-from studykit.cells import read_cells
+from studykit.clips import check_jobs
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.provenance import Equipped, cache_key, clip_holds, equip_all, write_manifest
+from studykit.plan import Plan
+from studykit.provenance import Equipped, equip_all, write_manifest
 from studykit.report import page_key, write_page
 from studykit.study import Study, load_study
 
@@ -22,6 +23,8 @@ def run_study(
     out: str | Path | None = None,
     device: str = "auto",
     only: str | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
 ) -> Path:
     """Run a study end to end and return the path of its report.
 
@@ -38,6 +41,10 @@ def run_study(
         Where methods compute that can choose.
     only : str, optional
         A method's or a cell's name: nothing else is run.
+    jobs : int
+        How many processes of this machine make cells; its threads are divided among them.
+    scheduler : str, optional
+        The address of a Dask scheduler whose workers make them instead.
 
     Raises
     ------
@@ -45,7 +52,8 @@ def run_study(
         The study file is wrong, its folder can't be written, or a notebook failed.
     """
     study = load_study(path)
-    methods = equip_all(study, device)
+    methods = equip_all(study, device, placed=not scheduler)
+    check_jobs(methods, jobs, scheduler)
     if only is not None:
         study.check_only(only)
     out = study_folder(study, out)
@@ -58,7 +66,13 @@ def run_study(
     with progress.followed(out / ".progress.json"):
         execute_notebook("1_inputs", out / "notebooks", **parameters)
         execute_notebook(
-            "2_animate", out / "notebooks", **parameters, device=device, only=only or ""
+            "2_animate",
+            out / "notebooks",
+            **parameters,
+            device=device,
+            only=only or "",
+            jobs=jobs,
+            scheduler=scheduler or "",
         )
     write_manifest(study, methods, out)
     return write_report(study, out, key=key)
@@ -171,9 +185,7 @@ def _state(
     digest, finished = hashlib.sha256(study.path.read_bytes()), True
     for name in NOTEBOOKS:
         digest.update(notebook_path(name).read_bytes())
-    known = read_cells(out / "cells.csv")
-    for cell in study.cells(only):
-        key = cache_key(cell, study, methods[cell.method.name])
-        finished = finished and clip_holds(known.get(cell.name), key, out)
+    for cell, key, holds in Plan(study, methods, out).cells(only):
+        finished = finished and holds
         digest.update(f"{cell.name} {key}\n".encode())
     return digest.hexdigest(), finished

@@ -1,6 +1,6 @@
 """Small real inputs that many tests share: a portrait, a driving made of it, a study file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,15 @@ import skimage.data
 from PIL import Image
 
 from studykit import media
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep weights, graphs and landmarks of tests apart from those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("STUDYKIT_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from studykit.cells import CellRow, append, read_cells, rewrite
+import pytest
+
+from studykit.cells import CellRow, CellTable, append, read_cells, rewrite, rows_at, scan
 
 ROW = CellRow(
     cell="a__b__copy",
@@ -65,3 +67,33 @@ def test_rewriting_keeps_just_the_rows_given(tmp_path: Path) -> None:
 
 def test_the_clip_is_named_after_the_cell() -> None:
     assert ROW.clip == "clips/a__b__copy.mp4"
+
+
+def test_a_rows_place_in_the_file_gives_it_back(tmp_path: Path) -> None:
+    table = tmp_path / "cells.csv"
+    rows = [replace(ROW, cell=f"cell {number}", error="é" * number) for number in range(5)]
+    starts = [append(table, row) for row in rows]
+    assert [start for start, _ in scan(table)] == starts
+    assert list(rows_at(table, reversed(starts))) == rows[::-1]
+
+
+def test_a_half_row_longer_than_any_block_is_dropped(tmp_path: Path) -> None:
+    table = tmp_path / "cells.csv"
+    append(table, ROW)
+    with table.open("ab") as file:
+        file.write(b"x" * 200_000)
+    append(table, replace(ROW, cell="next"))
+    assert list(read_cells(table)) == ["a__b__copy", "next"]
+
+
+def test_a_table_is_a_sequence_of_what_the_file_holds_now(tmp_path: Path) -> None:
+    table = CellTable(tmp_path / "cells.csv")
+    assert list(table) == []
+    for number in range(3):
+        append(tmp_path / "cells.csv", replace(ROW, cell=str(number)))
+    assert len(table) == 3
+    assert (table[0].cell, table[-1].cell) == ("0", "2")
+    assert [row.cell for row in table[1:]] == ["1", "2"]
+    for wrong in (3, -4):
+        with pytest.raises(IndexError):
+            table[wrong]

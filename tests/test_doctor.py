@@ -201,23 +201,6 @@ def test_a_gpu_that_works_and_one_that_does_not_are_told(monkeypatch):
     assert found["GPU"].ok is False and "libcudnn" in found["GPU"].text and found["GPU"].remedy
 
 
-def test_a_containers_limits_count(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_CONTROL_GROUPS", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert doctor._usable_cores() == 16
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert doctor._usable_cores() == 16
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert doctor._usable_cores() == 2.5
-    (tmp_path / "cpu.max").unlink()
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    assert doctor._usable_cores() == 16
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert doctor._usable_cores() == 4
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is told on Linux")
 def test_a_containers_memory_counts(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_CONTROL_GROUPS", tmp_path)

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +16,11 @@ import pytest
 
 from studykit import weights
 from studykit.errors import MissingPackageError, StudyError, WeightsError
-from studykit.methods import Driving, Source, create_method
-from tests.checkpoints import (
-    SMALL,
-    astronaut_frames,
-    mobile_config,
-    random_checkpoint,
-    small_config,
-)
+from studykit.methods import Driving, Source, _fomm_runtime, create_method, fomm
+from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
+from studykit.methods._fomm_random import SMALL, astronaut_frames, random_checkpoint
+from studykit.methods._fomm_runtime import GraphEngine, GraphError
+from tests.checkpoints import mobile_config, small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in ppgan's docstrings
 
@@ -41,7 +39,23 @@ def animate(source=SOURCE, frames=FRAMES, **settings):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """A cache of this test's own, except for the graphs of the module's checkpoints."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("STUDYKIT_CACHE", str(folder))
+    fomm._engine.cache_clear()
+    return folder
+
+
+@pytest.fixture(params=["graphs", "layers"])
+def engine(request, monkeypatch):
+    """Both ways to compute; the layers by having the graphs fail."""
+    if request.param == "layers":
+        monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
+    return request.param
+
+
+def refuse_graphs(*_):
+    raise GraphError("no graphs today")
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +117,22 @@ def predicted(predictor_class, checkpoint, folder, frames, source=SOURCE):
     return make, path
 
 
+def assert_like_ppgans(clip, expected, engine):
+    """The layers are ppgan's: rounding and nothing else. The graphs may be one step off."""
+    difference = np.abs(clip - expected)
+    assert difference.max() < (0.51 if engine == "layers" else 1.0)
+    assert difference.mean() < 0.26  # of rounding it is 0.25
+
+
 @pytest.mark.parametrize("config", [SMALL, mobile_config()], ids=["full", "mobile"])
-def test_equals_ppgans_predictor_in_all_four_modes(predictor_class, config, tmp_path):
+def test_equals_ppgans_predictor_in_all_four_modes(predictor_class, config, engine, tmp_path):
     make, path = predicted(predictor_class, random_checkpoint(config), tmp_path, FRAMES)
     clips = {}
     for relative, adapt_scale in itertools.product([True, False], repeat=2):
         expected = make(relative, adapt_scale)
         clip = animate(weights=path, relative=relative, adapt_scale=adapt_scale)
         assert clip.shape == (10, 64, 64, 3) and clip.dtype == np.uint8
-        assert np.abs(clip - expected).max() < 0.51  # rounding, and nothing else
+        assert_like_ppgans(clip, expected, engine)
         assert clip.std() > 20 and np.abs(np.diff(clip.astype(float), axis=0)).mean() > 5
         clips[relative, adapt_scale] = clip.astype(float)
     assert np.abs(clips[True, True] - clips[True, False]).mean() > 1
@@ -124,19 +145,49 @@ def test_equals_ppgans_predictor_on_the_published_layout(predictor_class, tmp_pa
     checkpoint = random_checkpoint(weights.published_config("vox-256"), size=128)
     make, path = predicted(predictor_class, checkpoint, tmp_path, frames[:2], source)
     clip = animate(source, frames[:2], weights=path)
-    assert np.abs(clip - make(True, True)).max() < 0.51
+    assert_like_ppgans(clip, make(True, True), "graphs")
     assert clip.std() > 20 and np.abs(clip[1].astype(float) - clip[0]).mean() > 5
 
 
-def test_networks_without_jacobians_or_occlusion_run(tmp_path):
-    config = small_config(estimate_jacobian=False)
-    config["generator_cfg"]["estimate_occlusion_map"] = False
-    weights.save(random_checkpoint(config), tmp_path / "plain.safetensors")
-    clip = animate(weights=str(tmp_path / "plain.safetensors"))
+def settings_of(**changes):
+    """Small settings with changes to the generator's, the detector's and the motion network's."""
+    config = small_config(**changes.get("common", {}))
+    config["generator_cfg"].update(changes.get("generator", {}))
+    config["kp_detector_cfg"].update(changes.get("detector", {}))
+    config["generator_cfg"]["dense_motion_params"].update(changes.get("motion", {}))
+    return config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        settings_of(common={"estimate_jacobian": False}),
+        settings_of(generator={"estimate_occlusion_map": False}),
+        settings_of(detector={"single_jacobian_map": True, "scale_factor": 1}),
+        settings_of(motion={"scale_factor": 1}),
+        settings_of(generator={"num_down_blocks": 1, "num_bottleneck_blocks": 1}),
+    ],
+    ids=["no jacobian", "no occlusion", "one jacobian map", "no small source", "one halving"],
+)
+def test_graphs_of_any_settings_give_what_the_layers_give(config, tmp_path, monkeypatch):
+    path = str(tmp_path / "own.safetensors")
+    weights.save(random_checkpoint(config), path)
+    clip = animate(weights=path)
+    assert prepared(path).engine.note == ""
+    fomm._engine.cache_clear()
+    shutil.rmtree(weights.cache_folder() / "graphs")
+    monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
+    expected = animate(weights=path)
+    assert np.abs(clip.astype(int) - expected).max() <= 1
+    assert (clip != expected).mean() < 0.01
     assert clip.std() > 20 and np.abs(clip[5].astype(float) - clip[0]).mean() > 1
 
 
-def test_frames_come_one_by_one_and_none_is_kept(small):
+def prepared(path, source=SOURCE, **settings):
+    return create_method("fomm", weights=str(path), device="cpu", **settings).prepare(source)
+
+
+def test_frames_come_one_by_one_and_none_is_kept(small, engine):
     method = create_method("fomm", weights=small, device="cpu")
     decoded = []
 
@@ -155,11 +206,162 @@ def test_frames_come_one_by_one_and_none_is_kept(small):
     assert sum(frame() is not None for frame in [*decoded, *given]) <= 2
 
 
+def test_keypoints_of_a_driving_are_found_once_for_all_sources(small):
+    method = create_method("fomm", weights=small, device="cpu")
+    opened = []
+    driving = Driving("moving", lambda: opened.append(1) or FRAMES, Fraction(25), 10, key="abc")
+    clips = []
+    for image in (FRAMES[3], FRAMES[0], FRAMES[3]):
+        state = method.prepare(Source("any", image))
+        clips.append(np.stack(list(method.animate(state, driving))))
+    assert opened == [1]
+    assert np.array_equal(clips[0], animate(weights=small)) and np.array_equal(*clips[::2])
+    assert (clips[1] != clips[0]).mean() > 0.5
+
+
 def test_networks_are_loaded_once_for_all_sources(small):
     method = create_method("fomm", weights=small, device="cpu")
     again = create_method("fomm", weights=small, device="cpu", relative=False)
     first, second = method.prepare(SOURCE), again.prepare(Source("other", FRAMES[0]))
-    assert first.networks is second.networks
+    assert first.engine is second.engine
+
+
+def test_a_second_start_takes_the_graphs_of_the_first_and_no_ppgan(small, tmp_path):
+    program = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from studykit.methods import Source, create_method\n"
+        f"method = create_method('fomm', weights={small!r}, device='cpu')\n"
+        "state = method.prepare(Source('s', np.zeros((64, 64, 3), np.uint8)))\n"
+        "print(type(state.engine).__name__, 'ppgan' in sys.modules, method.notes(state))\n"
+    )
+    for has_ppgan in (True, False):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == ["GraphEngine", str(has_ppgan)]
+
+
+def test_where_graphs_cannot_be_made_a_note_says_so(small, monkeypatch):
+    monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
+    method = create_method("fomm", weights=small, device="cpu")
+    state = method.prepare(SOURCE)
+    assert isinstance(state.engine, DygraphEngine)
+    assert re.fullmatch(r"computed layer by layer, .*no graphs today", method.notes(state))
+
+
+def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch):
+    wrong = _fomm_runtime.warp
+    monkeypatch.setattr(_fomm_runtime, "warp", lambda *args: wrong(*args) * 1.5)
+    state = prepared(small)
+    assert "differ from ppgan's networks by" in state.engine.note
+    assert list((weights.cache_folder() / "graphs").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_costs_speed_and_no_clip(small, cache):
+    (cache / "graphs").write_text("a file where the folder would be")
+    state = prepared(small)
+    assert isinstance(state.engine, DygraphEngine) and "graphs" in state.engine.note
+
+
+@pytest.mark.parametrize("broken", ["paint.pdiparams", "motion.json"])
+def test_damaged_graphs_are_made_anew(small, broken):
+    before = animate(weights=small)
+    (folder,) = (weights.cache_folder() / "graphs").iterdir()
+    (folder / broken).write_bytes((folder / broken).read_bytes()[:1000])
+    fomm._engine.cache_clear()
+    assert isinstance(prepared(small).engine, GraphEngine)
+    assert np.array_equal(animate(weights=small), before)
+
+
+def test_only_the_graphs_used_last_are_kept(small, monkeypatch):
+    monkeypatch.setattr(_fomm_runtime, "_KEPT", 2)
+    folders = []
+    for size in (48, 64, 80):
+        prepared(small, Source("any", np.zeros((size, size, 3), np.uint8)))
+        kept = set((weights.cache_folder() / "graphs").iterdir())
+        folders.append((kept - set(folders)).pop())
+        os.utime(folders[0])
+    assert kept == {folders[0], folders[2]}
+
+
+def test_batches_give_the_frames_one_by_one_in_order(small):
+    engine = DygraphEngine(load_networks(small, None, "cpu"), batch=4)
+    method = create_method("fomm", weights=small, device="cpu")
+    batched = fomm._Prepared(engine, engine.encode(SOURCE.image), engine.batch(64, 64), "")
+    clip = np.stack(list(method.animate(batched, driving_of(FRAMES))))
+    assert clip.shape == (10, 64, 64, 3)
+    assert np.abs(clip.astype(int) - animate(weights=small)).max() <= 1
+
+
+def test_the_path_of_half_precision_runs(small):
+    """On a CPU, where Paddle's autocast leaves float32: what it costs takes a GPU to tell."""
+    networks = load_networks(small, None, "cpu")
+    clips = []
+    for precision in ("float32", "bfloat16"):
+        engine = DygraphEngine(networks, precision)
+        moved = engine.keypoints(FRAMES[:2])
+        clips.append(np.stack(engine.paint(engine.encode(SOURCE.image), moved)).astype(float))
+    assert np.abs(clips[1] - clips[0]).mean() < 3
+
+
+def test_precisions_that_the_processor_lacks_are_refused_in_one_line(small):
+    with pytest.raises(StudyError, match=r"can't compute in float16 on this cpu: set precision"):
+        prepared(small, precision="float16")
+
+
+def test_bfloat16_is_near_float32(small):
+    import paddle
+
+    if not paddle.base.core.supports_bfloat16_fast_performance():
+        pytest.skip("this processor has no bfloat16")
+    exact, coarse = animate(weights=small), animate(weights=small, precision="bfloat16")
+    assert 0 < np.abs(coarse.astype(float) - exact).mean() < 3
+
+
+def test_the_warp_is_bilinear_sampling_scaled_by_what_is_seen():
+    from scipy.ndimage import map_coordinates
+
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(7, 9, 4)).astype(np.float32)
+    places = rng.uniform(-1.3, 1.3, (63, 2)).astype(np.float32)
+    seen = rng.uniform(size=(63, 1)).astype(np.float32)
+    x, y = (places[:, 0] + 1) / 2 * 8, (places[:, 1] + 1) / 2 * 6
+    padded = np.pad(features, ((2, 2), (2, 2), (0, 0)))  # outside is 0, blended over one pixel
+    sampled = [map_coordinates(padded[..., c], [y + 2, x + 2], order=1) for c in range(4)]
+    expected = np.stack(sampled, axis=1) * seen
+    warped = _fomm_runtime.warp(features, places, seen)
+    assert np.allclose(warped.reshape(63, 4), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_an_up_blocks_kernel_is_nearest_doubling_and_a_convolution(groups):
+    import paddle
+    import paddle.nn.functional as F
+
+    from studykit.methods._fomm_graph import upsampled_kernel
+
+    paddle.seed(2)
+    image, weight = paddle.randn([1, 5, 6, 4]), paddle.randn([5, 5 // groups, 3, 3])
+    doubled = image.repeat_interleave(2, axis=2).repeat_interleave(2, axis=3)
+    expected = F.conv2d(doubled, weight, padding=1, groups=groups)
+    kernel = paddle.to_tensor(upsampled_kernel(weight.numpy()))
+    found = F.conv2d_transpose(image, kernel, stride=2, padding=1, groups=groups)
+    assert np.allclose(found.numpy(), expected.numpy(), atol=1e-4)
+
+
+def test_an_interleaved_kernel_is_the_convolution_after_shuffling():
+    import paddle
+    import paddle.nn.functional as F
+
+    from studykit.methods._fomm_graph import interleaved_kernel
+
+    paddle.seed(2)
+    image, weight = paddle.randn([1, 5, 12, 8]), paddle.randn([3, 5, 7, 7])
+    expected = F.conv2d(image, weight, padding=3)
+    kernel = paddle.to_tensor(interleaved_kernel(weight.numpy()))
+    found = F.pixel_shuffle(F.conv2d(image, kernel, stride=2, padding=3), 2)
+    assert np.allclose(found.numpy(), expected.numpy(), atol=1e-4)
 
 
 def method_hash(path):

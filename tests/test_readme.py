@@ -22,7 +22,10 @@ def commands() -> list[str]:
 
 
 RUN = [line for line in commands() if line.startswith(("studykit ", "papermill "))]
+CLUSTER = [line.removesuffix("&").strip() for line in commands() if line.startswith("dask ")]
 NEEDS_NETWORK = ("weights fetch", "--weights vox")
+NEEDS_CLUSTER = "--scheduler"
+SLOW = "studykit bench"
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +37,46 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def program(line: str) -> list[str]:
+    """Return a command's words, the program that of the environment the tests run in."""
+    name, *arguments = shlex.split(line)
+    return [str(Path(sys.executable).with_name(name)), *arguments]
+
+
+def run(line: str, workplace: Path) -> None:
+    result = subprocess.run(program(line), cwd=workplace, capture_output=True, text=True)
+    assert result.returncode == 0, f"{line}\n{result.stderr}"
+
+
 def test_every_command_runs(workplace: Path) -> None:
-    assert len(RUN) > 5
-    for line in RUN:
-        if any(word in line for word in NEEDS_NETWORK):
-            continue
-        program = Path(sys.executable).with_name(line.split()[0])
-        result = subprocess.run(
-            [program, *shlex.split(line)[1:]], cwd=workplace, capture_output=True, text=True
-        )
-        assert result.returncode == 0, f"{line}\n{result.stderr}"
+    here = [
+        line
+        for line in RUN
+        if not any(word in line for word in (*NEEDS_NETWORK, NEEDS_CLUSTER, SLOW))
+    ]
+    assert len(here) > 5
+    for line in here:
+        run(line, workplace)
+
+
+def test_the_local_cluster_runs_a_study(workplace: Path) -> None:
+    pytest.importorskip("distributed")
+    assert len(CLUSTER) == 2
+    started = [
+        subprocess.Popen(program(line), cwd=workplace, stderr=subprocess.DEVNULL)
+        for line in CLUSTER
+    ]
+    try:
+        lines = [line for line in RUN if NEEDS_CLUSTER in line]
+        assert lines
+        shutil.rmtree(workplace / "reports", ignore_errors=True)
+        for line in lines:
+            run(line, workplace)
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
 
 
 def test_commands_that_need_a_network_have_options_that_exist() -> None:

@@ -1,6 +1,8 @@
 """The report shows every cell, failures included, as one page that needs nothing else."""
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 
 from studykit import media, report
 from studykit.clips import animate_cells
+from studykit.report import sections
 from studykit.report.figures import MOMENTS, moment_indices
 from studykit.report.page import page_key, write_page
 from studykit.run import execute_notebook, study_folder
@@ -63,3 +66,34 @@ def test_a_study_that_was_not_run_gives_words(small_study: Path) -> None:
     assert "No cell failed" in report.failures(results).data
     assert "not run yet" in report.manifest(results).data
     assert "not run yet" in report.clips(results).data
+
+
+def test_a_large_study_is_shown_by_sums_a_sample_and_links(
+    results: report.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, (anna, berta) = results.study, results.study.sources
+    more = tuple(replace(berta, name=f"berta-{number}") for number in range(3))
+    talk = results.rows["anna__talk__copy"]
+    turn = results.rows["anna__turn__copy"]
+    rows = dict(results.rows)
+    for source in more:
+        for row, driving in ((talk, "talk"), (turn, "turn")):
+            name = f"{source.name}__{driving}__copy"
+            rows[name] = replace(row, cell=name, source=source.name, source_type=source.type)
+            if row is talk:
+                shutil.copy(results.out / talk.clip, results.out / rows[name].clip)
+    large = replace(results, study=replace(study, sources=(anna, berta, *more)), rows=rows)
+    assert report.clips(large).data.count("<td><video") == 5
+    monkeypatch.setattr(sections, "MOST_SHOWN", 4)
+    clips = report.clips(large).data
+    assert clips.count("<td><video") == 2  # of anna and berta, by the driving that can be read
+    assert "<td>copy</td><td>side</td><td>frontal</td><td>4</td><td>4</td><td>0</td>" in clips
+    assert "<td>copy</td><td>side</td><td>stylised</td><td>4</td><td>0</td><td>4</td>" in clips
+    assert "href='clips/berta-1__talk__copy.mp4'" in clips
+    assert "A sample" in report.film_strips(large).data
+    strips = list((results.out / "figures").glob("strip__*"))
+    assert len(strips) == 2
+    failed = report.failures(large).data
+    assert failed.count("<tr>") == 2  # the head, and one kind for five cells
+    assert "<td>5</td>" in failed
+    assert "anna__turn__copy" in failed

@@ -57,12 +57,16 @@ class Driving:
         Frames a second.
     frame_count : int
         How many frames there are.
+    key : str
+        A hash of what the frames are made of, under which a method may keep what it finds in them
+        (:func:`studykit.methods.kept.kept`); "" where nothing is to be kept.
     """
 
     name: str
     open_frames: Callable[[], Iterable[np.ndarray]]
     frame_rate: Fraction
     frame_count: int
+    key: str = ""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.open_frames())
@@ -74,9 +78,13 @@ class Method(Protocol):
     ``prepare`` sees the source once, ``animate`` then gives one (S, S, 3) uint8 RGB frame a
     driving frame, in order, without holding the video. A class may add functions that the run
     asks for the provenance of its clips: ``weights_hash() -> str``, the SHA-256 of the weights
-    that its setting ``weights`` names; ``device_used() -> str``, where it computes; and
+    that its setting ``weights`` names; ``device_used() -> str``, where it computes;
     ``inputs(source_name, driving_name) -> list[Path]``, the files that a clip depends on beside
-    source and driving.
+    source and driving; and ``notes(state) -> str``, what a reader of the clip should know of how it
+    was made, "" if nothing.
+
+    A method travels to other processes by pickle, so its settings must; a state does not. What a
+    process holds is used by one call at a time, and always by the same thread.
     """
 
     def prepare(self, source: Source) -> Any: ...

@@ -4,7 +4,6 @@ The same steps as ``OcclusionAwareGenerator.forward``, but the source is encoded
 """
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -129,7 +128,7 @@ class DygraphEngine:
 
 
 def load_networks(weights: str, config: str | None, device: str) -> Networks:
-    """Return both networks of a checkpoint, ready to run; asked again, the same ones.
+    """Return both networks of a checkpoint, ready to run on a device as Paddle names it.
 
     Raises
     ------
@@ -138,15 +137,6 @@ def load_networks(weights: str, config: str | None, device: str) -> Networks:
     MissingPackageError
         Paddle or ppgan is not installed.
     """
-    digest = checkpoints.sha256(checkpoints.locate(weights))
-    config_digest = checkpoints.sha256(config) if config else ""
-    return _networks(weights, digest, config, config_digest, device)
-
-
-@functools.lru_cache(maxsize=1)  # a full checkpoint takes 240 MB
-def _networks(
-    weights: str, _digest: str, config: str | None, _config_digest: str, device: str
-) -> Networks:
     ppgan = import_ppgan()
     checkpoint = checkpoints.load(weights, config)
     settings = checkpoint.config

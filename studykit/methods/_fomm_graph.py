@@ -162,7 +162,7 @@ class EncoderGraph(nn.Layer):
         self.down = _downsampling(generator.dense_motion_network)
 
     def forward(self, image):
-        return self.blocks(image).transpose([0, 2, 3, 1]), self.down(image)
+        return self.blocks(image).transpose([0, 2, 3, 1]), paddle.assign(self.down(image))
 
 
 class MotionGraph(nn.Layer):
@@ -195,6 +195,9 @@ class MotionGraph(nn.Layer):
             "inside": inside[None, None],
             "border": 1 - inside[None, None],
         }
+        if self.inner != self.small:
+            constants["taller"] = _stretch(self.small[0], self.inner[0])
+            constants["wider"] = _stretch(self.small[1], self.inner[1]).T
         for name, value in constants.items():
             self.register_buffer(name, paddle.to_tensor(np.ascontiguousarray(value)))
 
@@ -229,7 +232,7 @@ class MotionGraph(nn.Layer):
     def _resized(self, maps):
         if self.inner == self.small:
             return maps
-        return F.interpolate(maps, size=self.inner, mode="bilinear", align_corners=False)
+        return paddle.matmul(paddle.matmul(self.taller, maps), self.wider)
 
 
 class PaintGraph(nn.Layer):
@@ -415,6 +418,17 @@ def _fade(generator: Any, height: int, width: int) -> np.ndarray:
     pad = generator.pad
     mask[pad : height - pad, pad : width - pad] = 1.0
     return cv2.GaussianBlur(mask, (9, 9), 0.0, borderType=cv2.BORDER_ISOLATED)
+
+
+def _stretch(before: int, after: int) -> np.ndarray:
+    """Return bilinear interpolation along one axis as a matrix: what it makes of the identity.
+
+    Paddle 3.3 can't run an ``interpolate`` of a graph by oneDNN.
+    """
+    identity = paddle.eye(before).reshape([1, 1, before, before])
+    size = (after, before)
+    stretched = F.interpolate(identity, size=size, mode="bilinear", align_corners=False)
+    return stretched.numpy()[0, 0]
 
 
 def _inside(generator: Any, height: int, width: int) -> np.ndarray:

@@ -25,6 +25,18 @@ class Keypoints:
     points: np.ndarray
     jacobians: np.ndarray | None = None
 
+    def as_row(self) -> np.ndarray:
+        """Return all numbers in one array, (K, 6), or (K, 2) without jacobians."""
+        if self.jacobians is None:
+            return self.points
+        return np.concatenate([self.points, self.jacobians.reshape(-1, 4)], axis=1)
+
+    @classmethod
+    def from_row(cls, row: np.ndarray) -> "Keypoints":
+        """Return the keypoints that :meth:`as_row` made one array of."""
+        jacobians = row[:, 2:].reshape(-1, 2, 2) if row.shape[1] > 2 else None
+        return cls(row[:, :2], jacobians)
+
 
 def movement_scale(source: Keypoints, initial: Keypoints) -> float:
     """Return how large the source's face is, beside that of the driving's first frame.

@@ -66,10 +66,15 @@ def _quiet_import() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except ImportError as error:
-        raise MissingPackageError(
-            f'fomm needs {error.name or error}: pip install "studykit[fomm]" and then '
-            "pip install --no-deps ppgan==2.1.0"
-        ) from error
+        raise missing_package(error) from error
+
+
+def missing_package(error: ImportError) -> MissingPackageError:
+    """Return what to raise for an import of Paddle or ppgan that failed."""
+    return MissingPackageError(
+        f'fomm needs {error.name or error}: pip install "studykit[fomm]" and then '
+        "pip install --no-deps ppgan==2.1.0"
+    )
 
 
 def repair_downsampling(network: Any) -> None:

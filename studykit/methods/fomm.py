@@ -6,9 +6,11 @@ oneDNN runs on a CPU (:mod:`._fomm_runtime`), the networks as they are elsewhere
 (:mod:`._fomm_dygraph`).
 """
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,9 +21,15 @@ from studykit import processor
 from studykit import weights as checkpoints
 from studykit.errors import StudyError
 from studykit.methods import Driving, Source, register
-from studykit.methods._fomm_dygraph import DygraphEngine, find_device, load_networks
+from studykit.methods._fomm_dygraph import (
+    DygraphEngine,
+    Networks,
+    find_device,
+    load_networks,
+)
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
+from studykit.methods.kept import kept
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -31,7 +39,9 @@ class _Encoded(Protocol):
 
 
 class _Engine(Protocol):
-    note: str
+    """Computes for the method: a source once, then keypoints and frames, a batch at a time."""
+
+    note: str  # what a reader of the clips should know
 
     def batch(self, height: int, width: int) -> int: ...
     def encode(self, image: np.ndarray) -> _Encoded: ...
@@ -44,6 +54,19 @@ class _Prepared:
     engine: _Engine
     source: _Encoded
     batch: int
+    found_by: str  # all that the keypoints of a driving depend on
+
+    def rows(self, driving: Driving) -> Callable[[], Iterator[np.ndarray]]:
+        """Return what finds the keypoints of a driving, a row of numbers for each frame."""
+
+        def find() -> Iterator[np.ndarray]:
+            frames = iter(driving)
+            while batch := list(itertools.islice(frames, self.batch)):
+                found = self.engine.keypoints(batch)
+                del batch  # while the next frames are waited for, none is held
+                yield from map(Keypoints.as_row, found)
+
+        return find
 
 
 @register("fomm")
@@ -103,7 +126,13 @@ class FOMM:
         """
         height, width = source.image.shape[:2]
         engine = _load_engine(self.weights, self.config, self.device, self.precision, height, width)
-        return _Prepared(engine, engine.encode(source.image), engine.batch(height, width))
+        config = checkpoints.sha256(self.config) if self.config else ""
+        return _Prepared(
+            engine,
+            engine.encode(source.image),
+            engine.batch(height, width),
+            f"fomm 1 {type(engine).__name__} {self.weights_hash()} {config}",
+        )
 
     def animate(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
@@ -114,10 +143,9 @@ class FOMM:
             The keypoints of the source or of the first driving frame span no area, so that
             there is no scale to adapt.
         """
-        source, frames, initial = state.source.keypoints, iter(driving), None
-        while batch := list(itertools.islice(frames, state.batch)):
-            keypoints = state.engine.keypoints(batch)
-            del batch  # while the next frames are waited for, none is held
+        source, initial, scale = state.source.keypoints, None, 1.0
+        found = map(Keypoints.from_row, kept(driving, state.found_by, state.rows(driving)))
+        while keypoints := list(itertools.islice(found, state.batch)):
             if self.relative:
                 if initial is None:
                     initial = keypoints[0]
@@ -167,26 +195,29 @@ def _engine(
     width: int,
     threads: int,
 ) -> _Engine:
-    if device == "cpu":
-        named = weights if weights in checkpoints.names() else ""  # whose settings are known
-        folder = graph_folder(digest, config_digest, named, height=height, width=width)
-        if folder.is_dir():
+    if device != "cpu":
+        return DygraphEngine(_networks(weights, config, device, height, width), precision)
+    named = weights if weights in checkpoints.names() else ""  # which tells the settings
+    folder = graph_folder(digest, config_digest, named, height=height, width=width)
+    if folder.is_dir():
+        with contextlib.suppress(Exception):  # Paddle raises almost anything
             return GraphEngine(folder, threads, precision)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made anew
+    networks = _networks(weights, config, device, height, width)
+    try:
+        build_graphs(networks, folder, height, width)
+        return GraphEngine(folder, threads, precision)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        note = f"computed layer by layer, which is slow, as the graphs can't be used: {reason}"
+        return DygraphEngine(networks, precision, note=note)
+
+
+def _networks(weights: str, config: str | None, device: str, height: int, width: int) -> Networks:
     networks = load_networks(weights, config, device)
     if height % networks.multiple or width % networks.multiple:
         raise StudyError(
             f"fomm with {weights} takes images whose sides are multiples of "
             f"{networks.multiple}, not {width} x {height}: set the study's size accordingly"
         )
-    if device != "cpu":
-        return DygraphEngine(networks, precision)
-    try:
-        build_graphs(networks, folder, height, width)
-        return GraphEngine(folder, threads, precision)
-    except StudyError:
-        raise
-    except Exception as error:  # Paddle raises almost anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return DygraphEngine(
-            networks, precision, note=f"computed layer by layer, which is slow: {reason}"
-        )
+    return networks

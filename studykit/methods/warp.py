@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from studykit import faces, files
 from studykit.errors import NoFaceError
 from studykit.faces import FaceTracker, find_face
 from studykit.methods import Driving, Source, register
@@ -19,6 +20,7 @@ from studykit.methods._warp_geometry import (
     fit_head,
     motion_since,
 )
+from studykit.methods.kept import kept
 
 # What a flat picture bears before the far side of the head that it can't show is missed, per
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
@@ -78,26 +80,36 @@ class Warp:
         NoFaceError
             The driving shows no face in its first second.
         """
-        tracker, smooth = FaceTracker(), None
-        motion, reference = None, None
-        patience = max(1, round(driving.frame_rate))
-        for index, frame in enumerate(driving):
-            face = tracker.update(frame)
-            if face is not None:
-                if reference is None:
-                    size = float(np.ptp(face.landmarks, axis=0).max())
-                    smooth = OneEuroFilter(
-                        float(driving.frame_rate), self.min_cutoff, self.speed_coefficient / size
-                    )
-                landmarks = smooth(face.landmarks)
+        reference = motion = None
+        for landmarks in kept(driving, self._found_by(), lambda: self._landmarks(driving)):
+            if not np.isnan(landmarks).any():
                 if reference is None:
                     reference = fit_head(landmarks)
                 motion = motion_since(reference, landmarks)
-            elif reference is None and index + 1 >= patience:
-                raise _no_driving_face(driving.name)
             yield state.image if motion is None else state.at(scaled(motion, self.strength))
-        if reference is None:
+
+    def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
+        """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
+        tracker, smooth = FaceTracker(), None
+        lost = np.full((68, 2), np.nan)
+        patience = max(1, round(driving.frame_rate))
+        for index, frame in enumerate(driving):
+            face = tracker.update(frame)
+            if face is None and smooth is None and index + 1 >= patience:
+                raise _no_driving_face(driving.name)
+            if face is not None and smooth is None:
+                size = float(np.ptp(face.landmarks, axis=0).max())
+                smooth = OneEuroFilter(
+                    float(driving.frame_rate), self.min_cutoff, self.speed_coefficient / size
+                )
+            yield lost if face is None else smooth(face.landmarks)
+        if smooth is None:
             raise _no_driving_face(driving.name)
+
+    def _found_by(self) -> str:
+        """Name what the landmarks depend on beside the frames."""
+        code = [files.sha256(path) for path in (faces.__file__, __file__)]
+        return f"warp {self.min_cutoff} {self.speed_coefficient} {code}"
 
 
 class WarpedFace:

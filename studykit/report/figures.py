@@ -16,6 +16,7 @@ from studykit.study import Cell, CropRule, Input, MethodSpec, Study
 
 MOMENTS = 5
 _TILE, _GAP, _LABEL, _TOP = 160, 4, 150, 26
+_INPUTS_SHOWN = 25
 _INK, _PALE, _PAPER, _EMPTY = "#1b1f24", "#5b6570", "#ffffff", "#e9ecef"
 
 
@@ -102,13 +103,14 @@ def pair_strip(
 
 
 def input_sheet(study: Study) -> Image.Image:
-    """Draw every source, and every driving at five moments, as the methods see them."""
+    """Draw drivings at five moments, and sources, as the methods see them: the first 25 of each."""
     strips = []
-    for driving in study.drivings:
+    for driving in study.drivings[:_INPUTS_SHOWN]:
         strip, _ = _driving_strip(driving, study.size, study.crop)
         strips.append(Strip(strip.label, strip.pictures[1:], strip.text))
-    for first in range(0, len(study.sources), MOMENTS):
-        group = study.sources[first : first + MOMENTS]
+    shown = study.sources[:_INPUTS_SHOWN]
+    for first in range(0, len(shown), MOMENTS):
+        group = shown[first : first + MOMENTS]
         names = ", ".join(source.name for source in group)
         pictures = [source_picture(source, study.size, study.crop) for source in group]
         strips.append(Strip(("sources", names, ""), pictures))

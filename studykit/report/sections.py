@@ -2,9 +2,13 @@
 
 import base64
 import csv
+import dataclasses
 import html
 import io
+import itertools
+import re
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from studykit import media
+from studykit.cells import CellRow
 from studykit.errors import StudyError
 from studykit.inputs import open_driving
 from studykit.report.figures import film_strip, source_picture
@@ -24,7 +29,11 @@ from studykit.study import Cell, Input, Study
 if TYPE_CHECKING:
     from IPython.display import HTML
 
+# Of a study with more cells the report shows sums, a sample, and links to the rest.
+MOST_SHOWN = 200
+
 _PREVIEW = 144
+_LINKS, _GROUPS = 5, 50
 
 
 def summary(results: Results) -> "HTML":
@@ -45,13 +54,17 @@ def summary(results: Results) -> "HTML":
         words.append("No method in this study uses learned weights.")
     notes = sorted({row.note for row in rows if row.note})
     if notes:
-        words.append("Notes: " + "; ".join(map(_text, notes)) + ".")
+        more = f"; and {len(notes) - _GROUPS} more" if len(notes) > _GROUPS else ""
+        words.append("Notes: " + "; ".join(map(_text, notes[:_GROUPS])) + f"{more}.")
     return _html("".join(f"<p>{sentence}</p>" for sentence in words))
 
 
 def film_strips(results: Results) -> "HTML":
-    """Show, method by method, each driving and the clips it drives at five moments."""
-    parts = []
+    """Show, method by method, each driving and the clips it drives at five moments.
+
+    Of a large study it shows the first source and driving of each type.
+    """
+    results, parts = _shown(results)
     for method in results.study.methods:
         parts.append(f"<h3>{_text(method.name)}</h3>")
         for driving in results.study.drivings:
@@ -70,9 +83,14 @@ def film_strips(results: Results) -> "HTML":
 
 
 def clips(results: Results) -> "HTML":
-    """Show small moving previews, sources down and drivings across, linked to the full clips."""
-    study = results.study
-    parts = []
+    """Show small moving previews, sources down and drivings across, linked to the full clips.
+
+    Of a large study it shows the first source and driving of each type, after the number of clips
+    of every condition.
+    """
+    conditions = [_conditions(results)] if _is_large(results) else []
+    results, parts = _shown(results)
+    parts, study = [*conditions, *parts], results.study
     for method in study.methods:
         head = "".join(
             f"<th scope='col'>{_text(driving.name)}<small>{driving.type}</small>"
@@ -91,10 +109,11 @@ def clips(results: Results) -> "HTML":
                 line.append(f"<td>{_clip_preview(results, cell)}</td>")
             body.append(f"<tr>{''.join(line)}</tr>")
         parts.append(
-            f"<h3>{_text(method.name)}</h3><div class='scroll'><table class='clips'>"
+            f"<section><h3>{_text(method.name)}</h3><div class='scroll'><table class='clips'>"
             f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+            "</section>"
         )
-    return _html("".join(parts))
+    return _html(f"<div class='methods'>{''.join(parts)}</div>")
 
 
 def timing(results: Results) -> "HTML":
@@ -125,10 +144,12 @@ def timing(results: Results) -> "HTML":
 
 
 def failures(results: Results) -> "HTML":
-    """List every cell that failed, with its error."""
+    """List every cell that failed, with its error; of a large study, every kind of failure."""
     rows = [row for row in results.rows.values() if row.status == "failed"]
     if not rows:
         return _html("<p>No cell failed.</p>")
+    if _is_large(results):
+        return _failure_kinds(rows)
     return _table(("cell", "error"), [(row.cell, row.error) for row in rows])
 
 
@@ -150,7 +171,7 @@ def manifest(results: Results) -> "HTML":
     facts = [
         ("finished", data["finished"]),
         ("seed, size, crop", f"{data['seed']}, {data['size']} px, {data['crop']}"),
-        ("machine", f"{data['machine']['processor']}, {data['machine']['cores']} cores usable"),
+        ("machine", f"{data['machine']['processor']}, {data['machine']['cores']:g} cores usable"),
         ("system", data["machine"]["system"]),
         ("versions", ", ".join(f"{name} {v}" for name, v in data["versions"].items())),
     ]
@@ -173,6 +194,85 @@ def manifest(results: Results) -> "HTML":
         _table(("input", "type", "SHA-256"), inputs),
     ]
     return _html("".join(part.data for part in parts))
+
+
+def _is_large(results: Results) -> bool:
+    study = results.study
+    return len(study.methods) * len(study.sources) * len(study.drivings) > MOST_SHOWN
+
+
+def _shown(results: Results) -> tuple[Results, list[str]]:
+    """Return what is small enough to be shown, and what to say if that is a sample."""
+    if not _is_large(results):
+        return results, []
+    study = results.study
+    types = len({item.type for item in study.sources}) * len({i.type for i in study.drivings})
+    sample = dataclasses.replace(
+        study,
+        sources=_first_of_each_type(study.sources),
+        drivings=_first_of_each_type(study.drivings),
+        methods=study.methods[: MOST_SHOWN // types],
+    )
+    sentence = "<p>A sample: the first source and the first driving of each type.</p>"
+    return dataclasses.replace(results, study=sample), [sentence]
+
+
+def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
+    first: dict[str, Input] = {}
+    for item in items:
+        first.setdefault(item.type, item)
+    return tuple(first.values())
+
+
+def _conditions(results: Results) -> str:
+    """Tabulate how many clips of each condition there are, with links to the first of them."""
+    study = results.study
+    sources, drivings = (
+        Counter(item.type for item in items) for items in (study.sources, study.drivings)
+    )
+    done, lost = Counter(), Counter()
+    links: defaultdict[tuple, list[str]] = defaultdict(list)
+    for row in results.rows.values():
+        condition = (row.method, row.source_type, row.driving_type)
+        if row.status != "done":
+            lost[condition] += 1
+            continue
+        done[condition] += 1
+        if len(links[condition]) < _LINKS:
+            number = len(links[condition]) + 1
+            name = _text(row.cell)
+            links[condition].append(f"<a href='{_text(row.clip)}' title='{name}'>{number}</a>")
+    head = ("method", "source", "driving", "cells", "clips", "failed", "not run", "to see")
+    body = []
+    for method, source, driving in itertools.product(study.methods, sources, drivings):
+        condition = (method.name, source, driving)
+        cells = sources[source] * drivings[driving]
+        rest = cells - done[condition] - lost[condition]
+        texts = map(_text, (*condition, cells, done[condition], lost[condition], rest))
+        body.append([*texts, " ".join(links[condition])])
+    table = _table_of(head, body)
+    rest = "<a href='clips/'>All clips</a>, and <a href='cells.csv'>one line for each cell</a>."
+    return f"{table}<p>{rest}</p>"
+
+
+def _failure_kinds(rows: list[CellRow]) -> "HTML":
+    """Group failures by method and error, whatever inputs the error names."""
+    kinds: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        error = row.error
+        names = ((row.cell, "<cell>"), (row.source, "<source>"), (row.driving, "<driving>"))
+        for name, stand_in in names:
+            error = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", stand_in, error)
+        kinds[row.method, error].append(row.cell)
+    ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    lines = [
+        (len(cells), method, error, ", ".join(cells[:_LINKS]) + (", …" * (len(cells) > _LINKS)))
+        for (method, error), cells in ranked[:_GROUPS]
+    ]
+    table = _table(("cells", "method", "error", "which"), lines)
+    if len(ranked) <= _GROUPS:
+        return table
+    return _html(f"{table.data}<p>{len(ranked) - _GROUPS} more kinds are in cells.csv.</p>")
 
 
 def _count(number: int, word: str) -> str:
@@ -222,12 +322,17 @@ def _jpeg(image: np.ndarray) -> str:
 
 
 def _table(header: tuple, lines: list[tuple]) -> "HTML":
+    return _html(_table_of(header, [[_text(value) for value in line] for line in lines]))
+
+
+def _table_of(header: tuple, lines: list[list[str]]) -> str:
+    """Return a table whose cells are pieces of HTML."""
     head = "".join(f"<th scope='col'>{_text(name)}</th>" for name in header)
     body = "".join(
-        "<tr>" + "".join(f"<td>{_text(value)}</td>" for value in line) + "</tr>" for line in lines
+        "<tr>" + "".join(f"<td>{value}</td>" for value in line) + "</tr>" for line in lines
     )
     head = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
-    return _html(f"<div class='scroll'><table>{head}<tbody>{body}</tbody></table></div>")
+    return f"<div class='scroll'><table>{head}<tbody>{body}</tbody></table></div>"
 
 
 def _text(value: object) -> str:

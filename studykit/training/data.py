@@ -84,6 +84,10 @@ class DataSettings:
     per_step: float = 0.2
     frames: int = 16
 
+    def __post_init__(self) -> None:
+        if self.identities > HELD_OUT:
+            raise StudyError(f"identities must be at most {HELD_OUT}: the rest is held out")
+
     def available(self, step: int) -> int:
         """Return how many identities take part in a step."""
         return min(self.identities, self.at_start + int(self.per_step * step))
@@ -330,6 +334,13 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
     }
 
 
+def held_out_from(content: dict[str, np.ndarray]) -> HeldOut:
+    """Take what :func:`render_held_out` made."""
+    labels = [str(label) for label in content["labels"]]
+    pictures = (content[name] for name in ("own", "other", "landmarks", "face"))
+    return HeldOut(str(content["kind"]), labels, *pictures)
+
+
 class Cache:
     """A folder of rendered identities, one file each, that worker processes fill.
 
@@ -399,12 +410,8 @@ class Cache:
 
     def held_out(self) -> list[HeldOut]:
         """Return the held-out identities, waiting for those that are not there yet."""
-        content = [self._load(_held_out_file(self.folder, i)) for i in range(self.held_out_count)]
-        return [
-            HeldOut(str(c["kind"]), [str(label) for label in c["labels"]], c["own"], c["other"],
-                    c["landmarks"], c["face"])
-            for c in content
-        ]  # fmt: skip
+        files = [_held_out_file(self.folder, index) for index in range(self.held_out_count)]
+        return [held_out_from(self._load(file)) for file in files]
 
     def _load(self, path: Path) -> dict[str, np.ndarray]:
         while not path.is_file():
@@ -427,10 +434,15 @@ def _render_share(
     folder: Path, settings: DataSettings, held_out: int, share: int, shares: int
 ) -> None:
     os.nice(10)
-    for index in range(share, held_out, shares):
-        _keep(_held_out_file(folder, index), render_held_out, index, settings)
-    for seed in range(share, settings.identities, shares):
-        _keep(_training_file(folder, seed), render_identity, seed, settings)
+    parent = os.getppid()
+    jobs = [(_held_out_file(folder, i), render_held_out, i) for i in range(held_out)]
+    jobs += [(_training_file(folder, i), render_identity, i) for i in range(settings.identities)]
+    for index, (path, render_one, seed) in enumerate(jobs):
+        # A training that was killed could not end its workers.
+        if os.getppid() != parent:
+            return
+        if index % shares == share:
+            _keep(path, render_one, seed, settings)
 
 
 def _keep(path: Path, render_one: Any, seed: int, settings: DataSettings) -> None:

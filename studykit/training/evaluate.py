@@ -114,6 +114,19 @@ def scores(
     return {name: round(value, 4) for name, value in out.items()}
 
 
+def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float:
+    """Return the PSNR inside the face mask, dB, mean over all frames but each clip's first."""
+    return float(
+        np.mean(
+            [
+                _psnr(clip[frame], item.own[frame], item.face[frame])
+                for item, clip in zip(held_out, clips, strict=True)
+                for frame in range(1, len(clip))
+            ]
+        )
+    )
+
+
 def draw_sheet(
     held_out: Sequence[HeldOut], own: Sequence[np.ndarray], cross: Sequence[np.ndarray]
 ) -> Any:

@@ -1,5 +1,6 @@
 """What training asks for: likeness where it matters, and agreement with the renderer's truth."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,46 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.errors import StudyError
-from studykit.training.networks import Keypoints, coordinate_grid, inverse_2x2
+from studykit.training.networks import Keypoints, coordinate_grid, gaussians, inverse_2x2
+from studykit.training.recipe import LossWeights
 
-
-@dataclass(frozen=True)
-class LossWeights:
-    """How much each term counts; 0 leaves a term out and saves its time.
-
-    Attributes
-    ----------
-    l1, gradient, structure
-        Reconstruction: absolute difference at three scales, of the images and of their
-        gradients, and 1 - SSIM at two scales.
-    face, mouth, eyes
-        How much more a pixel of these counts than one of the background, in all of the above.
-    keypoints, heatmap
-        Distance of the keypoints from the renderer's, in image sides / 2; cross-entropy of
-        their heat maps with a Gaussian there.
-    flow, occlusion
-        Distance of the dense motion from the true one, in its pixels, where the source shows
-        the surface; cross-entropy of the occlusion map with where it does.
-    equivariance_value, equivariance_jacobian
-        Eq. 9 to 12 of the paper, under a random thin-plate spline.
-    perceptual, adversarial
-        VGG-19 features (eq. 8; needs ``vgg`` in the recipe); a patch discriminator.
-    """
-
-    l1: float = 10.0
-    gradient: float = 10.0
-    structure: float = 1.0
-    face: float = 2.0
-    mouth: float = 6.0
-    eyes: float = 8.0
-    keypoints: float = 20.0
-    heatmap: float = 0.05
-    flow: float = 0.5
-    occlusion: float = 0.1
-    equivariance_value: float = 1.0
-    equivariance_jacobian: float = 1.0
-    perceptual: float = 0.0
-    adversarial: float = 0.0
+_HEATMAP_VARIANCE = 0.03**2
 
 
 def attention(face: Tensor, landmarks: Tensor, weights: LossWeights) -> Tensor:
@@ -103,7 +68,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004) in 7 x 7 windows, (B, C, S, S) as the images."""
 
     def mean(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 7, 1, 3, count_include_pad=False)
+        rows = F.avg_pool2d(x, (1, 7), 1, (0, 3), count_include_pad=False)
+        return F.avg_pool2d(rows, (7, 1), 1, (3, 0), count_include_pad=False)
 
     mean_a, mean_b = mean(a), mean(b)
     variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
@@ -121,9 +87,8 @@ def keypoint_supervision(
     out = {"keypoints": weights.keypoints * (found["value"][:, :count] - truth).abs().mean()}
     if weights.heatmap:
         heatmap = found["heatmap"][:, :count]
-        grid = coordinate_grid(*heatmap.shape[2:], heatmap)
-        distance = ((grid - truth[:, :, None, None]) ** 2).sum(-1)
-        target = F.softmax(-0.5 * distance.flatten(2) / 0.03**2, 2)
+        target = gaussians(truth, heatmap.shape[2:], _HEATMAP_VARIANCE).flatten(2)
+        target = target / target.sum(2, keepdim=True).clamp_min(1e-8)
         entropy = -(target * heatmap.flatten(2).clamp_min(1e-8).log()).sum(2)
         out["heatmap"] = weights.heatmap * entropy.mean()
     return out
@@ -300,7 +265,7 @@ class PatchDiscriminator(nn.Module):
         widths = [3, *(min(256, block_expansion * 2**i) for i in range(num_blocks))]
         norm = nn.utils.parametrizations.spectral_norm
         layers: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, norm(nn.Conv2d(widths[-1], 1, 4, 1, 1)))
 

@@ -6,6 +6,7 @@ by renaming; what is computed is what those compute at inference, their border r
 so that nothing changes between training and use.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -35,6 +36,19 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     x = torch.linspace(-1, 1, width, device=like.device, dtype=torch.float32)
     y = torch.linspace(-1, 1, height, device=like.device, dtype=torch.float32)
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
+
+
+def gaussians(points: Tensor, size: tuple[int, int] | torch.Size, variance: float) -> Tensor:
+    """Return a Gaussian of height 1 about each of (B, K, 2) points, (B, K, H, W)."""
+    x, y = (
+        torch.exp(
+            -0.5
+            * (torch.linspace(-1, 1, side, device=points.device) - points[..., axis, None]) ** 2
+            / variance
+        )
+        for axis, side in ((0, size[1]), (1, size[0]))
+    )
+    return y[..., :, None] * x[..., None, :]
 
 
 def inverse_2x2(matrix: Tensor) -> Tensor:
@@ -73,6 +87,9 @@ class _Residual(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(features)
         self.norm2 = nn.BatchNorm2d(features)
+        # Passing features on unchanged is where painting starts from.
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv1(F.relu(self.norm1(x)))
@@ -82,9 +99,7 @@ class _Residual(nn.Module):
 class _Encoder(nn.Module):
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        self.down_blocks = nn.ModuleList(
-            _Down(a, b) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outs = [x]
@@ -271,13 +286,11 @@ class DenseMotion(nn.Module):
     ) -> Tensor:
         """Return heat maps (eq. 6) and the source moved by every motion: (B, 4 (K + 1), h, w)."""
         batch, count, height, width, _ = motions.shape
-        grid = coordinate_grid(height, width, source)
-
-        def gaussians(keypoints: Keypoints) -> Tensor:
-            distance = ((grid - keypoints["value"][:, :, None, None]) ** 2).sum(-1)
-            return torch.exp(-0.5 * distance / self.kp_variance)
-
-        heat = F.pad(gaussians(driving_kp) - gaussians(source_kp), (0, 0, 0, 0, 1, 0))
+        there, here = (
+            gaussians(keypoints["value"], (height, width), self.kp_variance)
+            for keypoints in (driving_kp, source_kp)
+        )
+        heat = F.pad(there - here, (0, 0, 0, 0, 1, 0))
         # The K + 1 copies stand below each other: one call a source, without copying it.
         moved = F.grid_sample(
             source, motions.reshape(batch, count * height, width, 2), align_corners=True
@@ -315,9 +328,7 @@ class OcclusionAwareGenerator(nn.Module):
         )
         width = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
         self.first = _Convolution(num_channels, width[0], kernel_size=7)
-        self.down_blocks = nn.ModuleList(
-            _Down(a, b) for a, b in zip(width, width[1:], strict=False)
-        )
+        self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(width))
         self.bottleneck = nn.Sequential()
         for index in range(num_bottleneck_blocks):
             self.bottleneck.add_module(f"r{index}", _Residual(width[-1]))
@@ -341,7 +352,8 @@ class OcclusionAwareGenerator(nn.Module):
             The images, and keypoints as :class:`KPDetector` gives them.
         given : tuple, optional
             ``(which, deformation, occlusion_map)``: samples of the batch, (B,) bool, that are
-            generated from a known motion in place of the estimated one.
+            generated from a known motion, (B, h, w, 2) and (B, 1, h, w), in place of the
+            estimated one.
 
         Returns
         -------
@@ -353,9 +365,11 @@ class OcclusionAwareGenerator(nn.Module):
         deformation, visible = out["deformation"], out.get("occlusion_map")
         if given is not None:
             which, known, seen = given
-            deformation = torch.where(which[:, None, None, None], known, deformation)
+            which, grid = which[:, None, None, None], seen.shape[2:]
+            found = _resized(deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+            deformation = torch.where(which, known, found)
             if visible is not None:
-                visible = torch.where(which[:, None, None, None], seen, visible)
+                visible = torch.where(which, seen, _resized(visible, grid))
         features = self.first(source)
         for block in self.down_blocks:
             features = block(features)

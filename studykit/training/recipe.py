@@ -7,9 +7,47 @@ from typing import Any
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.training.data import DataSettings
-from studykit.training.losses import LossWeights
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term counts; 0 leaves a term out and saves its time.
+
+    Attributes
+    ----------
+    l1, gradient, structure
+        Reconstruction: absolute difference at three scales, of the images and of their
+        gradients, and 1 - SSIM at two scales.
+    face, mouth, eyes
+        How much more a pixel of these counts than one of the background, in all of the above.
+    keypoints, heatmap
+        Distance of the keypoints from the renderer's, in image sides / 2; cross-entropy of
+        their heat maps with a Gaussian there.
+    flow, occlusion
+        Distance of the dense motion from the true one, in its pixels, where the source shows
+        the surface; cross-entropy of the occlusion map with where it does.
+    equivariance_value, equivariance_jacobian
+        Eq. 9 to 12 of the paper, under a random thin-plate spline.
+    perceptual, adversarial
+        VGG-19 features (eq. 8; needs ``vgg`` in the recipe); a patch discriminator.
+    """
+
+    l1: float = 10.0
+    gradient: float = 10.0
+    structure: float = 1.0
+    face: float = 2.0
+    mouth: float = 6.0
+    eyes: float = 8.0
+    keypoints: float = 20.0
+    heatmap: float = 0.05
+    flow: float = 0.5
+    occlusion: float = 0.1
+    equivariance_value: float = 1.0
+    equivariance_jacobian: float = 1.0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +73,7 @@ class Phase:
     learning_rate: tuple[float, float]
     networks: tuple[str, ...] = ("kp_detector", "generator")
     true_motion: tuple[float, float] = (0.0, 0.0)
+    fixed_statistics: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +144,15 @@ class Recipe:
                 return phase, step / phase.steps
             step -= phase.steps
         raise IndexError("the recipe has no such step")
+
+    def steps_of(self, network: str, step: int) -> int:
+        """Return for how many of the first steps a network was trained."""
+        count = 0
+        for phase in self.phases:
+            here = min(step, phase.steps)
+            count += here * (network in phase.networks)
+            step -= here
+        return count
 
 
 def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class Training:
             self.discriminator_optimiser = torch.optim.Adam(
                 self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)
             )
+        self._ahead: dict[int, Future] = {}
+        self._drawer = ThreadPoolExecutor(1)
         if recipe.losses.perceptual and recipe.vgg:
             self.vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
 
@@ -98,37 +101,51 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = start * (end / start) ** progress
         for name, network in self.networks.items():
-            network.train(name in phase.networks)
+            network.train(name in phase.networks and not phase.fixed_statistics)
             network.requires_grad_(name in phase.networks)
-        rng = np.random.default_rng([self.recipe.seed, self.step])
-        batch = draw_batch(self.cache, self.step, phase.batch, rng, self.device)
+        batch, rng = self._next_batch()
         terms = self._terms(batch, phase, progress, rng)
         total = sum(terms.values())
         if not torch.isfinite(total):
             raise StudyError(f"the loss is no number at step {self.step}: lower learning_rate")
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, _GRADIENT_NORM)
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
         self.optimiser.step()
         self.step += 1
-        # Early weights are worth forgetting faster.
-        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         for name in phase.networks:
+            # A network's first weights are worth forgetting faster.
+            trained = self.recipe.steps_of(name, self.step)
+            decay = min(self.recipe.average, trained / (10 + trained))
             for key, value in self.networks[name].state_dict().items():
                 if value.is_floating_point():
                     self.average[name][key].lerp_(value, 1 - decay)
-        return {"loss": float(total), **{name: float(value) for name, value in terms.items()}}
+        return {name: float(value.detach()) for name, value in {"loss": total, **terms}.items()}
+
+    def _next_batch(self) -> tuple[Batch, np.random.Generator]:
+        """Return this step's batch, and have the next one drawn beside the GPU's work."""
+        drawn = self._ahead.pop(self.step, None)
+        if self.device.type == "cuda" and self.step + 1 < self.recipe.steps:
+            self._ahead[self.step + 1] = self._drawer.submit(self._draw, self.step + 1)
+        return drawn.result() if drawn else self._draw(self.step)
+
+    def _draw(self, step: int) -> tuple[Batch, np.random.Generator]:
+        rng = np.random.default_rng([self.recipe.seed, step])
+        count = self.recipe.phase_at(step)[0].batch
+        return draw_batch(self.cache, step, count, rng, self.device), rng
 
     def _terms(
         self, batch: Batch, phase: Phase, progress: float, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         weights, count = self.recipe.losses, len(batch.source)
         bf16 = self.recipe.precision == "bf16"
-        spline = losses.ThinPlateSpline.draw(rng, count, self.device)
+        # Half a batch is enough for what the renderer's keypoints pin down already.
+        few = -(-count // 2)
+        spline = losses.ThinPlateSpline.draw(rng, few, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             with torch.set_grad_enabled("kp_detector" in phase.networks):
-                images = [batch.source, batch.driving, spline.image(batch.driving)]
+                images = [batch.source, batch.driving, spline.image(batch.driving[:few])]
                 found = self.networks["kp_detector"](torch.cat(images))
             source_kp, driving_kp, bent_kp = (
                 {name: value[k * count : (k + 1) * count] for name, value in found.items()}
@@ -139,7 +156,8 @@ class Training:
                 torch.cat([batch.source_kp, batch.driving_kp]),
                 weights,
             )
-            terms |= losses.equivariance(driving_kp, bent_kp, spline, weights)
+            plain_kp = {name: value[:few] for name, value in driving_kp.items()}
+            terms |= losses.equivariance(plain_kp, bent_kp, spline, weights)
             if "generator" not in phase.networks:
                 return terms
             share = phase.true_motion[0] + progress * (phase.true_motion[1] - phase.true_motion[0])
@@ -206,6 +224,7 @@ class Training:
         state = {
             "step": self.step,
             "recipe": self.recipe.name,
+            "size": self.recipe.data.size,
             "settings": self.recipe.settings,
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "average": self.average,
@@ -341,7 +360,7 @@ def draw_batch(
             ("seen", np.unpackbits(identity["seen"][pair]).reshape(1, half, half)),
         ):
             rows.setdefault(name, []).append(value)
-    tensors = {name: torch.tensor(np.stack(v), device=device) for name, v in rows.items()}
+    tensors = {name: torch.from_numpy(np.stack(v)).to(device) for name, v in rows.items()}
     mirrored = torch.tensor(rng.random(count) < 0.5, device=device)
     face, seen = (_mirror(tensors[name].float(), mirrored) for name in ("face", "seen"))
     images = [

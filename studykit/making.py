@@ -1,0 +1,317 @@
+"""One cell made into a clip, in whatever process or on whatever machine.
+
+What stays from cell to cell in a process, the newest source's state first of all, stays here.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studykit import files, media
+from studykit.cells import CellRow
+from studykit.errors import MediaError, StudyError
+from studykit.executors import Report
+from studykit.inputs import open_driving, open_source
+from studykit.methods import Method
+from studykit.overlap import ahead, behind
+from studykit.provenance import Equipped, device_of, method_settings
+from studykit.study import Cell, CropRule
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that travels with a task: where it lies at the sender's, and what is in it."""
+
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that is needed to make one cell.
+
+    Attributes
+    ----------
+    key : str
+        The cell's cache key.
+    out : Path
+        The folder of the study's results.
+    run : str
+        Names the run: within one, files and weights stay what they are.
+    mark : Path, optional
+        A file that the run has put beside its results: who sees it shares its folders.
+    sent : tuple of Sent
+        The inputs' files, for a worker that does not; its clip then travels back.
+    """
+
+    cell: Cell
+    size: int
+    crop: CropRule
+    equipped: Equipped
+    key: str
+    out: Path
+    run: str = ""
+    mark: Path | None = None
+    sent: tuple[Sent, ...] = ()
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What a worker must have free, as :func:`resources_of` its method."""
+        return resources_of(self.equipped.method)
+
+    def row(self) -> CellRow:
+        """Return the cell's row as it is before anything is done: failed, without a reason."""
+        cell, equipped = self.cell, self.equipped
+        return CellRow(
+            cell=cell.name,
+            source=cell.source.name,
+            source_type=cell.source.type,
+            driving=cell.driving.name,
+            driving_type=cell.driving.type,
+            method=cell.method.name,
+            status="failed",
+            device=equipped.device,
+            weights=equipped.weights,
+            weights_hash=equipped.weights_hash,
+            cache_key=self.key,
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a task.
+
+    Attributes
+    ----------
+    traceback : str
+        Of an error that is not the user's.
+    clip : bytes or None
+        The clip, where its inputs were sent.
+    """
+
+    row: CellRow
+    traceback: str = ""
+    clip: bytes | None = None
+
+
+class FilesUnseen(Exception):
+    """This process does not see the files of whoever gave the task: they must be sent."""
+
+
+_one_at_a_time = threading.Lock()
+
+
+def resources_of(method: Method) -> dict[str, float]:
+    """Return what a cluster's worker must have free for a cell: a GPU makes one at a time."""
+    return {"GPU": 1} if getattr(method, "device", "") == "gpu" else {}
+
+
+def ignore(*_: Any) -> None:
+    """Report to nobody."""
+
+
+def make_cell(task: Task, report: Report = ignore) -> Made:
+    """Make the clip of a cell; an error becomes part of its row.
+
+    Parameters
+    ----------
+    task : Task
+    report : callable
+        Gets the cell's name and how many of its frames are done, as often as that changes.
+
+    Raises
+    ------
+    FilesUnseen
+        The run's folder is not shared with this process, and nothing was sent.
+    """
+    if task.mark is not None and not task.sent and not _seen(task):
+        raise FilesUnseen
+    # A Dask worker may have several threads, but methods are not made for them.
+    with _one_at_a_time:
+        return _make_from_sent(task, report) if task.sent else _make(task, report)
+
+
+def write_clip(task: Task, clip: Path, report: Report = ignore) -> tuple[int, str]:
+    """Animate one pair into a clip: decoding, the method and encoding at the same time.
+
+    Parameters
+    ----------
+    task : Task
+        Its files are read where they are named.
+    clip : Path
+        The mp4 to write.
+    report : callable
+        As for :func:`make_cell`.
+
+    Returns
+    -------
+    frames : int
+        How many were written.
+    note : str
+        What a reader of the results should know, "" if nothing.
+
+    Raises
+    ------
+    StudyError
+        An input can't be read or shows no face, or the clip can't be written; none is left.
+    """
+    method, driving = task.equipped.method, task.cell.driving
+    opened, driving_note = open_driving(
+        driving.path, name=driving.name, size=task.size, crop=task.crop
+    )
+    state, source_note = _prepared(task)
+    with contextlib.ExitStack() as stack:
+
+        def open_ahead() -> Iterator[np.ndarray]:
+            return stack.enter_context(contextlib.closing(ahead(opened)))
+
+        shown = dataclasses.replace(opened, open_frames=open_ahead)
+
+        def counted() -> Iterator[np.ndarray]:
+            count = 0
+            for count, frame in enumerate(method.animate(state, shown), start=1):
+                yield frame
+                report(task.cell.name, count)
+            if count != opened.frame_count:
+                raise MediaError(
+                    f"{count} frames came out of {driving.path}, which has {opened.frame_count}: "
+                    "the clip would not be in step, so it is not kept"
+                )
+
+        def write(frames: Iterator[np.ndarray]) -> int:
+            rate = opened.frame_rate
+            return media.write_video(clip, frames, frame_rate=rate, like=driving.path)
+
+        frames = behind(write, counted())
+        note = method.notes(state) if hasattr(method, "notes") else ""
+    return frames, "; ".join(filter(None, (source_note, driving_note, note)))
+
+
+def failed(row: CellRow, error: Exception) -> Made:
+    """Return what became of a cell that failed; an error that is not the user's has a traceback."""
+    if isinstance(error, StudyError):
+        return Made(dataclasses.replace(row, status="failed", error=str(error)))
+    text = f"{type(error).__name__}: {error}; the traceback is in logs/{row.cell}.txt"
+    trace = "".join(traceback.format_exception(error))
+    return Made(dataclasses.replace(row, status="failed", error=text), trace)
+
+
+def _make(task: Task, report: Report) -> Made:
+    start, row = time.monotonic(), task.row()
+    try:
+        if task.equipped.error is not None:
+            raise task.equipped.error
+        device = task.equipped.device or device_of(task.equipped.method)
+        row = dataclasses.replace(row, device=device)
+        report(row.cell, 0)
+        frames, note = write_clip(task, task.out / row.clip, report)
+        made = Made(dataclasses.replace(row, status="done", frames=frames, note=note))
+    except Exception as error:
+        made = failed(row, error)
+    # PyAV's decoders, each with a thread for every core of the host, hang in reference cycles.
+    gc.collect(1)
+    seconds = time.monotonic() - start
+    return dataclasses.replace(made, row=dataclasses.replace(made.row, seconds=seconds))
+
+
+class _Memory(threading.local):
+    """The newest source's state, since all drivings of a source come one after the other.
+
+    By thread, because what a method prepares in one may not serve it in another.
+    """
+
+    key: Any = None
+    prepared: Any = None
+
+
+_memory = _Memory()
+
+
+def _prepared(task: Task) -> tuple[Any, str]:
+    source, method = task.cell.source, task.equipped.method
+    key = (task.run, task.equipped, source, task.size, task.crop)
+    if key != _memory.key:
+        _memory.key = _memory.prepared = None  # lest two states be held at a time
+        opened, note = open_source(source.path, name=source.name, size=task.size, crop=task.crop)
+        _memory.prepared, _memory.key = (method.prepare(opened), note), key
+    return _memory.prepared
+
+
+def _seen(task: Task) -> bool:
+    paths = (task.mark, task.cell.source.path, task.cell.driving.path)
+    return all(path.is_file() for path in paths)
+
+
+def _make_from_sent(task: Task, report: Report) -> Made:
+    """Make a cell of files that came with the task, and return the clip itself."""
+    here = {sent.path: _unpacked(sent) for sent in task.sent}
+    source, driving = (
+        dataclasses.replace(item, path=here.get(item.path, item.path))
+        for item in (task.cell.source, task.cell.driving)
+    )
+    local = dataclasses.replace(
+        task,
+        cell=dataclasses.replace(task.cell, source=source, driving=driving),
+        equipped=_reading_from(task.equipped, here),
+        out=_folder(),
+    )
+    made = _make(local, report)
+    error = made.row.error
+    for there, path in here.items():
+        error = error.replace(str(path), str(there))
+    row = dataclasses.replace(made.row, error=error)
+    if row.status == "failed":
+        return dataclasses.replace(made, row=row)
+    clip = local.out / row.clip
+    data = clip.read_bytes()
+    clip.unlink()
+    return dataclasses.replace(made, row=row, clip=data)
+
+
+_KEPT_FILES = 32
+_received: dict[Path, None] = {}  # the newest last
+
+
+def _unpacked(sent: Sent) -> Path:
+    """Return where a file that was sent lies, always the same place for the same content."""
+    digest = hashlib.sha256(sent.data).hexdigest()[:32]
+    path = _folder() / "inputs" / digest / sent.path.name
+    if not path.is_file():
+        with files.whole(path) as part:
+            part.write_bytes(sent.data)
+    _received.pop(path, None)
+    _received[path] = None
+    while len(_received) > _KEPT_FILES:
+        oldest = next(iter(_received))
+        del _received[oldest]
+        oldest.unlink(missing_ok=True)
+    return path
+
+
+def _folder() -> Path:
+    """Return this worker's own folder, which Dask removes with it."""
+    from distributed import get_worker
+
+    return Path(get_worker().local_directory) / "studykit"
+
+
+def _reading_from(equipped: Equipped, here: dict[Path, Path]) -> Equipped:
+    """Point a method's settings to where its files, or the folder that holds one, lie here."""
+    moved = {str(there): str(path) for there, path in here.items()}
+    moved |= {str(there.parent): str(path.parent) for there, path in here.items()}
+    changes = {
+        name: moved[value]
+        for name, value in method_settings(equipped.method).items()
+        if isinstance(value, str) and value in moved
+    }
+    return dataclasses.replace(equipped, method=dataclasses.replace(equipped.method, **changes))

@@ -1,0 +1,133 @@
+"""Random weights whose networks answer to what they see, and a face that moves.
+
+To measure and to rehearse with, where the published weights can't be had.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from studykit import weights
+from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
+
+# Of networks that run in milliseconds.
+SMALL: weights.Settings = {
+    "common_params": {"num_kp": 6, "num_channels": 3, "estimate_jacobian": True},
+    "kp_detector_cfg": {
+        "temperature": 0.1,
+        "block_expansion": 8,
+        "max_features": 32,
+        "scale_factor": 0.5,
+        "num_blocks": 3,
+    },
+    "generator_cfg": {
+        "block_expansion": 8,
+        "max_features": 24,
+        "num_down_blocks": 2,
+        "num_bottleneck_blocks": 2,
+        "estimate_occlusion_map": True,
+        "dense_motion_params": {
+            "block_expansion": 8,
+            "max_features": 32,
+            "num_blocks": 3,
+            "scale_factor": 0.5,
+        },
+    },
+}
+
+
+def astronaut_frames(count: int, size: int = 64) -> list[np.ndarray]:
+    """Return a face that moves: (size, size, 3) uint8 crops, shifted, turned and zoomed."""
+    from skimage import data, transform
+
+    picture = data.astronaut()
+    centre = np.array([226.0, 110.0])  # of her face
+    frames = []
+    for phase in np.linspace(0, 1.3 * np.pi, count):
+        zoom = (200 + 30 * np.sin(phase)) / size
+        place = (
+            transform.AffineTransform(translation=(-(size - 1) / 2, -(size - 1) / 2))
+            + transform.AffineTransform(scale=(zoom, zoom), rotation=0.25 * np.sin(2 * phase))
+            + transform.AffineTransform(translation=centre + 20 * np.array([np.sin(phase), 0]))
+        )
+        warped = transform.warp(picture, place, output_shape=(size, size), mode="edge")
+        frames.append(np.rint(warped * 255).astype(np.uint8))
+    return frames
+
+
+def build(config: weights.Settings) -> tuple[Any, Any]:
+    """Return ppgan's two networks with random tensors, ready to run."""
+    ppgan = import_ppgan()
+    common = config["common_params"]
+    networks = (
+        ppgan.KPDetector(**config["kp_detector_cfg"], **common),
+        ppgan.OcclusionAwareGenerator(**config["generator_cfg"], **common, inference=True),
+    )
+    for network in networks:
+        repair_downsampling(network)
+    return networks
+
+
+def random_checkpoint(
+    config: weights.Settings, seed: int = 0, size: int = 64
+) -> weights.Checkpoint:
+    """Make a checkpoint of random tensors whose networks answer to what they see.
+
+    Its batch-norm statistics are those of real faces of a size: with the untrained ones (0 and
+    1), signals die out and every output is grey. Jacobians are near the identity, and the
+    picture's contrast is that of a photograph.
+    """
+    paddle = import_paddle()
+    paddle.seed(seed)
+    kp_detector, generator = build(config)
+    for network in (kp_detector, generator):
+        for layer in network.sublayers():
+            if isinstance(layer, paddle.nn.BatchNorm):
+                layer._momentum = 0.0  # the statistics of the next batch, not a mean over many
+    frames = np.stack(astronaut_frames(4, size)).astype(np.float32) / 255
+    with paddle.no_grad():
+        images = paddle.to_tensor(frames.transpose(0, 3, 1, 2))
+        keypoints = _calibrate_keypoints(kp_detector, images)
+        _calibrate_contrast(generator, images, keypoints)
+
+    def tensors(network: Any) -> weights.Tensors:
+        return {name: value.numpy() for name, value in network.state_dict().items()}
+
+    return weights.Checkpoint(
+        f"random-{seed}", "", config, tensors(kp_detector), tensors(generator)
+    )
+
+
+def _calibrate_keypoints(kp_detector: Any, images: Any) -> dict[str, Any]:
+    """Return the keypoints of images, after the jacobians were made to vary around the identity."""
+    import paddle
+
+    heads = [
+        parameter
+        for name, parameter in kp_detector.named_parameters()
+        if name.startswith("jacobian") and name.endswith("weight")
+    ]
+    for weight in heads:
+        weight.set_value(paddle.randn(weight.shape) / np.sqrt(np.prod(weight.shape[1:])))
+    keypoints = kp_detector(images)
+    if heads:
+        deviation = keypoints["jacobian"] - paddle.eye(2)
+        scale = 0.1 / float(deviation.std())
+        heads[-1].set_value(heads[-1] * scale)
+        keypoints["jacobian"] = paddle.eye(2) + deviation * scale
+    return keypoints
+
+
+def _calibrate_contrast(generator: Any, images: Any, keypoints: dict[str, Any]) -> None:
+    """Scale the last layer so that the first image, moved by every image, is like a photograph."""
+    import paddle
+
+    def first(tensor: Any) -> Any:
+        return tensor[:1].tile([len(images)] + [1] * (tensor.ndim - 1))
+
+    still = {name: first(value) for name, value in keypoints.items()}
+    moved = generator(first(images), kp_driving=keypoints, kp_source=still)["prediction"]
+    logit = paddle.log(moved / (1 - moved))
+    final = generator.final[4] if generator.mobile_net else generator.final
+    final.weight.set_value(final.weight * (1.5 / float(logit.std())))
+    final.bias.set_value(paddle.zeros_like(final.bias))

@@ -1,0 +1,98 @@
+"""What a method finds in a driving's frames, kept on disk: one driving moves many sources."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from studykit import files, weights
+from studykit.methods import Driving
+
+LIMIT = 1 << 30  # bytes on disk, of all drivings and methods together
+_IN_MEMORY = 1 << 22
+
+
+def kept(
+    driving: Driving, found_by: str, find: Callable[[], Iterable[np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """Yield what ``find()`` yields for each frame of a driving; the next time, from the disk.
+
+    Rows pass one by one. They are kept once all of them were taken, in the cache folder, from
+    which those that were not used for longest go when they take more than ``LIMIT`` together.
+
+    Parameters
+    ----------
+    driving : Driving
+        Its ``key`` names its frames; without one nothing is kept.
+    found_by : str
+        All else that the rows depend on: the method, a version of how it finds them, the settings
+        and the hash of the weights that matter.
+    find : callable
+        Gives one array a frame, all of one shape and type.
+
+    Yields
+    ------
+    np.ndarray
+    """
+    if not driving.key:
+        yield from find()
+        return
+    name = hashlib.sha256(f"{driving.key} {found_by}".encode()).hexdigest()[:40]
+    path = weights.cache_folder() / "drivings" / f"{name}.npy"
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+        except OSError:
+            yield from _keeping(find(), driving.frame_count, path)
+        else:
+            yield from _rows(file)
+            with contextlib.suppress(OSError):  # it may be another user's
+                os.utime(path)  # the newest stay
+
+
+def _rows(file: BinaryIO) -> Iterator[np.ndarray]:
+    np.lib.format.read_magic(file)
+    (count, *shape), _, dtype = np.lib.format.read_array_header_1_0(file)
+    row = np.empty(shape, dtype)
+    for _ in range(count):
+        file.readinto(row.data)
+        yield row.copy()
+
+
+def _keeping(rows: Iterable[np.ndarray], frame_count: int, path: Path) -> Iterator[np.ndarray]:
+    row, count = None, 0
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
+        for row in rows:
+            spool.write(np.ascontiguousarray(row).data)
+            count += 1
+            yield row
+        if count != frame_count or not count:
+            return
+        header = {
+            "descr": np.lib.format.dtype_to_descr(row.dtype),
+            "fortran_order": False,
+            "shape": (count, *row.shape),
+        }
+        spool.seek(0)
+        # A folder that can't be written costs time only: the rows are found again.
+        with contextlib.suppress(OSError), files.whole(path) as part, part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(spool, file)
+    _remove_oldest(path.parent)
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Remove what was used longest ago until the rest is within the limit."""
+    room = LIMIT
+    with contextlib.suppress(OSError):  # another process may be removing the same
+        found = [(path.stat(), path) for path in folder.glob("[!.]*.npy")]
+        for stat, path in sorted(found, key=lambda entry: -entry[0].st_mtime):
+            room -= stat.st_size
+            if room < 0:
+                path.unlink()

@@ -1,0 +1,388 @@
+"""The trainer: its networks are PaddleGAN's, its data are true, and its runs can be repeated."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.ndimage import map_coordinates
+
+from studykit import weights
+from studykit.errors import StudyError
+from studykit.training import data
+from studykit.training.recipe import RECIPES, Phase, Recipe, read_recipe
+
+STORED = Path(__file__).parent / "data" / "torch_fomm.safetensors"
+SETTINGS = {
+    "common_params": {"num_kp": 23, "num_channels": 3, "estimate_jacobian": True},
+    "kp_detector_cfg": {
+        "temperature": 0.1,
+        "block_expansion": 4,
+        "max_features": 8,
+        "num_blocks": 2,
+        "scale_factor": 0.5,
+        "pad": 3,
+        "single_jacobian_map": True,
+    },
+    "generator_cfg": {
+        "block_expansion": 4,
+        "max_features": 8,
+        "num_down_blocks": 1,
+        "num_bottleneck_blocks": 1,
+        "estimate_occlusion_map": True,
+        "dense_motion_params": {
+            "block_expansion": 4,
+            "max_features": 8,
+            "num_blocks": 2,
+            "scale_factor": 0.5,
+            "kp_variance": 0.004,
+        },
+    },
+}
+SMALL = data.DataSettings(size=64, identities=3, at_start=2, per_step=0.25, frames=4)
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, np.ndarray]:
+    """A drawn identity: flat colours stay the same when the head turns."""
+    seed = next(seed for seed in range(99) if data.kind_of(seed) == "drawn")
+    return data.render_identity(seed, data.DataSettings(size=128, frames=6))
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with everything that a tiny run needs."""
+    folder = tmp_path_factory.mktemp("cache")
+    cache = data.Cache(folder, SMALL, held_out=2)
+    data._render_share(folder, SMALL, cache.held_out_count, 0, 1)
+    return folder
+
+
+def tiny_recipe(**changes) -> Recipe:
+    phases = (
+        Phase("keypoints", 2, 2, (1e-3, 1e-3), ("kp_detector",)),
+        Phase("joint", 4, 2, (1e-3, 1e-4), true_motion=(1.0, 0.0)),
+    )
+    settings = {"phases": phases, "data": SMALL, "held_out": 2, "log_steps": 1, "sheet_steps": 3}
+    return Recipe("tiny", 5, **{**settings, **SETTINGS, **changes})
+
+
+def moving_pattern(frame: int, size: int = 64) -> np.ndarray:
+    """A smooth picture that drifts and turns with the frame, (S, S, 3) uint8."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    turn = 0.02 * frame
+    u, v = x * np.cos(turn) - y * np.sin(turn) + 0.01 * frame, x * np.sin(turn) + y * np.cos(turn)
+    waves = [np.sin(9 * u + k) * np.cos(7 * v - 2 * k) for k in range(3)]
+    return np.rint(127.5 + 127 * np.stack(waves, -1)).astype(np.uint8)
+
+
+def shift(flow: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Sample an image where a flow of half its side points, in full pixels."""
+    y, x = np.mgrid[0 : flow.shape[0], 0 : flow.shape[1]] * 2 + 0.5
+    at = [y + flow[..., 1], x + flow[..., 0]]
+    return np.stack([map_coordinates(image[..., c], at, order=1) for c in range(3)], -1)
+
+
+def test_the_stored_flow_brings_the_source_to_the_driving(rendered):
+    gains = []
+    for (driving, source), flow, seen in zip(
+        rendered["pairs"], rendered["flow"], rendered["seen"], strict=True
+    ):
+        seen = np.unpackbits(seen).reshape(64, 64).astype(bool)
+        face = np.unpackbits(rendered["face"][driving]).reshape(128, 128)[::2, ::2].astype(bool)
+        images = rendered["images"].astype(float)
+        still = np.zeros_like(flow, float)
+        truth = shift(still, images[driving])
+        moved = abs(shift(flow / data.FLOW_SCALE, images[source]) - truth)[seen & face].mean()
+        unmoved = abs(shift(still, images[source]) - truth)[seen & face].mean()
+        gains.append(moved / unmoved)
+    assert np.mean(gains) < 0.5
+
+
+def test_keypoints_lie_on_the_face_where_their_names_say(rendered):
+    points = dict(zip(data.KEYPOINTS, rendered["keypoints"][0], strict=True))
+    assert points["crown"][1] < points["left brow"][1] < points["left iris"][1]
+    assert points["left iris"][1] < points["nose tip"][1] < points["upper lip"][1]
+    assert points["upper lip"][1] < points["chin"][1] < points["neck"][1]
+    for side in ("left", "right"):
+        lids = points[f"{side} upper lid"], points[f"{side} lower lid"]
+        assert lids[0][1] < points[f"{side} iris"][1] < lids[1][1]
+    assert points["left iris"][0] < points["nose bridge"][0] < points["right iris"][0]
+
+
+def test_mirrored_keypoints_are_named_after_the_other_side():
+    names = list(data.KEYPOINTS)
+    swapped = {"left": "right", "right": "left"}
+    for name, partner in zip(names, data.MIRRORED, strict=True):
+        expected = " ".join(swapped.get(word, word) for word in name.split())
+        assert names[partner] == expected
+
+
+def test_an_identity_is_the_same_whenever_it_is_rendered():
+    settings = dataclasses.replace(SMALL, frames=3)
+    first, again = (data.render_identity(7, settings) for _ in range(2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_sources_are_near_neutral_and_the_rest_is_lively():
+    states = [data.sample_states(seed, "frontal", 16) for seed in range(40)]
+    expressions = [[expression for _, expression in one] for one in states]
+    assert max(e.blink_left for one in expressions for e in one[:2]) == 0
+    assert np.mean([e.blink_left > 0.3 for one in expressions for e in one[2:]]) > 0.2
+    assert np.mean([e.mouth_open > 0.15 for one in expressions for e in one[2:]]) > 0.3
+
+
+def test_training_never_reaches_the_held_out_seeds():
+    assert data.DataSettings(identities=data.HELD_OUT).available(10**9) == data.HELD_OUT
+    with pytest.raises(StudyError, match="held out"):
+        data.DataSettings(identities=data.HELD_OUT + 1)
+
+
+def test_the_pool_of_identities_depends_on_the_step_alone():
+    settings = data.DataSettings(identities=100, at_start=10, per_step=0.5)
+    assert [settings.available(step) for step in (0, 1, 2, 1000)] == [10, 10, 11, 100]
+
+
+def test_a_cache_of_another_size_is_refused(filled):
+    with pytest.raises(StudyError, match="name another"):
+        data.Cache(filled, dataclasses.replace(SMALL, size=128), held_out=2)
+
+
+def test_a_missing_identity_is_an_error_when_nothing_renders(tmp_path):
+    with pytest.raises(StudyError, match="nothing renders it"):
+        data.Cache(tmp_path, SMALL, held_out=0).identity(0)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_can_be_read_for_both_devices(path):
+    on_cpu, on_cuda = (read_recipe(path.stem, device) for device in ("cpu", "cuda"))
+    assert on_cpu.name == on_cuda.name == path.stem
+    assert on_cpu.settings == on_cuda.settings
+    assert on_cuda.phases[0].batch > on_cpu.phases[0].batch
+    assert on_cpu.common_params["num_kp"] >= len(data.KEYPOINTS)
+
+
+def test_a_misspelt_key_in_a_recipe_is_named(tmp_path):
+    text = (RECIPES / "synth-128.yaml").read_text().replace("held_out:", "held_ot:")
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(StudyError, match=r'"held_ot".*did you mean "held_out"'):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_without_torch_the_command_names_the_extra(monkeypatch):
+    from studykit.training.__main__ import main
+
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    result = CliRunner().invoke(main, ["--config", "synth-128", "--out", "x"])
+    assert result.exit_code == 2
+    assert 'pip install "studykit[train]"' in result.output
+
+
+def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():
+    """16 frames of a random network, through the method ``fomm``."""
+    pytest.importorskip("paddle", reason="fomm needs Paddle")
+    from safetensors.numpy import load_file
+
+    from studykit.methods.fomm import FOMM
+
+    stored = load_file(STORED.with_name("torch_fomm_outputs.safetensors"))["prediction"]
+    method = FOMM(weights=str(STORED), relative=False, device="cpu")
+    state = method.prepare(_Picture(moving_pattern(0)))
+    made = np.stack(list(method.animate(state, [moving_pattern(t) for t in range(1, 17)])))
+    assert len(made) == len(stored) == 16
+    # The method rounds to 1/255, the stored values to half precision.
+    assert np.abs(made[:, ::4, ::4] / 255 - stored).max() < 0.5 / 255 + 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    image: np.ndarray
+
+
+def random_networks(settings: dict):
+    """Both networks with everything that training would move moved at random."""
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import networks
+
+    torch.manual_seed(0)
+    pair = networks.build(settings)
+    for network in pair:
+        for name, value in network.state_dict().items():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.2)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+            elif "conv2" in name or name.startswith(
+                ("jacobian", "kp.", "final", "dense_motion_network.mask")
+            ):
+                value.add_(torch.randn_like(value) * 0.05)
+        network.eval()
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("down_blocks", "dense_scale", "keypoint_scale", "single"),
+    [(1, 0.5, 0.5, True), (2, 0.25, 1, False), (0, 0.5, 0.25, True)],
+)
+def test_torch_and_paddle_agree(down_blocks, dense_scale, keypoint_scale, single):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    paddle = pytest.importorskip("paddle", reason="the comparison needs Paddle")
+    from studykit.methods._ppgan import import_ppgan, repair_downsampling
+
+    settings = json.loads(json.dumps(SETTINGS))
+    settings["generator_cfg"]["num_down_blocks"] = down_blocks
+    settings["generator_cfg"]["dense_motion_params"]["scale_factor"] = dense_scale
+    settings["kp_detector_cfg"] |= {"scale_factor": keypoint_scale, "single_jacobian_map": single}
+    pair = random_networks(settings)
+    ppgan, common = import_ppgan(), settings["common_params"]
+    theirs = (
+        ppgan.KPDetector(**settings["kp_detector_cfg"], **common),
+        ppgan.OcclusionAwareGenerator(**settings["generator_cfg"], **common, inference=True),
+    )
+    for ours, other in zip(pair, theirs, strict=True):
+        tensors = weights.from_pytorch({k: v.numpy() for k, v in ours.state_dict().items()})
+        assert {k: tuple(v.shape) for k, v in other.state_dict().items()} == {
+            k: v.shape for k, v in tensors.items()
+        }
+        other.set_state_dict(tensors)
+        other.eval()
+        repair_downsampling(other)
+    images = [moving_pattern(t).transpose(2, 0, 1)[None].astype(np.float32) / 255 for t in (0, 9)]
+    with torch.no_grad():
+        found = [pair[0](torch.tensor(image)) for image in images]
+        ours = pair[1](torch.tensor(images[0]), found[1], found[0])
+    with paddle.no_grad():
+        other = [theirs[0](paddle.to_tensor(image)) for image in images]
+        made = theirs[1](paddle.to_tensor(images[0]), other[1], other[0])
+    assert np.abs(found[0]["jacobian"].numpy() - other[0]["jacobian"].numpy()).max() < 1e-4
+    for name in ("mask", "prediction", "deformed"):
+        assert np.abs(ours[name].numpy() - made[name].numpy()).max() < 5e-4, name
+
+
+def test_motion_is_transferred_as_ppgan_does():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    paddle = pytest.importorskip("paddle", reason="the comparison needs Paddle")
+    from studykit.methods._ppgan import import_ppgan
+    from studykit.training.evaluate import transfer
+
+    rng = np.random.default_rng(3)
+    three = [
+        {
+            "value": rng.uniform(-1, 1, (1, 9, 2)).astype(np.float32),
+            "jacobian": (np.eye(2) + rng.normal(0, 0.2, (1, 9, 2, 2))).astype(np.float32),
+        }
+        for _ in range(3)
+    ]
+    ours = transfer(*({k: torch.tensor(v) for k, v in kp.items()} for kp in three))
+    source, driving, first = ({k: paddle.to_tensor(v) for k, v in kp.items()} for kp in three)
+    theirs = import_ppgan().normalize_kp(source, driving, first, True, True, True)
+    for name in ("value", "jacobian"):
+        assert np.allclose(ours[name].numpy(), theirs[name].numpy(), atol=1e-5)
+
+
+def test_a_batch_is_true_to_itself_mirrored_or_not(filled):
+    """The true motion brings its source to its driving, and keypoints move with the flow."""
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from torch.nn import functional
+
+    from studykit.training.train import draw_batch
+
+    cache = data.Cache(filled, SMALL, held_out=2)
+    batch = draw_batch(cache, 0, 16, np.random.default_rng(1), torch.device("cpu"))
+    half = functional.avg_pool2d(batch.source, 2)
+    truth = functional.avg_pool2d(batch.driving, 2)
+    moved = functional.grid_sample(half, batch.deformation, align_corners=True)
+    known = batch.seen * functional.avg_pool2d(batch.face, 2)
+    errors = [((image - truth).abs() * known).sum((1, 2, 3)) for image in (moved, half)]
+    assert errors[0].sum() < 0.7 * errors[1].sum()
+    nose = list(data.KEYPOINTS).index("nose tip")
+    where = batch.driving_kp[:, None, nose : nose + 1]
+    field = batch.deformation.permute(0, 3, 1, 2)
+    at_nose = functional.grid_sample(field, where, align_corners=True)[:, :, 0, 0]
+    assert (at_nose - batch.source_kp[:, nose]).abs().median() < 0.02
+
+
+def test_the_splines_derivative_is_that_of_its_points():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.losses import ThinPlateSpline
+
+    spline = ThinPlateSpline.draw(np.random.default_rng(0), 2, torch.device("cpu"))
+    points = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+    points.requires_grad_(True)
+    moved = spline.points(points)
+    rows = [torch.autograd.grad(moved[..., k].sum(), points, retain_graph=True)[0] for k in (0, 1)]
+    assert torch.allclose(torch.stack(rows, -2), spline.jacobian(points), atol=1e-4)
+    assert (moved - points).abs().max() > 0.01
+
+
+def test_similarity_is_that_of_scikit_image():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from skimage.metrics import structural_similarity
+
+    from studykit.training.losses import ssim
+
+    a, b = (moving_pattern(t) / 255 for t in (0, 3))
+    _, expected = structural_similarity(
+        a, b, data_range=1, channel_axis=2, full=True, use_sample_covariance=False
+    )
+    tensors = (torch.tensor(x.transpose(2, 0, 1)[None]) for x in (a, b))
+    found = ssim(*tensors)[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected)[4:-4, 4:-4].max() < 1e-6
+
+
+def test_a_resumed_run_logs_what_an_uninterrupted_one_does(filled, tmp_path):
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import run
+
+    def losses_of(folder):
+        records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+    def cache():
+        return data.Cache(filled, SMALL, held_out=2)
+
+    run(tiny_recipe(), tmp_path / "whole", cache(), echo=lambda line: None)
+    for _ in range(6):
+        run(tiny_recipe(), tmp_path / "parts", cache(), resume=True, minutes=0, echo=lambda _: None)
+    whole = losses_of(tmp_path / "whole")
+    assert len(whole) == 8 and any("held out" in record for record in whole)
+    assert losses_of(tmp_path / "parts") == whole
+    with pytest.raises(StudyError, match="--resume"):
+        run(tiny_recipe(), tmp_path / "whole", cache())
+
+
+def test_keypoints_are_learned(filled, tmp_path):
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training
+
+    phases = (Phase("keypoints", 80, 6, (3e-3, 1e-3), ("kp_detector",)),)
+    recipe = tiny_recipe(phases=phases)
+    training = Training(recipe, data.Cache(filled, SMALL, held_out=2), "cpu")
+    found = [training.advance()["keypoints"] for _ in range(80)]
+    assert np.mean(found[-10:]) < 0.6 * np.mean(found[:10])
+
+
+def test_an_export_is_what_fomm_animates_with(filled, tmp_path):
+    """The averaged networks in Torch, and the exported file in Paddle, give the same clip."""
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    pytest.importorskip("paddle", reason="fomm needs Paddle")
+    from studykit.methods.fomm import FOMM
+    from studykit.training import evaluate
+    from studykit.training.export import export_checkpoint
+    from studykit.training.train import Training, run
+
+    cache = data.Cache(filled, SMALL, held_out=2)
+    run(tiny_recipe(), tmp_path, cache, echo=lambda line: None)
+    made = export_checkpoint(tmp_path, tmp_path / "tiny.safetensors", measured_on=1)
+    assert made.full - made.half < 0.1 and made.precision == "float16"
+    assert made.path.stat().st_size < 0.6 * (tmp_path / "weights.safetensors").stat().st_size
+    training = Training(tiny_recipe(), cache, "cpu")
+    training.resume(tmp_path / "checkpoint.pt")
+    item = cache.held_out()[0]
+    with training.averaged() as pair:
+        ours = evaluate.animate(*pair.values(), item.own[0], item.own)
+    method = FOMM(weights=str(tmp_path / "weights.safetensors"), device="cpu")
+    theirs = np.stack(list(method.animate(method.prepare(_Picture(item.own[0])), item.own)))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
