@@ -46,8 +46,7 @@ def test_the_study_the_memory_and_the_cells_are_measured(results):
     assert found["study"]["cells"] == 9 and found["study"]["ratio"] > 0
     memory = found["memory"]
     assert memory["fomm"]["long_bytes"] - memory["fomm"]["short_bytes"] < 30e6
-    held = memory["ppgan"]["long_bytes"] - memory["ppgan"]["short_bytes"]
-    assert held > 7 * 25 * 64 * 64 * 3 * 8 / 2  # seven seconds more of float64, or half of it
+    assert memory["ppgan"]["long_bytes"] > 1e8
     assert found["tiny_cells"]["cells"] == 12
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from studykit import weights
 from studykit.errors import StudyError
+from studykit.methods import Driving, Source
 from studykit.training import data
 from studykit.training.recipe import RECIPES, Phase, Recipe, read_recipe
 
@@ -189,16 +191,16 @@ def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():
 
     stored = load_file(STORED.with_name("torch_fomm_outputs.safetensors"))["prediction"]
     method = FOMM(weights=str(STORED), relative=False, device="cpu")
-    state = method.prepare(_Picture(moving_pattern(0)))
-    made = np.stack(list(method.animate(state, [moving_pattern(t) for t in range(1, 17)])))
+    state = method.prepare(Source("pattern", moving_pattern(0)))
+    frames = [moving_pattern(t) for t in range(1, 17)]
+    made = np.stack(list(method.animate(state, a_driving(frames))))
     assert len(made) == len(stored) == 16
     # The method rounds to 1/255, the stored values to half precision.
     assert np.abs(made[:, ::4, ::4] / 255 - stored).max() < 0.5 / 255 + 1e-3
 
 
-@dataclasses.dataclass(frozen=True)
-class _Picture:
-    image: np.ndarray
+def a_driving(frames):
+    return Driving("frames", lambda: frames, Fraction(25), len(frames))
 
 
 def random_networks(settings: dict):
@@ -384,5 +386,6 @@ def test_an_export_is_what_fomm_animates_with(filled, tmp_path):
     with training.averaged() as pair:
         ours = evaluate.animate(*pair.values(), item.own[0], item.own)
     method = FOMM(weights=str(tmp_path / "weights.safetensors"), device="cpu")
-    theirs = np.stack(list(method.animate(method.prepare(_Picture(item.own[0])), item.own)))
+    state = method.prepare(Source("own", item.own[0]))
+    theirs = np.stack(list(method.animate(state, a_driving(item.own))))
     assert np.abs(ours.astype(int) - theirs).max() <= 1
