@@ -22,7 +22,7 @@ setup: .venv/ready
 	touch $@
 
 .uv/bin/uv:
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'studykit needs Python >= 3.11; name one with make PYTHON=...')"
+	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and 'studykit needs Python 3.11 to 3.13: name one with make PYTHON=...')"
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet uv
 
@@ -39,4 +39,4 @@ colab: .venv/ready
 	done
 
 clean:
-	rm -rf .venv .uv reports dist .pytest_cache .ruff_cache
+	rm -rf .venv .uv dist .pytest_cache .ruff_cache

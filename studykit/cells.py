@@ -110,8 +110,12 @@ def scan(path: Path) -> Iterator[tuple[int, CellRow]]:
     with path.open("rb") as file:
         start = len(file.readline())
         for line in file:
-            if line.endswith(b"\n"):
-                yield start, _row(line)
+            try:
+                row = _row(line) if line.endswith(b"\n") else None
+            except (ValueError, StopIteration):
+                row = None  # edited by hand: it counts as not there
+            if row is not None:
+                yield start, row
             start += len(line)
 
 

@@ -88,7 +88,8 @@ def run(
 
     report = run_study(study, out=out, device=device, only=only, jobs=jobs, scheduler=scheduler)
     table = report.parent / "cells.csv"
-    statuses = [row.status for row in CellTable(table)]
+    rows = [row for row in CellTable(table) if only in (None, row.method, row.cell)]
+    statuses = [row.status for row in rows]
     failed = statuses.count("failed")
     if failed:
         _say(f"{failed} of {len(statuses)} cells failed: {table} says why")

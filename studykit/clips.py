@@ -31,6 +31,8 @@ from studykit.progress import Meter
 from studykit.provenance import Equipped, equip, equip_all
 from studykit.study import Cell, CropRule, Input, MethodSpec, Study, load_study, slug
 
+_PATIENCE = 20.0  # seconds
+
 
 def animate_cells(
     study: Study,
@@ -68,8 +70,20 @@ def animate_cells(
     if scheduler:
         # Workers have other current folders.
         study, out = load_study(study.path.resolve()), out.resolve()
-    methods = equip_all(study, device, placed=not scheduler)
+    methods = equip_all(study, device, only=only, placed=not scheduler)
     check_jobs(methods, jobs, scheduler)
+    with _alone(out):
+        return _animate_planned(study, methods, out, only, jobs, scheduler)
+
+
+def _animate_planned(
+    study: Study,
+    methods: dict[str, Equipped],
+    out: Path,
+    only: str | None,
+    jobs: int,
+    scheduler: str | None,
+) -> CellTable:
     plan = Plan(study, methods, out)
     counts: dict[Path, int] = {}
     cells = frames = 0
@@ -82,7 +96,8 @@ def animate_cells(
     run = uuid.uuid4().hex
     with contextlib.ExitStack() as stack:
         meter = stack.enter_context(Meter(cells, frames))
-        needed = {name for equipped in methods.values() for name in resources_of(equipped.method)}
+        running = {cell.method.name for cell in study.cells(only)}
+        needed = {kind for name in running for kind in resources_of(methods[name].method)}
         executor = stack.enter_context(open_executor(jobs, scheduler, meter.frame, needed))
         mark = stack.enter_context(_mark(out)) if scheduler else None
         tasks = (
@@ -142,6 +157,8 @@ def animate(
         is left.
     """
     clip, start = Path(clip), time.monotonic()
+    if clip.resolve() in (Path(source).resolve(), Path(driving).resolve()):
+        raise StudyError(f"{clip} is an input: give the clip another name")
     still, moving = (Input(slug(Path(path).stem), "", Path(path)) for path in (source, driving))
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
@@ -237,6 +254,41 @@ def _keep(made: Made, out: Path) -> None:
         log.write_text(made.traceback, encoding="utf-8")
     else:
         log.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Refuse to work beside another run of this machine in the same folder.
+
+    The run that a killed command has left behind ends by itself, so it is waited for a while.
+    """
+    import psutil
+
+    lock, mine = out / ".running", out / f".running.{os.getpid()}.part"
+    deadline = time.monotonic() + _PATIENCE
+    mine.write_text(str(os.getpid()))
+    try:
+        while True:
+            try:
+                os.link(mine, lock)  # there at once with what is in it, or not at all
+                break
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):
+                    holder = int(lock.read_text())
+                    if not psutil.pid_exists(holder):
+                        lock.unlink()
+                    elif time.monotonic() > deadline:
+                        raise StudyError(
+                            f"another run (process {holder}) is at work in {out}: "
+                            "wait for it, stop it, or name another folder with --out"
+                        ) from None
+                time.sleep(0.1)
+    finally:
+        mine.unlink()
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

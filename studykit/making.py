@@ -19,7 +19,7 @@ import numpy as np
 
 from studykit import files, media
 from studykit.cells import CellRow
-from studykit.errors import MediaError, StudyError
+from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.executors import Report
 from studykit.inputs import open_driving, open_source
 from studykit.methods import Method
@@ -211,6 +211,7 @@ def _make(task: Task, report: Report) -> Made:
     try:
         if task.equipped.error is not None:
             raise task.equipped.error
+        _check_weights(task.equipped)
         device = task.equipped.device or device_of(task.equipped.method)
         row = dataclasses.replace(row, device=device)
         report(row.cell, 0)
@@ -222,6 +223,15 @@ def _make(task: Task, report: Report) -> Made:
     gc.collect(1)
     seconds = time.monotonic() - start
     return dataclasses.replace(made, row=dataclasses.replace(made.row, seconds=seconds))
+
+
+def _check_weights(equipped: Equipped) -> None:
+    """Refuse other weights than those that the run was planned with; a cluster's may differ."""
+    if equipped.weights_hash and equipped.method.weights_hash() != equipped.weights_hash:
+        raise WeightsError(
+            f"the weights {equipped.weights} are not the same file here and where the run was "
+            "started: put the same file in both places"
+        )
 
 
 class _Memory(threading.local):

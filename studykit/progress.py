@@ -63,7 +63,8 @@ class _FileWriter:
         now = time.monotonic()
         if now - self._last > 0.1 or progress.cells == progress.cells_total:
             self._last = now
-            with files.whole(self._path) as part:
+            # What can't be told now is told by the next one: no cell fails for want of a bar.
+            with contextlib.suppress(OSError), files.whole(self._path) as part:
                 part.write_text(json.dumps(dataclasses.asdict(progress)))
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ def read(path: Path) -> Progress | None:
     """Return what was last written to a progress file, None before anything was."""
     try:
         return Progress(**json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import platform
 import time
@@ -58,14 +59,18 @@ def equip(method: Method, *, placed: bool = True) -> Equipped:
         return Equipped(method, error=error)
 
 
-def equip_all(study: Study, device: str = "auto", *, placed: bool = True) -> dict[str, Equipped]:
-    """Make and equip every method of a study, by its name there.
+def equip_all(
+    study: Study, device: str = "auto", *, only: str | None = None, placed: bool = True
+) -> dict[str, Equipped]:
+    """Make every method of a study, by its name there, and equip those that will run.
 
     Parameters
     ----------
     study : Study
     device : {"auto", "cpu", "gpu"}
         Where methods compute that can choose.
+    only : str, optional
+        The one method or cell that will run.
     placed : bool
         Whether they compute in this process or its like; on a cluster the workers' devices count.
 
@@ -75,7 +80,11 @@ def equip_all(study: Study, device: str = "auto", *, placed: bool = True) -> dic
         A method or a setting of it does not exist.
     """
     methods = create_methods(study, device)
-    return {name: equip(method, placed=placed) for name, method in methods.items()}
+    running = methods if only is None else {cell.method.name for cell in study.cells(only)}
+    return {
+        name: equip(method, placed=placed) if name in running else Equipped(method)
+        for name, method in methods.items()
+    }
 
 
 def device_of(method: Method) -> str:
@@ -90,19 +99,17 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
     many cells they stand in.
     """
 
-    @functools.cache
-    def digest(path: Path) -> str:
-        try:
-            return files.sha256(path)
-        except OSError:
-            return ""
+    digest = functools.cache(_hash_if_readable)
 
     @functools.cache
     def settings_of(name: str, method: str) -> str:
-        settings = method_settings(methods[name].method)
-        settings.pop("device", None)
-        parts = [studykit.__version__, study.size, study.crop, method, settings]
-        return json.dumps([*parts, methods[name].weights_hash], sort_keys=True)
+        equipped = methods[name]
+        settings = method_settings(equipped.method)
+        for place in ("device", "weights", "config", "path"):  # what is there counts, not where
+            settings.pop(place, None)
+        code = _code_hashes(type(equipped.method))
+        parts = [studykit.__version__, study.size, study.crop, method, settings, code]
+        return json.dumps([*parts, equipped.weights_hash], sort_keys=True)
 
     def key(cell: Cell) -> str:
         equipped = methods[cell.method.name]
@@ -121,6 +128,23 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     return key
+
+
+def _hash_if_readable(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError:
+        return ""
+
+
+def _code_hashes(method: type) -> list[str]:
+    """Hash a method's file and the private files beside it that bear its name."""
+    try:
+        path = Path(inspect.getfile(method))
+    except (OSError, TypeError):  # it was made in a notebook or at a prompt
+        return []
+    beside = sorted(path.parent.glob(f"_{path.stem}_*.py"))
+    return [_hash_if_readable(part) for part in (path, *beside)]
 
 
 def method_settings(method: Method) -> dict[str, Any]:
@@ -156,7 +180,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
             str(item.path): {
                 "name": item.name,
                 "type": item.type,
-                "sha256": files.sha256(item.path),
+                "sha256": _hash_if_readable(item.path),
             }
             for item in (*study.sources, *study.drivings)
         },

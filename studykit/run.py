@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import studykit
+import studykit.report
 from studykit import files, progress
 from studykit.clips import check_jobs
 from studykit.errors import StudyError, StudyFileError, did_you_mean
@@ -52,10 +52,10 @@ def run_study(
         The study file is wrong, its folder can't be written, or a notebook failed.
     """
     study = load_study(path)
-    methods = equip_all(study, device, placed=not scheduler)
-    check_jobs(methods, jobs, scheduler)
     if only is not None:
         study.check_only(only)
+    methods = equip_all(study, device, only=only, placed=not scheduler)
+    check_jobs(methods, jobs, scheduler)
     out = study_folder(study, out)
     files.remove_partial(out)
     key, finished = _state(study, methods, out, only)
@@ -183,8 +183,9 @@ def _state(
 ) -> tuple[str, bool]:
     """Return the key of the report that this run would write, and whether all its clips hold."""
     digest, finished = hashlib.sha256(study.path.read_bytes()), True
-    for name in NOTEBOOKS:
-        digest.update(notebook_path(name).read_bytes())
+    shown_by = sorted(Path(studykit.report.__file__).parent.glob("*.[ph][yt]*"))
+    for path in (*map(notebook_path, NOTEBOOKS), *shown_by):
+        digest.update(path.read_bytes())
     for cell, key, holds in Plan(study, methods, out).cells(only):
         finished = finished and holds
         digest.update(f"{cell.name} {key}\n".encode())

@@ -3,6 +3,7 @@
 One YAML file names everything, so that a study can be repeated from that file and its inputs.
 """
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -160,15 +161,17 @@ def _inputs(document: "_Document", section: str) -> tuple[Input, ...]:
             path = document.folder / entry
             if not path.is_file():
                 near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-                hint = did_you_mean(path.name, near[:20]) if near else "the folder is missing too"
+                near = difflib.get_close_matches(path.name, near, n=5, cutoff=0) or near
+                hint = did_you_mean(path.name, near) if near else "the folder is missing too"
                 raise document.error(where, f"no file {path}: {hint}")
             name = slug(path.stem)
-            if name in lines:
+            alike = name.casefold()  # some file systems hold Anna and anna for one
+            if alike in lines:
                 raise document.error(
                     where,
-                    f'duplicate name "{name}" in {section} (line {lines[name]}): rename one file',
+                    f'duplicate name "{name}" in {section} (line {lines[alike]}): rename one file',
                 )
-            lines[name] = document.line(where)
+            lines[alike] = document.line(where)
             found.append(Input(name, kind, path))
     if not found:
         raise document.error((section,), f"{section} is empty: name at least one file")
@@ -222,6 +225,8 @@ class _Document:
             raise StudyFileError(f"{path} can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise StudyFileError(f"{path} is not a text file: a study file is YAML") from None
+        except ValueError as error:  # such as a date that no calendar has
+            raise StudyFileError(f"{path}: {error}: mend the YAML") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""

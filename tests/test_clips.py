@@ -1,6 +1,8 @@
 """Cells become clips or rows with errors, and only what has changed is made again."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import media, methods
+from studykit import clips, media, methods
 from studykit.cells import CellRow, read_cells
 from studykit.clips import animate, animate_cells
 from studykit.errors import MediaError, NoFaceError, StudyError
@@ -217,3 +219,43 @@ def test_rows_name_what_they_were_made_of(run_cells, tmp_path: Path) -> None:
     assert (row.source_type, row.driving_type, row.device) == ("frontal", "stylised", "cpu")
     assert row.seconds > 0
     assert len(row.cache_key) == 64
+
+
+def test_two_runs_do_not_work_in_one_folder(
+    run_cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "_PATIENCE", 0.0)
+    lock = tmp_path / "out" / ".running"
+    lock.parent.mkdir()
+    lock.write_text(str(os.getppid()))
+    with pytest.raises(StudyError, match=rf"another run \(process {os.getppid()}\)"):
+        run_cells()
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    lock.write_text(str(ended.pid))
+    assert [row.status for row in run_cells()] == ["done"] * 4
+    assert not lock.exists()
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path, small_study: Path) -> None:
+    talk = tmp_path / "talk.mp4"
+    before = talk.read_bytes()
+    with pytest.raises(StudyError, match="is an input"):
+        animate(tmp_path / "anna.png", talk, talk, method="copy", crop="centre")
+    assert talk.read_bytes() == before
+
+
+def test_keys_speak_of_contents_and_not_of_places(
+    run_cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_cells()
+    made = tmp_path / "made"
+    made.mkdir()
+    for path in (tmp_path / "out/clips").iterdir():
+        os.link(path, made / path.name.replace("__copy", ""))
+    run_cells(**{"[copy]": "[{name: mine, method: folder, path: made}]"})
+    before = clips_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    study = load_study("study.yaml")
+    assert [row.status for row in animate_cells(study, Path("out"))] == ["done"] * 4
+    assert clips_of(tmp_path) == before

@@ -251,7 +251,7 @@ def _keep_freed_memory() -> None:
     A frame takes and frees some 200 MB in large pieces; fetching them from the system each time
     costs a tenth of the frame.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 1 << 30)

@@ -48,21 +48,31 @@ def kept(
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))
-        except OSError:
+            count, row = _layout(file)
+        except (OSError, ValueError):  # not there, or damaged
             yield from _keeping(find(), driving.frame_count, path)
-        else:
-            yield from _rows(file)
-            with contextlib.suppress(OSError):  # it may be another user's
-                os.utime(path)  # the newest stay
+            return
+        for _ in range(count):
+            file.readinto(row.data)
+            yield row.copy()
+        with contextlib.suppress(OSError):  # it may be another user's
+            os.utime(path)  # the newest stay
 
 
-def _rows(file: BinaryIO) -> Iterator[np.ndarray]:
+def _layout(file: BinaryIO) -> tuple[int, np.ndarray]:
+    """Return how many rows a file has, and an empty one; the file is then at the first.
+
+    Raises
+    ------
+    ValueError
+        It is no such file, or not as long as it should be.
+    """
     np.lib.format.read_magic(file)
     (count, *shape), _, dtype = np.lib.format.read_array_header_1_0(file)
     row = np.empty(shape, dtype)
-    for _ in range(count):
-        file.readinto(row.data)
-        yield row.copy()
+    if os.fstat(file.fileno()).st_size != file.tell() + count * row.nbytes:
+        raise ValueError("it is not whole")
+    return count, row
 
 
 def _keeping(rows: Iterable[np.ndarray], frame_count: int, path: Path) -> Iterator[np.ndarray]:

@@ -75,12 +75,9 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> Path:
     for source in study.sources:
         label = ("source", source.name, source.type)
         picture = source_picture(source, study.size, study.crop)
-        row = results.rows.get(Cell(source, driving, method).name)
-        if row is not None and row.status == "done":
-            strips.append(Strip(label, [picture, *moments(results.out / row.clip)]))
-        else:
-            error = row.error if row is not None else "not run yet"
-            strips.append(Strip(label, [picture], error))
+        clip, error = results.clip_of(Cell(source, driving, method))
+        shown = [picture, *moments(clip)] if clip is not None else [picture]
+        strips.append(Strip(label, shown, error))
     path = results.out / "figures" / f"strip__{method.name}__{driving.name}.png"
     media.write_image(path, np.asarray(draw_strips(strips, header)))
     return path

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studykit.cells import CellRow, read_cells
-from studykit.study import Study, load_study
+from studykit.study import Cell, Study, load_study
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,14 @@ class Results:
     out: Path
     rows: dict[str, CellRow]
     manifest: dict[str, Any]
+
+    def clip_of(self, cell: Cell) -> tuple[Path | None, str]:
+        """Return where a cell's clip is, or None and why there is none."""
+        row = self.rows.get(cell.name)
+        if row is None or row.status != "done":
+            return None, row.error if row is not None else "not run yet"
+        clip = self.out / row.clip
+        return (clip, "") if clip.is_file() else (None, f"{row.clip} was removed: run the study")
 
 
 def load_results(study: str | Path, out: str | Path) -> Results:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from studykit import media
+from studykit import files, media
 from studykit.cells import CellRow
 from studykit.errors import StudyError
 from studykit.inputs import open_driving
@@ -135,8 +135,7 @@ def timing(results: Results) -> "HTML":
                 )
             )
     path = results.out / "tables" / "timing.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with files.whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *lines])
     if not lines:
         return _html("<p>No clip was made yet.</p>")
@@ -280,13 +279,11 @@ def _count(number: int, word: str) -> str:
 
 
 def _clip_preview(results: Results, cell: Cell) -> str:
-    row = results.rows.get(cell.name)
-    if row is None or row.status != "done":
-        error = row.error if row is not None else "not run yet"
+    clip, error = results.clip_of(cell)
+    if clip is None:
         return f"<span class='failed' title='{_text(error)}'>no clip</span>"
-    clip = results.out / row.clip
     video = _video(media.read_frames(clip), media.probe(clip).frame_rate)
-    return f"{video}<a href='{_text(row.clip)}'>full clip</a>"
+    return f"{video}<a href='clips/{_text(clip.name)}'>full clip</a>"
 
 
 def _driving_preview(results: Results, driving: Input) -> str:
