@@ -266,6 +266,7 @@ def _alone(out: Path) -> Iterator[None]:
 
     lock, mine = out / ".running", out / f".running.{os.getpid()}.part"
     deadline = time.monotonic() + _PATIENCE
+    out.mkdir(parents=True, exist_ok=True)
     mine.write_text(str(os.getpid()))
     try:
         while True:
@@ -284,7 +285,7 @@ def _alone(out: Path) -> Iterator[None]:
                         ) from None
                 time.sleep(0.1)
     finally:
-        mine.unlink()
+        mine.unlink(missing_ok=True)
     try:
         yield
     finally:

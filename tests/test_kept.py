@@ -51,6 +51,19 @@ def test_another_driving_or_another_finder_is_found_anew() -> None:
     assert find.asked == 3
 
 
+@pytest.mark.parametrize("damage", [b"", b"no array", None])
+def test_a_damaged_file_is_found_anew_and_mended(cache: Path, damage: bytes | None) -> None:
+    find = Finder()
+    list(rows_of(driving(), "mine", find))
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5] if damage is None else damage)
+    rows = np.stack(list(rows_of(driving(), "mine", find)))
+    assert rows.tobytes() == find.rows.tobytes()
+    assert find.asked == 2
+    assert path.read_bytes() == whole
+
+
 def test_nothing_is_kept_without_a_key(cache: Path) -> None:
     find = Finder()
     for _ in range(2):

@@ -113,7 +113,10 @@ def clips(results: Results) -> "HTML":
             f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
             "</section>"
         )
-    return _html(f"<div class='methods'>{''.join(parts)}</div>")
+    paper = "The clips move on a screen only; the film strips below show moments of them."
+    return _html(
+        f"<div class='methods'>{''.join(parts)}</div><p class='paper-only'><i>{paper}</i></p>"
+    )
 
 
 def timing(results: Results) -> "HTML":
