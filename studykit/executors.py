@@ -18,7 +18,7 @@ from typing import Any
 
 import studykit
 from studykit import processor
-from studykit.errors import MissingPackageError, StudyError
+from studykit.errors import MissingPackageError, StudyError, first_line
 
 Report = Callable[..., None]
 
@@ -257,7 +257,7 @@ class ClusterExecutor(Executor):
         except (OSError, ValueError) as error:
             raise StudyError(
                 f"no Dask scheduler answers at {address}: start one with "
-                f"dask scheduler ({_first_line(error)})"
+                f"dask scheduler ({first_line(error)})"
             ) from None
         try:
             self._check_workers(address)
@@ -317,7 +317,7 @@ class ClusterExecutor(Executor):
             versions = set(self._client.run(_version).values())
         except Exception as error:
             raise StudyError(
-                f"the workers of {address} can't run studykit ({_first_line(error)}): "
+                f"the workers of {address} can't run studykit ({first_line(error)}): "
                 "install the same version there"
             ) from None
         if versions != {studykit.__version__}:
@@ -338,7 +338,3 @@ class ClusterExecutor(Executor):
 
 def _version() -> str:
     return studykit.__version__
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

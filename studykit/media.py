@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from studykit import files
-from studykit.errors import MediaError
+from studykit.errors import MediaError, first_line
 
 # Samples are seldom decoded more than this many packets before they are shown (H.264 allows 16).
 _REORDER_PACKETS = 32
@@ -115,7 +115,7 @@ def read_image(path: str | Path) -> np.ndarray:
         ) from None
     except Exception as error:  # Pillow's plugins raise whatever the damaged bytes led them to
         raise MediaError(
-            f"{path} is damaged or cut short ({_first_line(error)}): copy or export it again"
+            f"{path} is damaged or cut short ({first_line(error)}): copy or export it again"
         ) from error
 
 
@@ -320,10 +320,6 @@ def _check_frame(image: np.ndarray) -> None:
         raise ValueError(f"(H, W, 3) uint8 is expected, not {image.shape} {image.dtype}")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 class _UnsupportedSamples(Exception):
     pass
 
@@ -367,7 +363,7 @@ def _replaced_when_whole(path: Path) -> Iterator[Path]:
 
 
 def _unwritable(path: Path, error: Exception) -> MediaError:
-    reason = getattr(error, "strerror", None) or _first_line(error)
+    reason = getattr(error, "strerror", None) or first_line(error)
     return MediaError(f"{path} can't be written: {reason}: choose another folder or make room")
 
 
