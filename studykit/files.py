@@ -55,7 +55,7 @@ def sha256(path: str | Path) -> str:
     return _sha256(str(path), stat.st_size, stat.st_mtime_ns)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # clips made elsewhere are as many as a study's cells
 def _sha256(path: str, _size: int, _modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

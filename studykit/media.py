@@ -441,27 +441,34 @@ def _decoder(stream: Any) -> Any:
     return stream.codec_context
 
 
+def _demuxed(container: Any, stream: Any) -> contextlib.closing:
+    # Built for Python's stable ABI, as PyAV's wheels are, a generator of Cython's that is dropped
+    # half-way never cleans up: its packet would stay in memory for good.
+    return contextlib.closing(container.demux(stream))
+
+
 def _first_frame(container: Any, stream: Any) -> Any:
     try:
-        return next(iter(container.decode(stream)), None)
+        with _demuxed(container, stream) as packets:
+            return next((frame for packet in packets for frame in packet.decode()), None)
     except _av_error():
         return None
 
 
 def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            with _readable(path):
-                packet = next(packets, None)
-        except MediaError:
-            # Where a file ends in the middle of a packet is told better by its frames' number.
-            if _is_cut_short(path):
+    with _demuxed(container, stream) as packets:
+        while True:
+            try:
+                with _readable(path):
+                    packet = next(packets, None)
+            except MediaError:
+                # Where a file ends in the middle of a packet is told better by its frames' number.
+                if _is_cut_short(path):
+                    return
+                raise
+            if packet is None:
                 return
-            raise
-        if packet is None:
-            return
-        yield packet
+            yield packet
 
 
 def _is_shown(packet: Any) -> bool:

@@ -1,5 +1,7 @@
 """Small real inputs that many tests share: a portrait, a driving made of it, a study file."""
 
+import ctypes
+import gc
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +21,36 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("STUDYKIT_CACHE", str(folder))
         yield folder
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+@pytest.fixture
+def held_bytes() -> Callable[[], int]:
+    """Count the bytes that C code, and Python for large objects, has taken and not given back.
+
+    Unlike the memory that the process has of the system, it is the same from run to run.
+    """
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, TypeError):
+        pytest.skip("only glibc tells, from 2.33 on")
+    mallinfo2.restype = _Mallinfo2
+
+    def count() -> int:
+        gc.collect()
+        info = mallinfo2()
+        return info.uordblks + info.hblkhd
+
+    return count
 
 
 @pytest.fixture(scope="session")

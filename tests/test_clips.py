@@ -176,6 +176,36 @@ def test_clips_made_elsewhere_are_taken_by_name_and_checked(run_cells, tmp_path:
     assert "has 6 frames, the driving 5" in rows[3].error
 
 
+def test_memory_does_not_grow_with_the_cells(
+    tmp_path: Path, portrait: np.ndarray, make_driving, held_bytes
+) -> None:
+    sources, drivings = [f"s{i}" for i in range(5)], [f"d{i}" for i in range(6)]
+    for name in sources:
+        media.write_image(tmp_path / f"{name}.png", portrait[:64, :64])
+    for name in drivings:
+        driving = make_driving(tmp_path / f"{name}.mp4", frames=2, size=64)
+        for source in sources:
+            os.link(driving, tmp_path / f"{source}__{name}.mp4")
+    (tmp_path / "study.yaml").write_text(
+        "name: many\nseed: 1\nsize: 64\ncrop: centre\n"
+        f"sources: {{frontal: [{', '.join(f'{name}.png' for name in sources)}]}}\n"
+        f"drivings: {{frontal: [{', '.join(f'{name}.mp4' for name in drivings)}]}}\n"
+        "methods: [copy, {name: elsewhere, method: folder, path: .}]\n"
+    )
+    study = load_study(tmp_path / "study.yaml")
+
+    def held(out: str) -> int:
+        rows = animate_cells(study, study_folder(study, tmp_path / out))
+        assert [row.status for row in rows] == ["done"] * 60
+        return held_bytes()
+
+    held("warm")
+    before = held("first")
+    held("second")
+    # A packet that is not freed is 150 bytes.
+    assert (held("third") - before) / 120 < 75
+
+
 def test_one_pair_is_animated(tmp_path: Path, small_study: Path) -> None:
     clip = tmp_path / "made" / "clip.mp4"
     row = animate(

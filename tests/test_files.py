@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,22 @@ def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
     assert first == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
     path.write_text("three")
     assert files.sha256(path) != first
+
+
+def test_hashes_of_ever_more_files_are_not_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+
+    def hash_as_new(times: range) -> int:
+        for time in times:
+            os.utime(path, ns=(time, time))
+            files.sha256(path)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = hash_as_new(range(4_200))
+        # A hash and what it is of are 240 bytes or more.
+        assert hash_as_new(range(4_200, 8_400)) - before < 4_200 * 120
+    finally:
+        tracemalloc.stop()

@@ -832,6 +832,30 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     assert long - short < 4000
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        probe,
+        lambda path: next(read_frames(path)),
+        lambda path: write_video(
+            path.with_name("b.mp4"), read_frames(path), frame_rate=RATE, like=path
+        ),
+    ],
+    ids=["probe", "first frame", "sound longer than the frames"],
+)
+def test_a_file_leaves_nothing_in_memory(tmp_path, held_bytes, use):
+    path = encode(tmp_path / "a.mp4", [arrow()] * 3, sound=("aac", sine(0.5), 0))
+
+    def held(times):
+        for _ in range(times):
+            use(path)
+        return held_bytes()
+
+    before = held(60)  # until then a little is taken once, as for the arenas of threads
+    # A packet that is not freed is 150 bytes.
+    assert (held(60) - before) / 60 < 75
+
+
 def test_reading_holds_one_frame(tmp_path):
     path = encode(tmp_path / "a.mp4", [astronaut()] * 60)
     tracemalloc.start()
