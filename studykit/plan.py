@@ -32,11 +32,14 @@ class Plan:
         self._study, self._out = study, out
         self._table = out / "cells.csv"
         self._key = cache_keys(study, methods)
-        self._numbers = [
+        self._methods, self._sources, self._drivings, self._firsts = (
             {item.name: number for number, item in enumerate(items)}
-            for items in (study.methods, study.sources, study.drivings)
-        ]
-        count = len(study.methods) * len(study.sources) * len(study.drivings)
+            for items in (study.methods, study.sources, study.drivings, study.first_frames)
+        )
+        if "cross-identity" not in study.protocols:
+            self._sources = {}
+        self._crossed = len(self._sources) * len(study.drivings)
+        count = len(study.methods) * (self._crossed + len(self._firsts))
         self._rows = array("q", [_NO_ROW]) * count
         self._clips = array("Q", [_NO_CLIP]) * count
         self._tidy = True
@@ -74,13 +77,15 @@ class Plan:
 
     def _place(self, row: CellRow) -> int | None:
         """Return which cell of the study a row is of, by its number, None if of no one."""
-        names = (row.method, row.source, row.driving)
-        place = 0
-        for numbers, name in zip(self._numbers, names, strict=True):
-            if name not in numbers:
-                return None
-            place = place * len(numbers) + numbers[name]
-        return place
+        method, driving = self._methods.get(row.method), self._drivings.get(row.driving)
+        if method is None or driving is None:
+            return None
+        before = method * (self._crossed + len(self._firsts))
+        if row.source in self._sources:
+            return before + self._sources[row.source] * len(self._drivings) + driving
+        if self._firsts.get(row.source) == driving:
+            return before + self._crossed + driving
+        return None
 
     def _remember(self, place: int, start: int, row: CellRow) -> None:
         self._rows[place] = start

@@ -170,6 +170,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         "seed": study.seed,
         "size": study.size,
         "crop": study.crop,
+        "protocols": list(study.protocols),
         "machine": {
             "system": platform.platform(),
             "processor": processor_name(),

@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
+from studykit.document import Document
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.rating_rules import Ratings, read_ratings
 
 CropRule = Literal["face", "face-or-centre", "centre"]
+Protocol = Literal["cross-identity", "same-identity"]
 TYPES = ("frontal", "side", "stylised")
 
 
 @dataclass(frozen=True)
 class Input:
-    """A source image or a driving video of a study."""
+    """A source image or a driving video of a study.
+
+    Under the protocol "same-identity" a source may be a video: its first frame is meant.
+    """
 
     name: str
     type: str
@@ -52,13 +56,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.source.name}__{self.driving.name}__{self.method.name}"
 
-
-@dataclass(frozen=True)
-class Ratings:
-    """How clips are rated: steps of the scale, and how many raters a condition needs."""
-
-    scale: int = 5
-    raters_min: int = 15
+    @property
+    def protocol(self) -> Protocol:
+        """Whether the driving shows the source's own face, whose frames are then the truth."""
+        same = self.source.path == self.driving.path
+        return "same-identity" if same else "cross-identity"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Study:
     crop : {"face", "face-or-centre", "centre"}
         How inputs become squares: around the largest face, where "face" makes a missing face an
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
+    protocols : tuple of {"cross-identity", "same-identity"}
+        Whether every source meets every driving, each driving meets its own first frame, or both.
     """
 
     name: str
@@ -82,7 +86,26 @@ class Study:
     seed: int = 0
     size: int = 256
     crop: CropRule = "face"
-    ratings: Ratings = Ratings()
+    ratings: Ratings = field(default_factory=Ratings)
+    protocols: tuple[Protocol, ...] = ("cross-identity",)
+
+    @property
+    def first_frames(self) -> tuple[Input, ...]:
+        """The drivings' own first frames as sources, where "same-identity" is among the protocols.
+
+        Each is named ``first-of-<driving>``, of the driving's type, and lies in the driving's file.
+        """
+        if "same-identity" not in self.protocols:
+            return ()
+        return tuple(Input(_FIRST_OF + item.name, item.type, item.path) for item in self.drivings)
+
+    def pairs(self) -> Iterator[tuple[Input, Input]]:
+        """Yield each source with each driving that it meets, all drivings of a source together."""
+        if "cross-identity" in self.protocols:
+            for source in self.sources:
+                for driving in self.drivings:
+                    yield source, driving
+        yield from zip(self.first_frames, self.drivings, strict=False)
 
     def cells(self, only: str | None = None) -> Iterator[Cell]:
         """Yield the cells, all drivings of a source together, so that it is prepared once.
@@ -90,11 +113,10 @@ class Study:
         ``only`` keeps those of one method, or one cell, by name.
         """
         for method in self.methods:
-            for source in self.sources:
-                for driving in self.drivings:
-                    cell = Cell(source, driving, method)
-                    if only in (None, method.name, cell.name):
-                        yield cell
+            for source, driving in self.pairs():
+                cell = Cell(source, driving, method)
+                if only in (None, method.name, cell.name):
+                    yield cell
 
     def check_only(self, only: str | None) -> None:
         """Refuse an ``only`` that names no method and no cell."""
@@ -113,8 +135,8 @@ def load_study(path: str | Path) -> Study:
         input or a duplicate name, with its line.
     """
     path = Path(path)
-    document = _Document(path)
-    keys = document.mapping((), known=_KEYS, needed=("name", "sources", "drivings", "methods"))
+    document = Document(path, _KEYS)
+    keys = document.mapping((), known=_KEYS, needed=("name", "drivings", "methods"))
     name = document.text(("name",))
     if slug(name) != name:
         raise document.error(
@@ -123,17 +145,20 @@ def load_study(path: str | Path) -> Study:
     size = document.number(("size",), low=64, high=2048) if "size" in keys else Study.size
     if size % 32:
         raise document.error(("size",), f"size must be a multiple of 32, not {size}")
-    rating_keys = document.mapping(("ratings",), known=("scale", "raters_min"), optional=True)
+    protocols = _protocols(document) if "protocols" in keys else Study.protocols
+    if "sources" not in keys and "cross-identity" in protocols:
+        raise document.error((), 'the key "sources" is missing')
     return Study(
         name=name,
         path=path,
         seed=document.number(("seed",), low=0) if "seed" in keys else Study.seed,
         size=size,
         crop=document.choice(("crop",), get_args(CropRule)) if "crop" in keys else Study.crop,
-        sources=_inputs(document, "sources"),
+        protocols=protocols,
+        sources=_inputs(document, "sources") if "sources" in keys else (),
         drivings=_inputs(document, "drivings"),
         methods=_methods(document),
-        ratings=Ratings(**{key: document.number(("ratings", key), low=1) for key in rating_keys}),
+        ratings=read_ratings(document, ("ratings",)),
     )
 
 
@@ -147,10 +172,24 @@ def slug(text: str) -> str:
     return re.sub(r"_{2,}-?", "_", text).strip("-._")
 
 
-_KEYS = ("name", "seed", "size", "crop", "sources", "drivings", "methods", "ratings")
+_KEYS = (
+    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "methods", "ratings",
+)  # fmt: skip
+_FIRST_OF = "first-of-"
 
 
-def _inputs(document: "_Document", section: str) -> tuple[Input, ...]:
+def _protocols(document: Document) -> tuple[Protocol, ...]:
+    found = document.texts(("protocols",))
+    for index, name in enumerate(found):
+        document.choice(("protocols", index), get_args(Protocol), what="protocol")
+        if name in found[:index]:
+            raise document.error(("protocols", index), f'"{name}" stands twice: remove one')
+    if not found:
+        raise document.error(("protocols",), "protocols is empty: name at least one")
+    return found
+
+
+def _inputs(document: Document, section: str) -> tuple[Input, ...]:
     found: list[Input] = []
     lines: dict[str, int] = {}
     for kind in document.mapping((section,), known=TYPES):
@@ -165,6 +204,9 @@ def _inputs(document: "_Document", section: str) -> tuple[Input, ...]:
                 hint = did_you_mean(path.name, near) if near else "the folder is missing too"
                 raise document.error(where, f"no file {path}: {hint}")
             name = slug(path.stem)
+            if section == "sources" and name.startswith(_FIRST_OF):
+                text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
+                raise document.error(where, text)
             alike = name.casefold()  # some file systems hold Anna and anna for one
             if alike in lines:
                 raise document.error(
@@ -178,7 +220,7 @@ def _inputs(document: "_Document", section: str) -> tuple[Input, ...]:
     return tuple(found)
 
 
-def _methods(document: "_Document") -> tuple[MethodSpec, ...]:
+def _methods(document: Document) -> tuple[MethodSpec, ...]:
     found: dict[str, MethodSpec] = {}
     for index, entry in enumerate(document.sequence(("methods",))):
         where = ("methods", index)
@@ -204,106 +246,3 @@ def _methods(document: "_Document") -> tuple[MethodSpec, ...]:
     if not found:
         raise document.error(("methods",), "methods is empty: name at least one")
     return tuple(found.values())
-
-
-class _Document:
-    """A YAML file whose values are looked up by key path, with the line for each error."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = path.parent
-        self._lines: dict[tuple, int] = {(): 1}
-        try:
-            text = path.read_text(encoding="utf-8")
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-            if root is not None:
-                self._mark((), root)
-            self._data = yaml.safe_load(text)
-        except FileNotFoundError:
-            raise StudyFileError(f"no study file {path}: check its path") from None
-        except OSError as error:
-            raise StudyFileError(f"{path} can't be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise StudyFileError(f"{path} is not a text file: a study file is YAML") from None
-        except ValueError as error:  # such as a date that no calendar has
-            raise StudyFileError(f"{path}: {error}: mend the YAML") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "not YAML"
-            raise StudyFileError(f"{path}{line}: {problem}: mend the YAML") from None
-        if not isinstance(self._data, dict):
-            raise self.error((), f"a study file is a mapping with the keys {', '.join(_KEYS)}")
-
-    def _mark(self, where: tuple, node: yaml.Node) -> None:
-        self._lines.setdefault(where, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                if key.value in seen:
-                    raise StudyFileError(
-                        f'{self.path}, line {key.start_mark.line + 1}: key "{key.value}" '
-                        "stands twice: remove one"
-                    )
-                seen.add(key.value)
-                self._lines[(*where, key.value)] = key.start_mark.line + 1
-                self._mark((*where, key.value), value)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                self._mark((*where, index), value)
-
-    def line(self, where: tuple) -> int:
-        return self._lines.get(where) or self.line(where[:-1])
-
-    def error(self, where: tuple, text: str) -> StudyFileError:
-        return StudyFileError(f"{self.path}, line {self.line(where)}: {text}")
-
-    def value(self, where: tuple) -> Any:
-        data = self._data
-        for key in where:
-            data = data[key] if isinstance(key, int) else data.get(key)
-        return data
-
-    def mapping(
-        self, where: tuple, *, known: tuple, needed: tuple = (), optional: bool = False
-    ) -> dict:
-        data = self.value(where)
-        if data is None and optional:
-            return {}
-        if not isinstance(data, dict):
-            raise self.error(where, f"{where[-1]} must be a mapping with {', '.join(known)}")
-        for key in data:
-            if key not in known:
-                raise self.error(
-                    (*where, key), f'unknown key "{key}": {did_you_mean(str(key), known)}'
-                )
-        for key in needed:
-            if key not in data:
-                raise self.error(where, f'the key "{key}" is missing')
-        return data
-
-    def sequence(self, where: tuple) -> list:
-        data = self.value(where)
-        if not isinstance(data, list):
-            raise self.error(where, f"{where[-1]} must be a list, [..] or lines that begin with -")
-        return data
-
-    def text(self, where: tuple) -> str:
-        data = self.value(where)
-        if not isinstance(data, str) or not data:
-            raise self.error(where, f"{where[-1]} must be a text, not {data!r}")
-        return data
-
-    def number(self, where: tuple, *, low: int, high: int | None = None) -> int:
-        data = self.value(where)
-        if not isinstance(data, int) or isinstance(data, bool) or data < low:
-            raise self.error(where, f"{where[-1]} must be a whole number >= {low}, not {data!r}")
-        if high is not None and data > high:
-            raise self.error(where, f"{where[-1]} must be at most {high}, not {data!r}")
-        return data
-
-    def choice(self, where: tuple, known: tuple) -> str:
-        data = self.value(where)
-        if data not in known:
-            raise self.error(where, f'no {where[-1]} "{data}": {did_you_mean(str(data), known)}')
-        return data

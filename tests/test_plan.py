@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from studykit.cells import CellRow, append, read_cells
+from studykit.clips import animate_cells
 from studykit.plan import Plan
 from studykit.provenance import equip_all
+from studykit.run import study_folder
 from studykit.study import Input, Study, load_study
 
 
@@ -117,3 +119,17 @@ def _peak(study: Study, out: Path) -> int:
     tracemalloc.stop()
     assert todo == len(study.sources) * len(study.drivings)
     return peak
+
+
+def test_a_plan_holds_first_frames_too(small_study: Path, tmp_path: Path) -> None:
+    """Cells of the same-identity protocol have places of their own, beside the crossed ones."""
+    text = small_study.read_text()
+    for protocols in ("[same-identity]", "[cross-identity, same-identity]"):
+        small_study.write_text(f"{text}protocols: {protocols}\n")
+        study = load_study(small_study)
+        out = study_folder(study, tmp_path / protocols.strip("[]"))
+        rows = animate_cells(study, out)
+        assert [row.cell for row in rows] == [cell.name for cell in study.cells()]
+        assert {row.status for row in rows} == {"done"}
+        plan = Plan(study, equip_all(study), out)
+        assert all(holds for _, _, holds in plan.cells())

@@ -6,7 +6,9 @@ import pytest
 
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
+from studykit.rating_rules import Ratings
 from studykit.study import load_study, slug
+from studykit.wording import CRITERIA, TEXTS
 
 
 def test_a_whole_file_is_read(small_study: Path) -> None:
@@ -15,6 +17,86 @@ def test_a_whole_file_is_read(small_study: Path) -> None:
     assert [(s.name, s.type) for s in study.sources] == [("anna", "frontal"), ("berta", "side")]
     assert [(d.name, d.type) for d in study.drivings] == [("talk", "frontal"), ("turn", "stylised")]
     assert (study.ratings.scale, study.ratings.raters_min) == (5, 15)
+
+
+def test_ratings_have_defaults_for_everything(small_study: Path) -> None:
+    ratings = load_study(small_study).ratings
+    assert [criterion.name for criterion in ratings.criteria] == list(CRITERIA)
+    assert all(len(criterion.steps) == 5 for criterion in ratings.asked)
+    assert (ratings.task, ratings.highest, ratings.watch, ratings.trials) == ("acr", 5, 1.0, None)
+    counts = (ratings.training, ratings.repeats, ratings.references, ratings.gold)
+    assert counts == (2, 2, 1, 2)
+    assert [question.name for question in ratings.questions] == ["age_band", "vision", "display"]
+    assert ratings.consent
+    assert ratings.texts == TEXTS
+    assert (ratings.store, ratings.simulated_raters) == ("", 0)
+
+
+def with_ratings(path: Path, section: str) -> Ratings:
+    path.write_text(f"{path.read_text()}ratings: {section}\n", encoding="utf-8")
+    return load_study(path).ratings
+
+
+def test_the_words_can_be_those_of_another_language(small_study: Path) -> None:
+    steps = "[schlecht, dürftig, ordentlich, gut, ausgezeichnet]"
+    ratings = with_ratings(
+        small_study,
+        f"{{language: de, consent: 'Ja?', texts: {{next: Weiter, progress: '{{done}}/{{total}}'}}, "
+        f"criteria: {{jitter: {{label: Ruhe, question: 'Wie ruhig?', steps: {steps}}}}}, "
+        "questions: {display: {label: 'Schirm?', choices: [klein, groß]}}}",
+    )
+    (jitter,) = ratings.asked
+    assert (jitter.name, jitter.label, jitter.steps[-1]) == ("jitter", "Ruhe", "ausgezeichnet")
+    assert jitter.comparison == CRITERIA["jitter"].comparison
+    assert ratings.texts == TEXTS | {"next": "Weiter", "progress": "{done}/{total}"}
+    assert [(q.label, q.choices) for q in ratings.questions] == [("Schirm?", ("klein", "groß"))]
+    assert (ratings.language, ratings.consent) == ("de", "Ja?")
+
+
+def test_own_criteria_and_questions_can_be_added(small_study: Path) -> None:
+    ratings = with_ratings(
+        small_study,
+        "{scale: 3, criteria: {jitter: {}, charm: {label: Charm, question: 'How charming?',"
+        " steps: [low, '', high]}}, questions: {hand: {label: 'Hand?', choices: [left, right]}}}",
+    )
+    assert [criterion.name for criterion in ratings.criteria] == ["jitter", "charm"]
+    assert ratings.criteria[0].steps == CRITERIA["jitter"].steps[::2]
+    assert ratings.criteria[1].comparison == "How charming?"
+    assert ratings.questions[0].name == "hand"
+
+
+def test_five_wordings_lie_evenly_over_nine_steps(small_study: Path) -> None:
+    steps = with_ratings(small_study, "{scale: 9}").criteria[0].steps
+    assert steps[::2] == CRITERIA["naturalness"].steps
+    assert set(steps[1::2]) == {""}
+
+
+def test_pairs_have_two_answers_and_no_references(small_study: Path) -> None:
+    ratings = with_ratings(small_study, "{task: pair, overall: true, scale: 7}")
+    assert (ratings.highest, ratings.references) == (2, 0)
+    assert [criterion.name for criterion in ratings.asked] == ["overall"]
+
+
+def test_same_identity_crosses_each_driving_with_its_own_first_frame(small_study: Path) -> None:
+    text = small_study.read_text()
+    both = "protocols: [cross-identity, same-identity]\n"
+    small_study.write_text(text + both)
+    study = load_study(small_study)
+    cells = list(study.cells())
+    assert [cell.name for cell in cells[4:]] == [
+        "first-of-talk__talk__copy",
+        "first-of-turn__turn__copy",
+    ]
+    assert [cell.protocol for cell in cells] == ["cross-identity"] * 4 + ["same-identity"] * 2
+    first = cells[-1].source
+    assert (first.type, first.path) == ("stylised", study.drivings[1].path)
+    assert len(list(study.pairs())) == 6
+    assert [cell.name for cell in study.cells("first-of-turn__turn__copy")] == [cells[-1].name]
+    without = text.replace("sources: {frontal: [anna.png], side: [berta.png]}\n", "")
+    small_study.write_text(without + "protocols: [same-identity]\n")
+    study = load_study(small_study)
+    assert study.sources == ()
+    assert len(list(study.cells())) == 2
 
 
 def test_cells_cross_everything_once_and_only_selects(small_study: Path) -> None:
@@ -51,6 +133,22 @@ def test_cells_cross_everything_once_and_only_selects(small_study: Path) -> None
         ("[copy]", "[]", r"methods is empty"),
         ("[copy]", "[copy", r"line \d+: .*mend the YAML"),
         ("[copy]", "[copy]\nratings: {scales: 5}", r'line 8: unknown key "scales": did you mean'),
+        (
+            "[copy]",
+            "[copy]\nprotocols: [same-id]",
+            r'line 8: no protocol "same-id": did you mean "same',
+        ),
+        ("[copy]", "[copy]\nprotocols: []", r"line 8: protocols is empty"),
+        (
+            "size: 64",
+            "protocols: [same-identity, same-identity]",
+            r'line 3: "same-.*" stands twice',
+        ),
+        (
+            "sources: {frontal: [anna.png], side: [berta.png]}\n",
+            "",
+            r'the key "sources" is missing',
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(
@@ -62,6 +160,51 @@ def test_a_wrong_file_is_refused_with_its_line(
     with pytest.raises(StudyFileError, match=message) as refusal:
         load_study(small_study)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{scale: 1}", r"scale must be a whole number >= 2, not 1"),
+        ("{scale: 7}", r"line 8: the default wordings fit 2, 3, 5 and 9 steps, not 7"),
+        ("{task: arc}", r'line 8: no task "arc": did you mean "acr"'),
+        ("{gold: -1}", r"gold must be a whole number >= 0"),
+        ("{watch: 1.5}", r"watch must be between 0 and 1, not 1.5"),
+        ("{watch: true}", r"watch must be between 0 and 1, not True"),
+        ("{show_source: maybe}", r"show_source must be true or false, not 'maybe'"),
+        ("{overall: true}", r"overall is a question for pairs: set task: pair"),
+        ("{task: pair, references: 1}", r"pairs have no hidden references"),
+        ("{criteria: {}}", r"criteria is empty"),
+        ("{criteria: [jitter]}", r"criteria must be a mapping"),
+        ("{criteria: {1: {}}}", r"a name is expected, not 1: quote it"),
+        ("{criteria: {jiter: {label: J}}}", r'"jiter" needs "question"; or did you mean "jitter"'),
+        ("{criteria: {overall: {}}}", r'"overall" is no criterion\'s name'),
+        ("{criteria: {jitter: {steps: [a, b]}}}", r"line 8: 2 steps for a scale of 5: name 5"),
+        ("{criteria: {jitter: {steps: [a, 2]}}}", r"a text is expected, not 2: quote it"),
+        ("{criteria: {jitter: {labels: J}}}", r'unknown key "labels": did you mean "label"'),
+        ("{questions: [vison]}", r'no question "vison": did you mean "vision"'),
+        ("{questions: {hand: {label: H}}}", r'the new question "hand" needs "choices"'),
+        ("{questions: {vision: {choices: [good]}}}", r"choices must be two or more"),
+        ("{texts: {nxt: N}}", r'unknown key "nxt": did you mean "next"'),
+        ("{texts: {progress: '{don} of {total}'}}", r"braces in progress may hold {done}"),
+        ("{consent: 3}", r"consent must be a text, not 3"),
+        ("{store: ratings.db}", r"store must be an address, postgresql"),
+    ],
+)
+def test_a_wrong_ratings_section_is_refused_with_its_line(
+    small_study: Path, section: str, message: str
+) -> None:
+    with pytest.raises(StudyFileError, match=message) as refusal:
+        with_ratings(small_study, section)
+    assert f"{small_study}, line 8: " in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_source_may_not_be_named_like_a_first_frame(small_study: Path) -> None:
+    (small_study.parent / "anna.png").rename(small_study.parent / "first-of-talk.png")
+    small_study.write_text(small_study.read_text().replace("anna.png", "first-of-talk.png"))
+    with pytest.raises(StudyFileError, match=r'line 5: "first-of-" begins the names of drivings'):
+        load_study(small_study)
 
 
 @pytest.mark.parametrize(

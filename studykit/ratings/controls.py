@@ -1,0 +1,202 @@
+"""The files that a trial shows, and the clips that no method made: references and spoilt ones.
+
+What is made here is named by a hash of what it is made of, so that no file name tells a rater
+anything and a changed clip is followed by its spoilt versions.
+"""
+
+import hashlib
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studykit import files, media
+from studykit.cells import read_cells
+from studykit.errors import StudyError
+from studykit.inputs import open_driving, open_source
+from studykit.ratings.design import Clip, Trial, study_clips
+from studykit.study import Input, Study
+
+_TORN_BANDS, _TORN_SHIFTS, _TORN_SECONDS = 7, (0.05, 0.16), 0.16
+_SHAKEN_SHIFT = 0.035
+_MADE_BY = 1  # to be raised when spoilt clips come out differently
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The files of a trial.
+
+    Attributes
+    ----------
+    clip : Path
+        An mp4 of the study's size.
+    source : Path or None
+        A PNG of the picture that the clip was made from, if it is shown.
+    driving : Path or None
+        The driving as an mp4 in step with the clip, if the clip is rated beside it.
+    other : Path or None
+        The second clip of a pair.
+    """
+
+    clip: Path
+    source: Path | None = None
+    driving: Path | None = None
+    other: Path | None = None
+
+
+def made_clips(study: Study, out: Path) -> tuple[Clip, ...]:
+    """Return the clips of a study that can be rated, because they were made and are there."""
+    rows = read_cells(out / "cells.csv")
+    return tuple(
+        clip
+        for clip in study_clips(study)
+        if clip.cell in rows
+        and rows[clip.cell].status == "done"
+        and _path_of_cell(out, clip.cell).is_file()
+    )
+
+
+def shown(study: Study, out: Path, trial: Trial) -> Shown:
+    """Return the files of a trial, making those that are not there yet.
+
+    Raises
+    ------
+    StudyError
+        A clip, a source or a driving is gone or can't be read.
+    """
+    rules, clip = study.ratings, trial.clip
+    return Shown(
+        clip=clip_path(study, out, clip),
+        source=_source(study, out, clip) if rules.show_source else None,
+        driving=_reference(study, out, clip.driving) if rules.task == "dcr" else None,
+        other=clip_path(study, out, trial.other) if trial.other else None,
+    )
+
+
+def clip_path(study: Study, out: Path, clip: Clip) -> Path:
+    """Return where a clip is, making a reference or a spoilt clip that is not there yet.
+
+    Raises
+    ------
+    StudyError
+        It is gone, or what it is made of.
+    """
+    if clip.kind == "reference":
+        return _reference(study, out, clip.driving)
+    base = _path_of_cell(out, clip.base)
+    if not base.is_file():
+        raise StudyError(f"the clip {base} is gone: run the study again, then go on")
+    if clip.kind == "clip":
+        return base
+    spoil = _SPOILT[clip.kind]
+    path = _made(out, clip.kind, files.sha256(base), ".mp4")
+    if not path.is_file():
+        rate = media.probe(base).frame_rate
+        seed = zlib.crc32(clip.cell.encode())
+        frames = spoil(media.read_frames(base), float(rate), seed)
+        media.write_video(path, frames, frame_rate=rate, like=base)
+    return path
+
+
+def frozen(frames: Iterable[np.ndarray], frame_rate: float, seed: int) -> Iterator[np.ndarray]:
+    """Hold the first frame for as long as the frames last: nothing moves.
+
+    Parameters
+    ----------
+    frames : iterable of (H, W, 3) uint8
+    frame_rate : float
+        Frames a second.
+    seed : int
+        Of all that is random; here nothing is.
+    """
+    first = None
+    for frame in frames:
+        first = frame if first is None else first
+        yield first
+
+
+def torn(frames: Iterable[np.ndarray], frame_rate: float, seed: int) -> Iterator[np.ndarray]:
+    """Displace seven bands to the left and right in turn, others every sixth of a second.
+
+    Parameters are those of :func:`frozen`.
+    """
+    random = np.random.default_rng(seed)
+    hold = max(round(_TORN_SECONDS * frame_rate), 1)
+    for index, frame in enumerate(frames):
+        height, width = frame.shape[:2]
+        if index % hold == 0:
+            inner = np.arange(1, _TORN_BANDS) + random.uniform(-0.3, 0.3, _TORN_BANDS - 1)
+            edges = [0, *(inner * height / _TORN_BANDS).round().astype(int), height]
+            shifts = random.uniform(*_TORN_SHIFTS, _TORN_BANDS) * width
+            shifts[index // hold % 2 :: 2] *= -1
+        displaced = np.empty_like(frame)
+        for (top, bottom), shift in zip(itertools.pairwise(edges), shifts, strict=True):
+            displaced[top:bottom] = np.roll(frame[top:bottom], round(shift), axis=1)
+        yield displaced
+
+
+def shaken(frames: Iterable[np.ndarray], frame_rate: float, seed: int) -> Iterator[np.ndarray]:
+    """Displace each frame as a whole, by up to 3.5 % of its size, its border drawn out.
+
+    Parameters are those of :func:`frozen`.
+    """
+    random = np.random.default_rng(seed)
+    for frame in frames:
+        reach = max(round(_SHAKEN_SHIFT * min(frame.shape[:2])), 1)
+        down, right = random.integers(0, 2 * reach, 2, endpoint=True)
+        height, width = frame.shape[:2]
+        padded = np.pad(frame, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        yield padded[down : down + height, right : right + width]
+
+
+_Spoil = Callable[[Iterable[np.ndarray], float, int], Iterator[np.ndarray]]
+_SPOILT: dict[str, _Spoil] = {"frozen": frozen, "torn": torn, "shaken": shaken}
+
+
+def _path_of_cell(out: Path, cell: str) -> Path:
+    return out / "clips" / f"{cell}.mp4"
+
+
+def _made(out: Path, kind: str, made_of: str, suffix: str) -> Path:
+    digest = hashlib.sha256(f"{_MADE_BY} {kind} {made_of}".encode()).hexdigest()
+    return out / "controls" / f"{digest[:32]}{suffix}"
+
+
+def _reference(study: Study, out: Path, name: str) -> Path:
+    """Return a driving as clips show it: its square, at the study's size, in step with them."""
+    driving = _input(study, study.drivings, name)
+    opened, _ = open_driving(driving.path, name=name, size=study.size, crop=study.crop)
+    path = _made(out, "reference", opened.key, ".mp4")
+    if not path.is_file():
+        media.write_video(path, opened, frame_rate=opened.frame_rate, like=driving.path)
+    return path
+
+
+def _source(study: Study, out: Path, clip: Clip) -> Path:
+    """Return the picture that a clip was made from; of a reference, its own first frame."""
+    if clip.source:
+        source = _input(study, (*study.sources, *study.first_frames), clip.source)
+    else:
+        source = _input(study, study.drivings, clip.driving)
+    path = _made(out, "source", f"{_sha256(source.path)} {study.size} {study.crop}", ".png")
+    if not path.is_file():
+        opened, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
+        media.write_image(path, opened.image)
+    return path
+
+
+def _input(study: Study, inputs: Iterable[Input], name: str) -> Input:
+    for item in inputs:
+        if item.name == name:
+            return item
+    raise StudyError(f'{study.path} has no "{name}" any more: put it back, and go on')
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise StudyError(f"{path} can't be read: {error.strerror}") from None

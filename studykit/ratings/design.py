@@ -1,0 +1,570 @@
+"""The design of a session: which clips a rater sees, in which order, and why.
+
+Pure functions of the study, the clips and the rater's number, so that a plan can be made again.
+"""
+
+import hashlib
+import heapq
+import itertools
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from studykit import files
+from studykit.errors import StudyError
+from studykit.rating_rules import Ratings
+from studykit.study import Input, Study
+
+Role = Literal["training", "rating", "repeat", "reference", "gold"]
+Kind = Literal["clip", "reference", "frozen", "torn", "shaken"]
+Condition = tuple[str, ...]
+
+# What a made clip gets wrong, so that whoever rates it well was not looking.
+FLAWS: dict[Kind, tuple[str, ...]] = {
+    "frozen": ("naturalness",),
+    "torn": ("structure", "consistency"),
+    "shaken": ("jitter",),
+}
+# Of a scale of 5, a gold clip's flaw must get 1 or 2.
+_FAILING = 0.4
+# Gold clips of each kind are made from so many of a study's clips, lest there be one a clip.
+_GOLD_BASES = 8
+# A gold clip, a reference or a repeat comes after so many rated clips at the earliest.
+_UNDISTURBED = 2
+# To set sources apart, a clip may get ahead of others by so many showings; so many are looked at.
+_UNEVEN = 2
+_CONSIDERED = 50
+_READING_SECONDS, _CRITERION_SECONDS, _REPLAYS = 2.0, 4.0, 0.5
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something that can be shown and rated.
+
+    Attributes
+    ----------
+    cell : str
+        Its name in data: the cell's; of a reference the driving's; ``<kind>__<cell>`` of a clip
+        that was spoilt on purpose.
+    source, source_type, driving, driving_type, method : str
+        As in the study. A reference has no source, and the kind stands for the method of what is
+        not a study's clip.
+    kind : {"clip", "reference", "frozen", "torn", "shaken"}
+        A study's clip, a driving as it is, or a clip that was spoilt.
+    """
+
+    cell: str
+    source: str
+    source_type: str
+    driving: str
+    driving_type: str
+    method: str
+    kind: Kind = "clip"
+
+    @property
+    def condition(self) -> Condition:
+        """What statistics speak about: source type, driving type and method."""
+        return self.source_type, self.driving_type, self.method
+
+    @property
+    def base(self) -> str:
+        """The cell whose clip this is, or was made from; "" of a reference."""
+        return {"clip": self.cell, "reference": ""}.get(
+            self.kind, self.cell.removeprefix(f"{self.kind}__")
+        )
+
+    def spoilt(self, kind: Kind) -> "Clip":
+        """Return the clip that is made from this one by spoiling it."""
+        return replace(self, cell=f"{kind}__{self.cell}", method=kind, kind=kind)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One clip, or one pair of clips, that a rater judges.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the session, from 0.
+    role : {"training", "rating", "repeat", "reference", "gold"}
+    clip : Clip
+    other : Clip or None
+        The second clip of a pair.
+    expected : dict
+        By criterion, the lowest and the highest answer that a careful rater gives to a gold clip.
+    repeats : int or None
+        The number of the trial that is shown again.
+    """
+
+    number: int
+    role: Role
+    clip: Clip
+    other: Clip | None = None
+    expected: dict[str, tuple[int, int]] = field(default_factory=dict)
+    repeats: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values, from which :meth:`from_json` makes it again."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Trial":
+        """Make a trial from what :meth:`to_json` gave, through JSON or not."""
+        other = values["other"]
+        return cls(
+            number=values["number"],
+            role=values["role"],
+            clip=Clip(**values["clip"]),
+            other=None if other is None else Clip(**other),
+            expected={name: (low, high) for name, (low, high) in values["expected"].items()},
+            repeats=values["repeats"],
+        )
+
+
+def williams_order(count: int) -> tuple[tuple[int, ...], ...]:
+    """Return sequences of ``count`` conditions that balance order and carry-over.
+
+    Each condition stands in every position equally often, and each ordered pair of conditions is
+    neighbours equally often: once over ``count`` sequences if that is even, twice over
+    ``2 * count`` if it is odd (Williams, "Experimental designs balanced for the estimation of
+    residual effects of treatments", Australian Journal of Scientific Research A 2, 1949).
+
+    Parameters
+    ----------
+    count : int
+        How many conditions, at least 1.
+
+    Returns
+    -------
+    tuple of tuple of int
+        The sequences, of the numbers 0 to ``count - 1``.
+
+    Examples
+    --------
+    >>> williams_order(4)
+    ((0, 1, 3, 2), (1, 2, 0, 3), (2, 3, 1, 0), (3, 0, 2, 1))
+    """
+    # 0, 1, n-1, 2, n-2, ...: the differences of neighbours are all different, modulo n.
+    first = [0]
+    for step in range(1, count):
+        first.append((first[-1] + (step if step % 2 else -step)) % count)
+    rows = [tuple((item + shift) % count for item in first) for shift in range(count)]
+    if count % 2 and count > 1:
+        rows += [row[::-1] for row in rows]
+    return tuple(rows)
+
+
+def study_clips(study: Study) -> tuple[Clip, ...]:
+    """Return every clip of a study that is rated, whether it was made already or not.
+
+    Where a study has both protocols, only "cross-identity" is rated: under "same-identity" metrics
+    compare with the truth.
+    """
+    protocol = study.protocols[0] if len(study.protocols) == 1 else "cross-identity"
+    return tuple(
+        Clip(
+            cell.name,
+            cell.source.name,
+            cell.source.type,
+            cell.driving.name,
+            cell.driving.type,
+            cell.method.name,
+        )
+        for cell in study.cells()
+        if cell.protocol == protocol
+    )
+
+
+def study_hash(study: Study) -> str:
+    """Return a SHA-256 of the study file and of all words that raters read."""
+    words = json.dumps(asdict(study.ratings), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{files.sha256(study.path)}\n{words}".encode()).hexdigest()
+
+
+def plan_session(study: Study, clips: Sequence[Clip], number: int) -> tuple[Trial, ...]:
+    """Plan the session of one rater.
+
+    Conditions come in a row of the balanced order, the rows dealt to raters in a seeded order. All
+    methods of a source type x driving type come with the same source and driving: those that raters
+    have seen least, or others if that sets clips of one source apart and keeps the counts within 2
+    of each other. Training comes first. Gold clips, references and repeats stand between rated
+    clips: after the first two, apart from each other, and a repeat well after what it repeats.
+
+    Parameters
+    ----------
+    study : Study
+    clips : sequence of Clip
+        What can be shown: :func:`study_clips`, or those that were made.
+    number : int
+        Of the rater, from 0.
+
+    Raises
+    ------
+    StudyError
+        There is nothing to rate.
+    """
+    deck = _Deck(study, clips)
+    for earlier in range(number):
+        deck.deal(earlier)
+    return _with_controls(study, clips, deck.deal(number), number)
+
+
+def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, ...]]:
+    """Yield the sessions of rater 0, 1, 2, ... without end, as :func:`plan_session` plans them."""
+    deck = _Deck(study, clips)
+    for number in itertools.count():
+        yield _with_controls(study, clips, deck.deal(number), number)
+
+
+def ratings_per_condition(study: Study, clips: Sequence[Clip], raters: int) -> dict[Condition, int]:
+    """Count how many ratings each condition gets from so many raters who finish.
+
+    A condition of pairs names both methods.
+    """
+    counts: Counter[Condition] = Counter()
+    for trials in itertools.islice(plan_sessions(study, clips), raters):
+        for trial in trials:
+            if trial.role == "rating":
+                counts[_Item(trial.clip, trial.other).condition] += 1
+    return dict(counts)
+
+
+def session_minutes(trials: Sequence[Trial], *, clip_seconds: float, criteria: int) -> float:
+    """Estimate how long a session takes, without consent and questions.
+
+    Each trial is 2 s to settle, the clip once and half of it again, and 4 s a criterion; clips of
+    a pair play side by side.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    clip_seconds : float
+        The mean length of a clip.
+    criteria : int
+        How many answers a trial asks.
+    """
+    watching = clip_seconds * (1 + _REPLAYS)
+    return len(trials) * (_READING_SECONDS + watching + _CRITERION_SECONDS * criteria) / 60
+
+
+def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict[str, Any]]:
+    """Return what a trial's design puts into the ratings table, one row a criterion.
+
+    Parameters
+    ----------
+    study : Study
+    trial : Trial
+    values : dict of int
+        The answer by criterion.
+    """
+    clip = trial.clip
+    rows = []
+    for criterion, value in values.items():
+        low, high = trial.expected.get(criterion, (None, None))
+        rows.append(
+            {
+                "study": study.name,
+                "trial": trial.number,
+                "role": trial.role,
+                "task": study.ratings.task,
+                "cell": clip.cell,
+                "source": clip.source,
+                "source_type": clip.source_type,
+                "driving": clip.driving,
+                "driving_type": clip.driving_type,
+                "method": clip.method,
+                "other": trial.other.cell if trial.other else "",
+                "criterion": criterion,
+                "value": value,
+                "expected_low": low,
+                "expected_high": high,
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What a rated trial shows, before it has a place."""
+
+    clip: Clip
+    other: Clip | None = None
+
+    @property
+    def condition(self) -> Condition:
+        if self.other is None:
+            return self.clip.condition
+        return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What the methods have in common."""
+        return self.clip.source, self.clip.driving
+
+    @property
+    def flipped(self) -> "_Item":
+        return _Item(self.other, self.clip)
+
+
+class _Deck:
+    """Deals rated clips to raters, one after the other, so that each is seen equally often.
+
+    Of each source type x driving type a rater gets one source and driving with all its methods, so
+    that what a rater thinks of a face does not count as a difference between methods.
+    """
+
+    def __init__(self, study: Study, clips: Sequence[Clip]) -> None:
+        self._random = random.Random(f"{study.name} {study.seed} deck")
+        self._contents: dict[Condition, dict[tuple[str, str], dict[Condition, _Item]]] = {}
+        for item in _items(study, clips):
+            contents = self._contents.setdefault(item.condition[:2], {})
+            methods = contents.setdefault((item.clip.source, item.clip.driving), {})
+            methods[item.condition] = item
+        if not self._contents:
+            raise StudyError(
+                f"{study.path}: no clip to rate: run the study first"
+                + (", with two methods or more for pairs" * (study.ratings.task == "pair"))
+            )
+        # By how often a content was dealt, and by chance among equals.
+        self._heaps = {
+            types: sorted((0, self._random.random(), content) for content in contents)
+            for types, contents in self._contents.items()
+        }
+        by_content = [methods for found in self._contents.values() for methods in found.values()]
+        self._conditions = sorted(set().union(*by_content))
+        self._random.shuffle(self._conditions)
+        self._rows = williams_order(len(self._conditions))
+        self._length = study.ratings.trials or len(self._conditions)
+        most = max(map(len, self._contents.values()))
+        self._turns = min(-(-self._length // len(self._conditions)), most)
+        self._shuffled: list[list[tuple[int, ...]]] = []
+        self._flipped: set[Condition] = set()
+
+    def deal(self, number: int) -> list[_Item]:
+        """Deal the rated items of the next rater; call it for 0, 1, 2, ... in turn."""
+        place = number % len(self._rows)
+        if place == 0:
+            count = len(self._rows)
+            self._shuffled = [self._random.sample(self._rows, count) for _ in range(self._turns)]
+        if number % 2 == 0:
+            count = len(self._conditions) // 2
+            self._flipped = set(self._random.sample(self._conditions, count))
+        dealt: list[_Item] = []
+        for turn, rows in enumerate(self._shuffled):
+            left = self._length - len(dealt)
+            order = [self._conditions[index] for index in rows[place]][:left]
+            for item in self._turn(order, dealt):
+                # Who comes second sees each pair the other way round than who came first.
+                turned = (number + turn + (item.condition in self._flipped)) % 2
+                dealt.append(item.flipped if item.other and turned else item)
+        return dealt
+
+    def _turn(self, order: list[Condition], dealt: list[_Item]) -> list[_Item]:
+        """Choose an item for each condition, of a content that this rater has not seen with it."""
+        seen = {(item.condition, item.content) for item in dealt}
+        last = dealt[-1].clip.source if dealt else ""
+        sources = [last, *[""] * len(order), ""]
+        chosen: list[_Item | None] = [None] * len(order)
+        for first, condition in enumerate(order):
+            if chosen[first] is not None:
+                continue
+            types = condition[:2]
+            places = [
+                index
+                for index in range(first, len(order))
+                if order[index][:2] == types and chosen[index] is None
+            ]
+            content = self._content(types, condition, places, sources, seen)
+            if content is None:
+                continue
+            methods = self._contents[types][content]
+            for index in places:
+                if order[index] in methods and (order[index], content) not in seen:
+                    chosen[index] = methods[order[index]]
+                    sources[index + 1] = content[0]
+        return [item for item in chosen if item is not None]
+
+    def _content(
+        self,
+        types: Condition,
+        condition: Condition,
+        places: list[int],
+        sources: list[str],
+        seen: set[tuple[Condition, tuple[str, str]]],
+    ) -> tuple[str, str] | None:
+        """Take the source and driving dealt least, if another does not stand apart better."""
+        heap, contents = self._heaps[types], self._contents[types]
+        aside, best, best_cost, considered, enough = [], None, 0, 0, None
+        while heap and considered < _CONSIDERED:
+            entry = heapq.heappop(heap)
+            aside.append(entry)
+            count, _, content = entry
+            if condition not in contents[content] or (condition, content) in seen:
+                continue
+            considered += 1
+            enough = count + _UNEVEN if enough is None else enough
+            if count >= enough:
+                break
+            neighbours = [sources[place + side] for place in places for side in (0, 2)]
+            cost = neighbours.count(content[0])
+            if best is None or cost < best_cost:
+                best, best_cost = entry, cost
+            if not cost:
+                break
+        for entry in aside:
+            if entry is best:
+                entry = (entry[0] + 1, self._random.random(), entry[2])
+            heapq.heappush(heap, entry)
+        return best[2] if best else None
+
+
+def _items(study: Study, clips: Sequence[Clip]) -> Iterator[_Item]:
+    """Yield everything that may be rated: the clips, or pairs of methods on the same inputs."""
+    if study.ratings.task != "pair":
+        yield from map(_Item, clips)
+        return
+    alike: defaultdict[tuple[str, str], list[Clip]] = defaultdict(list)
+    for clip in clips:
+        alike[clip.source, clip.driving].append(clip)
+    for group in alike.values():
+        yield from itertools.starmap(_Item, itertools.combinations(group, 2))
+
+
+def _with_controls(
+    study: Study, clips: Sequence[Clip], rated: list[_Item], number: int
+) -> tuple[Trial, ...]:
+    """Put training before the rated items, and gold, references and repeats between them."""
+    chance = random.Random(f"{study.name} {study.seed} {number}")
+    practice = _training(study, clips, rated, chance)
+    between = [
+        *_repeats(study.ratings, rated, chance),
+        *_gold(study, clips, rated, number, chance),
+        *_references(study, clips, number),
+    ]
+    placed = _placed(rated, between, chance)
+    numbers = {
+        control.index: len(practice) + place
+        for place, control in enumerate(placed)
+        if control.role == "rating"
+    }
+    return tuple(
+        Trial(
+            place,
+            control.role,
+            control.item.clip,
+            control.item.other,
+            control.expected,
+            numbers[control.index] if control.role == "repeat" else None,
+        )
+        for place, control in enumerate([*practice, *placed])
+    )
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A trial before it has a number; ``index`` is the rated item's, or that of what it repeats."""
+
+    role: Role
+    item: _Item
+    index: int = -1
+    expected: dict[str, tuple[int, int]] = field(default_factory=dict)
+    earliest: int = 0
+
+
+def _training(
+    study: Study, clips: Sequence[Clip], rated: list[_Item], chance: random.Random
+) -> list[_Planned]:
+    """Choose practice that spans the scale: clips that are not rated, every second one spoilt."""
+    items = list(_items(study, clips))
+    unseen = [item for item in items if item not in rated and item.flipped not in rated]
+    count = study.ratings.training
+    chosen = _sample(unseen if len(unseen) >= count else items, count, chance)
+    kinds = itertools.cycle(("torn", "shaken", "frozen"))
+    for index in range(1, len(chosen), 2):
+        if chosen[index].other is None:
+            chosen[index] = _Item(chosen[index].clip.spoilt(next(kinds)))
+    return [_Planned("training", item) for item in chosen]
+
+
+def _repeats(ratings: Ratings, rated: list[_Item], chance: random.Random) -> list[_Planned]:
+    """Choose what is shown again: a third of the session later, and after 3 others at least."""
+    count = len(rated)
+    apart = min(max(3, count // 3), count - 1)
+    chosen = _sample(range(count - apart), ratings.repeats, chance)
+    return [_Planned("repeat", rated[index], index, earliest=index + 1 + apart) for index in chosen]
+
+
+def _gold(
+    study: Study, clips: Sequence[Clip], rated: list[_Item], number: int, chance: random.Random
+) -> list[_Planned]:
+    """Choose clips with known answers, their kinds in turn from rater to rater."""
+    ratings, asked = study.ratings, {criterion.name for criterion in study.ratings.asked}
+    copying = {spec.name for spec in study.methods if spec.method == "copy"}
+    moving = [clip for clip in clips if clip.method not in copying] or list(clips)
+    # The same few for every rater, since each is a file.
+    moving = _sample(moving, _GOLD_BASES, random.Random(f"{study.name} {study.seed} gold"))
+    if ratings.task == "pair":
+        flaws = {kind: FLAWS[kind] for kind in ("torn", "shaken")}
+        if ratings.overall:
+            flaws = dict.fromkeys(flaws, tuple(asked))
+    else:
+        flaws = FLAWS
+    kinds = [kind for kind, wrong in flaws.items() if asked.intersection(wrong)]
+    planned = []
+    for index in range(ratings.gold if kinds else 0):
+        kind = kinds[(number + index) % len(kinds)]
+        base = chance.choice(moving)
+        spoilt = base.spoilt(kind)
+        if ratings.task == "pair":
+            item = chance.choice((_Item(base, spoilt), _Item(spoilt, base)))
+            right = 1 if item.clip == base else 2
+            answers = (right, right)
+        else:
+            held = [clip for clip in clips if clip.method in copying and _Item(clip) not in rated]
+            item = _Item(chance.choice(held) if kind == "frozen" and held else spoilt)
+            answers = (1, max(1, int(_FAILING * ratings.scale)))
+        expected = {name: answers for name in flaws[kind] if name in asked}
+        planned.append(_Planned("gold", item, expected=expected))
+    return planned
+
+
+def _references(study: Study, clips: Sequence[Clip], number: int) -> list[_Planned]:
+    """Choose drivings that are shown as they are, in turn from rater to rater."""
+    shown = {clip.driving for clip in clips}
+    drivings = [item for item in study.drivings if item.name in shown]
+    count = min(study.ratings.references, len(drivings))
+    chosen = [drivings[(number * count + index) % len(drivings)] for index in range(count)]
+    return [_Planned("reference", _Item(reference(item))) for item in chosen]
+
+
+def reference(driving: Input) -> Clip:
+    """Return a driving as something that can be shown and rated."""
+    return Clip(driving.name, "", "", driving.name, driving.type, "reference", "reference")
+
+
+def _placed(rated: list[_Item], between: list[_Planned], chance: random.Random) -> list[_Planned]:
+    """Put controls between rated items, each alone and away from clips of its source."""
+    by_slot: defaultdict[int, list[_Planned]] = defaultdict(list)
+    for control in between:
+        first = max(control.earliest, min(_UNDISTURBED, len(rated)))
+        slots = [slot for slot in range(first, len(rated) + 1) if slot not in by_slot]
+        slots = _sample(slots or range(first, len(rated) + 1), len(rated) + 1, chance)
+        source = control.item.clip.source
+        alike = {
+            slot: sum(item.clip.source == source for item in rated[slot - 1 : slot + 1])
+            for slot in slots
+        }
+        by_slot[min(slots, key=alike.__getitem__)].append(control)
+    placed = []
+    for slot in range(len(rated) + 1):
+        placed += by_slot[slot]
+        placed += [_Planned("rating", item, slot) for item in rated[slot : slot + 1]]
+    return placed
+
+
+def _sample(items: Sequence[Any], count: int, chance: random.Random) -> list[Any]:
+    """Draw up to ``count`` different items, in random order."""
+    return chance.sample(items, min(count, len(items)))

@@ -1,0 +1,329 @@
+"""A rater's session as a state machine, without any widget.
+
+consent -> questions -> training -> rating -> finished, and a pause anywhere. All of it but what is
+on the screen right now is in the store, so that a session goes on after a crash, on another day or
+on another machine.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from studykit import files
+from studykit.errors import StudyError, did_you_mean
+from studykit.rating_rules import Ratings
+from studykit.ratings import controls
+from studykit.ratings.controls import Shown
+from studykit.ratings.design import Trial, plan_session, rating_rows, study_hash
+from studykit.ratings.store import SessionRecord, Store, Times, check_rater_id
+from studykit.study import Study
+from studykit.wording import Criterion
+
+State = Literal["consent", "declined", "questions", "training", "rating", "finished"]
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many trials are done, of how many; training included."""
+
+    done: int
+    total: int
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def open_session(
+    store: Store,
+    study: Study,
+    out: str | Path,
+    *,
+    rater: str | None = None,
+    simulated: bool = False,
+    clock: Clock = utc_now,
+) -> "Session":
+    """Open a rater's session: a new one, or where the rater stopped.
+
+    Parameters
+    ----------
+    store : Store
+    study : Study
+    out : path
+        The folder of the study's results, where the clips are.
+    rater : str, optional
+        The id of a rater who goes on, or under whom a new one is known elsewhere. Without it a new
+        rater gets one with consent; nothing is stored before.
+    simulated : bool
+        Whether it stands for a simulated rater.
+    clock : callable
+        Gives the time in UTC.
+
+    Raises
+    ------
+    StudyError
+        The id may be a name, or there is no clip to rate.
+    """
+    if rater is not None:
+        check_rater_id(rater)
+    return Session(store, study, Path(out), rater or "", simulated, clock)
+
+
+class Session:
+    """One rater's way through a study's clips; :func:`open_session` makes it.
+
+    Each step has been stored when its method returns. A step that makes no sense now, such as an
+    answer before the clip was watched, raises :class:`StudyError` and changes nothing.
+
+    Attributes
+    ----------
+    study : Study
+    out : Path
+    rater : str
+        The rater's id; "" before consent where it is not given.
+    watched : float
+        The largest share of the clip that was played since it was shown.
+    """
+
+    def __init__(
+        self, store: Store, study: Study, out: Path, rater: str, simulated: bool, clock: Clock
+    ) -> None:
+        self.study, self.out, self.rater = study, out, rater
+        self.watched = 0.0
+        self._store, self._simulated, self._clock = store, simulated, clock
+        self._study_hash = study_hash(study)
+        self._declined = self._waiting = False
+        self._shown_at: datetime | None = None
+        self._played_at: datetime | None = None
+        self._record: SessionRecord | None = None
+        if rater:
+            self._record = store.session(study.name, rater)
+        if self._record is None:
+            # Who agrees should find clips, so their want is told before.
+            self._clips = controls.made_clips(study, out)
+            plan_session(study, self._clips, 0)
+            if not study.ratings.consent:
+                self.agree()
+
+    @property
+    def state(self) -> State:
+        """Where the session is."""
+        if self._record is None:
+            return "declined" if self._declined else "consent"
+        if self._record.questions is None and self.ratings.questions:
+            return "questions"
+        if self.trial is None:
+            return "finished"
+        return "training" if self.trial.role == "training" else "rating"
+
+    @property
+    def ratings(self) -> Ratings:
+        """How the study is rated: task, scale, words."""
+        return self.study.ratings
+
+    @property
+    def asked(self) -> tuple[Criterion, ...]:
+        """What each trial asks."""
+        return self.ratings.asked
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing but :meth:`resume` is possible."""
+        return self._record.paused if self._record else self._waiting
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The whole session, training included; empty before consent."""
+        return self._record.trials if self._record else ()
+
+    @property
+    def trial(self) -> Trial | None:
+        """The trial to show; None before the first and after the last."""
+        return self._trial_at(0)
+
+    @property
+    def upcoming(self) -> Trial | None:
+        """The trial after it, whose files may be made ready."""
+        return self._trial_at(1)
+
+    @property
+    def shown(self) -> Shown:
+        """The files of the trial to show, made if they are not there yet."""
+        if self.trial is None:
+            raise StudyError("no trial is to be shown now")
+        return controls.shown(self.study, self.out, self.trial)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the session is."""
+        return Progress(self._record.answered if self._record else 0, len(self.trials))
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether the trial was shown and enough of its clip was played."""
+        return not self.paused and self._shown_at is not None and self._seen
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether the last answer can be taken back: one, until the next is given."""
+        reached = self.state in ("training", "rating", "finished")
+        return reached and not self.paused and self._record.undoable
+
+    def agree(self) -> None:
+        """Consent: the rater gets an id, a number and a plan, and is stored."""
+        self._expect("consent")
+        study = self.study
+        known = self._store.register(
+            study.name, rater=self.rater or None, simulated=self._simulated
+        )
+        trials = plan_session(study, self._clips, known.number)
+        self._record = self._store.begin(
+            study.name, self._study_hash, known, trials, consent=self.ratings.consent
+        )
+        self.rater = known.rater
+
+    def decline(self) -> None:
+        """Refuse consent: the session is over, and nothing was stored."""
+        self._expect("consent")
+        self._declined = True
+
+    def answer_questions(self, answers: Mapping[str, str]) -> None:
+        """Store what the rater tells of itself.
+
+        Parameters
+        ----------
+        answers : mapping of str
+            By question, one of its choices; a question that is absent or "" stays open.
+        """
+        self._expect("questions")
+        questions = {question.name: question for question in self.ratings.questions}
+        for name, choice in answers.items():
+            if name not in questions:
+                raise StudyError(f'no question "{name}": {did_you_mean(name, questions)}')
+            if choice and choice not in questions[name].choices:
+                hint = did_you_mean(choice, questions[name].choices)
+                raise StudyError(f'"{choice}" is no answer to {name}: {hint}')
+        given = {name: choice for name, choice in answers.items() if choice}
+        self._store.note(self._record.session, "questions", **given)
+        self._record = replace(self._record, questions=given)
+
+    def show(self) -> None:
+        """Start the clock: the trial's media are on the screen from now on, not yet played."""
+        self._expect("training", "rating")
+        self._shown_at, self._played_at, self.watched = self._clock(), None, 0.0
+
+    def play(self, share: float) -> None:
+        """Take note of how far the clip was played; it counts only while a trial is shown.
+
+        Parameters
+        ----------
+        share : float
+            From its start, 0 to 1; 1 is to the end.
+        """
+        if self._shown_at is None or not math.isfinite(share):
+            return
+        self.watched = max(self.watched, float(share))
+        if self._played_at is None and self.watched >= 1:
+            self._played_at = self._clock()
+
+    def answer(self, values: Mapping[str, int]) -> None:
+        """Answer the trial and go on to the next.
+
+        Parameters
+        ----------
+        values : mapping of int
+            By criterion, 1 to :attr:`Ratings.highest`; all that is asked.
+
+        Raises
+        ------
+        StudyError
+            The clip was not watched, an answer is missing or out of range, or the session went on
+            elsewhere. Nothing is stored then.
+        """
+        self._expect("training", "rating")
+        if self._shown_at is None or not self._seen:
+            raise StudyError(self.ratings.texts["watch_hint"])
+        answers = self._checked(values)
+        trial, files_shown = self.trial, self.shown
+        hashes = [files.sha256(path) for path in (files_shown.clip, files_shown.other) if path]
+        shared = {
+            "session": self._record.session,
+            "rater": self.rater,
+            "clip_hash": " ".join(hashes),
+            "study_hash": self._study_hash,
+        }
+        rows = [row | shared for row in rating_rows(self.study, trial, answers)]
+        times = Times(self._shown_at, self._played_at, self._clock(), self.watched)
+        self._store.record(self._record.session, trial.number, rows, times)
+        self._advance(trial.number + 1, undoable=True)
+
+    def undo(self) -> None:
+        """Take the last answer back and show its trial again; the store keeps both answers."""
+        if not self.can_undo:
+            raise StudyError("there is no answer to take back: only the last one can be")
+        before = self._record.answered - 1
+        self._store.undo(self._record.session, before)
+        self._advance(before, undoable=False)
+
+    def pause(self) -> None:
+        """Rest: until :meth:`resume`, here or elsewhere, nothing else is possible."""
+        if not self.paused:
+            self._rest(True)
+
+    def resume(self) -> None:
+        """Go on after a pause; the trial is to be shown and watched anew."""
+        if self.paused:
+            self._rest(False)
+
+    @property
+    def _seen(self) -> bool:
+        return self.watched >= self.ratings.watch
+
+    def _trial_at(self, ahead: int) -> Trial | None:
+        place = self.progress.done + ahead
+        return self.trials[place] if place < len(self.trials) else None
+
+    def _expect(self, *states: State) -> None:
+        if self.paused:
+            raise StudyError("the session is paused: go on first")
+        if self.state not in states:
+            raise StudyError(f"this is for {' or '.join(states)}, and the state is {self.state}")
+
+    def _checked(self, values: Mapping[str, int]) -> dict[str, int]:
+        """Return the answers in the order of the criteria, or refuse them."""
+        names = [criterion.name for criterion in self.asked]
+        for name in values:
+            if name not in names:
+                raise StudyError(f'no criterion "{name}": {did_you_mean(name, names)}')
+        for name in names:
+            if name not in values:
+                raise StudyError(f'{self.ratings.texts["answer_all_hint"]} ("{name}" is open)')
+            value = values[name]
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise StudyError(f'the answer to "{name}" is a whole number, not {value!r}')
+            if not 1 <= value <= self.ratings.highest:
+                raise StudyError(
+                    f'the answer to "{name}" is 1 to {self.ratings.highest}, not {value}'
+                )
+        return {name: values[name] for name in names}
+
+    def _advance(self, answered: int, *, undoable: bool) -> None:
+        self._record = replace(self._record, answered=answered, undoable=undoable)
+        self._leave()
+
+    def _rest(self, resting: bool) -> None:
+        if self._record is None:
+            self._waiting = resting
+        else:
+            self._store.note(self._record.session, "paused" if resting else "resumed")
+            self._record = replace(self._record, paused=resting)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Forget what was on the screen."""
+        self._shown_at, self._played_at, self.watched = None, None, 0.0

@@ -1,0 +1,311 @@
+"""A session goes its way step by step, refuses what makes no sense, and goes on after anything."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from studykit import files
+from studykit.clips import animate_cells
+from studykit.errors import StudyError
+from studykit.ratings.session import Session, open_session
+from studykit.ratings.store import Store, open_store
+from studykit.run import study_folder
+from studykit.study import load_study
+
+Open = Callable[..., Session]
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def out(small_study: Path, tmp_path: Path) -> Path:
+    """The folder of the small study with its clips."""
+    study = load_study(small_study)
+    folder = study_folder(study, tmp_path / "out")
+    animate_cells(study, folder)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "ratings.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def enter(small_study: Path, out: Path, store: Store, clock: Clock) -> Open:
+    """Open a session of the small study, with the section ``ratings`` that is given."""
+
+    def open_(rater: str | None = None, rules: str = "") -> Session:
+        if rules:
+            small_study.write_text(f"{small_study.read_text()}ratings: {rules}\n")
+        return open_session(store, load_study(small_study), out, rater=rater, clock=clock)
+
+    return open_
+
+
+SHORT = "{training: 1, repeats: 0, references: 0, gold: 0, questions: []}"
+
+
+def rate(session: Session, value: int = 3) -> None:
+    session.show()
+    session.play(1.0)
+    session.answer({criterion.name: value for criterion in session.asked})
+
+
+def test_a_whole_session(enter: Open, store: Store) -> None:
+    session = enter(rules="{training: 1, repeats: 1, gold: 1}")
+    assert (session.state, session.rater, session.trials) == ("consent", "", ())
+    assert not store.sessions()
+    session.agree()
+    assert session.state == "questions"
+    session.answer_questions({"display": "A phone", "vision": ""})
+    states, roles = [], []
+    while session.trial:
+        states.append(session.state)
+        roles.append(session.trial.role)
+        assert session.shown.clip.is_file()
+        assert session.shown.source.suffix == ".png"
+        rate(session)
+    assert states == ["training"] + ["rating"] * (len(roles) - 1)
+    assert sorted(roles) == ["gold", *["rating"] * 4, "reference", "repeat", "training"]
+    assert (session.state, session.progress.done) == ("finished", session.progress.total)
+    table = store.ratings("small")
+    assert len(table) == len(roles) * 4
+    assert list(table["role"][::4]) == roles
+    assert store.session("small", session.rater).questions == {"display": "A phone"}
+
+
+def test_declining_stores_nothing(enter: Open, store: Store) -> None:
+    session = enter()
+    session.decline()
+    assert session.state == "declined"
+    with pytest.raises(StudyError, match="the state is declined"):
+        session.agree()
+    assert not store.sessions()
+    assert store.register("small").number == 0
+
+
+def test_without_consent_and_questions_a_session_starts_at_once(enter: Open) -> None:
+    session = enter(rules="{consent: '', questions: [], training: 0}")
+    assert session.state == "rating"
+    assert session.rater.startswith("r-")
+
+
+def test_an_answer_needs_the_clip_watched_to_its_end(enter: Open, store: Store) -> None:
+    session = enter(rules=SHORT)
+    session.agree()
+    values = {criterion.name: 3 for criterion in session.asked}
+    for step in (lambda: None, session.show, lambda: session.play(0.99)):
+        step()
+        assert not session.can_answer
+        with pytest.raises(StudyError, match="Watch the clip to its end"):
+            session.answer(values)
+    session.play(1.0)
+    session.play(0.2)
+    assert session.can_answer
+    assert session.watched == 1.0
+    session.show()
+    assert not session.can_answer
+    assert store.ratings().empty
+
+
+def test_the_share_that_must_be_watched_is_the_studys(enter: Open) -> None:
+    session = enter(rules="{watch: 0.5, training: 1}")
+    session.agree()
+    session.answer_questions({})
+    session.show()
+    session.play(0.49)
+    assert not session.can_answer
+    session.play(float("nan"))
+    session.play(0.5)
+    assert session.can_answer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"jitter": None}, r'Answer every question to go on. \("jitter" is open\)'),
+        ({"jitter": 0}, '"jitter" is 1 to 5, not 0'),
+        ({"jitter": 6}, '"jitter" is 1 to 5, not 6'),
+        ({"jitter": "3"}, "\"jitter\" is a whole number, not '3'"),
+        ({"jitter": True}, '"jitter" is a whole number, not True'),
+        ({"jiter": 3}, 'no criterion "jiter": did you mean "jitter"'),
+    ],
+)
+def test_answers_are_whole_and_in_range(
+    enter: Open, store: Store, change: dict, message: str
+) -> None:
+    session = enter(rules=SHORT)
+    session.agree()
+    session.show()
+    session.play(1.0)
+    values = {criterion.name: 3 for criterion in session.asked} | change
+    values = {name: value for name, value in values.items() if value is not None}
+    with pytest.raises(StudyError, match=message):
+        session.answer(values)
+    assert store.ratings().empty
+    assert session.progress.done == 0
+
+
+def test_times_and_hashes_are_those_of_what_happened(
+    enter: Open, store: Store, clock: Clock
+) -> None:
+    session = enter(rules=SHORT)
+    session.agree()
+    session.show()
+    clock.wait(2)
+    session.play(1.0)
+    clock.wait(1)
+    session.play(1.0)
+    clock.wait(4)
+    hashed = files.sha256(session.shown.clip)
+    session.answer({criterion.name: 3 for criterion in session.asked})
+    row = store.ratings(history=True).iloc[0]
+    assert row["seconds"] == 7
+    assert row["played_at"] - row["shown_at"] == timedelta(seconds=2)
+    assert row["answered_at"] == clock.now
+    assert (row["watched"], row["clip_hash"]) == (1.0, hashed)
+
+
+def test_the_last_answer_can_be_taken_back_once(enter: Open, store: Store) -> None:
+    session = enter(rules=SHORT)
+    session.agree()
+    assert not session.can_undo
+    rate(session, 1)
+    rate(session, 2)
+    session.undo()
+    assert (session.progress.done, session.can_undo, session.can_answer) == (1, False, False)
+    with pytest.raises(StudyError, match="only the last one can be"):
+        session.undo()
+    rate(session, 5)
+    assert list(store.ratings()["value"]) == [1] * 4 + [5] * 4
+    assert list(store.ratings(history=True)["value"]) == [1] * 4 + [2] * 4 + [5] * 4
+    while session.trial:
+        rate(session)
+    session.undo()
+    assert session.state == "rating"
+
+
+def test_a_session_goes_on_from_the_store_alone(enter: Open, store: Store) -> None:
+    first = enter(rules=SHORT)
+    first.agree()
+    rate(first)
+    first.show()
+    first.play(1.0)
+    again = enter(first.rater)
+    assert (again.state, again.trials, again.trial) == (first.state, first.trials, first.trial)
+    assert (again.progress, again.can_undo) == (first.progress, True)
+    assert not again.can_answer
+    rate(again)
+    with pytest.raises(StudyError, match="went on in another window"):
+        first.answer({criterion.name: 3 for criterion in first.asked})
+    assert len(store.ratings()) == 8
+
+
+def test_the_plan_stays_when_clips_are_lost_or_added(enter: Open, out: Path) -> None:
+    first = enter(rules=SHORT)
+    first.agree()
+    for clip in (out / "clips").iterdir():
+        clip.unlink()
+    again = enter(first.rater)
+    assert again.trials == first.trials
+    again.show()
+    again.play(1.0)
+    with pytest.raises(StudyError, match=r"mp4 is gone: run the study again"):
+        again.answer({criterion.name: 3 for criterion in again.asked})
+    with pytest.raises(StudyError, match="no clip to rate"):
+        enter()
+
+
+def test_a_pause_holds_until_the_rater_goes_on_even_elsewhere(enter: Open) -> None:
+    session = enter()
+    session.pause()
+    with pytest.raises(StudyError, match="paused: go on first"):
+        session.agree()
+    session.resume()
+    session.agree()
+    session.pause()
+    elsewhere = enter(session.rater)
+    assert (elsewhere.paused, elsewhere.state) == (True, "questions")
+    with pytest.raises(StudyError, match="paused: go on first"):
+        elsewhere.answer_questions({})
+    elsewhere.resume()
+    elsewhere.answer_questions({})
+    elsewhere.show()
+    elsewhere.play(1.0)
+    elsewhere.pause()
+    assert not elsewhere.can_answer
+    elsewhere.resume()
+    assert not elsewhere.can_answer
+    rate(elsewhere)
+    assert not enter(session.rater).paused
+
+
+def test_steps_out_of_turn_are_refused(enter: Open) -> None:
+    session = enter()
+    for step in (session.show, session.undo, lambda: session.shown):
+        with pytest.raises(StudyError):
+            step()
+    session.agree()
+    with pytest.raises(StudyError, match="the state is questions"):
+        session.show()
+    with pytest.raises(StudyError, match='no question "dispaly": did you mean "display"'):
+        session.answer_questions({"dispaly": "A phone"})
+    with pytest.raises(StudyError, match='"A fridge" is no answer to display'):
+        session.answer_questions({"display": "A fridge"})
+    session.answer_questions({})
+    with pytest.raises(StudyError, match="the state is training"):
+        session.agree()
+
+
+def test_an_id_from_elsewhere_is_kept_and_a_name_refused(enter: Open) -> None:
+    session = enter("P-17", SHORT)
+    assert session.state == "consent"
+    session.agree()
+    assert session.rater == "P-17"
+    with pytest.raises(StudyError, match="is no rater id"):
+        enter("Anna Schmidt")
+
+
+def test_degradation_rating_shows_the_driving_and_pairs_a_second_clip(
+    small_study: Path, enter: Open, out: Path
+) -> None:
+    text = small_study.read_text()
+    session = enter(rules="{task: dcr, questions: [], show_source: false}")
+    session.agree()
+    shown = session.shown
+    assert shown.driving.is_file()
+    assert (shown.source, shown.other) == (None, None)
+    small_study.write_text(text.replace("[copy]", "[copy, {name: still, method: copy}]"))
+    animate_cells(load_study(small_study), out)
+    session = enter(rules="{task: pair, overall: true, questions: [], training: 0}")
+    session.agree()
+    shown = session.shown
+    assert shown.other.is_file()
+    session.show()
+    session.play(1.0)
+    with pytest.raises(StudyError, match="is 1 to 2, not 3"):
+        session.answer({"overall": 3})
+    session.answer({"overall": 2})
+    row = session._store.ratings().iloc[0]
+    assert row["clip_hash"].split() == [files.sha256(shown.clip), files.sha256(shown.other)]
+    assert row["other"]

@@ -1,0 +1,555 @@
+"""The store loses nothing: not by many writers, not by a killed one, not by an older schema."""
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from studykit.errors import MissingPackageError, StudyError
+from studykit.ratings import RATING_COLUMNS, store
+from studykit.ratings.design import Clip, Trial
+from studykit.ratings.store import (
+    HISTORY_COLUMNS,
+    RaterRecord,
+    Store,
+    Times,
+    check_rater_id,
+    new_rater_id,
+    open_store,
+)
+
+CRITERIA = ("naturalness", "structure", "jitter", "consistency")
+CLIP = Clip("anna__talk__warp", "anna", "frontal", "talk", "side", "warp")
+TRIALS = tuple(Trial(number, "rating", CLIP) for number in range(6))
+START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+
+
+def _postgres_folder() -> Path | None:
+    """Return where PostgreSQL's server programs are."""
+    beside = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = shutil.which("initdb") or (str(beside[-1]) if beside else None)
+    return Path(found).parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server that listens on a socket in a temporary folder only."""
+    pytest.importorskip("psycopg")
+    programs = _postgres_folder()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb is not installed (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="studykit-pg-"))
+    user = {}
+    if os.getuid() == 0:  # it refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)
+
+    try:
+        run("initdb", "-U", "raters", "-A", "trust", "-E", "UTF8", "--no-sync")
+        settings = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
+        try:
+            yield f"postgresql+psycopg://raters@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty store can be: a file, or a database."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "ratings.sqlite")
+        return
+    import psycopg
+
+    server = request.getfixturevalue("postgres")
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    yield server
+
+
+@pytest.fixture
+def opened(address: str) -> Iterator[Store]:
+    with open_store(address) as store_:
+        yield store_
+
+
+def answer(
+    to: Store, session: str, rater: str, trial: int, value: int = 3, study: str = "small"
+) -> None:
+    rows = [
+        {
+            "study": study,
+            "session": session,
+            "rater": rater,
+            "trial": trial,
+            "role": "rating",
+            "task": "acr",
+            "cell": CLIP.cell,
+            "source": CLIP.source,
+            "source_type": CLIP.source_type,
+            "driving": CLIP.driving,
+            "driving_type": CLIP.driving_type,
+            "method": CLIP.method,
+            "other": "",
+            "criterion": criterion,
+            "value": value,
+            "expected_low": None,
+            "expected_high": None,
+            "clip_hash": "c",
+            "study_hash": "h",
+        }
+        for criterion in CRITERIA
+    ]
+    shown = START + timedelta(minutes=trial)
+    times = Times(shown, shown + timedelta(seconds=4), shown + timedelta(seconds=9.5), 1.0)
+    to.record(session, trial, rows, times)
+
+
+def begin(to: Store, study: str = "small", rater: str | None = None) -> tuple[str, str]:
+    """Begin a session of a new rater and return both ids."""
+    known = to.register(study, rater=rater)
+    return to.begin(study, "h", known, TRIALS, consent="Yes?").session, known.rater
+
+
+def simulated_table(raters: int = 2, trials: int = 3) -> pd.DataFrame:
+    rows = [
+        {
+            "study": "small",
+            "rater": f"s-{rater:04}",
+            "session": f"small/s-{rater:04}/1",
+            "simulated": True,
+            "trial": trial,
+            "role": "gold" if trial == 1 else "rating",
+            "task": "acr",
+            "cell": CLIP.cell,
+            "source": CLIP.source,
+            "source_type": CLIP.source_type,
+            "driving": CLIP.driving,
+            "driving_type": CLIP.driving_type,
+            "method": CLIP.method,
+            "other": "",
+            "criterion": criterion,
+            "value": 1 + (rater + trial) % 5,
+            "expected_low": 1 if trial == 1 else None,
+            "expected_high": 2 if trial == 1 else None,
+            "seconds": 7.25,
+            "watched": 1.0,
+            "answered_at": START + timedelta(seconds=trial),
+            "clip_hash": "c",
+            "study_hash": "h",
+        }
+        for rater in range(raters)
+        for trial in range(trials)
+        for criterion in CRITERIA
+    ]
+    table = pd.DataFrame(rows)
+    return table.astype({"expected_low": "Int64", "expected_high": "Int64"})
+
+
+def test_answers_come_back_as_they_were_given(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0, value=4)
+    table = opened.ratings("small")
+    assert tuple(table.columns) == RATING_COLUMNS
+    assert list(table["criterion"]) == list(CRITERIA)
+    row = table.iloc[0]
+    assert (row["rater"], row["session"], row["value"]) == (rater, session, 4)
+    assert (row["simulated"], row["trial"], row["cell"]) == (False, 0, CLIP.cell)
+    assert (row["seconds"], row["watched"]) == (9.5, 1.0)
+    assert row["answered_at"] == pd.Timestamp(START + timedelta(seconds=9.5))
+    assert pd.isna(row["expected_low"])
+    assert opened.ratings("other").empty
+
+
+def test_an_empty_table_has_the_same_kinds_of_columns(opened: Store) -> None:
+    empty = opened.ratings()
+    opened.append(simulated_table())
+    pd.testing.assert_series_equal(empty.dtypes, opened.ratings().dtypes)
+
+
+def test_an_undone_answer_stays_in_the_history(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0, value=2)
+    assert opened.session("small", rater).undoable
+    opened.undo(session, 0)
+    known = opened.session("small", rater)
+    assert (known.answered, known.undoable) == (0, False)
+    answer(opened, session, rater, 0, value=5)
+    assert set(opened.ratings()["value"]) == {5}
+    history = opened.ratings(history=True)
+    assert tuple(history.columns) == (*RATING_COLUMNS, *HISTORY_COLUMNS)
+    kept = history[["attempt", "undone", "value"]].drop_duplicates().to_numpy().tolist()
+    assert kept == [[0, True, 2], [1, False, 5]]
+    assert opened.session("small", rater).answered == 1
+
+
+def test_the_state_changes_with_each_answer_and_each_undo_of_the_study(opened: Store) -> None:
+    session, rater = begin(opened)
+    states = [opened.state("small")]
+    answer(opened, session, rater, 0)
+    states.append(opened.state("small"))
+    opened.undo(session, 0)
+    states.append(opened.state("small"))
+    opened.append(simulated_table(1))
+    states.append(opened.state("small"))
+    assert len(set(states)) == 4
+    other, rater = begin(opened, "other")
+    answer(opened, other, rater, 0, study="other")
+    opened.note(session, "paused")
+    assert opened.state("small") == states[-1]
+
+
+def test_a_session_comes_back_with_its_plan_and_what_the_rater_told(opened: Store) -> None:
+    session, rater = begin(opened)
+    opened.note(session, "questions", display="A phone")
+    opened.note(session, "paused")
+    for trial in range(3):
+        answer(opened, session, rater, trial)
+    known = opened.session("small", rater)
+    assert (known.session, known.trials, known.answered) == (session, TRIALS, 3)
+    assert (known.questions, known.paused) == ({"display": "A phone"}, True)
+    opened.note(session, "resumed")
+    assert not opened.session("small", rater).paused
+    second = opened.begin("small", "h", RaterRecord(rater, 0, False), TRIALS)
+    assert opened.session("small", rater).session == second.session != session
+    assert [s.session for s in opened.sessions("small")] == [session, second.session]
+    assert opened.session("small", "r-000000") is None
+
+
+def test_a_window_left_behind_cannot_answer_or_undo(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    for step in (
+        lambda: answer(opened, session, rater, 0),
+        lambda: answer(opened, session, rater, 2),
+        lambda: opened.undo(session, 1),
+    ):
+        with pytest.raises(StudyError, match="went on in another window"):
+            step()
+    opened.undo(session, 0)
+    with pytest.raises(StudyError, match="went on in another window"):
+        opened.undo(session, 0)
+    assert len(opened.ratings(history=True)) == len(CRITERIA)
+
+
+def test_raters_are_numbered_by_study_and_kind(opened: Store) -> None:
+    numbers = [opened.register("small").number for _ in range(3)]
+    numbers += [opened.register("small", simulated=True).number, opened.register("other").number]
+    assert numbers == [0, 1, 2, 0, 0]
+    known = opened.register("small", rater="P-17")
+    assert (known.rater, known.number) == ("P-17", 3)
+    assert opened.register("small", rater="P-17") == known
+    with pytest.raises(StudyError, match="P-17 of small is human: choose another id"):
+        opened.register("small", rater="P-17", simulated=True)
+
+
+def test_an_id_that_was_made_up_before_is_not_given_again(
+    opened: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = iter(["r-000001", "r-000001", "r-000002"])
+    monkeypatch.setattr(store, "new_rater_id", lambda: next(ids))
+    assert [opened.register("small").rater for _ in range(2)] == ["r-000001", "r-000002"]
+
+
+@pytest.mark.parametrize(
+    "text", ["anna@example.org", "Anna Schmidt", "anna schmidt 2", "anna", "", "r1", "r-1\n", "ä1b"]
+)
+def test_names_and_addresses_are_no_rater_ids(text: str, opened: Store) -> None:
+    with pytest.raises(StudyError, match="is no rater id: names and addresses are not stored"):
+        opened.register("small", rater=text)
+    table = simulated_table(1).assign(rater=text)
+    with pytest.raises(StudyError, match="is no rater id"):
+        opened.append(table)
+    assert opened.ratings().empty
+
+
+def test_ids_that_are_made_up_pass() -> None:
+    made = {new_rater_id() for _ in range(50)}
+    assert len(made) == 50
+    for text in (*made, "5f3b2c1a9d8e7f6a5b4c3d2e", "P-17", "0815"):
+        assert check_rater_id(text) == text
+
+
+def test_a_table_is_appended_whole_and_keeps_its_flag(opened: Store) -> None:
+    table = simulated_table()
+    assert opened.append(table) == len(table) == 24
+    pd.testing.assert_frame_equal(opened.ratings(), table[list(RATING_COLUMNS)], check_dtype=False)
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    assert dict(opened.ratings()["simulated"].value_counts()) == {True: 24, False: 4}
+
+
+def test_a_table_with_a_known_row_is_refused_whole(opened: Store) -> None:
+    opened.append(simulated_table(1))
+    with pytest.raises(StudyError, match="a rating of the same session, trial and criterion"):
+        opened.append(simulated_table(2))
+    twice = pd.concat([simulated_table(3).iloc[-1:]] * 2)
+    with pytest.raises(StudyError, match="or stands twice"):
+        opened.append(twice)
+    assert len(opened.ratings()) == 12
+    assert len(opened.sessions()) == 1
+
+
+def test_simulated_ratings_never_become_human_ones(opened: Store) -> None:
+    opened.append(simulated_table(1))
+    later = simulated_table(1).assign(session="small/s-0000/2", simulated=False)
+    with pytest.raises(StudyError, match="s-0000 of small is simulated"):
+        opened.append(later)
+    with pytest.raises(StudyError, match="s-0000 of small is simulated"):
+        opened.register("small", rater="s-0000")
+    assert opened.ratings()["simulated"].all()
+
+
+def test_a_table_that_lacks_a_column_is_refused(opened: Store) -> None:
+    with pytest.raises(StudyError, match="needs the columns watched, clip_hash too"):
+        opened.append(simulated_table().drop(columns=["watched", "clip_hash"]))
+    assert opened.append(simulated_table().iloc[:0]) == 0
+
+
+def test_who_rated_elsewhere_cannot_begin_a_session_here(opened: Store) -> None:
+    opened.append(simulated_table(1).assign(simulated=False))
+    with pytest.raises(StudyError, match="rater s-0000 of small were collected elsewhere"):
+        opened.register("small", rater="s-0000")
+
+
+@pytest.mark.parametrize("change", ["UPDATE answers SET value = 5", "DELETE FROM answers"])
+def test_rows_can_be_added_only(opened: Store, change: str) -> None:
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0, value=1)
+    with (
+        pytest.raises(DBAPIError, match="ratings are only ever added"),
+        opened._engine.begin() as connection,
+    ):
+        connection.execute(text(change))
+    assert set(opened.ratings()["value"]) == {1}
+
+
+def test_an_older_store_is_brought_up_to_date_with_its_ratings(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "MIGRATIONS", store.MIGRATIONS[:1])
+        with open_store(address) as old:
+            session, rater = begin(old)
+            answer(old, session, rater, 0, value=2)
+    with open_store(address) as new:
+        assert set(new.ratings()["value"]) == {2}
+        answer(new, session, rater, 1)
+        assert len(new.ratings()) == 8
+        with new._engine.connect() as connection:
+            query = "SELECT name FROM migrations ORDER BY applied_at, name"
+            names = list(connection.exec_driver_sql(query).scalars())
+    assert names == [migration.__name__ for migration in store.MIGRATIONS]
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(run, dialect) -> None:
+        run("CREATE TABLE half (a INTEGER)")
+        raise RuntimeError("the power went")
+
+    with open_store(address) as first:
+        session, rater = begin(first)
+        answer(first, session, rater, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, half))
+        with pytest.raises(RuntimeError):
+            open_store(address)
+    with open_store(address) as again:
+        assert len(again.ratings()) == 4
+        with again._engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE half (a INTEGER)")
+
+
+def test_a_store_of_a_newer_version_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(address).close()
+    monkeypatch.setattr(store, "MIGRATIONS", store.MIGRATIONS[:1])
+    with pytest.raises(StudyError, match=r"newer studykit \(_rows_are_only_added\): update"):
+        open_store(address)
+
+
+def test_a_file_is_durable_and_lets_readers_in_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ratings.sqlite"
+    with open_store(path) as opened:
+        with opened._engine.connect() as connection:
+            settings = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys")
+            ]
+            assert settings == ["wal", 2, 1]
+        writer = sqlite3.connect(path, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        assert opened.ratings().empty
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("mysql://raters@host/name", 'no "mysql"'),
+        ("postgresql+psycopg://raters:secret@127.0.0.1:1/name", "can't be opened as a store"),
+        ("postgresql://raters@host:port/name", "address can't be read"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_line_without_the_password(
+    where: str, message: str
+) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(StudyError, match=message) as refusal:
+        open_store(where)
+    assert "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no database " * 100)
+    with pytest.raises(StudyError, match=r"notes.txt can't be opened as a store of ratings: file"):
+        open_store(path)
+    assert path.read_text().startswith("no database")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StudyError, match="folder can't be opened as a store"):
+        open_store(tmp_path / "folder")
+
+
+def test_without_its_driver_postgresql_is_a_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingPackageError, match=r'pip install "studykit\[postgres\]"'):
+        open_store("postgresql://raters@host/name")
+
+
+# Forks writers, which takes a hundredth of what starting them would.
+_WRITERS = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import pandas, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
+try:
+    import psycopg
+except ImportError:
+    pass
+from test_store import answer, begin
+from studykit.ratings.store import open_store
+
+def at_once(address, trials):
+    with open_store(address) as store:
+        session, rater = begin(store)
+        for trial in range(trials):
+            answer(store, session, rater, trial)
+            if trial % 3 == 0:
+                store.undo(session, trial)
+                answer(store, session, rater, trial)
+
+def until_killed(address, session, rater):
+    os.write(1, b"%d\\n" % os.getpid())
+    with open_store(address) as store:
+        trial = store.session("small", rater).answered
+        while True:
+            answer(store, session, rater, trial)
+            os.write(1, b"%d\\n" % trial)
+            trial += 1
+
+def forked(call, *arguments):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            call(*arguments)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+if sys.argv[2] == "at_once":
+    pids = [forked(at_once, sys.argv[3], int(sys.argv[5])) for _ in range(int(sys.argv[4]))]
+    sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in pids))
+for _ in sys.stdin:
+    pid = forked(until_killed, *sys.argv[3:])
+    os.waitpid(pid, 0)
+    os.write(1, b"end\\n")
+"""
+
+
+def writers(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", _WRITERS, str(Path(__file__).parent), *map(str, arguments)]
+
+
+def test_20_processes_that_write_at_once_lose_nothing(address: str) -> None:
+    processes, trials = 20, 4
+    done = subprocess.run(writers("at_once", address, processes, trials), timeout=120)
+    assert done.returncode == 0
+    with open_store(address) as opened:
+        sessions = opened.sessions("small")
+        assert sorted(known.number for known in sessions) == list(range(processes))
+        assert {known.answered for known in sessions} == {trials}
+        assert len(opened.ratings()) == processes * trials * len(CRITERIA)
+        history = opened.ratings(history=True)
+        assert len(history) == processes * (trials + 2) * len(CRITERIA)
+        assert history["undone"].sum() == processes * 2 * len(CRITERIA)
+
+
+def test_kill_9_after_any_answer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path, chance = tmp_path / "ratings.sqlite", random.Random(5)
+    with open_store(path) as opened:
+        session, rater = begin(opened)
+    acknowledged = -1
+    command = writers("until_killed", path, session, rater)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as forking:
+        for _ in range(50):
+            forking.stdin.write("\n")
+            pid = int(forking.stdout.readline())
+            for _ in range(chance.randrange(4)):
+                acknowledged = int(forking.stdout.readline())
+            time.sleep(chance.uniform(0, 0.01))
+            os.kill(pid, signal.SIGKILL)
+            for line in iter(forking.stdout.readline, "end\n"):
+                acknowledged = int(line)
+            with open_store(path) as opened:
+                answered = opened.session("small", rater).answered
+            assert acknowledged < answered <= acknowledged + 2
+        forking.stdin.close()
+    assert acknowledged > 50
+    with open_store(path) as opened:
+        ratings = opened.ratings()
+    assert list(ratings["trial"]) == [trial for trial in range(answered) for _ in CRITERIA]
+
+
+def test_a_thousand_raters_are_stored_and_exported_in_under_a_minute(tmp_path: Path) -> None:
+    table = simulated_table(1000, 18)
+    start = time.monotonic()
+    with open_store(tmp_path / "ratings.sqlite") as opened:
+        assert opened.append(table) == 72_000
+        opened.ratings().to_csv(tmp_path / "ratings.csv", index=False)
+    assert time.monotonic() - start < 60
+    with (tmp_path / "ratings.csv").open() as file:
+        assert sum(1 for _ in file) == 72_001
