@@ -1,0 +1,140 @@
+"""All statistics of a study in one call, as the report and the notebooks show them."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from studykit.stats.agreement import agreement
+from studykit.stats.claims import VerdictRule, verdicts, warnings_of
+from studykit.stats.comparison import friedman, pairwise
+from studykit.stats.correlation import correlate_criteria, correlate_metrics
+from studykit.stats.model import MixedModel, mixed_model
+from studykit.stats.paired import bradley_terry
+from studykit.stats.scores import mean_scores
+from studykit.stats.table import OVERALL, Result, criteria_of, is_simulated, rated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What :func:`analyse` found; each part is documented with the function that made it.
+
+    Attributes
+    ----------
+    condition_scores, method_scores, type_scores, clip_scores : Result
+        Mean scores by condition, by method, by source type x driving type, and by cell.
+    pairwise, source_pairwise, driving_pairwise : Result
+        Comparisons of methods, of source types and of driving types; a family each.
+    models : dict of str to MixedModel
+        By criterion.
+    rule : VerdictRule
+        That of ``verdicts``.
+    warnings : tuple of str
+        Sentences.
+    """
+
+    condition_scores: Result
+    method_scores: Result
+    type_scores: Result
+    clip_scores: Result
+    agreement: Result
+    friedman: Result
+    pairwise: Result
+    source_pairwise: Result
+    driving_pairwise: Result
+    models: dict[str, MixedModel]
+    criteria_correlation: Result
+    metric_correlation: Result
+    bradley_terry: Result
+    verdicts: Result
+    rule: VerdictRule
+    warnings: tuple[str, ...]
+    simulated: bool
+
+
+def analyse(
+    ratings: "pd.DataFrame",
+    metrics: "pd.DataFrame | None" = None,
+    *,
+    scale: int = 5,
+    raters_min: int = 15,
+    rule: VerdictRule | None = None,
+    excluded: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Analysis:
+    """Compute every statistic of a study.
+
+    Parameters
+    ----------
+    ratings : pandas.DataFrame
+        The ratings table, as the store exports it.
+    metrics : pandas.DataFrame, optional
+        The table of metrics.csv.
+    scale, raters_min : int
+        Those of the study.
+    rule : VerdictRule, optional
+        Default: the rule's own thresholds on this scale.
+    excluded : mapping of str to str, optional
+        Raters whom screening takes out, and why; every result counts them as dropped.
+
+    Raises
+    ------
+    StudyError
+        The table mixes simulated and human ratings or two tasks, lacks columns, or has values
+        outside the scale.
+    """
+    import pandas as pd
+
+    excluded = {
+        rater: why for rater, why in (excluded or {}).items() if (ratings["rater"] == rater).any()
+    }
+    kept = ratings[~ratings["rater"].isin(list(excluded))]
+    if metrics is None:
+        metrics = pd.DataFrame(columns=["cell", "metric", "value", "better", "extractor"])
+    rule = rule or VerdictRule(scale=scale)
+    asked = criteria_of(rated(kept, scale=scale)) or [OVERALL]
+
+    def scores(*by: str) -> Result:
+        return mean_scores(kept, by, scale=scale, seed=seed)
+
+    results = {
+        "condition_scores": scores("source_type", "driving_type", "method"),
+        "method_scores": scores("method"),
+        "type_scores": scores("source_type", "driving_type"),
+        "clip_scores": scores("cell", "source_type", "driving_type", "method"),
+        "agreement": agreement(kept, seed=seed),
+        "friedman": friedman(kept),
+        "pairwise": pairwise(kept, ("method",)),
+        "source_pairwise": pairwise(kept, ("source_type",)),
+        "driving_pairwise": pairwise(kept, ("driving_type",)),
+        "criteria_correlation": correlate_criteria(kept, seed=seed),
+        "metric_correlation": correlate_metrics(kept, metrics, seed=seed),
+        "bradley_terry": bradley_terry(kept),
+        "verdicts": verdicts(kept, rule),
+    }
+    models = {name: mixed_model(kept, name) for name in asked}
+    return Analysis(
+        **{name: _count_excluded(result, excluded) for name, result in results.items()},
+        models={name: _count_excluded(model, excluded) for name, model in models.items()},
+        rule=rule,
+        warnings=tuple(
+            warnings_of(kept, scale=scale, raters_min=raters_min, n_excluded=len(excluded))
+        ),
+        simulated=is_simulated(ratings),
+    )
+
+
+def _count_excluded(result: Result, excluded: Mapping[str, str]) -> Result:
+    if not excluded:
+        return result
+    reasons = sorted(set(excluded.values()))
+    screened = f"{len(excluded)} excluded by screening ({'; '.join(reasons)})"
+    others = f"{result.n_dropped} {result.why}" if result.n_dropped else ""
+    return dataclasses.replace(
+        result,
+        n_dropped=result.n_dropped + len(excluded),
+        why=", ".join(filter(None, [screened, others])),
+    )

@@ -1,0 +1,263 @@
+"""What may be said: a verdict for each condition by a stated rule, and warnings against claims."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from studykit.stats.agreement import TENTATIVE, agreement
+from studykit.stats.scores import mean_scores
+from studykit.stats.table import (
+    CONDITION,
+    OVERALL,
+    Result,
+    criteria_of,
+    in_order,
+    is_simulated,
+    only_rating,
+    rated,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GOOD, FLAWED, POOR, OPEN = VERDICTS = (
+    "good",
+    "acceptable but flawed",
+    "poor",
+    "not enough data",
+)
+# ITU-R BT.500-15 asks for at least 15 observers.
+_RATERS_LEAST = 15
+_END_SHARE = 0.6
+_EXCLUDED_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """The rule of the verdict matrix; it owns the thresholds.
+
+    Attributes
+    ----------
+    good_from, criterion_good_from : float
+        A condition is good where the lower bound of its overall score reaches the one, and that
+        of every criterion the other: what holds still has no jitter, but does not move well.
+    poor_below, criterion_poor_below : float
+        It is poor where the upper bound of its overall score, or of any criterion, lies below.
+    raters_least : int
+        Below this many raters there is no verdict.
+    scale : int
+        Steps of the study's scale; the thresholds are stated on 5 steps and stretched to it.
+    level : float
+        Of the intervals.
+    """
+
+    good_from: float = 3.5
+    criterion_good_from: float = 2.5
+    poor_below: float = 2.5
+    criterion_poor_below: float = 2.0
+    raters_least: int = 5
+    scale: int = 5
+    level: float = 0.95
+
+    def on_scale(self, threshold: float) -> float:
+        """Stretch a threshold on 5 steps to the study's scale.
+
+        >>> VerdictRule(scale=9).on_scale(3.5)
+        6.0
+        """
+        return 1 + (threshold - 1) * (self.scale - 1) / 4
+
+    @property
+    def words(self) -> str:
+        """The rule as it is quoted."""
+        good, each, poor, criterion = (
+            f"{self.on_scale(value):g}"
+            for value in (
+                self.good_from,
+                self.criterion_good_from,
+                self.poor_below,
+                self.criterion_poor_below,
+            )
+        )
+        return (
+            f'A condition is "{GOOD}" where the lower bound of the {100 * self.level:g}% interval '
+            f"of its overall score (1 to {self.scale}) is at least {good} and that of every "
+            f'criterion at least {each}; "{POOR}" where the upper bound of its overall score is '
+            f'below {poor}, or that of any criterion below {criterion}; else "{FLAWED}". '
+            f'With fewer than {self.raters_least} raters the verdict is "{OPEN}".'
+        )
+
+
+def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result:
+    """Judge each condition by a rule on the intervals of its scores.
+
+    Returns
+    -------
+    Result
+        Columns source_type, driving_type, method, verdict (one of ``VERDICTS``), mean, low, high
+        (of the overall score), weakest (criterion), weakest_mean, weakest_low, weakest_high,
+        n_raters, reason, words.
+    """
+    import pandas as pd
+
+    rule = rule or VerdictRule()
+    scores = mean_scores(ratings, CONDITION, scale=rule.scale, level=rule.level)
+    found = []
+    for key, rows in scores.table.groupby(list(CONDITION), observed=True):
+        rows = rows.set_index("criterion")
+        overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
+        single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
+        weakest = single["mean"].idxmin()
+        verdict, reason = _verdict(rule, overall, single)
+        row = dict(zip(CONDITION, key, strict=True))
+        row |= {"verdict": verdict, "reason": reason, "weakest": weakest}
+        row |= {name: overall[name] for name in ("mean", "low", "high", "n_raters", "words")}
+        row |= {f"weakest_{name}": single.loc[weakest, name] for name in ("mean", "low", "high")}
+        found.append(row)
+    columns = [*CONDITION, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
+               "weakest_low", "weakest_high", "n_raters", "reason", "words"]  # fmt: skip
+    table = pd.DataFrame(found, columns=columns)
+    return Result(
+        table=in_order(table, CONDITION) if found else table,
+        how=f"{rule.words} {scores.how}",
+        n_raters=scores.n_raters,
+        notes=scores.notes,
+        simulated=scores.simulated,
+    )
+
+
+def warnings_of(
+    ratings: "pd.DataFrame", *, scale: int = 5, raters_min: int = _RATERS_LEAST, n_excluded: int = 0
+) -> list[str]:
+    """Return sentences on what the ratings can't support, the gravest first.
+
+    Parameters
+    ----------
+    scale : int
+        Steps of the scale.
+    raters_min : int
+        Raters that the study asks for.
+    n_excluded : int
+        Raters whom screening took out of the table.
+    """
+    rows = rated(ratings, scale=scale)
+    pairs = only_rating(ratings)
+    pairs = pairs[pairs["task"] == "pair"]
+    found = []
+    if is_simulated(ratings):
+        found.append(
+            "All ratings are simulated: they rehearse the study and say nothing about the clips."
+        )
+    if rows.empty and pairs.empty:
+        return [*found, "There are no ratings yet: the study can't say how its clips look."]
+    n_raters = len({*rows["rater"], *pairs["rater"]})
+    by_condition = rows.groupby(list(CONDITION), observed=True)["rater"].nunique()
+    found += _few_raters(n_raters, by_condition, raters_min)
+    if n_excluded:
+        share = n_excluded / (n_excluded + n_raters)
+        if share > _EXCLUDED_SHARE:
+            found.append(
+                f"{n_excluded} of {n_excluded + n_raters} raters ({share:.0%}) were excluded: the "
+                "rest may not stand for all; compare the scores with and without them."
+            )
+    if rows.empty:
+        return found
+    found += _one_stimulus(rows)
+    found += _ends_of_scale(rows, scale)
+    found += _disagreement(ratings)
+    return found
+
+
+def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") -> tuple[str, str]:
+    n_raters = int(overall["n_raters"])
+    if n_raters < max(rule.raters_least, 2):
+        return OPEN, f"{n_raters} rater{'s' * (n_raters != 1)}, {rule.raters_least} are needed"
+    interval = f"[{overall['low']:.2f}, {overall['high']:.2f}]"
+    poor, good = rule.on_scale(rule.poor_below), rule.on_scale(rule.good_from)
+    if overall["high"] < poor:
+        return POOR, f"overall {interval} lies below {poor:g}"
+    limit = rule.on_scale(rule.criterion_poor_below)
+    failing = single[single["high"] < limit]
+    if len(failing):
+        worst = failing["high"].idxmin()
+        low, high = failing.loc[worst, ["low", "high"]]
+        return POOR, f"{worst} [{low:.2f}, {high:.2f}] lies below {limit:g}"
+    if overall["low"] < good:
+        return FLAWED, f"overall {interval} does not reach {good:g} with its lower bound"
+    each = rule.on_scale(rule.criterion_good_from)
+    worst = single["low"].idxmin()
+    low, high = single.loc[worst, ["low", "high"]]
+    if low < each:
+        return FLAWED, f"{worst} [{low:.2f}, {high:.2f}] does not reach {each:g}"
+    return GOOD, f"overall {interval} lies at or above {good:g}, every criterion above {each:g}"
+
+
+def _few_raters(n_raters: int, by_condition: "pd.Series", raters_min: int) -> list[str]:
+    needed = max(raters_min, _RATERS_LEAST)
+    whose = (
+        f"the study asks for {raters_min}"
+        if raters_min >= _RATERS_LEAST
+        else f"ITU-R BT.500 asks for {_RATERS_LEAST}"
+    )
+    if n_raters < needed:
+        return [
+            f"{n_raters} rater{'s' * (n_raters != 1)} took part, {whose}: intervals are wide and "
+            "tests weak."
+        ]
+    few = int((by_condition < needed).sum())
+    if few:
+        return [
+            f"{few} of {len(by_condition)} conditions were rated by fewer than {needed} raters "
+            f"(the fewest: {by_condition.min()}), {whose}."
+        ]
+    return []
+
+
+def _one_stimulus(rows: "pd.DataFrame") -> list[str]:
+    found = []
+    for item in ("source", "driving"):
+        counts = rows.groupby(f"{item}_type", observed=True)[item].nunique()
+        alone = [str(name) for name in counts.index[counts == 1]]
+        if alone and len(counts) > 1:
+            types = " and ".join([", ".join(alone[:-1]), alone[-1]] if alone[1:] else alone)
+            many = len(alone) > 1
+            found.append(
+                f"The {item} type{'s' * many} {types} {'have' if many else 'has'} one {item}"
+                f"{' each' * many}: what is found there may be due to that {item} and not to its "
+                "type."
+            )
+    return found
+
+
+def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> list[str]:
+    found = []
+    asked = rows[rows["criterion"] != OVERALL] if rows["criterion"].nunique() > 1 else rows
+    for end, name in ((scale, "ceiling"), (1, "floor")):
+        for criterion in criteria_of(asked):
+            of_one = asked[asked["criterion"] == criterion]
+            shares = (of_one["value"] == end).groupby(
+                [of_one[column] for column in CONDITION], observed=True
+            ).mean()  # fmt: skip
+            at_end = int((shares >= _END_SHARE).sum())
+            if at_end:
+                found.append(
+                    f"On {criterion}, {at_end} of {len(shares)} conditions "
+                    f"lie{'s' * (at_end == 1)} at the {name} of the scale ({_END_SHARE:.0%} of "
+                    f"the ratings or more are {end}): differences there can't be seen."
+                )
+    return found
+
+
+def _disagreement(ratings: "pd.DataFrame") -> list[str]:
+    found = []
+    for row in agreement(ratings).table.itertuples():
+        if row.alpha < TENTATIVE:
+            means = (
+                f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
+                if row.icc_mean >= TENTATIVE
+                else ""
+            )
+            found.append(
+                f"Raters agree little on {row.criterion} (Krippendorff's alpha = {row.alpha:.2f}, "
+                f"below {TENTATIVE:g}){means}."
+            )
+    return found

@@ -1,0 +1,361 @@
+"""A mixed model of the ratings: types, methods and their interactions, raters and clips at random.
+
+It uses every rating, whether or not a rater saw everything, and says how far a claim reaches:
+to other raters always, to other sources and drivings only where a type has several of them.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from studykit.errors import StudyError, did_you_mean
+from studykit.stats.comparison import holm
+from studykit.stats.reml import Fit, contrast, f_test, fit_reml
+from studykit.stats.table import (
+    CONDITION,
+    OVERALL,
+    Result,
+    criteria_of,
+    in_words,
+    is_simulated,
+    levels_of,
+    rated,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Whose levels are a sample: raters, how each of them takes to types and methods, and the stimuli.
+_RANDOM = (
+    ("rater",),
+    ("rater", "source_type"),
+    ("rater", "driving_type"),
+    ("rater", "method"),
+    ("source",),
+    ("driving",),
+    ("source", "driving"),
+    ("source", "method"),
+    ("driving", "method"),
+    ("source", "driving", "method"),
+)
+_TERMS = ("term", "f", "df", "df_error", "p", "words")
+_MEANS = ("factor", "level", "mean", "low", "high", "words")
+_DIFFERENCES = ("factor", "first", "second", "difference", "low", "high", "p", "p_holm", "words")
+_VARIANCES = ("group", "variance", "share", "words")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedModel(Result):
+    """A fitted model: ``table`` holds the tests of its terms.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        Columns term, f, df, df_error, p, words.
+    means : pandas.DataFrame
+        Estimated marginal means, all conditions weighed alike: factor, level, mean, low, high,
+        words.
+    differences : pandas.DataFrame
+        Between them: factor, first, second, difference, low, high, p, p_holm (within the factor),
+        words.
+    variances : pandas.DataFrame
+        group, variance, share (of the sum), words.
+    formula : str
+        What was fitted, as lme4 writes it.
+    fallback : str
+        What was fitted instead of the full model and why; empty where it is the full one.
+    """
+
+    means: "pd.DataFrame"
+    differences: "pd.DataFrame"
+    variances: "pd.DataFrame"
+    formula: str = ""
+    fallback: str = ""
+
+
+def mixed_model(
+    ratings: "pd.DataFrame", criterion: str = OVERALL, *, level: float = 0.95
+) -> MixedModel:
+    """Fit value ~ source type * driving type * method with crossed random effects.
+
+    At random are raters, their own liking of each type and method, and the stimuli: sources,
+    drivings, their pairs, and clips. A random effect that can't be told from a fixed one, such as
+    the source where each type has one, is left out, and a note says what that does to the claim.
+    Scores are taken as numbers.
+
+    Raises
+    ------
+    StudyError
+        No ratings of this criterion, while there are others; or the table can't be used.
+    """
+    rows = rated(ratings)
+    asked = criteria_of(rows)
+    if criterion == OVERALL and asked and OVERALL not in asked:
+        criterion = asked[0]
+    if asked and criterion not in asked:
+        raise StudyError(f'no ratings of "{criterion}": {did_you_mean(criterion, asked)}')
+    rows = rows[rows["criterion"] == criterion].reset_index(drop=True)
+    simulated, nothing = is_simulated(ratings), _how(criterion, {}, level)
+    factors = [name for name in CONDITION if rows[name].nunique() > 1]
+    problem = _problem(rows, factors)
+    if problem:
+        return _nothing(rows, nothing, problem, simulated)
+    levels = {name: levels_of(rows[name]) for name in factors}
+    terms, x, note = _design(rows, levels)
+    if len(rows) <= x.shape[1] + 1:
+        note = "There are too few ratings for a mixed model."
+        return _nothing(rows, nothing, note, simulated)
+    y = rows["value"].to_numpy()
+    if _explains_all(np.column_stack([x, _indicator(rows["rater"].factorize()[0])]), y):
+        note = "Conditions and raters explain all scores: a mixed model has no error to test by."
+        return _nothing(rows, nothing, note, simulated)
+    random = _random_effects(rows, x)
+    fit = fit_reml(y, x, list(random.values()))
+    fallback = ""
+    if not fit.converged:
+        kept = {name: random[name] for name in (("rater",), _RANDOM[-1]) if name in random}
+        fit, random = fit_reml(y, x, list(kept.values())), kept
+        fallback = (
+            "The full model did not converge; a model with "
+            f"{' and '.join(map(_name, kept)) or 'no random effect'} alone at random was fitted, "
+            "whose tests are too optimistic where raters differ in what they like."
+        )
+        if not fit.converged:
+            return _nothing(rows, nothing, "The mixed model did not converge.", simulated)
+    formula = " + ".join(
+        [
+            "value ~ " + (" + ".join(":".join(term) for term in terms) or "1"),
+            *(f"(1 | {':'.join(name)})" for name in random),
+        ]
+    )
+    weights = _marginal_weights(terms, levels)
+    return MixedModel(
+        table=_term_tests(fit, terms, levels),
+        how=_how(criterion, random, level),
+        n_raters=rows["rater"].nunique(),
+        notes=tuple(filter(None, [note, *_reach(rows, factors, random), fallback])),
+        simulated=simulated,
+        means=_means(fit, weights, level),
+        differences=_differences(fit, weights, level),
+        variances=_variances(fit, random),
+        formula=formula,
+        fallback=fallback,
+    )
+
+
+def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
+    if rows.empty:
+        return "There are no ratings yet."
+    if rows["rater"].nunique() < 2:
+        return "One rater: a mixed model needs at least two."
+    if not factors:
+        return "There is one condition only: a mixed model has nothing to compare."
+    if np.ptp(rows["value"]) < 1e-9:
+        return "All ratings are equal: a mixed model has nothing to explain."
+    return ""
+
+
+def _nothing(rows: "pd.DataFrame", how: str, note: str, simulated: bool) -> MixedModel:
+    import pandas as pd
+
+    return MixedModel(
+        table=pd.DataFrame(columns=_TERMS),
+        how=how,
+        n_raters=rows["rater"].nunique(),
+        notes=(note,),
+        simulated=simulated,
+        means=pd.DataFrame(columns=_MEANS),
+        differences=pd.DataFrame(columns=_DIFFERENCES),
+        variances=pd.DataFrame(columns=_VARIANCES),
+    )
+
+
+def _sum_coding(size: int) -> np.ndarray:
+    """Codes of the levels of a factor whose effects add up to zero, (size, size - 1)."""
+    return np.vstack([np.eye(size - 1), -np.ones(size - 1)])
+
+
+def _columns(
+    terms: Sequence[tuple[str, ...]], levels: dict[str, list[str]], index: dict[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Design columns of each term, (rows, columns of the term), for the levels' numbers."""
+    n = len(next(iter(index.values())))
+    blocks = []
+    for term in terms:
+        block = np.ones((n, 1))
+        for name in term:
+            codes = _sum_coding(len(levels[name]))[index[name]]
+            block = np.einsum("ni,nj->nij", block, codes).reshape(n, -1)
+        blocks.append(block)
+    return blocks
+
+
+def _design(
+    rows: "pd.DataFrame", levels: dict[str, list[str]]
+) -> tuple[list[tuple[str, ...]], np.ndarray, str]:
+    """Return the terms that the study's conditions can tell apart, their design and a note."""
+    index = {
+        name: rows[name].map({value: i for i, value in enumerate(found)}).to_numpy()
+        for name, found in levels.items()
+    }
+    seen = np.unique(np.column_stack(list(index.values())), axis=0)
+    conditions = dict(zip(levels, seen.T, strict=True))
+    terms: list[tuple[str, ...]] = []
+    missing: list[tuple[str, ...]] = []
+    grid = np.ones((len(seen), 1))
+    for size in range(1, len(levels) + 1):
+        for term in itertools.combinations(levels, size):
+            margins = itertools.combinations(term, size - 1) if size > 1 else ()
+            wider = np.column_stack([grid, *_columns([term], levels, conditions)])
+            if set(margins) <= set(terms) and np.linalg.matrix_rank(wider) == wider.shape[1]:
+                terms.append(term)
+                grid = wider
+            else:
+                missing.append(term)
+    note = ""
+    if missing:
+        note = (
+            "Some conditions have no ratings, so that the model has to leave out "
+            f"{', '.join(map(in_words, missing))}."
+        )
+    return terms, np.column_stack([np.ones(len(rows)), *_columns(terms, levels, index)]), note
+
+
+def _random_effects(rows: "pd.DataFrame", x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
+    """Return the level numbers of each random effect that the data can tell from all others."""
+    kept: dict[tuple[str, ...], np.ndarray] = {}
+    for names in _RANDOM:
+        group = rows.groupby(list(names), observed=True, sort=False).ngroup().to_numpy()
+        size = group.max() + 1
+        same = any(
+            size == other.max() + 1 == len(np.unique(group * (other.max() + 1) + other))
+            for other in kept.values()
+        )
+        if size < len(rows) and not same and not _explains_all(x, _indicator(group)):
+            kept[names] = group
+    return kept
+
+
+def _indicator(group: np.ndarray) -> np.ndarray:
+    """Columns that are 1 in the rows of a level, (n, levels)."""
+    return np.eye(group.max() + 1)[group]
+
+
+def _explains_all(x: np.ndarray, columns: np.ndarray) -> bool:
+    """Say whether columns are linear combinations of those of x."""
+    fitted = x @ np.linalg.lstsq(x, columns, rcond=None)[0]
+    return bool(np.abs(columns - fitted).max() < 1e-8)
+
+
+def _term_tests(
+    fit: Fit, terms: list[tuple[str, ...]], levels: dict[str, list[str]]
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    found, start = [], 1
+    for term in terms:
+        size = int(np.prod([len(levels[name]) - 1 for name in term]))
+        weights = np.eye(len(fit.beta))[start : start + size]
+        f, df, df_error, p = f_test(fit, weights)
+        found.append((in_words(term), f, df, df_error, p, ""))
+        start += size
+    return pd.DataFrame(found, columns=_TERMS)
+
+
+def _marginal_weights(
+    terms: list[tuple[str, ...]], levels: dict[str, list[str]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Weights of the fixed effects in the mean of each level over all conditions, by factor."""
+    grid = np.array(list(itertools.product(*(range(len(found)) for found in levels.values()))))
+    index = dict(zip(levels, grid.T, strict=True))
+    design = np.column_stack([np.ones(len(grid)), *_columns(terms, levels, index)])
+    return {
+        name: {
+            value: design[index[name] == number].mean(axis=0) for number, value in enumerate(found)
+        }
+        for name, found in levels.items()
+        if (name,) in terms
+    }
+
+
+def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
+    import pandas as pd
+    from scipy.stats import t
+
+    found = []
+    for factor, of_level in weights.items():
+        for name, row in of_level.items():
+            mean, error, df = contrast(fit, row)
+            half = t.ppf((1 + level) / 2, df) * error
+            found.append((factor, name, mean, mean - half, mean + half, ""))
+    return pd.DataFrame(found, columns=_MEANS)
+
+
+def _differences(
+    fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float
+) -> "pd.DataFrame":
+    import pandas as pd
+    from scipy.stats import t
+
+    found = []
+    for factor, of_level in weights.items():
+        pairs = list(itertools.combinations(of_level, 2))
+        tests = [contrast(fit, of_level[first] - of_level[second]) for first, second in pairs]
+        p_values = [2 * t.sf(abs(estimate / error), df) for estimate, error, df in tests]
+        corrected = holm(np.array(p_values))
+        for pair, (estimate, error, df), p, p_holm in zip(
+            pairs, tests, p_values, corrected, strict=True
+        ):
+            half = t.ppf((1 + level) / 2, df) * error
+            found.append((factor, *pair, estimate, estimate - half, estimate + half, p, p_holm, ""))
+    return pd.DataFrame(found, columns=_DIFFERENCES)
+
+
+def _variances(fit: Fit, random: dict[tuple[str, ...], np.ndarray]) -> "pd.DataFrame":
+    import pandas as pd
+
+    values = np.append(fit.variances, fit.residual)
+    return pd.DataFrame(
+        {
+            "group": [*map(_name, random), "residual"],
+            "variance": values,
+            "share": values / values.sum(),
+            "words": "",
+        }
+    )
+
+
+def _name(names: tuple[str, ...]) -> str:
+    return "clip" if names == _RANDOM[-1] else in_words(names)
+
+
+def _reach(
+    rows: "pd.DataFrame", factors: list[str], random: dict[tuple[str, ...], np.ndarray]
+) -> list[str]:
+    """Say for which stimuli the model can't speak."""
+    notes = [
+        f"Each {item} type has one {item}, so that an effect of the type can't be told from that "
+        f"of the {item}: the tests speak about these {item}s."
+        for item in ("source", "driving")
+        if f"{item}_type" in factors and (item,) not in random
+    ]
+    if not any(set(names) <= {"source", "driving", "method"} for names in random):
+        notes.append(
+            "Each condition has one clip, so that clips can't be random: the tests generalise to "
+            "other raters, not to other clips."
+        )
+    return notes
+
+
+def _how(criterion: str, random: dict[tuple[str, ...], np.ndarray], level: float) -> str:
+    effects = ", ".join(map(_name, random)) or "raters and clips"
+    return (
+        f"Linear mixed model of {criterion}, scores taken as numbers, with source type, driving "
+        f"type, method and their interactions as fixed effects (sum-to-zero coding) and crossed "
+        f"random intercepts for {effects}; restricted maximum likelihood; Wald F tests with "
+        f"Satterthwaite's degrees of freedom (Kuznetsova et al. 2017); estimated marginal means "
+        f"with {100 * level:g}% intervals, differences corrected by Holm within a factor."
+    )

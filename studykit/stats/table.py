@@ -1,0 +1,183 @@
+"""What statistics read and hand back: the checked ratings table, and results that say how.
+
+A result carries its numbers, its method in words and whom it left out, so that nothing that is
+quoted from it has to be looked up elsewhere.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from studykit.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CRITERIA = ("naturalness", "structure", "jitter", "consistency")
+OVERALL = "overall"
+CONDITION = ("source_type", "driving_type", "method")
+TYPES = ("frontal", "side", "stylised")
+
+_NEEDED = ("rater", "simulated", "role", "task", "cell", "source", "source_type", "driving",
+           "driving_type", "method", "other", "criterion", "value")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """One statistic over a ratings table.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        Tidy; empty where there is nothing to say. A number that can't be had is missing, and the
+        row's ``words`` then say why; they are empty where every number is there.
+    how : str
+        The method in a sentence or two, ready to be quoted.
+    n_raters, n_dropped : int
+        Raters behind the numbers; raters who were left out of some of them.
+    why : str
+        Why they were left out, empty where nobody was.
+    notes : tuple of str
+        Sentences: what could not be computed, and what weakens the rest.
+    simulated : bool
+        The ratings come from a simulation.
+    """
+
+    table: "pd.DataFrame"
+    how: str
+    n_raters: int = 0
+    n_dropped: int = 0
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    simulated: bool = False
+
+
+def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame":
+    """Return the rows that scores are made of: role "rating", single clips, one value each.
+
+    A clip that one rater rated twice in that role counts with the mean.
+
+    Parameters
+    ----------
+    ratings : pandas.DataFrame
+        The ratings table.
+    scale : int, optional
+        Steps of the scale; with it, values outside 1..scale are refused.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns rater, cell, source, source_type, driving, driving_type, method, criterion and
+        value (float); the criterion "overall" is what raters were asked for, or else their mean
+        over the criteria of a clip, where there are several.
+
+    Raises
+    ------
+    StudyError
+        Columns are missing, simulated and human ratings or two tasks are mixed, or a value is
+        outside the scale.
+    """
+    import pandas as pd
+
+    rows = only_rating(ratings)
+    rows = rows[rows["task"] != "pair"]
+    tasks = sorted(rows["task"].unique())
+    if len(tasks) > 1:
+        raise StudyError(
+            f"the ratings mix the tasks {' and '.join(tasks)}, whose scores can't be averaged: "
+            "keep the rows of one"
+        )
+    if scale is not None:
+        outside = rows[~rows["value"].between(1, scale)]
+        if len(outside):
+            worst = outside.iloc[0]
+            raise StudyError(
+                f"{len(outside)} ratings lie outside 1..{scale}, such as {worst['value']} by "
+                f"rater {worst['rater']} for {worst['cell']}: mend them, or the study's scale"
+            )
+    identity = ["rater", "cell", "source", "source_type", "driving", "driving_type", "method"]
+    single = rows[[*identity, "criterion"]].assign(value=rows["value"].astype(float))
+    if single.duplicated(["rater", "cell", "criterion"]).any():
+        single = single.groupby([*identity, "criterion"], as_index=False, observed=True).mean()
+    asked = criteria_of(single)
+    if len(asked) < 2 or OVERALL in asked:
+        return single.reset_index(drop=True)
+    answers = single.pivot(index=["rater", "cell"], columns="criterion", values="value").dropna()
+    overall = answers.mean(axis=1).rename("value").reset_index()
+    cells = single[identity[1:]].drop_duplicates("cell")
+    overall = overall.merge(cells, on="cell").assign(criterion=OVERALL)
+    return pd.concat([single, overall[single.columns]], ignore_index=True)
+
+
+def only_rating(ratings: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the rows with the role "rating" that hold a value, after the checks of a table.
+
+    Raises
+    ------
+    StudyError
+        Columns are missing, or simulated and human ratings are mixed.
+    """
+    missing = [name for name in _NEEDED if name not in ratings.columns]
+    if missing:
+        raise StudyError(
+            f"the ratings table lacks the column(s) {', '.join(missing)}: export it again"
+        )
+    if ratings["simulated"].nunique() > 1:
+        raise StudyError(
+            "the ratings mix simulated and human ones, which no statistic may: "
+            "keep the rows of one kind"
+        )
+    return ratings[(ratings["role"] == "rating") & ratings["value"].notna()]
+
+
+def is_simulated(ratings: "pd.DataFrame") -> bool:
+    """Say whether a table holds simulated ratings."""
+    return bool(len(ratings)) and bool(ratings["simulated"].iloc[0])
+
+
+def criteria_of(table: "pd.DataFrame") -> list[str]:
+    """Return the criteria of a table: the usual four first, then others, "overall" last.
+
+    >>> import pandas as pd
+    >>> criteria_of(pd.DataFrame({"criterion": ["overall", "jitter", "naturalness", "sync"]}))
+    ['naturalness', 'jitter', 'sync', 'overall']
+    """
+    found = set(table["criterion"].unique())
+    usual = [name for name in CRITERIA if name in found]
+    return [*usual, *sorted(found - {*CRITERIA, OVERALL}), *([OVERALL] if OVERALL in found else [])]
+
+
+def levels_of(values: Iterable[str]) -> list[str]:
+    """Return the distinct values, types in the study's order, others by name.
+
+    >>> levels_of(["stylised", "frontal", "side"]), levels_of(["warp", "copy"])
+    (['frontal', 'side', 'stylised'], ['copy', 'warp'])
+    """
+    found = set(values)
+    return [*(name for name in TYPES if name in found), *sorted(found - set(TYPES))]
+
+
+def in_order(table: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
+    """Sort rows by these columns, criteria and types in their usual order."""
+    keys = {
+        name: (criteria_of(table) if name == "criterion" else levels_of(table[name]))
+        for name in columns
+    }
+    ranks = {name: {value: i for i, value in enumerate(order)} for name, order in keys.items()}
+    return table.sort_values(
+        list(columns), key=lambda column: column.map(ranks[column.name]), ignore_index=True
+    )
+
+
+def label(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
+    """Name the level of each row over some columns, such as "side x frontal x warp"."""
+    parts = [table[name].astype(str) for name in over]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + " x " + part
+    return joined
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Name columns as a text does: ("source_type", "method") is "source type x method"."""
+    return " x ".join(name.replace("_", " ") for name in names)
