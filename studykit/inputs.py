@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from studykit import files, media
-from studykit.errors import NoFaceError
+from studykit.errors import MediaError, NoFaceError
 from studykit.faces import Crop, centre_crop, face_crop, find_faces
 from studykit.methods import Driving, Source
 from studykit.study import CropRule
@@ -17,6 +17,9 @@ from studykit.study import CropRule
 
 def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Source, str]:
     """Read, crop and scale a source image, whose square is found once.
+
+    Of a video, the source is the first square that :func:`open_driving` gives: for animating it
+    with that very video, the same-identity protocol.
 
     Returns
     -------
@@ -31,8 +34,8 @@ def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[So
     NoFaceError
         There is no face, and ``crop`` is "face".
     """
-    image = media.read_image(path)
-    square, note = _source_square(path, path.stat().st_mtime_ns, crop)
+    square, note = find_square(path, crop)
+    image = next(media.read_frames(path)) if is_video(path) else media.read_image(path)
     return Source(name, square.apply(image, size)), note
 
 
@@ -41,9 +44,8 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
 
     Returns and raises as :func:`open_source`.
     """
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    info = probed(path, changed)
-    square, note = _driving_square(path, changed, crop)
+    info = probed(path, _changed(path))
+    square, note = _driving_square(path, _changed(path), crop)
 
     def frames() -> Iterator[np.ndarray]:
         for frame in media.read_frames(path):
@@ -52,6 +54,17 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
     shown = f"{files.sha256(path)} {square} {size}"
     key = hashlib.sha256(shown.encode()).hexdigest()
     return Driving(name, frames, info.frame_rate, info.frame_count, key), note
+
+
+def find_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
+    """Return the square that an input is seen in, and a note; raises as :func:`open_source`."""
+    square = _driving_square if is_video(path) else _source_square
+    return square(path, _changed(path), crop)
+
+
+def is_video(path: Path) -> bool:
+    """Say whether a file is a video, an animated GIF among them, and not an image."""
+    return _is_video(path, _changed(path))
 
 
 @functools.lru_cache(maxsize=256)
@@ -69,6 +82,28 @@ def _source_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]
 def _driving_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
     first_second = int(probed(path, changed).frame_rate) + 1
     return _square(itertools.islice(media.read_frames(path), first_second), path, crop)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_video(path: Path, changed: int) -> bool:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.format == "GIF" and image.is_animated
+    except UnidentifiedImageError:
+        pass  # no image: a video, or neither
+    except Exception:
+        return False  # a damaged image, as whoever reads it will say
+    try:
+        probed(path, changed)
+    except MediaError:
+        return False
+    return True
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _square(images: Iterable[np.ndarray], path: Path, crop: CropRule) -> tuple[Crop, str]:

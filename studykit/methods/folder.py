@@ -21,6 +21,9 @@ class Folder:
     ----------
     path : str
         The folder. Relative paths in a study file are relative to that file.
+    relative : bool
+        Whether its clips move as the driving moves from its first frame on, or stand where the
+        driving stands: what metrics take for the truth.
 
     Raises
     ------
@@ -31,6 +34,7 @@ class Folder:
     """
 
     path: str
+    relative: bool = True
 
     def prepare(self, source: Source) -> tuple[str, int]:
         if not Path(self.path).is_dir():

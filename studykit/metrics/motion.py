@@ -1,0 +1,184 @@
+"""Whether a face moves as it should: landmarks, head pose, eyes and mouth.
+
+Of landmarks in the iBUG order, (T, 68, 2) in pixels, NaN in frames without a face. Figures of each
+frame come as (T,) arrays, NaN where one of the two faces is missing; a clip's figure is their mean.
+"""
+
+import numpy as np
+
+from studykit.faces import Pose
+
+_EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
+_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+_INNER_CORNERS = (60, 64)
+
+
+def keypoint_distance(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return each frame's mean distance of landmarks from the true ones, in pixels: (T,).
+
+    Its mean over frames is the average keypoint distance, AKD, of Siarohin et al. 2019 ("Animating
+    Arbitrary Objects via Deep Motion Transfer"); 0 is best. Distances are Euclidean, as the paper
+    says; its authors' published evaluation code averages the absolute differences of x and of y
+    instead, which gives between a half and 0.71 of that.
+
+    Parameters
+    ----------
+    points, truth : (T, 68, 2) float
+    """
+    return np.linalg.norm(_same(points, truth), axis=2).mean(axis=1)
+
+
+def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of true keypoints that are missing, 0 to 100 %; lower is better.
+
+    MKR of Siarohin et al. 2019: of the keypoints found in the true frames, how many are not found
+    in the clip's. dlib finds 68 landmarks or none, so this counts faces. NaN where no true frame
+    shows a face.
+
+    Parameters
+    ----------
+    points, truth : (T, 68, 2) float
+    """
+    _same(points, truth)
+    expected, seen = (~np.isnan(each).any(axis=(1, 2)) for each in (truth, points))
+    return float(100 * (expected & ~seen).sum() / expected.sum()) if expected.any() else np.nan
+
+
+def landmark_motion_error(points: np.ndarray, driving: np.ndarray) -> np.ndarray:
+    """Return how far landmarks moved otherwise than the driving's, in % of the face size: (T,).
+
+    For clips without a true frame. A landmark's way since the first frame that shows both faces,
+    in face sizes, is compared with the driving's; the face size is the longer side of the
+    landmarks' bounding box in that frame. 0 is best. Heads of another shape or turned otherwise
+    move a little differently in the image even when all is right.
+
+    Parameters
+    ----------
+    points, driving : (T, 68, 2) float
+    """
+    _same(points, driving)
+    start = _first_common(points, driving)
+    if start is None:
+        return np.full(len(points), np.nan)
+    ways = []
+    for each in (points, driving):
+        size = np.ptp(each[start], axis=0).max()
+        ways.append((each - each[start]) / size)
+    return 100 * np.linalg.norm(ways[0] - ways[1], axis=2).mean(axis=1)
+
+
+def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
+    """Return the angle between two heads' orientations, in degrees, 0 to 180: (T,).
+
+    The geodesic distance of rotations: the angle of the one rotation that leads from one head to
+    the other (Huynh 2009, "Metrics for 3D rotations", equation 23). 0 is best.
+
+    Parameters
+    ----------
+    poses, truth : (T, 3) float
+        Yaw, pitch and roll in degrees, NaN where they are unknown.
+    since_first : bool
+        Compare the rotations, about the axes of the image, since the first frame that has both:
+        what relative motion transfers.
+    """
+    _same(poses, truth)
+    error = np.full(len(poses), np.nan)
+    start = _first_common(poses, truth)
+    if start is None:
+        return error
+    base = [_rotation(each[start]).T if since_first else np.eye(3) for each in (poses, truth)]
+    for frame in np.flatnonzero(_both(poses, truth)):
+        one, two = (
+            _rotation(each[frame]) @ b for each, b in zip((poses, truth), base, strict=True)
+        )
+        # Of small angles the sine tells more than the cosine.
+        sine = np.linalg.norm(one - two) / (2 * np.sqrt(2))
+        error[frame] = np.rad2deg(2 * np.arcsin(min(1.0, sine)))
+    return error
+
+
+def change_error(values: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
+    """Return the absolute difference of two signals, or of their changes since the first frame.
+
+    For each angle of the head, the opening of the eyes and that of the mouth, in their own unit.
+    0 is best.
+
+    Parameters
+    ----------
+    values, truth : (T,) float
+        NaN where they are unknown.
+    since_first : bool
+        Compare the changes since the first frame that has both: what relative motion transfers.
+
+    Returns
+    -------
+    (T,) float64
+    """
+    difference = _same(values, truth)
+    if since_first and (start := _first_common(values, truth)) is not None:
+        difference = difference - difference[start]
+    return np.abs(difference)
+
+
+def eye_opening(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the eyes are open: the eye aspect ratio, mean of both eyes.
+
+    Soukupova and Cech 2016, "Real-time eye blink detection using facial landmarks", equation 1:
+    the lids' two distances over twice the distance of the eye's corners. Some 0.3 is open; dlib
+    sees a shut eye at 0.1 to 0.2.
+
+    Parameters
+    ----------
+    landmarks : (..., 68, 2) float
+
+    Returns
+    -------
+    (...) float64
+    """
+    ratios = []
+    for outer, top_1, top_2, inner, low_2, low_1 in _EYES:
+        lids = _distance(landmarks, top_1, low_1) + _distance(landmarks, top_2, low_2)
+        ratios.append(lids / (2 * _distance(landmarks, outer, inner)))
+    return (ratios[0] + ratios[1]) / 2
+
+
+def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the mouth is open: the inner lips' mean distance over the mouth's width.
+
+    0 is shut, 1 as high as wide; the width is that between the inner corners.
+
+    Parameters
+    ----------
+    landmarks : (..., 68, 2) float
+
+    Returns
+    -------
+    (...) float64
+    """
+    gaps = [_distance(landmarks, upper, lower) for upper, lower in _INNER_LIPS]
+    return sum(gaps) / len(gaps) / _distance(landmarks, *_INNER_CORNERS)
+
+
+def _distance(landmarks: np.ndarray, one: int, two: int) -> np.ndarray:
+    return np.linalg.norm(landmarks[..., one, :] - landmarks[..., two, :], axis=-1)
+
+
+def _rotation(pose: np.ndarray) -> np.ndarray:
+    return Pose(*pose.tolist()).rotation()
+
+
+def _same(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return the difference of two arrays of one shape."""
+    if one.shape != two.shape:
+        raise ValueError(f"frame is compared with frame, not {one.shape} with {two.shape}")
+    return one - two
+
+
+def _both(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return which frames are known in both: (T,) bool."""
+    return ~np.isnan(one - two).reshape(len(one), -1).any(axis=1)
+
+
+def _first_common(one: np.ndarray, two: np.ndarray) -> int | None:
+    both = np.flatnonzero(_both(one, two))
+    return int(both[0]) if len(both) else None

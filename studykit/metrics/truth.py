@@ -1,0 +1,217 @@
+"""The frames that a clip should have shown, where they are known.
+
+- Same identity: the source is the first square of its driving, so the driving's own frames.
+- Rendered source and rendered driving: the source's person is rendered as the motion asks.
+  Relative motion asks for the source's own state, changed as the driving's changed since its
+  first frame: the head turned about the image's axes by the same rotation, grown by the same
+  factor and shifted by as many of its own sizes (without scale adaptation: by as many pixels of
+  the square), the expression changed by the same amounts, within what a face can do. It is shown
+  in the source's square. Absolute motion asks for the driving's state, in the driving's square.
+- Else there is none.
+
+A method without a setting ``relative`` is taken to move relatively.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from studykit import media
+from studykit.inputs import find_square, is_video, open_driving, probed
+from studykit.methods import method_class
+from studykit.study import Cell, Input, MethodSpec, Study
+
+if TYPE_CHECKING:
+    from studykit.faces import Crop
+    from studykit.stimuli import Expression, Identity, Pose
+
+# Mean difference, of 255, up to which an image counts as what its truth file renders: a video's
+# compression makes 1 to 2, another person 20 and more.
+_LIKENESS = 6.0
+# What each field of an expression can be: mouth, smile, pucker, both blinks, gaze, brows.
+_LOWEST = np.array([0, -1, 0, -0.3, -0.3, -1, -1, -1])
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How a method moves a source: relatively or absolutely, and with scale adaptation or not."""
+
+    relative: bool = True
+    adapt_scale: bool = True
+
+    @classmethod
+    def of(cls, spec: MethodSpec) -> "Transfer":
+        """Read it from a method's settings, or else from the method's defaults."""
+        method = method_class(spec.method)
+        return cls(
+            *(spec.settings.get(n, getattr(method, n, True)) for n in ("relative", "adapt_scale"))
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true frames of a clip.
+
+    Attributes
+    ----------
+    kind : {"driving", "rendered"}
+    open_frames : callable
+        Gives a fresh iterator over (image, face mask): (S, S, 3) uint8 and (S, S) bool, or None
+        where the face's place is not known exactly.
+    """
+
+    kind: str
+    open_frames: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]]
+
+
+def find_truth(study: Study, cell: Cell) -> Truth | None:
+    """Return the frames that a cell's clip should have shown, None where nobody knows.
+
+    Raises
+    ------
+    StudyError
+        Source or driving can't be opened.
+    """
+    driving = _script(cell.driving)
+    if cell.protocol == "same-identity":
+        return _own_frames(study, cell.driving, driving)
+    source = _script(cell.source)
+    if source is None or driving is None:
+        return None
+    return _rendered(study, cell, source, driving)
+
+
+def truth_files(cell: Cell) -> list[Path]:
+    """Return the truth files that lie beside a cell's source and driving."""
+    paths = map(_truth_file, (cell.source.path, cell.driving.path))
+    return [path for path in paths if path is not None]
+
+
+@dataclass(frozen=True)
+class _Script:
+    """What a truth file tells of a rendered source or driving."""
+
+    path: Path
+    identity: "Identity"
+    size: int
+    states: tuple[tuple["Pose", "Expression"], ...]
+
+
+def _truth_file(path: Path) -> Path | None:
+    """Return the file that ``write_stimuli`` put beside a rendered input, where there is one."""
+    for folder in path.absolute().parents[:3]:
+        truth = folder / "truth" / f"{path.stem}.npz"
+        if truth.is_file():
+            return truth
+    return None
+
+
+def _script(item: Input) -> _Script | None:
+    truth = _truth_file(item.path)
+    if truth is None:
+        return None
+    return _checked_script(item.path, item.path.stat().st_mtime_ns, truth, truth.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -> _Script | None:
+    """Read a truth file; None where the input is not, or no longer, the picture it tells of."""
+    from studykit.stimuli import Expression, Pose, read_identity, render
+
+    with np.load(truth) as data:
+        if not {"identity", "size", "pose", "expression"} <= set(data.files):
+            return None  # somebody else's file
+        size, poses, expressions = int(data["size"]), data["pose"], data["expression"]
+    states = tuple(
+        (Pose(*pose.tolist()), Expression(*expression.tolist()))
+        for pose, expression in zip(poses, expressions, strict=True)
+    )
+    if is_video(path):
+        if probed(path, changed).frame_count != len(states):
+            return None
+        image = next(iter(media.read_frames(path)))
+    else:
+        image = media.read_image(path)
+    script = _Script(truth, read_identity(truth), size, states)
+    rendered = render(script.identity, *states[0], size=size).image
+    if image.shape != rendered.shape:
+        return None
+    return script if np.abs(image.astype(float) - rendered).mean() < _LIKENESS else None
+
+
+def _own_frames(study: Study, item: Input, script: _Script | None) -> Truth:
+    driving, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
+
+    def frames() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        if script is None:
+            yield from ((frame, None) for frame in driving)
+            return
+        square, _ = find_square(item.path, study.crop)
+        with np.load(script.path) as data:
+            masks = np.unpackbits(data["face_mask"], axis=-1, count=script.size).astype(bool)
+        for frame, mask in zip(driving, masks, strict=True):
+            yield frame, _cut(square, mask, study.size)
+
+    return Truth("driving", frames)
+
+
+def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Truth:
+    transfer = Transfer.of(cell.method)
+    squares = [find_square(item.path, study.crop)[0] for item in (cell.source, cell.driving)]
+    sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
+
+    def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        from studykit.stimuli import render
+
+        square = squares[0 if transfer.relative else 1]
+        for state in driving.states:
+            size = driving.size
+            if transfer.relative:
+                first = driving.states[0]
+                scale = source.states[0][0].scale / first[0].scale
+                factor = scale if transfer.adapt_scale else sides[0] / sides[1]
+                state, size = moved(source.states[0], first, state, factor), source.size
+            frame = render(source.identity, *state, size=size)
+            yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
+
+    return Truth("rendered", frames)
+
+
+def moved(
+    source: tuple["Pose", "Expression"],
+    first: tuple["Pose", "Expression"],
+    now: tuple["Pose", "Expression"],
+    shift_factor: float,
+) -> tuple["Pose", "Expression"]:
+    """Return a source's state changed as a driving's changed from ``first`` to ``now``.
+
+    Parameters
+    ----------
+    source, first, now : (Pose, Expression)
+        Of :mod:`studykit.stimuli`.
+    shift_factor : float
+        How many image sides the source shifts for one of the driving's.
+    """
+    from studykit import faces
+    from studykit.stimuli import Expression, Pose
+
+    rest, begin, end = source[0], first[0], now[0]
+    turned = faces.Pose.from_rotation(end.matrix() @ begin.matrix().T @ rest.matrix())
+    pose = Pose(
+        yaw=turned.yaw,
+        pitch=turned.pitch,
+        roll=turned.roll,
+        x=rest.x + shift_factor * (end.x - begin.x),
+        y=rest.y + shift_factor * (end.y - begin.y),
+        scale=rest.scale * end.scale / begin.scale,
+    )
+    own, then, later = (np.array(astuple(state[1])) for state in (source, first, now))
+    return pose, Expression(*np.clip(own + later - then, _LOWEST, 1).tolist())
+
+
+def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:
+    return square.apply(mask.astype(np.uint8) * 255, size) >= 128

@@ -1,0 +1,335 @@
+"""Clips with known faults, measured from end to end on a short piece of the embedded study."""
+
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studykit import media, metrics
+from studykit.clips import animate_cells
+from studykit.errors import StudyError
+from studykit.metrics.truth import find_truth
+from studykit.study import Cell, Input, Study, load_study
+
+INPUTS = Path(__file__).parents[1] / "inputs"
+FRAMES = slice(0, 24, 2)
+COUNT = 12
+TORN = 7
+FAULTS = ("truth", "trembling", "swapped", "frozen", "torn", "blank")
+PAIR = "frontal-1__frontal-driving-1"
+OWN = "first-of-frontal-driving-1__frontal-driving-1__copy"
+RATE = Fraction(25, 2)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A rendered source and a photograph, twelve frames of a driving, a folder for each fault."""
+    folder = tmp_path_factory.mktemp("measure")
+    for kind in ("sources/frontal", "drivings/frontal", "truth"):
+        (folder / kind).mkdir(parents=True)
+    for name in ("frontal-1.png", "astronaut.png"):
+        shutil.copy(INPUTS / "sources/frontal" / name, folder / "sources/frontal")
+    shutil.copy(INPUTS / "truth/frontal-1.npz", folder / "truth")
+    with np.load(INPUTS / "truth/frontal-driving-1.npz") as data:
+        truth = {name: data[name] for name in data.files}
+    for name in ("landmarks", "visible", "pose", "expression", "mask", "face_mask"):
+        truth[name] = truth[name][FRAMES]
+    np.savez(folder / "truth/frontal-driving-1.npz", **truth)
+    name = "drivings/frontal/frontal-driving-1.mp4"
+    frames = list(media.read_frames(INPUTS / name))[FRAMES]
+    media.write_video(folder / name, frames, frame_rate=RATE)
+    methods = [f"  - {{name: {name}, method: folder, path: clips/{name}}}\n" for name in FAULTS]
+    path = folder / "study.yaml"
+    path.write_text(
+        "name: faults\nsize: 192\ncrop: face-or-centre\n"
+        "protocols: [cross-identity, same-identity]\n"
+        "sources: {frontal: [sources/frontal/frontal-1.png, sources/frontal/astronaut.png]}\n"
+        f"drivings: {{frontal: [{name}]}}\n"
+        f"methods:\n  - copy\n  - warp\n{''.join(methods)}"
+    )
+    loaded = load_study(path)
+    for fault, clip in _faults(loaded).items():
+        media.write_video(folder / "clips" / fault / f"{PAIR}.mp4", clip, frame_rate=RATE)
+    return loaded
+
+
+def _cell(study: Study, name: str) -> Cell:
+    return next(study.cells(name))
+
+
+def _true_frames(study: Study, name: str) -> list[np.ndarray]:
+    return [image for image, _ in find_truth(study, _cell(study, name)).open_frames()]
+
+
+def _faults(study: Study) -> dict[str, list[np.ndarray]]:
+    """Return the true frames of one pair, and what each fault makes of them."""
+    for fault in FAULTS:
+        (study.path.parent / "clips" / fault).mkdir(parents=True)
+    true = _true_frames(study, f"{PAIR}__copy")
+    steps = np.random.default_rng(0).integers(-4, 5, (len(true), 2))
+    torn = list(true)
+    torn[TORN] = true[TORN].copy()
+    torn[TORN][80:120] = np.roll(true[TORN][80:120], 14, axis=1)
+    other = _true_frames(study, OWN)
+    blank = np.full_like(true[0], 90)
+    return {
+        "truth": true,
+        "trembling": [np.roll(f, step, axis=(0, 1)) for f, step in zip(true, steps, strict=True)],
+        "swapped": other,
+        "frozen": [true[0]] * len(true),
+        "torn": torn,
+        "blank": [blank] * len(true),
+    }
+
+
+@pytest.fixture(scope="module")
+def out(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    animate_cells(study, folder)
+    metrics.measure_study(study, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(out: Path):
+    return metrics.load(out)
+
+
+@pytest.fixture(scope="module")
+def value(table):
+    """Look a figure up by method and metric, of the rendered pair."""
+    values = table.set_index(["cell", "metric"])["value"]
+    return lambda method, metric: values[f"{PAIR}__{method}", metric]
+
+
+@pytest.mark.parametrize(
+    "metric", ["l1", "psnr", "ssim", "ms_ssim", "l1_face", "psnr_face", "ssim_face", "akd",
+               "head_pose_error", "landmark_motion_error"]
+)  # fmt: skip
+def test_truth_is_better_than_warp_and_warp_than_a_copy(value, metric):
+    order = [value(method, metric) for method in ("truth", "warp", "copy")]
+    if metrics.METRICS[metric].better == "higher":
+        order.reverse()
+    assert order == sorted(order)
+    assert order[0] < order[1] < order[2]
+
+
+def test_trembling_is_caught_by_sms_and_jerk(value):
+    for metric in ("sms", "jerk"):
+        assert value("trembling", metric) > 1.5 * value("truth", metric)
+        assert value("trembling", metric) > 3 * value("frozen", metric)
+
+
+def test_a_swapped_identity_is_caught_by_csim_and_aed(value):
+    for method in ("truth", "warp", "trembling", "torn"):
+        assert value("swapped", "aed") > 1.5 * value(method, "aed")
+        assert value("swapped", "csim") < value(method, "csim")
+    assert value("swapped", "aed_truth") > 1.5 * value("truth", "aed_truth")
+
+
+def test_a_frozen_face_is_caught_by_the_motion_metrics(value):
+    for metric in ("akd", "head_pose_error", "landmark_motion_error", "head_motion_error"):
+        assert value("frozen", metric) > 1.5 * value("truth", metric)
+    assert value("frozen", "mouth_opening_error") > value("truth", "mouth_opening_error")
+    for metric in ("sms", "jerk", "flow_warping_error"):
+        assert value("frozen", metric) < value("truth", metric)
+
+
+def test_a_torn_frame_is_the_worst_by_flow_warping_error(value, out):
+    assert value("torn", "flow_warping_error") > 1.2 * value("truth", "flow_warping_error")
+    torn = metrics.curves(out, f"{PAIR}__torn")
+    assert metrics.worst_frame(torn, "flow_warping_error") in (TORN, TORN + 1)
+    assert metrics.worst_frame(torn, "psnr") == TORN
+    error = torn["flow_warping_error"]
+    assert error[TORN] > 3 * np.nanmedian(error)
+
+
+def test_a_clip_without_a_face_gives_words(table, out):
+    blank = table[table["cell"] == f"{PAIR}__blank"].set_index("metric")["value"]
+    assert blank["mkr"] == 100
+    assert blank["face_found"] == 0
+    assert blank["psnr"] > 0
+    for metric in ("akd", "aed", "csim", "sms", "jerk", "flicker", "head_motion_error"):
+        assert metric not in blank
+    said = metrics.notes(out).set_index("cell")["note"]
+    assert said[f"{PAIR}__blank"].startswith("no face found in any of the clip's 12 frames")
+
+
+def test_only_cells_with_true_frames_have_metrics_that_need_them(table):
+    """The photograph has none: its clips are compared with the driving's motion alone."""
+    of_photo = set(table.loc[table["cell"].str.startswith("astronaut"), "metric"])
+    assert {"head_motion_error", "aed", "sms", "flow_warping_error"} <= of_photo
+    assert not of_photo & {"l1", "psnr", "ssim_face", "akd", "mkr", "head_pose_error", "aed_truth"}
+
+
+def test_same_identity_is_compared_with_the_drivings_own_frames(table):
+    own = table[table["cell"] == OWN].set_index("metric")
+    assert 10 < own.loc["psnr", "value"] < 40
+    assert own.loc["aed", "value"] < 0.2 < own.loc["aed", "driving"] * 2
+
+
+def test_cells_that_failed_have_no_rows(table):
+    """The folders hold no clip of the photograph, so that these cells could not be made."""
+    assert not table["cell"].isin(["astronaut__frontal-driving-1__truth"]).any()
+
+
+def test_the_table_is_tidy_and_whole(table):
+    assert tuple(table.columns) == metrics.measure.COLUMNS
+    assert not table.duplicated(["cell", "metric"]).any()
+    assert table["value"].notna().all()
+    assert set(table["metric"]) <= set(metrics.METRICS)
+    assert set(table["better"]) == {"higher", "lower"}
+    driving = table.dropna(subset="driving")["metric"].unique()
+    assert set(driving) == {
+        "sms", "jerk", "flow_warping_error", "flicker", "face_found", "aed", "csim"
+    }  # fmt: skip
+    steady = table[table["metric"] == "sms"]
+    assert steady["driving"].nunique() == 1
+
+
+def test_curves_hold_every_frame(out):
+    found = metrics.curves(out, f"{PAIR}__warp")
+    for name in (
+        "psnr", "ssim", "l1", "psnr_face", "landmark_distance", "landmark_motion_error",
+        "head_pose_error", "head_motion_error", "flow_warping_error", "jerk", "sms", "flicker",
+        "identity_distance", "mouth_opening", "eye_opening", "yaw", "pitch", "roll",
+        "driving_yaw", "driving_mouth_opening", "driving_jerk", "driving_flow_warping_error",
+        "truth_yaw", "truth_eye_opening",
+    ):  # fmt: skip
+        assert found[name].shape == (COUNT,), name
+        assert not np.isnan(found[name]).all(), name
+    for name in ("landmarks", "driving_landmarks", "truth_landmarks"):
+        assert found[name].shape == (COUNT, 68, 2)
+    assert found["frame_rate"] == pytest.approx(12.5)
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(found["identity_distance"])), [0, 6])
+    assert set(metrics.WORST_BY) <= set(found)
+    assert metrics.curves(out, "no-such-cell") == {}
+    assert metrics.worst_frame({}, "psnr") is None
+
+
+def test_means_of_curves_are_the_tables_values(out, value):
+    found = metrics.curves(out, f"{PAIR}__warp")
+    assert np.nanmean(found["psnr"]) == pytest.approx(value("warp", "psnr"), rel=1e-5)
+    assert np.nanmean(found["landmark_distance"]) == pytest.approx(value("warp", "akd"), rel=1e-5)
+    assert np.nanmean(found["identity_distance"]) == pytest.approx(value("warp", "aed"), rel=1e-5)
+
+
+def test_the_papers_table_has_a_row_a_protocol_and_method(study, out, value):
+    papers = metrics.paper_table(study, out).set_index(["protocol", "method"])
+    own = papers.loc["same-identity"]
+    assert list(own.index) == ["copy", "warp"]
+    assert (own["with truth"] == 1).all()
+    assert own.loc["warp", "PSNR"] > own.loc["copy", "PSNR"]
+    row = papers.loc["cross-identity", "warp"]
+    assert row["clips"] == 2
+    assert row["with truth"] == 1
+    assert row["PSNR"] == pytest.approx(value("warp", "psnr"))
+    assert row["AKD"] == pytest.approx(value("warp", "akd"))
+    assert row["LPIPS"] == row["FID"] == "weights not present"
+
+
+def test_measuring_again_does_only_what_is_missing_or_changed(study, out, tmp_path):
+    results = tmp_path / "again"
+    shutil.copytree(out, results)
+    done: list[str] = []
+    before = metrics.load(results)
+    metrics.measure_study(study, results, report=done.append)
+    assert done == []
+    astronaut, damaged = "astronaut__frontal-driving-1__copy", "astronaut__frontal-driving-1__warp"
+    shutil.copy(results / f"clips/{damaged}.mp4", results / f"clips/{astronaut}.mp4")
+    (results / f"metrics/{damaged}.npz").write_bytes(b"half a file")
+    (results / "metrics.csv").unlink()  # as a killed run leaves it
+    after = metrics.measure_study(study, results, jobs=2, report=done.append)
+    assert sorted(done) == [astronaut, damaged]
+    others = [~frame["cell"].isin(done) for frame in (before, after)]
+    assert before[others[0]].equals(after[others[1]])
+    own = after.set_index(["cell", "metric"])["value"]
+    assert own[astronaut].equals(own[damaged])
+    # A cell that is no longer made leaves no figures behind.
+    (results / f"clips/{astronaut}.mp4").unlink()
+    metrics.measure_study(study, results)
+    assert astronaut not in set(metrics.load(results)["cell"])
+    assert metrics.curves(results, astronaut) == {}
+
+
+def test_only_one_method_is_measured_when_asked(study, out, tmp_path):
+    results = tmp_path / "only"
+    (results / "clips").mkdir(parents=True)
+    shutil.copy(out / "cells.csv", results)
+    cell = "astronaut__frontal-driving-1__copy"
+    shutil.copy(out / f"clips/{cell}.mp4", results / "clips")
+    shutil.copy(out / f"clips/{PAIR}__blank.mp4", results / "clips")
+    table = metrics.measure_study(study, results, only=cell)
+    assert set(table["cell"]) == {cell}
+
+
+def test_a_clip_that_cant_be_read_is_a_note_and_the_rest_is_measured(study, out, tmp_path):
+    results = tmp_path / "unreadable"
+    (results / "clips").mkdir(parents=True)
+    shutil.copy(out / "cells.csv", results)
+    good, bad = (f"astronaut__frontal-driving-1__{method}" for method in ("copy", "warp"))
+    shutil.copy(out / f"clips/{good}.mp4", results / "clips")
+    (results / f"clips/{bad}.mp4").write_bytes(b"no video")
+    table = metrics.measure_study(study, results)
+    assert set(table["cell"]) == {good}
+    said = metrics.notes(results).set_index("cell")["note"]
+    assert said[bad].startswith("not measured: ")
+    assert f"{bad}.mp4" in said[bad]
+
+
+def test_without_results_tables_are_empty_with_their_columns(tmp_path):
+    assert list(metrics.load(tmp_path).columns) == list(metrics.measure.COLUMNS)
+    assert len(metrics.load(tmp_path)) == len(metrics.notes(tmp_path)) == 0
+
+
+def test_a_cells_file_tells_its_key_and_holds_no_pickles(out):
+    with np.load(out / f"metrics/{PAIR}__copy.npz", allow_pickle=False) as data:
+        assert len(json.loads(str(data["measurement"]))["key"]) == 64
+
+
+def test_a_clip_of_one_frame_has_what_one_frame_can_have(study, tmp_path):
+    photo = study.sources[1]
+    clip = tmp_path / "still.mp4"
+    media.write_video(clip, [media.read_image(photo.path)[:256, 96:352]], frame_rate=25)
+    driving = Input("still", "frontal", clip)
+    found = metrics.measure_cell(study, Cell(photo, driving, study.methods[0]), clip)
+    for metric in ("landmark_motion_error", "head_motion_error"):
+        assert found.values[metric] == pytest.approx(0, abs=1e-9)
+    assert not {"sms", "jerk", "flow_warping_error", "flicker"} & set(found.values)
+    assert found.curves["jerk"].shape == (1,)
+
+
+def test_a_clip_longer_than_its_driving_is_measured_and_said_so(study, out, tmp_path):
+    cell, clip = _cell(study, f"{PAIR}__copy"), tmp_path / "long.mp4"
+    frames = list(media.read_frames(out / f"clips/{PAIR}__copy.mp4"))
+    media.write_video(clip, frames[:2] * 7, frame_rate=RATE)
+    found = metrics.measure_cell(study, cell, clip)
+    assert f"the clip has 14 frames, the driving {COUNT}" in found.notes
+    assert found.curves["psnr"].shape == (14,)
+    np.testing.assert_array_equal(np.isnan(found.curves["psnr"][-3:]), [False, True, True])
+
+
+def test_a_source_or_driving_that_cant_be_read_is_an_error_in_words(study, out, tmp_path):
+    gone = Input("gone", "frontal", tmp_path / "gone.mp4")
+    cell = Cell(study.sources[0], gone, study.methods[0])
+    with pytest.raises(StudyError, match=r"gone\.mp4"):
+        metrics.measure_cell(study, cell, out / f"clips/{PAIR}__copy.mp4")
+
+
+def test_a_fault_is_a_note_with_a_traceback_and_tried_again(study, out, tmp_path, monkeypatch):
+    results = tmp_path / "fault"
+    (results / "clips").mkdir(parents=True)
+    shutil.copy(out / "cells.csv", results)
+    cell = "astronaut__frontal-driving-1__copy"
+    shutil.copy(out / f"clips/{cell}.mp4", results / "clips")
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics.measure, "find_truth", lambda *_: 1 / 0)
+        assert len(metrics.measure_study(study, results)) == 0
+    said = metrics.notes(results).set_index("cell")["note"][cell]
+    assert said.startswith("not measured, by a fault in studykit: ZeroDivisionError: division")
+    assert "find_truth" in (results / f"logs/metrics-{cell}.txt").read_text()
+    assert set(metrics.measure_study(study, results)["cell"]) == {cell}
+    assert len(metrics.notes(results)) == 0

@@ -1,0 +1,53 @@
+"""FID's distance on normal distributions, and plain words where weights are missing."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from studykit.metrics import perceptual
+
+
+def test_frechet_distance_of_distributions_that_differ_in_mean_and_spread():
+    """With these two points a covariance of 2 and of 8: (3 - 0)^2 + 2 + 8 - 2 sqrt(16) = 11."""
+    one, two = np.array([[-1.0], [1.0]]), np.array([[1.0], [5.0]])
+    assert perceptual.frechet_distance(one, two) == pytest.approx(9 + 2 + 8 - 2 * 4)
+    assert perceptual.frechet_distance(two, two) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_is_that_of_scipys_matrix_root():
+    rng = np.random.default_rng(3)
+    one = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
+    two = rng.normal(size=(150, 6)) @ rng.normal(size=(6, 6)) + 0.5
+    covariances = [np.cov(each, rowvar=False) for each in (one, two)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = ((one.mean(0) - two.mean(0)) ** 2).sum()
+    expected += np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert perceptual.frechet_distance(one, two) == pytest.approx(expected)
+    assert perceptual.frechet_distance(two, one) == pytest.approx(expected)
+
+
+def test_fewer_frames_than_features_still_give_a_number():
+    rng = np.random.default_rng(4)
+    one, two = rng.normal(size=(5, 40)), rng.normal(size=(7, 40)) + 1
+    assert np.isfinite(perceptual.frechet_distance(one, two))
+
+
+def test_without_weights_the_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    reasons = perceptual.unavailable()
+    assert set(reasons) == {"lpips", "fid"}
+    for reason in reasons.values():
+        assert reason.startswith("weights not present: ")
+        assert str(tmp_path) in reason
+
+
+def test_with_weights_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("alexnet-owt-7be5be79.pth", "pt_inception-2015-12-05-6726825d.pth"):
+        (folder / name).touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert perceptual.unavailable()["lpips"].endswith("pip install torch torchvision lpips")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert perceptual.unavailable() == {}

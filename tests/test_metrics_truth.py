@@ -1,0 +1,150 @@
+"""True frames against what the renderer itself says, and where there are none."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studykit import media
+from studykit.inputs import open_driving, open_source
+from studykit.metrics.truth import Transfer, find_truth, moved
+from studykit.stimuli import Expression, Pose, read_identity, render
+from studykit.study import Cell, Input, MethodSpec, Study
+
+INPUTS = Path(__file__).parents[1] / "inputs"
+DRIVING = Input("frontal-driving-1", "frontal", INPUTS / "drivings/frontal/frontal-driving-1.mp4")
+FIRST = Input("first-of-frontal-driving-1", "frontal", DRIVING.path)
+SIDE = Input("side-1", "side", INPUTS / "sources/side/side-1.png")
+PHOTO = Input("astronaut", "frontal", INPUTS / "sources/frontal/astronaut.png")
+RELATIVE, ABSOLUTE = (
+    MethodSpec(name, "fomm", {"relative": name == "relative"}) for name in ("relative", "absolute")
+)
+
+
+@pytest.fixture
+def study() -> Study:
+    sources = (SIDE, PHOTO)
+    return Study("s", sources, (DRIVING,), (RELATIVE, ABSOLUTE), INPUTS / "s.yaml", size=128)
+
+
+def _some(study: Study, cell: Cell, count: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    frames = iter(find_truth(study, cell).open_frames())
+    return [next(frames) for _ in range(count)]
+
+
+def _difference(one: np.ndarray, two: np.ndarray) -> float:
+    return float(np.abs(one.astype(float) - two).mean())
+
+
+def test_the_drivings_own_person_moved_relatively_is_the_driving_itself(study, tmp_path):
+    """An independent way to the same pictures: a source that is the driving's first frame, as a
+    rendered image with a truth file of its own."""
+    truth = INPUTS / "truth/frontal-driving-1.npz"
+    (tmp_path / "truth").mkdir()
+    with np.load(truth) as data:
+        pose, expression = data["pose"], data["expression"]
+        first = {name: data[name] for name in data.files}
+    first |= {"pose": pose[:1], "expression": expression[:1]}
+    np.savez(tmp_path / "truth/her.npz", **first)
+    state = Pose(*pose[0].tolist()), Expression(*expression[0].tolist())
+    image = render(read_identity(truth), *state).image
+    media.write_image(tmp_path / "sources/frontal/her.png", image)
+    study = dataclasses.replace(study, crop="centre")
+    source = Input("her", "frontal", tmp_path / "sources/frontal/her.png")
+    driving, _ = open_driving(DRIVING.path, name="d", size=128, crop="centre")
+    for method in (RELATIVE, ABSOLUTE):
+        found = find_truth(study, Cell(source, DRIVING, method))
+        assert found.kind == "rendered"
+        for _, (true, _), frame in zip(range(8), found.open_frames(), driving, strict=False):
+            assert _difference(true, frame) < 2.5  # what the video's compression changes
+
+
+def test_relative_truth_begins_as_the_source_and_absolute_truth_does_not(study):
+    source, _ = open_source(SIDE.path, name="side", size=128, crop=study.crop)
+    relative = _some(study, Cell(SIDE, DRIVING, RELATIVE), 1)[0][0]
+    absolute = _some(study, Cell(SIDE, DRIVING, ABSOLUTE), 1)[0][0]
+    assert _difference(relative, source.image) < 0.5
+    assert _difference(absolute, source.image) > 10
+
+
+def test_a_face_mask_comes_with_every_true_frame(study):
+    for cell in (Cell(SIDE, DRIVING, RELATIVE), Cell(FIRST, DRIVING, RELATIVE)):
+        (_, mask), (_, later) = _some(study, cell, 2)
+        assert mask.shape == (128, 128)
+        assert mask.dtype == bool
+        assert 0.1 < mask.mean() < 0.6
+        assert (mask & later).sum() > 0.8 * mask.sum()
+
+
+def test_same_identity_has_the_drivings_own_frames(study):
+    found = find_truth(study, Cell(FIRST, DRIVING, RELATIVE))
+    driving, _ = open_driving(DRIVING.path, name="d", size=128, crop=study.crop)
+    assert found.kind == "driving"
+    for _, (true, _), frame in zip(range(3), found.open_frames(), driving, strict=False):
+        np.testing.assert_array_equal(true, frame)
+    source, _ = open_source(FIRST.path, name=FIRST.name, size=128, crop=study.crop)
+    np.testing.assert_array_equal(source.image, next(iter(driving)))
+
+
+def test_same_identity_needs_no_truth_file(study, tmp_path):
+    video = tmp_path / "her.mp4"
+    shutil.copy(DRIVING.path, video)
+    driving = Input("her", "frontal", video)
+    cell = Cell(Input("first-of-her", "frontal", video), driving, RELATIVE)
+    (image, mask), *_ = _some(study, cell, 1)
+    assert image.shape == (128, 128, 3)
+    assert mask is None
+
+
+def test_a_photograph_has_no_truth(study):
+    assert find_truth(study, Cell(PHOTO, DRIVING, RELATIVE)) is None
+
+
+def test_a_picture_put_in_a_rendered_ones_place_has_no_truth(study, tmp_path):
+    (tmp_path / "truth").mkdir()
+    shutil.copy(INPUTS / "truth/side-1.npz", tmp_path / "truth")
+    (tmp_path / "sources/side").mkdir(parents=True)
+    replaced = tmp_path / "sources/side/side-1.png"
+    shutil.copy(SIDE.path, replaced)
+    cell = Cell(Input("side-1", "side", replaced), DRIVING, RELATIVE)
+    assert find_truth(study, cell) is not None
+    shutil.copy(INPUTS / "sources/side/side-2.png", replaced)
+    assert find_truth(study, cell) is None
+
+
+def test_transfer_is_read_from_settings_or_the_methods_defaults():
+    assert Transfer.of(MethodSpec("a", "fomm", {"relative": False})) == Transfer(False, True)
+    assert Transfer.of(MethodSpec("a", "fomm", {"adapt_scale": False})) == Transfer(True, False)
+    for method in ("fomm", "warp", "copy", "folder"):
+        assert Transfer.of(MethodSpec(method, method)) == Transfer(True, True)
+
+
+def test_moved_adds_what_the_driving_changed_in_the_sources_own_measure():
+    rest = (Pose(yaw=50, x=0.1, scale=2.0), Expression(smile=0.3, blink_left=0.8))
+    first = (Pose(roll=4, x=0.02, y=0.05, scale=1.0), Expression(mouth_open=0.2, smile=0.1))
+    now = (Pose(roll=14, x=0.05, y=0.05, scale=1.1), Expression(mouth_open=0.6, blink_left=0.7))
+    pose, expression = moved(rest, first, now, 2.0)
+    turn = Pose(roll=10).matrix()
+    np.testing.assert_allclose(pose.matrix(), turn @ Pose(yaw=50).matrix(), atol=1e-12)
+    assert (pose.x, pose.y, pose.scale) == pytest.approx((0.16, 0.0, 2.2))
+    assert expression.mouth_open == pytest.approx(0.4)
+    assert expression.smile == pytest.approx(0.2)
+    assert expression.blink_left == 1  # more than shut is shut
+
+
+def test_nothing_moves_while_the_driving_rests():
+    rest = (Pose(yaw=-42, pitch=7, roll=3, x=0.02, y=-0.03, scale=1.1), Expression(smile=0.4))
+    begin = (Pose(yaw=12, pitch=-8, roll=20, scale=0.9), Expression(mouth_open=0.3))
+    pose, expression = moved(rest, begin, begin, 1.2)
+    assert dataclasses.astuple(pose) == pytest.approx(dataclasses.astuple(rest[0]))
+    assert dataclasses.astuple(expression) == pytest.approx(dataclasses.astuple(rest[1]))
+
+
+def test_a_file_of_somebody_elses_in_a_folder_named_truth_is_no_truth(study, tmp_path):
+    (tmp_path / "truth").mkdir()
+    np.savez(tmp_path / "truth/side-1.npz", depth=np.zeros(3))
+    source = tmp_path / "side-1.png"
+    shutil.copy(SIDE.path, source)
+    assert find_truth(study, Cell(Input("side-1", "side", source), DRIVING, RELATIVE)) is None
