@@ -1,0 +1,442 @@
+"""Ratings out of studykit and into it: CSV and Parquet files that other tools read and write.
+
+A file is imported whole or, unless that is asked for, not at all; every bad row is told at once.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studykit import files
+from studykit.errors import MissingPackageError, StudyError, did_you_mean, first_line
+from studykit.ratings import RATING_COLUMNS, ROLES
+from studykit.ratings.design import FLAWS, Clip, reference, study_clips
+from studykit.ratings.store import Store, check_rater_id
+from studykit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDED_COLUMNS = ("rater", "cell", "criterion", "value")
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_FORMATS = (".csv", ".parquet")
+_MOST_HINTS, _MOST_TRIALS = 20, 10**6
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that can't be imported: its line in the file, the header's being 1, and why not."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+class BadRowsError(StudyError):
+    """Rows of a file can't be imported; ``rows`` are all of them."""
+
+    def __init__(self, text: str, rows: tuple[BadRow, ...]) -> None:
+        super().__init__(text)
+        self.rows = rows
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """What an import added to a store, as a ratings table, and the rows that it left out."""
+
+    ratings: "pd.DataFrame"
+    bad: tuple[BadRow, ...] = ()
+
+
+def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
+    """Write a ratings table, as the file's suffix says: ``.csv`` or ``.parquet``.
+
+    Raises
+    ------
+    StudyError
+        The suffix is another, there are no ratings, or the file can't be written.
+    MissingPackageError
+        Parquet needs pyarrow.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if ratings.empty:
+        raise StudyError("there are no ratings to export: collect, import or simulate some first")
+    ratings = ratings[list(RATING_COLUMNS)]
+    try:
+        with files.whole(path) as part:
+            if suffix == ".csv":
+                ratings.to_csv(part, index=False, date_format=_TIME_FORMAT)
+            else:
+                _pyarrow()
+                ratings.to_parquet(part, engine="pyarrow", index=False)
+    except OSError as error:
+        raise StudyError(f"{path} can't be written: {error.strerror or error}") from None
+    return path
+
+
+def import_ratings(
+    store: Store, study: Study, path: str | Path, *, skip_bad: bool = False
+) -> Imported:
+    """Add the ratings of a file, collected elsewhere or exported before, to a study's store.
+
+    The columns rater, cell, criterion and value are needed. Any other of the ratings table may
+    be there; where one is missing or empty, it is filled in: what the cell tells (its source,
+    driving, method and their types), the role "rating", the study's task, one session a rater,
+    trials in the order of the rows, and the time of the import. A cell may also be a driving's
+    name (a hidden reference) or ``frozen__<cell>``, ``torn__<cell>``, ``shaken__<cell>`` (gold).
+    CSV may be divided by commas or by semicolons.
+
+    Parameters
+    ----------
+    store : Store
+    study : Study
+        Whose cells, criteria and scale the rows must keep to.
+    path : path
+        A CSV or Parquet file.
+    skip_bad : bool
+        Import the good rows even if there are bad ones.
+
+    Raises
+    ------
+    BadRowsError
+        There are bad rows, among them those that stand twice or are in the store already;
+        nothing was imported.
+    StudyError
+        The file can't be read, lacks a column or has an unknown one, or mixes simulated and human
+        ratings, or the store holds the other kind.
+    """
+    path = Path(path)
+    known = store.ratings(study.name)
+    reader = _Reader(study, known)
+    bad = []
+    good = []
+    for line, row in _rows(path):
+        try:
+            good.append(reader.read(line, row))
+        except ValueError as error:
+            bad.append(BadRow(line, str(error)))
+    if bad and not skip_bad:
+        count = len(bad) + len(good)
+        raise BadRowsError(
+            f"{len(bad)} of {count} rows of {path} are bad ({bad[0]}): nothing was imported; mend "
+            "them, or leave them out with --skip-bad",
+            tuple(bad),
+        )
+    table = _table(good)
+    if table.empty:
+        raise BadRowsError(f"{path} holds no rating that can be imported", tuple(bad))
+    kinds = set(table["simulated"])
+    if len(kinds) > 1:
+        raise StudyError(f"{path} mixes simulated and human ratings: import one kind only")
+    refuse_other_kind(store, study, simulated=kinds.pop())
+    store.append(table)
+    return Imported(table, tuple(bad))
+
+
+def refuse_other_kind(store: Store, study: Study, *, simulated: bool) -> None:
+    """Refuse simulated raters where people have begun to rate, and the other way round.
+
+    Raises
+    ------
+    StudyError
+        The store holds sessions of the other kind.
+    """
+    if any(session.simulated != simulated for session in store.sessions(study.name)):
+        held, new = ("human", "simulated") if simulated else ("simulated", "human")
+        raise StudyError(
+            f"{store.place} holds {held} ratings of {study.name}, which {new} ones must not join: "
+            "choose another folder with --out, or another store with --store"
+        )
+
+
+class _Reader:
+    """Checks the rows of a file one by one and fills in what they leave out."""
+
+    def __init__(self, study: Study, known: "pd.DataFrame") -> None:
+        self.study = study
+        self.cells = _known_cells(study)
+        self.criteria = [criterion.name for criterion in study.ratings.asked]
+        self.now = datetime.now(UTC)
+        self.hints: dict[str, str] = {}
+        columns = ["rater", "session", "trial", "role", "cell", "other", "criterion"]
+        self.seen: dict[tuple, str] = {}
+        for row in known[columns].to_dict("records"):
+            self.seen |= dict.fromkeys((_place(row), _answer(row)), "the store holds it already")
+        self.next_trial = (known.groupby("session")["trial"].max() + 1).to_dict()
+        self.trials: dict[tuple, int] = {}
+
+    def read(self, line: int, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a row of the ratings table, or raise ValueError with the reason."""
+        study = self.study
+        if given.get(None):
+            raise ValueError("it has more values than there are columns")
+        rater = _text(given, "rater")
+        if not rater:
+            raise ValueError("no rater")
+        try:
+            check_rater_id(rater)
+        except StudyError as error:
+            raise ValueError(str(error)) from None
+        if (name := _text(given, "study")) and name != study.name:
+            raise ValueError(f'study "{name}" is not "{study.name}"')
+        clip = self._clip(_text(given, "cell"))
+        task = _choice(given, "task", (study.ratings.task,), study.ratings.task)
+        row = {
+            "study": study.name,
+            "rater": rater,
+            "session": _session(given, f"{study.name}/{rater}/"),
+            "simulated": _flag(given, "simulated"),
+            "role": _choice(given, "role", ROLES, _ROLES_OF_KINDS.get(clip.kind, "rating")),
+            "task": task,
+            "cell": clip.cell,
+            "source": clip.source,
+            "source_type": clip.source_type,
+            "driving": clip.driving,
+            "driving_type": clip.driving_type,
+            "method": clip.method,
+            "other": "",
+            "criterion": _choice(given, "criterion", self.criteria),
+            "value": _whole(given, "value", low=1, high=study.ratings.highest, needed=True),
+            "expected_low": _whole(given, "expected_low", low=1, high=study.ratings.highest),
+            "expected_high": _whole(given, "expected_high", low=1, high=study.ratings.highest),
+            "seconds": _real(given, "seconds"),
+            "watched": _real(given, "watched"),
+            "answered_at": _time(given, "answered_at") or self.now,
+            "clip_hash": _text(given, "clip_hash"),
+            "study_hash": _text(given, "study_hash"),
+        }
+        for name in ("source", "source_type", "driving", "driving_type", "method"):
+            if (value := _text(given, name)) and value != row[name]:
+                raise ValueError(f'{name} "{value}" is not that of {clip.cell}, "{row[name]}"')
+        other = _text(given, "other")
+        if (task == "pair") != bool(other):
+            raise ValueError("a pair needs the other clip" if not other else "other is for pairs")
+        if other:
+            row["other"] = self._clip(other).cell
+        trial = _whole(given, "trial", low=0, high=_MOST_TRIALS)
+        # With a trial's number a clip may come again; without one that is a row given twice.
+        row["trial"] = self._next_trial(row) if trial is None else trial
+        for key in (_place(row), *([_answer(row)] if trial is None else [])):
+            if key in self.seen:
+                raise ValueError(f"a duplicate: {self.seen[key]}")
+        self.trials[_shown(row)] = row["trial"]
+        self.next_trial[row["session"]] = max(
+            self.next_trial.get(row["session"], 0), row["trial"] + 1
+        )
+        self.seen |= dict.fromkeys((_place(row), _answer(row)), f"line {line} is the same")
+        return row
+
+    def _clip(self, name: str) -> Clip:
+        if not name:
+            raise ValueError("no cell")
+        if name not in self.cells:
+            raise ValueError(f'no cell "{name}"{self._hint(name)}')
+        return self.cells[name]
+
+    def _hint(self, name: str) -> str:
+        """Suggest the nearest cell, for the first few: there may be thousands of each."""
+        if name not in self.hints and len(self.hints) < _MOST_HINTS:
+            near, _, _ = did_you_mean(name, self.cells).partition("Known:")
+            self.hints[name] = f": {near.strip()}" if near.strip() else ""
+        return self.hints.get(name, "")
+
+    def _next_trial(self, row: dict[str, Any]) -> int:
+        """Return the trial of a row without a number: that of its other criteria, or a new one."""
+        known = self.trials.get(_shown(row))
+        return self.next_trial.get(row["session"], 0) if known is None else known
+
+
+def _shown(row: dict[str, Any]) -> tuple:
+    return row["session"], row["role"], row["cell"], row["other"]
+
+
+def _place(row: dict[str, Any]) -> tuple:
+    return "place", row["session"], row["trial"], row["criterion"]
+
+
+def _answer(row: dict[str, Any]) -> tuple:
+    return "answer", row["rater"], row["role"], row["cell"], row["other"], row["criterion"]
+
+
+_ROLES_OF_KINDS = {"clip": "rating", "reference": "reference"} | dict.fromkeys(FLAWS, "gold")
+
+
+def _known_cells(study: Study) -> dict[str, Clip]:
+    """Return everything that a session of the study can show, by its name in data."""
+    clips = study_clips(study)
+    known = {clip.cell: clip for clip in clips}
+    known |= {spoilt.cell: spoilt for clip in clips for spoilt in map(clip.spoilt, FLAWS)}
+    return known | {driving.name: reference(driving) for driving in study.drivings}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each row of a file with its line, the header's being 1."""
+    read = {".csv": _csv_rows, ".parquet": _parquet_rows}[_suffix(path)]
+    try:
+        yield from read(path)
+    except FileNotFoundError:
+        raise StudyError(f"no file {path}: check its path") from None
+    except OSError as error:
+        raise StudyError(f"{path} can't be read: {error.strerror or error}") from None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            header = file.readline()
+            file.seek(0)
+            divider = ";" if header.count(";") > header.count(",") else ","
+            reader = csv.DictReader(file, delimiter=divider)
+            _check_columns(path, reader.fieldnames or ())
+            for row in reader:
+                yield reader.line_num, row
+        except UnicodeDecodeError:
+            raise StudyError(f"{path} is not a text in UTF-8: save it as such") from None
+        except csv.Error as error:
+            raise StudyError(f"{path}, line {reader.line_num}: {error}: mend the CSV") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    pyarrow = _pyarrow()
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow.names)
+            line = 1
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    line += 1
+                    yield line, row
+    except pyarrow.ArrowException as error:
+        raise StudyError(f"{path} is no Parquet file: {first_line(error)}") from None
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise StudyError(f'{path} has two columns "{name}": keep one')
+        if name not in RATING_COLUMNS:
+            raise StudyError(
+                f'{path} has an unknown column "{name}": remove it, or '
+                f"{did_you_mean(name, RATING_COLUMNS)}"
+            )
+    if missing := [name for name in NEEDED_COLUMNS if name not in columns]:
+        raise StudyError(
+            f"{path} lacks the column {missing[0]}: {', '.join(NEEDED_COLUMNS)} are needed"
+        )
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix.lower() not in _FORMATS:
+        raise StudyError(f"{path} names no format: let it end in {' or '.join(_FORMATS)}")
+    return path.suffix.lower()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            'Parquet needs pyarrow, which is not installed: pip install "studykit[parquet]", or '
+            "use .csv"
+        ) from None
+    return pyarrow
+
+
+def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(RATING_COLUMNS))
+    return table.astype(
+        {
+            "expected_low": "Int64",
+            "expected_high": "Int64",
+            "seconds": float,
+            "watched": float,
+            "answered_at": "datetime64[us, UTC]",
+        }
+    )
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _session(row: dict[str, Any], prefix: str) -> str:
+    """Return the session, whose name begins with study and rater lest two share one."""
+    name = _text(row, "session") or "imported"
+    return name if name.startswith(prefix) else prefix + name
+
+
+def _choice(
+    row: dict[str, Any], name: str, known: Iterable[str], default: str | None = None
+) -> str:
+    value = _text(row, name) or default
+    if value is None:
+        raise ValueError(f"no {name}")
+    if value not in known:
+        raise ValueError(f'no {name} "{value}": {did_you_mean(value, known)}')
+    return value
+
+
+def _whole(
+    row: dict[str, Any], name: str, *, low: int, high: int | None = None, needed: bool = False
+) -> int | None:
+    text = _text(row, name)
+    if not text and not needed:
+        return None
+    range_ = f"from {low} to {high}" if high else f"of at least {low}"
+    number = _number(text)  # a spreadsheet may write 4 as 4.0
+    if number is None or number != int(number) or number < low or (high and number > high):
+        raise ValueError(f'{name} must be a whole number {range_}, not "{text}"')
+    return int(number)
+
+
+def _real(row: dict[str, Any], name: str) -> float | None:
+    text = _text(row, name)
+    if not text:
+        return None
+    number = _number(text)
+    if number is None or number < 0:
+        raise ValueError(f'{name} must be a number of at least 0, not "{text}"')
+    return number
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _flag(row: dict[str, Any], name: str) -> bool:
+    text = _text(row, name).lower()
+    if text in ("true", "1", "yes"):
+        return True
+    if text in ("", "false", "0", "no"):
+        return False
+    raise ValueError(f'{name} must be true or false, not "{text}"')
+
+
+def _time(row: dict[str, Any], name: str) -> datetime | None:
+    text = _text(row, name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f'{name} must be a time such as 2026-01-31T15:04:05Z, not "{text}"'
+        ) from None
+    # Without a zone it is taken as UTC, not as whatever this machine's zone is.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,567 @@
+"""Whose ratings count: each rule judges each rater, with a figure and a reason in words.
+
+Nothing is removed silently: the ratings of all and those of the kept raters stand side by side,
+and every rule can be turned off.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from studykit import media
+from studykit.errors import StudyError
+from studykit.ratings.design import study_clips
+from studykit.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from studykit.ratings.store import Store
+
+TABLE_COLUMNS = ("rater", "rule", "figure", "threshold", "excluded", "reason")
+_BT500_NORMAL = (2.0, 4.0)
+_BT500_FACTORS = (2.0, 20**0.5)
+_BT500_BALANCE = 0.3
+_COUNTED = ("rating", "repeat")
+# Fewer give a figure that chance alone moves across a threshold.
+_FEWEST_TRIALS, _FEWEST_OTHERS, _FEWEST_REPEATS, _FEWEST_SCORED = 6, 2, 2, 20
+_DIGITS = 9  # an answer on a limit counts as over it, whatever the last bits say
+
+
+@dataclass(frozen=True)
+class ScreeningRules:
+    """The threshold of each rule; None turns a rule off.
+
+    Attributes
+    ----------
+    gold : float or None
+        Least share of gold answers inside their expected range.
+    repeat : float or None
+        Most steps, on average, between the first and the repeated answer.
+    variance : float or None
+        Least standard deviation of a rater's answers, in steps.
+    run : float or None
+        Largest share of a rater's trials that may be answered alike in one run.
+    speed : float or None
+        Largest share of trials answered too fast: less than ``seconds`` after the clip's end, or
+        in less than ``share_of_median`` of the median time that the raters took for that clip.
+    watched : float or None
+        Largest share of trials answered before ``played`` of the clip was played.
+    agreement : float or None
+        Least correlation with the mean of the other raters. ITU-T P.913's own threshold, 0.75,
+        is for laboratories and qualities from bad to excellent; where conditions lie closer,
+        good raters correlate less. The rule judges nobody where the median rater has less than
+        ``agreement_median``: such clips are too alike to tell who is careless.
+    bt500 : float or None
+        Largest share of outliers by ITU-R BT.500, which excludes only if they also lie on both
+        sides. 0.05 is the recommendation's.
+    seconds, share_of_median, played, agreement_median : float
+        See ``speed``, ``watched`` and ``agreement``.
+    keep : tuple of str
+        Raters who are kept whatever the rules say.
+    """
+
+    gold: float | None = 0.5
+    repeat: float | None = 1.25
+    variance: float | None = 0.25
+    run: float | None = 0.5
+    speed: float | None = 0.2
+    watched: float | None = 0.1
+    agreement: float | None = 0.2
+    bt500: float | None = 0.05
+    seconds: float = 1.0
+    share_of_median: float = 0.4
+    played: float = 0.99
+    agreement_median: float = 0.5
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """What screening found; both ratings tables are kept.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row a rater and rule: rater, rule, figure, threshold (both missing where there is
+        none), excluded, reason. A rater whom any rule excludes is not in ``kept``.
+    all, kept : pandas.DataFrame
+        The ratings as given, and those of the raters that no rule excludes.
+    rules : ScreeningRules
+    """
+
+    table: "pd.DataFrame"
+    all: "pd.DataFrame"
+    kept: "pd.DataFrame"
+    rules: ScreeningRules
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Each excluded rater with the reasons, in one text."""
+        rows = self.table[self.table["excluded"].astype(bool)]
+        return rows.groupby("rater")["reason"].agg("; ".join).to_dict()
+
+    @property
+    def words(self) -> str:
+        """Say in a sentence or two who was excluded, and by which rule."""
+        n_raters, n_excluded = self.table["rater"].nunique(), len(self.excluded)
+        if not n_raters:
+            return "No ratings, so nobody was screened."
+        if not n_excluded:
+            return (
+                f"None of {n_raters} raters was excluded." if n_raters > 1 else "One rater, kept."
+            )
+        counts = self.table[self.table["excluded"].astype(bool)]["rule"].value_counts(sort=False)
+        by_rule = ", ".join(f"{rule} {count}" for rule, count in counts.items())
+        return (
+            f"{n_excluded} of {n_raters} raters were excluded ({by_rule}; "
+            "one rater may fall under several rules)."
+        )
+
+
+def screen_study(
+    study: Study, ratings: "pd.DataFrame", rules: ScreeningRules = ScreeningRules()
+) -> Screening:
+    """Screen a study's ratings: as :func:`screen`, with what the study says of its clips.
+
+    Clips last as long as their drivings, and no more of them need have been played than raters
+    were asked to.
+
+    Raises
+    ------
+    MediaError
+        A driving can't be read.
+    StudyError
+        The table mixes simulated and human ratings.
+    """
+    rules = dataclasses.replace(rules, played=min(rules.played, study.ratings.watch))
+    return screen(ratings, rules, clip_seconds=driving_seconds(study))
+
+
+def driving_seconds(study: Study) -> dict[str, float]:
+    """Return how long each driving lasts, by its name, and so each clip that is made of it.
+
+    Raises
+    ------
+    MediaError
+        A driving can't be read.
+    """
+    return {driving.name: media.probe(driving.path).duration for driving in study.drivings}
+
+
+def screen(
+    ratings: "pd.DataFrame",
+    rules: ScreeningRules = ScreeningRules(),
+    *,
+    clip_seconds: Mapping[str, float] | None = None,
+) -> Screening:
+    """Judge every rater by every rule.
+
+    Parameters
+    ----------
+    ratings : pandas.DataFrame
+        The ratings table, with all its roles.
+    rules : ScreeningRules
+    clip_seconds : mapping of float, optional
+        How long clips last, by their driving (:func:`driving_seconds`). Without it, only times
+        far below the other raters' count as too fast.
+
+    Returns
+    -------
+    Screening
+
+    Raises
+    ------
+    StudyError
+        The table mixes simulated and human ratings.
+
+    Notes
+    -----
+    Self-consistency, agreement and BT.500 look at answers on a scale; of paired comparisons, gold,
+    straight-lining and time are judged.
+    """
+    import pandas as pd
+
+    if ratings["simulated"].nunique() > 1:
+        raise StudyError("these ratings mix simulated raters with people: screen one kind only")
+    if ratings.empty:
+        return Screening(pd.DataFrame(columns=list(TABLE_COLUMNS)), ratings, ratings, rules)
+    raters = sorted(ratings["rater"].unique())
+    lengths = ratings["driving"].map(dict(clip_seconds or {})).astype(float)
+    timed = ratings.assign(after=ratings["seconds"] - lengths * ratings["watched"].clip(upper=1))
+    found = pd.concat(
+        [_judge(rule, timed, raters, rules) for rule in _RULES], ignore_index=True
+    ).sort_values("rater", kind="stable", ignore_index=True)
+    out = set(found["rater"][found["excluded"]])
+    kept = ratings[~ratings["rater"].isin(out)].reset_index(drop=True)
+    return Screening(found, ratings, kept, rules)
+
+
+@dataclass(frozen=True, eq=False)
+class Status:
+    """How far the collection of a study's ratings is.
+
+    Attributes
+    ----------
+    n_raters : int
+    simulated : bool
+    sessions : dict of int
+        How many are finished, paused, under way, simulated, or were collected elsewhere.
+    conditions : dict of int
+        How many ratings the clips of each condition got, 0 where there is none yet.
+    screening : Screening
+    """
+
+    n_raters: int
+    simulated: bool
+    sessions: dict[str, int]
+    conditions: dict[tuple[str, ...], int]
+    screening: Screening
+
+    def __str__(self) -> str:
+        """Say it in lines."""
+        if not self.n_raters:
+            return "no ratings yet"
+        kind = "simulated rater" if self.simulated else "rater"
+        sessions = ", ".join(f"{count} {state}" for state, count in self.sessions.items())
+        lines = [f"{self.n_raters} {kind}{'s' * (self.n_raters != 1)}; sessions: {sessions}"]
+        lines += [
+            f"{count:6} ratings  {' x '.join(condition)}"
+            for condition, count in self.conditions.items()
+        ]
+        lines.append(self.screening.words)
+        lines += [f"  {rater}: {reason}" for rater, reason in self.screening.excluded.items()]
+        return "\n".join(lines)
+
+
+def rating_status(study: Study, store: "Store", rules: ScreeningRules = ScreeningRules()) -> Status:
+    """Say how far the collection of a study's ratings is, and who would be excluded."""
+    ratings = store.ratings(study.name)
+    sessions: dict[str, int] = {}
+    for session in store.sessions(study.name):
+        if session.simulated and not session.trials:
+            state = "simulated"
+        elif not session.trials:
+            state = "collected elsewhere"
+        elif session.answered == len(session.trials):
+            state = "finished"
+        else:
+            state = "paused" if session.paused else "under way"
+        sessions[state] = sessions.get(state, 0) + 1
+    rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])
+    shown = Counter([*rated["cell"], *rated["other"]])
+    conditions: Counter[tuple[str, ...]] = Counter()
+    for clip in study_clips(study):
+        conditions[clip.condition] += shown[clip.cell]
+    return Status(
+        n_raters=int(ratings["rater"].nunique()),
+        simulated=bool(len(ratings) and ratings["simulated"].all()),
+        sessions=sessions,
+        conditions=dict(conditions),
+        screening=screen_study(study, ratings, rules),
+    )
+
+
+def bt500_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count each observer's outliers by ITU-R BT.500 (the beta_2 test).
+
+    The scores of a presentation count as normal where their kurtosis m4 / m2^2 lies from 2 to 4;
+    then an outlier is 2 standard deviations or more from the mean, else sqrt(20) or more. A
+    presentation that all score alike has none. With fewer than 6 observers there can be none;
+    the recommendation means it for about 20, and to be applied once.
+
+    Parameters
+    ----------
+    values : (observers, presentations) float array
+        NaN where an observer did not score a presentation.
+
+    Returns
+    -------
+    above, below, scored : (observers,) int arrays
+        Outliers above the mean (P), below it (Q), and presentations scored.
+
+    References
+    ----------
+    ITU-R BT.500-13, Annex 2, 2.3.1 (BT.500-14 and -15: Annex 1 to Part 1).
+    """
+    there = ~np.isnan(values)
+    filled = np.where(there, values, 0.0)
+    count = np.maximum(there.sum(axis=0), 1)
+    deviation = np.where(there, filled - filled.sum(axis=0) / count, 0.0)
+    squares = (deviation**2).sum(axis=0)
+    varies = squares > 1e-12
+    second = np.where(varies, squares / count, 1.0)
+    kurtosis = np.round((deviation**4).sum(axis=0) / count / second**2, _DIGITS)
+    sample = np.sqrt(np.where(varies, squares / np.maximum(count - 1, 1), np.inf))
+    low, high = _BT500_NORMAL
+    normal = (kurtosis >= low) & (kurtosis <= high)
+    factor = np.round(np.where(normal, *_BT500_FACTORS), _DIGITS)
+    standard = np.round(deviation / sample, _DIGITS)
+    return (
+        (standard >= factor).sum(axis=1),
+        (standard <= -factor).sum(axis=1),
+        there.sum(axis=1),
+    )
+
+
+def leave_one_out_correlation(
+    values: np.ndarray, groups: np.ndarray, *, fewest_others: int = _FEWEST_OTHERS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlate each rater with the mean of the others, over the items that both have.
+
+    Parameters
+    ----------
+    values : (raters, items) float array
+        NaN where a rater has no answer.
+    groups : (items,) array
+        The criterion of each item: values are centred in each, so that a level that differs
+        between criteria is no agreement.
+    fewest_others : int
+        Items with fewer other raters are left out.
+
+    Returns
+    -------
+    correlation : (raters,) float array
+        Pearson's, NaN where it is not defined.
+    n_items : (raters,) int array
+        Over how many items.
+    """
+    answered = ~np.isnan(values)
+    others = answered.sum(axis=0) - answered
+    total = np.nansum(values, axis=0) - np.where(answered, values, 0.0)
+    used = answered & (others >= fewest_others)
+    mean = total / np.maximum(others, 1)
+    products = np.zeros((3, len(values)))
+    for group in np.unique(groups):
+        mask = used & (groups == group)
+        own, theirs = (_centred(part, mask) for part in (values, mean))
+        products += [(own * theirs).sum(1), (own * own).sum(1), (theirs * theirs).sum(1)]
+    both, own, theirs = np.round(products, _DIGITS)
+    defined = (own > 0) & (theirs > 0)
+    scale = np.sqrt(np.where(defined, own * theirs, 1.0))
+    return np.where(defined, both / scale, np.nan), used.sum(axis=1)
+
+
+def _centred(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Take each row's mean over its mask away, 0 outside."""
+    kept = np.where(mask, values, 0.0)
+    mean = kept.sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+    return np.where(mask, kept - mean[:, None], 0.0)
+
+
+class _Rule(NamedTuple):
+    """How a rule comes to its figures, and what it asks.
+
+    ``figures`` gives a frame by rater with the columns figure and evidence (words), and exempt
+    where a figure beyond the threshold does not yet exclude.
+    """
+
+    name: str
+    figures: Callable[["pd.DataFrame", ScreeningRules], "pd.DataFrame"]
+    at_least: bool
+    asked: str
+    none: str
+
+
+def _judge(
+    rule: _Rule, ratings: "pd.DataFrame", raters: list[str], rules: ScreeningRules
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    threshold = getattr(rules, rule.name)
+    found = rule.figures(ratings, rules).reindex(raters)
+    figure = found["figure"].astype("Float64")
+    judged = figure.notna()
+    evidence = found["evidence"].where(found["evidence"].notna(), f"not judged: {rule.none}")
+    if threshold is None:
+        bad = pd.Series(False, index=raters, dtype=bool)
+        reason = evidence + " (the rule is off)"
+    else:
+        beyond = figure < threshold if rule.at_least else figure > threshold
+        bad = beyond.fillna(False).astype(bool) & judged
+        if "exempt" in found:
+            bad &= ~found["exempt"].fillna(False).astype(bool)
+        asked = rule.asked.format(threshold=threshold, percent=f"{100 * threshold:g} %")
+        reason = evidence.where(~bad, evidence + f"; {asked}")
+        by_hand = bad & bad.index.isin(rules.keep)
+        reason = reason.where(~by_hand, reason + " (kept by hand)")
+        bad &= ~by_hand
+    return pd.DataFrame(
+        {
+            "rater": raters,
+            "rule": rule.name,
+            "figure": figure.array,
+            "threshold": pd.array([threshold] * len(raters), dtype="Float64"),
+            "excluded": bad.to_numpy(dtype=bool),
+            "reason": reason.to_numpy(dtype=object),
+        },
+        columns=list(TABLE_COLUMNS),
+    )
+
+
+def _gold(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+    gold = ratings[(ratings["role"] == "gold") & ratings["expected_low"].notna()]
+    right = gold["value"].between(gold["expected_low"], gold["expected_high"])
+    return _shares(right.astype(bool), gold["rater"], "gold answers as expected")
+
+
+def _repeat(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+    scale = ratings[ratings["task"] != "pair"]
+    key = ["rater", "task", "cell", "criterion"]
+    first = scale[scale["role"] == "rating"].groupby(key)["value"].mean()
+    again = scale[scale["role"] == "repeat"].groupby(key)["value"].mean()
+    change = (again - first).dropna().abs().reset_index()
+    found = change.groupby("rater").agg(
+        mean=("value", "mean"), size=("value", "size"), clips=("cell", "nunique")
+    )
+    found = found[found["clips"] >= _FEWEST_REPEATS]
+    return _figures(
+        found["mean"],
+        [
+            f"{row.mean:.2f} steps on average between first and repeated answer ({row.size:.0f})"
+            for row in found.itertuples(index=False)
+        ],
+    )
+
+
+def _variance(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+    counted = ratings[ratings["role"].isin(_COUNTED)]
+    by_task = ["rater", "task"]
+    trials = counted.drop_duplicates([*by_task, "session", "trial"]).groupby(by_task).size()
+    deviation = counted.groupby(by_task)["value"].std(ddof=0)
+    least = deviation[trials >= _FEWEST_TRIALS].groupby("rater").min()
+    return _figures(least, [f"answers differ by {value:.2f} steps (SD)" for value in least])
+
+
+def _run(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+    import pandas as pd
+
+    counted = ratings[ratings["role"].isin(_COUNTED)]
+    # Criteria as columns: a trial is answered like the one before if all its values are.
+    trials = counted.pivot_table(
+        index=["rater", "task", "session", "trial"], columns="criterion", values="value"
+    ).reset_index()
+    if trials.empty:
+        return _figures(pd.Series(dtype=float), [])
+    values = trials.drop(columns=["session", "trial"])
+    alike = values.eq(values.shift()) | (values.isna() & values.shift().isna())
+    run = (~alike.all(axis=1)).cumsum()
+    by_task = trials.groupby(["rater", "task"])["trial"].size()
+    longest = trials.groupby(["rater", "task", run]).size().groupby(["rater", "task"]).max()
+    table = pd.DataFrame({"longest": longest, "trials": by_task})
+    table = table[table["trials"] >= _FEWEST_TRIALS]
+    table["share"] = table["longest"] / table["trials"]
+    worst = table.sort_values("share").groupby("rater").last()
+    evidence = [
+        f"{row.longest} of {row.trials} trials in a row answered alike"
+        for row in worst.itertuples()
+    ]
+    return _figures(worst["share"], evidence)
+
+
+def _speed(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
+    timed = _timed(ratings, "seconds")
+    usual = timed.groupby(["task", "cell", "other"])[["seconds", "after"]].transform("median")
+    # Where most answers come before its end, a clip is shorter than its driving.
+    known = usual["after"] >= rules.seconds
+    fast = known & (timed["after"] < rules.seconds)
+    fast |= timed["seconds"] < rules.share_of_median * usual["seconds"]
+    return _shares(fast, timed["rater"], "trials answered too fast")
+
+
+def _watched(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
+    timed = _timed(ratings, "watched")
+    return _shares(timed["watched"] < rules.played, timed["rater"], "trials not watched to the end")
+
+
+def _agreement(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
+    import pandas as pd
+
+    matrix = _matrix(ratings)
+    correlation, count = leave_one_out_correlation(
+        matrix.to_numpy(), matrix.columns.get_level_values("criterion").to_numpy()
+    )
+    figure = pd.Series(correlation, index=matrix.index).where(count >= _FEWEST_TRIALS)
+    evidence = [
+        f"correlation {value:.2f} with the other raters over {number} answers"
+        for value, number in zip(figure, count, strict=True)
+    ]
+    found = _figures(figure, evidence).dropna()
+    median = found["figure"].median()
+    found["exempt"] = median < rules.agreement_median
+    if median < rules.agreement_median:
+        found["evidence"] += f"; nobody is judged by it, as the median is {median:.2f}"
+    return found
+
+
+def _bt500(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+    import pandas as pd
+
+    matrix = _matrix(ratings)
+    above, below, scored = bt500_counts(matrix.to_numpy())
+    outliers = above + below
+    figure = pd.Series(outliers / np.maximum(scored, 1), index=matrix.index)
+    evidence = [
+        f"{up} outliers above and {down} below in {number} answers"
+        for up, down, number in zip(above, below, scored, strict=True)
+    ]
+    found = _figures(figure, evidence)
+    one_sided = np.abs(above - below) >= _BT500_BALANCE * np.maximum(outliers, 1)
+    found["exempt"] = one_sided | (scored < _FEWEST_SCORED)
+    return found
+
+
+_RULES = (
+    _Rule("gold", _gold, True, "at least {percent} are asked", "no gold clip was answered"),
+    _Rule("repeat", _repeat, False, "at most {threshold:g} are allowed", "too few repeats"),
+    _Rule("variance", _variance, True, "at least {threshold:g} are asked", "too few trials"),
+    _Rule("run", _run, False, "at most {percent} are allowed", "too few trials"),
+    _Rule("speed", _speed, False, "at most {percent} are allowed", "no times"),
+    _Rule("watched", _watched, False, "at most {percent} are allowed", "no record of watching"),
+    _Rule(
+        "agreement",
+        _agreement,
+        True,
+        "at least {threshold:g} is asked",
+        "too few answers shared with others, or all alike",
+    ),
+    _Rule(
+        "bt500",
+        _bt500,
+        False,
+        "more than {percent} and on both sides",
+        "no answers on a scale",
+    ),
+)
+
+
+def _matrix(ratings: "pd.DataFrame") -> "pd.DataFrame":
+    """Return scores as raters x (task, cell, criterion), NaN where there is none."""
+    scale = ratings[(ratings["role"] == "rating") & (ratings["task"] != "pair")]
+    return scale.pivot_table(
+        index="rater", columns=["task", "cell", "criterion"], values="value", aggfunc="mean"
+    ).astype(float)
+
+
+def _timed(ratings: "pd.DataFrame", column: str) -> "pd.DataFrame":
+    """Return one row a counted trial whose time is known."""
+    counted = ratings[ratings["role"].isin(_COUNTED) & ratings[column].notna()]
+    return counted.drop_duplicates(["rater", "session", "trial"])
+
+
+def _shares(hits: "pd.Series", raters: "pd.Series", what: str) -> "pd.DataFrame":
+    found = hits.groupby(raters).agg(["sum", "size"])
+    evidence = [f"{int(row[0])} of {row[1]} {what}" for row in found.itertuples(index=False)]
+    return _figures(found["sum"] / found["size"], evidence)
+
+
+def _figures(figure: "pd.Series", evidence: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"figure": figure, "evidence": pd.Series(evidence, index=figure.index, dtype=object)}
+    )

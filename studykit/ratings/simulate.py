@@ -1,0 +1,512 @@
+"""Simulated raters with a known truth: for rehearsals, for tests of statistics, for planning.
+
+A score is a latent opinion on the scale's own unit, cut into whole steps (the graded-response
+view of a rating); rater bias and inconsistency follow Li and Bampis, "Recover subjective quality
+scores from noisy measurements" (DCC 2017), to which taste, clip effects and spread are added.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from studykit.errors import StudyError, did_you_mean
+from studykit.ratings import RATING_COLUMNS
+from studykit.ratings.design import (
+    FLAWS,
+    Clip,
+    Trial,
+    plan_sessions,
+    rating_rows,
+    study_clips,
+    study_hash,
+)
+from studykit.ratings.exchange import refuse_other_kind
+from studykit.ratings.screening import driving_seconds
+from studykit.study import TYPES, Study
+from studykit.wording import CRITERIA, OVERALL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from studykit.ratings.store import Store
+
+_QUADRATURE_NODES = 48
+_INATTENTIVE = ("random", "always the same", "too fast")
+_FIRST_ANSWER = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+
+
+class Condition(NamedTuple):
+    """What statistics speak about: a source type x driving type x method."""
+
+    source_type: str
+    driving_type: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A shift of the latent opinion, in steps of the scale, wherever all that it names holds.
+
+    One name makes a main effect, two an interaction; without any it moves every score.
+
+    >>> Effect(-0.4, source_type="side", driving_type="side").applies(
+    ...     Condition("side", "side", "warp"), "jitter"
+    ... )
+    True
+    """
+
+    shift: float
+    source_type: str | None = None
+    driving_type: str | None = None
+    method: str | None = None
+    criterion: str | None = None
+
+    def applies(self, condition: Condition, criterion: str) -> bool:
+        """Say whether the shift holds for a condition and a criterion."""
+        named = (self.source_type, self.driving_type, self.method, self.criterion)
+        return all(
+            name in (None, level)
+            for name, level in zip(named, (*condition, criterion), strict=True)
+        )
+
+
+_TYPICAL_EFFECTS = (
+    Effect(-0.3, source_type="side"),
+    Effect(-0.2, source_type="stylised"),
+    Effect(-0.4, source_type="stylised", criterion="structure"),
+    Effect(-0.5, driving_type="side"),
+    Effect(-0.3, driving_type="stylised"),
+    Effect(-0.3, source_type="side", driving_type="side"),
+    Effect(-2.0, method="copy", criterion="naturalness"),
+    Effect(1.4, method="copy", criterion="structure"),
+    Effect(1.4, method="copy", criterion="jitter"),
+    Effect(1.4, method="copy", criterion="consistency"),
+    Effect(-0.3, method="warp", criterion="naturalness"),
+    Effect(0.3, method="fomm", criterion="naturalness"),
+)
+
+
+@dataclass(frozen=True)
+class SimulationModel:
+    """How simulated raters come to their answers; all sizes are in steps of the scale.
+
+    A rater's latent opinion of a clip is::
+
+        middle + bias + spread * (mean + effects + clip + taste + noise - middle)
+
+    where ``middle`` is the scale's middle; it becomes the nearest step from 1 to ``scale``, that
+    is, it is cut at 1.5, 2.5, ...
+
+    Attributes
+    ----------
+    mean : float
+        Latent opinion before any effect.
+    effects : tuple of Effect
+        What source types, driving types, methods, criteria and their interactions add.
+    clip_sd : float
+        How much clips of one condition differ, for all raters alike.
+    bias_sd, criterion_bias_sd : float
+        How much raters differ in level: on all criteria alike, and on each of its own.
+    spread_sd : float
+        How much raters differ in the part of the scale that they use: the standard deviation of
+        the logarithm of ``spread``, whose median is 1.
+    taste_sd, noise_sd : float
+        A rater's own opinion of a clip, which comes again when the clip does; and what differs
+        each time.
+    halo : float
+        Share of taste and noise that is common to the criteria of one trial, 0 to 1.
+    reference, spoilt : float
+        Latent opinion of a hidden reference, and of a gold clip in what it was spoilt in.
+    inattentive : float
+        Share of raters who do not look: in equal parts they answer at random, always the same,
+        or too fast and without an opinion.
+    seconds, seconds_spread : float
+        Median time that an answer takes, a criterion, once the clip has ended; and the standard
+        deviation of its logarithm.
+
+    Raises
+    ------
+    StudyError
+        A value is out of its range, or an effect names no type.
+    """
+
+    scale: int = 5
+    mean: float = 3.6
+    effects: tuple[Effect, ...] = _TYPICAL_EFFECTS
+    clip_sd: float = 0.25
+    bias_sd: float = 0.4
+    criterion_bias_sd: float = 0.2
+    spread_sd: float = 0.15
+    taste_sd: float = 0.45
+    noise_sd: float = 0.55
+    halo: float = 0.4
+    reference: float = 5.0
+    spoilt: float = 0.8
+    inattentive: float = 0.1
+    seconds: float = 3.0
+    seconds_spread: float = 0.45
+
+    def __post_init__(self) -> None:
+        sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "spread_sd", "taste_sd", "noise_sd",
+                 "seconds_spread")  # fmt: skip
+        for name in sizes:
+            if getattr(self, name) < 0:
+                raise StudyError(f"{name} of a simulation can't be negative: choose 0 or more")
+        for name in ("halo", "inattentive"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise StudyError(f"{name} of a simulation is a share: choose 0 to 1")
+        if self.scale < 2:
+            raise StudyError(f"a scale has at least 2 steps, not {self.scale}")
+        for effect in self.effects:
+            for level in (effect.source_type, effect.driving_type):
+                if level is not None and level not in TYPES:
+                    raise StudyError(f'no type "{level}": {did_you_mean(level, TYPES)}')
+
+    @property
+    def middle(self) -> float:
+        """Middle of the scale, around which raters spread."""
+        return (1 + self.scale) / 2
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Latent opinions at which the score steps up, (scale - 1,) float: 1.5, 2.5, ..."""
+        return np.arange(1, self.scale) + 0.5
+
+    def latent_mean(self, condition: Condition | tuple[str, str, str], criterion: str) -> float:
+        """Latent opinion of a condition, over raters and clips, before it is cut.
+
+        That of "overall" is the mean of the four criteria's.
+        """
+        if criterion == OVERALL.name:
+            return float(np.mean([self.latent_mean(condition, name) for name in CRITERIA]))
+        condition = Condition(*condition)
+        return self.mean + sum(
+            effect.shift for effect in self.effects if effect.applies(condition, criterion)
+        )
+
+    def true_mean(
+        self,
+        condition: Condition | tuple[str, str, str],
+        criterion: str,
+        *,
+        clip_effect: float | None = None,
+    ) -> float:
+        """Return the mean score that attentive raters give to a condition, 1 to ``scale``.
+
+        Given a rater's spread s, the latent opinion is normal with the mean
+        m = middle + s (mean + effects - middle) and the variance
+        v = bias_sd^2 + criterion_bias_sd^2 + s^2 (clip_sd^2 + taste_sd^2 + noise_sd^2), so that
+
+            E[score | s] = 1 + sum over thresholds t of Phi((m - t) / sqrt(v))
+
+        which is averaged over s by Gauss-Hermite quadrature: no simulation is involved.
+
+        Parameters
+        ----------
+        condition : Condition
+            Source type, driving type, method.
+        criterion : str
+            One of the four.
+        clip_effect : float, optional
+            That of one clip, whose mean is then returned; else the mean over clips is.
+        """
+        probabilities = self.step_probabilities(condition, criterion, clip_effect=clip_effect)
+        return float(probabilities @ np.arange(1, self.scale + 1))
+
+    def step_probabilities(
+        self,
+        condition: Condition | tuple[str, str, str],
+        criterion: str,
+        *,
+        clip_effect: float | None = None,
+    ) -> np.ndarray:
+        """Return how often attentive raters give each step, (scale,) float that sums to 1."""
+        from scipy.stats import norm
+
+        nodes, weights = _normal_quadrature()
+        spread = np.exp(self.spread_sd * nodes)[:, None]
+        clip_sd, shift = (self.clip_sd, 0.0) if clip_effect is None else (0.0, clip_effect)
+        latent = self.latent_mean(condition, criterion) + shift
+        mean = self.middle + spread * (latent - self.middle)
+        variance = (
+            self.bias_sd**2
+            + self.criterion_bias_sd**2
+            + spread**2 * (clip_sd**2 + self.taste_sd**2 + self.noise_sd**2)
+        )
+        # A model without any noise has steps for distribution functions.
+        deviation = np.sqrt(np.maximum(variance, 1e-18))
+        above = weights @ norm.cdf((mean - self.thresholds) / deviation)
+        return -np.diff(np.concatenate([[1.0], above, [0.0]]))
+
+    def cut(self, latent: np.ndarray) -> np.ndarray:
+        """Cut latent opinions of any shape into whole steps, int8 from 1 to ``scale``."""
+        return np.clip(np.floor(latent + 0.5), 1, self.scale).astype(np.int8)
+
+
+def simulate_scores(
+    model: SimulationModel,
+    n_raters: int,
+    conditions: Sequence[Condition | tuple[str, str, str]],
+    rng: np.random.Generator,
+    *,
+    criteria: Sequence[str] = tuple(CRITERIA),
+) -> np.ndarray:
+    """Draw scores of attentive raters, each of whom sees every condition once.
+
+    Every rater sees another clip of a condition, so that the expected score is just
+    ``model.true_mean(condition, criterion)``. A condition that is named again is another clip.
+
+    Parameters
+    ----------
+    model : SimulationModel
+    n_raters : int
+    conditions : sequence of Condition
+    rng : numpy.random.Generator
+    criteria : sequence of str
+        The four by default.
+
+    Returns
+    -------
+    (n_raters, conditions, criteria) int8 array
+        From 1 to ``model.scale``.
+    """
+    shape = (n_raters, len(conditions), len(criteria))
+    centre = np.array(
+        [[model.latent_mean(condition, name) for name in criteria] for condition in conditions],
+        dtype=float,
+    )
+    bias, spread = _draw_raters(model, n_raters, len(criteria), rng)
+    within = model.clip_sd * rng.standard_normal(shape)
+    within += np.hypot(model.taste_sd, model.noise_sd) * _with_halo(model.halo, shape, rng)
+    opinion = spread[:, None, None] * (centre - model.middle + within)
+    return model.cut(model.middle + bias[:, None, :] + opinion)
+
+
+def typical_model(scale: int = 5) -> SimulationModel:
+    """Return the default model, stretched to a scale of another length."""
+    default = SimulationModel()
+    stretch = (scale - 1) / (default.scale - 1)
+    sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "taste_sd", "noise_sd")
+    return dataclasses.replace(
+        default,
+        scale=scale,
+        effects=tuple(
+            dataclasses.replace(effect, shift=stretch * effect.shift) for effect in default.effects
+        ),
+        **{name: 1 + stretch * (getattr(default, name) - 1) for name in _LEVELS},
+        **{name: stretch * getattr(default, name) for name in sizes},
+    )
+
+
+_LEVELS = ("mean", "reference", "spoilt")
+
+
+def simulate_ratings(
+    study: Study,
+    n_raters: int,
+    *,
+    model: SimulationModel | None = None,
+    seed: int = 0,
+    first: int = 0,
+) -> "pd.DataFrame":
+    """Simulate raters who go through whole sessions of a study, in the order of its design.
+
+    A rater's answers depend on the seed and the rater's number only: asking for more raters
+    changes none of those that were there.
+
+    Parameters
+    ----------
+    study : Study
+        Its clips need not be made.
+    n_raters : int
+    model : SimulationModel, optional
+        :func:`typical_model` of the study's scale by default.
+    seed : int
+    first : int
+        The number of the first rater.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The ratings table, with ``simulated`` True throughout.
+
+    Raises
+    ------
+    StudyError
+        The model's scale is not the study's, or there is nothing to rate.
+    """
+    import pandas as pd
+
+    model = model or typical_model(study.ratings.scale)
+    if model.scale != study.ratings.scale:
+        raise StudyError(
+            f"the simulation has a scale of {model.scale} steps and {study.path} one of "
+            f"{study.ratings.scale}: make them the same"
+        )
+    simulation = _Simulation(study, model, seed)
+    sessions = itertools.islice(plan_sessions(study, study_clips(study)), first, first + n_raters)
+    rows = [
+        row
+        for number, trials in enumerate(sessions, start=first)
+        for row in simulation.session(number, trials)
+    ]
+    table = pd.DataFrame(rows, columns=list(RATING_COLUMNS))
+    return table.astype({"expected_low": "Int64", "expected_high": "Int64"})
+
+
+def simulate_into(
+    store: "Store",
+    study: Study,
+    n_raters: int,
+    *,
+    model: SimulationModel | None = None,
+    seed: int = 0,
+) -> int:
+    """Simulate more raters into a study's store, and return how many rows were added.
+
+    They are numbered on from those that the store holds.
+
+    Raises
+    ------
+    StudyError
+        The store holds human ratings of this study; or as :func:`simulate_ratings`.
+    """
+    refuse_other_kind(store, study, simulated=True)
+    first = len({session.rater for session in store.sessions(study.name)})
+    return store.append(simulate_ratings(study, n_raters, model=model, seed=seed, first=first))
+
+
+def clip_effects(
+    model: SimulationModel, seed: int, cell: str, criteria: Sequence[str] = tuple(CRITERIA)
+) -> np.ndarray:
+    """Return how a simulated study's clip differs from its condition's mean, (criteria,) float.
+
+    With it, ``model.true_mean(..., clip_effect=...)`` is the truth of that one clip.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(cell.encode())])
+    return model.clip_sd * rng.standard_normal(len(criteria))
+
+
+class _Simulation:
+    """The raters of one study, one after the other."""
+
+    def __init__(self, study: Study, model: SimulationModel, seed: int) -> None:
+        self.study, self.model, self.seed = study, model, seed
+        self.criteria = [criterion.name for criterion in study.ratings.asked]
+        self.seconds = driving_seconds(study)
+        self.hash = study_hash(study)
+        self._latent: dict[str, np.ndarray] = {}
+
+    def session(self, number: int, trials: Sequence[Trial]) -> list[dict]:
+        """Return the rows of one rater's session."""
+        rng = np.random.default_rng([self.seed, number])
+        attentive = rng.random() >= self.model.inattentive
+        habit = "" if attentive else _INATTENTIVE[rng.integers(len(_INATTENTIVE))]
+        values = self._answers(trials, habit, rng)
+        seconds = self._seconds(trials, habit, rng)
+        answered = np.cumsum(seconds)
+        rater = f"sim-{number + 1:04d}"
+        known = {
+            "rater": rater,
+            "session": f"{self.study.name}/{rater}/1",
+            "simulated": True,
+            "clip_hash": "",
+            "study_hash": self.hash,
+        }
+        start = _FIRST_ANSWER + datetime.timedelta(hours=number)
+        rows = []
+        for index, trial in enumerate(trials):
+            timed = known | {
+                "seconds": round(float(seconds[index]), 3),
+                "watched": self.study.ratings.watch if habit == "too fast" else 1.0,
+                "answered_at": start + datetime.timedelta(seconds=float(answered[index])),
+            }
+            answer = dict(zip(self.criteria, values[index].tolist(), strict=True))
+            rows += [row | timed for row in rating_rows(self.study, trial, answer)]
+        return rows
+
+    def _answers(self, trials: Sequence[Trial], habit: str, rng: np.random.Generator) -> np.ndarray:
+        """Return (trials, criteria) int: steps of the scale, or which clip of a pair is better."""
+        shape = (len(trials), len(self.criteria))
+        highest = self.study.ratings.highest
+        if habit == "random":
+            return rng.integers(1, highest + 1, shape)
+        if habit == "always the same":
+            return np.full(shape, rng.integers(1, highest + 1))
+        opinions = self._opinions(trials, rng)
+        if habit:  # too fast to have any
+            opinions = self.model.middle + 0.25 * self.model.scale * rng.standard_normal(
+                opinions.shape
+            )
+        if self.study.ratings.task == "pair":
+            return np.where(opinions[0] >= opinions[1], 1, 2)
+        return self.model.cut(opinions[0])
+
+    def _opinions(self, trials: Sequence[Trial], rng: np.random.Generator) -> np.ndarray:
+        """Return a rater's latent opinions, (2, trials, criteria): of the first and other clip."""
+        model = self.model
+        bias, spread = _draw_raters(model, 1, len(self.criteria), rng)
+        shown = [[trial.clip, trial.other or trial.clip] for trial in trials]
+        tastes: dict[str, np.ndarray] = {}
+        for clip in itertools.chain.from_iterable(shown):
+            if clip.cell not in tastes:
+                draw = _with_halo(model.halo, (len(self.criteria),), rng)
+                tastes[clip.cell] = self._clip_latent(clip) + model.taste_sd * draw
+        opinion = np.array([[tastes[clip.cell] for clip in pair] for pair in shown])
+        opinion = opinion.transpose(1, 0, 2)
+        opinion = opinion + model.noise_sd * _with_halo(model.halo, opinion.shape, rng)
+        return model.middle + bias + spread * (opinion - model.middle)
+
+    def _clip_latent(self, clip: Clip) -> np.ndarray:
+        """Return the latent opinion of a clip that raters share, (criteria,) float."""
+        if clip.cell not in self._latent:
+            names, model = self.criteria, self.model
+            if clip.kind == "reference":
+                latent = np.full(len(names), model.reference)
+            else:
+                effects = clip_effects(model, self.seed, clip.cell, names)
+                latent = effects + [model.latent_mean(clip.condition, name) for name in names]
+                if clip.kind in FLAWS:
+                    flawed = (*FLAWS[clip.kind], OVERALL.name)
+                    latent[[name in flawed for name in names]] = model.spoilt
+            self._latent[clip.cell] = latent
+        return self._latent[clip.cell]
+
+    def _seconds(self, trials: Sequence[Trial], habit: str, rng: np.random.Generator) -> np.ndarray:
+        """Return the time from a trial's show to its answer, (trials,) float."""
+        model = self.model
+        thought = np.exp(model.seconds_spread * rng.standard_normal(len(trials)))
+        thought *= model.seconds * len(self.criteria)
+        if habit == "too fast":
+            thought = rng.uniform(0.2, 0.8, len(trials))
+        lengths = np.array([self.seconds[trial.clip.driving] for trial in trials])
+        return thought + lengths * (self.study.ratings.watch if habit == "too fast" else 1.0)
+
+
+def _draw_raters(
+    model: SimulationModel, n_raters: int, n_criteria: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return bias (raters, criteria) and spread (raters,)."""
+    bias = model.bias_sd * rng.standard_normal((n_raters, 1))
+    bias = bias + model.criterion_bias_sd * rng.standard_normal((n_raters, n_criteria))
+    return bias, np.exp(model.spread_sd * rng.standard_normal(n_raters))
+
+
+def _with_halo(halo: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draw standard normals whose last axis, the criteria, is correlated by ``halo``."""
+    common = rng.standard_normal((*shape[:-1], 1))
+    return np.sqrt(halo) * common + np.sqrt(1 - halo) * rng.standard_normal(shape)
+
+
+@lru_cache
+def _normal_quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights that integrate over a standard normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    return nodes, weights / weights.sum()
