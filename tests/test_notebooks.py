@@ -33,4 +33,10 @@ class TestNotebook:
 
 
 def test_the_notebooks_are_those_of_the_design() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["1_inputs", "2_animate", "4_report", "animate_one"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "1_inputs",
+        "2_animate",
+        "3_rate",
+        "4_report",
+        "animate_one",
+    ]

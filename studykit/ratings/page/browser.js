@@ -1,0 +1,50 @@
+// What the page knows of the browser that it is in, and keeps there.
+
+// A browser may forbid to keep anything: then a page that is loaded again knows of nothing.
+function keep(name, text) {
+  try {
+    if (text === null) localStorage.removeItem(name);
+    else localStorage.setItem(name, text);
+  } catch {}
+}
+
+function kept(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+const remember = (study, rater) => keep(`rating ${study}`, rater);
+const recall = (study) => kept(`rating ${study}`);
+const draftKey = ({ setup, state }) => `rating ${setup.study} ${state.rater} ${state.number}`;
+
+// Loading the page again then goes on with the same rater.
+function keepInAddress(rater) {
+  const address = new URL(location.href);
+  address.searchParams.set("rater", rater);
+  history.replaceState(null, "", address);
+}
+
+// Light or dark as the notebook is, where it tells; else as the system is.
+function followTheme(root) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const update = () => {
+    const alone = document.documentElement.classList.contains("rp-alone");
+    const told = alone ? null : document.body.dataset.jpThemeLight;
+    const colab = document.documentElement.getAttribute("theme");
+    const dark = told ? told === "false" : colab ? colab === "dark" : system.matches;
+    root.dataset.theme = dark ? "dark" : "light";
+    if (alone) document.documentElement.dataset.theme = root.dataset.theme;
+  };
+  const watch = new MutationObserver(update);
+  watch.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  watch.observe(document.documentElement, { attributeFilter: ["theme", "class"] });
+  system.addEventListener("change", update);
+  update();
+  return () => {
+    watch.disconnect();
+    system.removeEventListener("change", update);
+  };
+}

@@ -1,0 +1,326 @@
+// The rating page. It holds no knowledge of the study: the kernel names the page to show and the
+// words on it, and pictures and clips come under numbers.
+
+class RatingPage {
+  constructor(model, root) {
+    this.root = root;
+    this.link = new Link(model);
+    this.shelf = new Shelf(this.link);
+    this.link.onlate = (late) => this.showLate(late);
+    this.keys = (event) => this.key(event);
+    this.live = h("div", { class: "rp-unseen", role: "status", "aria-live": "polite" });
+    this.late = h("div", { class: "rp-late", role: "alert", hidden: true });
+    this.main = h("main", { class: "rp-main" });
+    root.append(this.late, this.main, this.live);
+    root.addEventListener("keydown", this.keys);
+    root.addEventListener("pointerdown", () => (this.pointed = this.touched = true));
+    root.addEventListener("cancel", (event) => {
+      event.preventDefault();
+      if (this.trial && !this.busy) this.turn("pause");
+      else this.lift(false);
+    });
+    root.addEventListener("keyup", (event) => event.stopPropagation());
+    this.hidden = () => document.hidden && this.trial?.player?.pause();
+    document.addEventListener("visibilitychange", this.hidden);
+    this.unthemed = followTheme(root);
+    this.begin();
+  }
+
+  async begin() {
+    let { setup, state } = await this.link.ask("hello");
+    this.setup = setup;
+    this.texts = setup.texts;
+    this.root.lang = setup.language;
+    if (setup.alone) {
+      document.documentElement.classList.add("rp-alone");
+      document.title = this.texts.title;
+    }
+    const rater = recall(setup.study);
+    if (rater && !state.rater) ({ state } = await this.link.ask("recall", { rater }));
+    this.show(state);
+  }
+
+  close() {
+    this.leave();
+    this.link.close();
+    this.shelf.keep([]);
+    this.unthemed();
+    document.removeEventListener("visibilitychange", this.hidden);
+  }
+
+  text(key, values = {}) {
+    const known = { highest: Math.min(this.setup.highest, 9), ...values }; // 9: keys are digits
+    return this.texts[key].replace(/\{(\w+)\}/g, (all, name) => known[name] ?? all);
+  }
+
+  say(text) {
+    this.live.textContent = text;
+  }
+
+  // Ask the kernel for a change and show the page that it answers with. Every change names the
+  // turn that it was made in, so that one which is sent twice is made once.
+  async turn(verb, content = {}) {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      const { state } = await this.link.ask(verb, { turn: this.state.turn, ...content });
+      if (verb === "answer") keep(draftKey(this), null);
+      this.show(state, verb);
+    } catch {
+      this.showProblem(verb === "answer" ? "unsaved" : "error", () => this.turn(verb, content));
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  show(state, verb) {
+    const before = this.state;
+    this.leave();
+    this.state = state;
+    this.problem?.remove();
+    if (state.rater) remember(this.setup.study, state.rater);
+    if (state.rater && this.setup.alone) keepInAddress(state.rater);
+    const page = state.paused ? "paused" : state.page;
+    // A page that is opened in the middle waits for a first touch, without which nothing may play.
+    const started = before?.paused || before?.page === state.page || verb === "return";
+    const pages = {
+      consent: () => this.consent(),
+      declined: () => this.card({ sign: null, body: [h("p", {}, this.text("declined"))] }),
+      questions: () => this.questions(),
+      paused: () => this.paused(),
+      training: () => (started ? this.rate() : this.before(Boolean(before))),
+      rating: () => (started ? this.rate() : this.before(Boolean(before))),
+      finished: () => this.finished(),
+    };
+    this.root.dataset.page = page;
+    this.lift(["questions", "training", "rating"].includes(page));
+    pages[page]();
+  }
+
+  leave() {
+    this.trial?.close();
+    this.trial = null;
+  }
+
+  // Over a notebook the page fills the window while it is worked on: nothing else to look at, and
+  // no cell that a key could reach. Inside a frame, as in Colab, there is no window to fill.
+  lift(lifted) {
+    if (lifted === this.root.matches(":modal")) return;
+    if (lifted && (this.setup.alone || window.self !== window.top || !this.touched)) return;
+    this.root.close();
+    if (lifted) this.root.showModal();
+    else this.root.show();
+  }
+
+  place(...nodes) {
+    this.main.replaceChildren(...nodes);
+    const [reached] = ["button[data-focus]", "[data-focus]"]
+      .map((wanted) => this.main.querySelector(wanted))
+      .filter(Boolean);
+    // A notebook that is just being run keeps its own focus.
+    const mine = this.setup.alone || this.root.contains(document.activeElement) || this.touched;
+    if (reached && mine) reached.focus({ preventScroll: !this.setup.alone });
+  }
+
+  card({ title, body = [], actions = [], sign = null, wide = false }) {
+    const heading = title && h("h1", { tabindex: -1, "data-focus": true }, title);
+    this.place(
+      h(
+        "section",
+        { class: `rp-card${wide ? " rp-card-wide" : ""}` },
+        sign && h("div", { class: "rp-sign" }, icon(sign)),
+        heading,
+        ...body,
+        actions.length > 0 && h("div", { class: "rp-actions" }, ...actions),
+      ),
+    );
+  }
+
+  consent() {
+    const { known } = this.state;
+    const returning = h(
+      "div",
+      { class: "rp-returning" },
+      h("span", {}, this.text("known", { rater: known })),
+      button(this.text("resume"), () => this.turn("return"), { kind: "first" }),
+    );
+    const paragraphs = this.setup.consent.split(/\n\s*\n/).map((text) => h("p", {}, text));
+    this.card({
+      title: this.text("title"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text("welcome")),
+        known && returning,
+        h("h2", {}, this.text("consent_title")),
+        ...paragraphs,
+      ],
+      actions: [
+        button(this.text("agree"), () => this.turn("agree"), { kind: known ? "soft" : "first" }),
+        button(this.text("decline"), () => this.turn("decline")),
+      ],
+    });
+  }
+
+  questions() {
+    const form = h("form", { class: "rp-questions" });
+    for (const { name, label, choices } of this.setup.questions) {
+      const title = h("legend", {}, label);
+      const pills = ["", ...choices].map((choice) =>
+        h(
+          "label",
+          { class: "rp-pill" },
+          h("input", { type: "radio", name: `rp-${name}`, value: choice, checked: !choice }),
+          h("span", {}, choice || this.text("no_answer")),
+        ),
+      );
+      pills.push(pills.shift());
+      form.append(h("fieldset", {}, title, h("div", { class: "rp-pills" }, ...pills)));
+    }
+    const answers = () =>
+      Object.fromEntries(
+        this.setup.questions.map(({ name }) => [name, form.elements[`rp-${name}`].value]),
+      );
+    this.card({
+      title: this.text("questions_title"),
+      body: [h("p", { class: "rp-lead" }, this.text("questions_hint")), form],
+      actions: [
+        button(this.text("next"), () => this.turn("questions", { answers: answers() }), {
+          kind: "first",
+        }),
+      ],
+    });
+  }
+
+  // What stands before the practice, before the clips that count, and before going on with them.
+  before(first) {
+    const { page, practised, media } = this.state;
+    const training = page === "training";
+    for (const medium of media) this.shelf.get(medium).catch(() => {});
+    const done = first && !training && practised;
+    const lead = training ? "training_banner" : done ? "training_done" : "watch_hint";
+    const keys = h("p", { class: "rp-keys" }, this.text("keys_hint"));
+    this.card({
+      title: this.text(training ? "training_title" : "rating_title"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text(lead)),
+        training && h("p", {}, this.text("watch_hint")),
+        !done && this.setup.task === "dcr" && h("p", {}, this.text("beside_driving")),
+        !done && keys,
+        !first && this.progress(),
+      ],
+      actions: [
+        button(this.text(first ? "begin" : "resume"), () => this.rate(), {
+          kind: "first",
+          "data-focus": true,
+        }),
+      ],
+    });
+  }
+
+  paused() {
+    this.card({
+      sign: "pause",
+      title: this.text("paused"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text("paused_hint")),
+        this.code(),
+        this.progress(),
+      ],
+      actions: [
+        button(this.text("resume"), () => this.turn("resume"), { kind: "first", sign: "play" }),
+      ],
+    });
+  }
+
+  finished() {
+    const { rater, undo } = this.state;
+    const back = button(this.text("undo"), () => this.turn("undo"), { sign: "undo" });
+    this.card({
+      sign: "done",
+      title: this.text("finished_title"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text("finished")),
+        h("p", { class: "rp-code" }, h("code", {}, rater)),
+      ],
+      actions: undo ? [back] : [],
+    });
+  }
+
+  code() {
+    const { rater } = this.state;
+    if (!rater) return null; // paused before consent
+    const [before, after] = this.texts.rater_id.split("{rater}");
+    return h("p", { class: "rp-code" }, before, h("code", {}, rater), after ?? "");
+  }
+
+  progress() {
+    const { done, total } = this.state.progress;
+    const text = this.text("progress", { done, total });
+    return h(
+      "div",
+      { class: "rp-progress" },
+      h("div", {
+        class: "rp-bar",
+        role: "progressbar",
+        "aria-valuemin": 0,
+        "aria-valuemax": total,
+        "aria-valuenow": done,
+        "aria-valuetext": text,
+        style: `--done: ${total ? done / total : 0}`,
+      }),
+      h("span", { class: "rp-count", "aria-hidden": "true" }, text),
+    );
+  }
+
+  rate() {
+    this.leave();
+    this.lift(true);
+    this.trial = new Trial(this);
+    this.place(this.trial.node);
+    this.trial.load();
+  }
+
+  showLate(late) {
+    if (late === !this.late.hidden) return;
+    this.late.hidden = !late;
+    this.late.replaceChildren();
+    if (!late) return;
+    const words = this.setup ? this.texts : { unsaved: "…", retry: "↻" };
+    this.late.append(
+      h("span", {}, words.unsaved),
+      button(words.retry, () => this.link.again(), { kind: "plain" }),
+    );
+  }
+
+  showProblem(key, retry) {
+    this.problem?.remove();
+    const again = () => {
+      this.problem.remove();
+      retry();
+    };
+    this.problem = h(
+      "div",
+      { class: "rp-problem", role: "alert" },
+      h("span", {}, this.text(key)),
+      button(this.text("retry"), again, { kind: "plain" }),
+    );
+    this.root.prepend(this.problem);
+  }
+
+  key(event) {
+    this.touched = true;
+    this.pointed = false;
+    // A notebook's own keys (1 makes a heading of a cell, Enter edits it) must not be meant.
+    event.stopPropagation();
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.trial?.key(event)) event.preventDefault();
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const root = h("dialog", { class: "rp", open: true, "data-lm-suppress-shortcuts": "true" });
+    el.append(root);
+    const page = new RatingPage(model, root);
+    return () => page.close();
+  },
+};

@@ -1,0 +1,420 @@
+"""Whole sessions in a real browser, by keys and by clicks, against JupyterLab and Voila."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studykit import media
+from studykit.clips import animate_cells
+from studykit.ratings.store import open_store
+from studykit.run import study_folder
+from studykit.study import load_study
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: apt install chromium")
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "3_rate.ipynb"
+METHODS = ("kiwimethod", "mangomethod", "papayamethod")
+HIDDEN = (*METHODS, "quillsource", "plumsource", "wavedriving", "noddriving", "zebrastudy")
+HIDDEN += ("frontal", "stylised")
+SENT = ("naturalness", "ftypisom", "radiogroup")  # words, clips and scripts: all was overheard
+TRIALS = 18  # 12 conditions, 2 repeats, 1 reference, 2 gold clips and 1 for practice
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+FRAME = 1000 / 25  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    """A study of 12 tiny clips whose names occur nowhere else, as acr.yaml and as dcr.yaml."""
+    folder = tmp_path_factory.mktemp("rated")
+    media.write_image(folder / "quillsource.png", portrait[:400, :400])
+    media.write_image(folder / "plumsource.png", portrait[:380, 20:400])
+    for name, step in (("wavedriving", 2), ("noddriving", 3)):
+        wide = np.asarray(Image.fromarray(portrait[:400, :400]).resize((96 + 12 * step, 96)))
+        slid = (wide[:, step * (12 - i) :][:, :96] for i in range(12))
+        media.write_video(folder / f"{name}.mp4", slid, frame_rate=Fraction(25))
+    for task in ("acr", "dcr"):
+        (folder / f"{task}.yaml").write_text(
+            "name: zebrastudy\n"
+            "size: 96\n"
+            "crop: centre\n"
+            "sources: {frontal: [quillsource.png], stylised: [plumsource.png]}\n"
+            "drivings: {frontal: [wavedriving.mp4], stylised: [noddriving.mp4]}\n"
+            f"methods: [{', '.join(f'{{name: {name}, method: copy}}' for name in METHODS)}]\n"
+            f"ratings: {{task: {task}, training: 1}}\n"
+        )
+    study = load_study(folder / "acr.yaml")
+    animate_cells(study, study_folder(study, folder / "out"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where pictures of each step go; STUDYKIT_SHOTS names a folder to look at them."""
+    folder = Path(os.environ.get("STUDYKIT_SHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def running(*command: str, cwd: Path) -> Iterator[subprocess.Popen]:
+    """Run a server of Jupyter's with settings and data of its own, and stop all of it."""
+    own = {name: str(cwd / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "HOME")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=cwd,
+        env=os.environ | own | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=(cwd / "server.log").open("w"),
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Traffic:
+    """All that a page received and sent, but for Jupyter's own scripts and style sheets."""
+
+    def __init__(self, page: Any) -> None:
+        self.bodies: list[bytes] = []
+        self.requests: list[Any] = []
+        self.origins: set[str] = set()
+        page.on("websocket", self._websocket)
+        page.on("request", self._request)
+
+    def _websocket(self, socket: Any) -> None:
+        for event in ("framereceived", "framesent"):
+            socket.on(event, lambda frame: self.bodies.append(_bytes(frame)))
+
+    def _request(self, request: Any) -> None:
+        self.bodies.append(f"{request.url} {request.post_data or ''}".encode())
+        if request.url.startswith("http"):
+            self.origins.add(request.url.split("/")[2])
+            if not re.search(r"/static/|/extensions/|/themes/", request.url):
+                self.requests.append(request)
+
+    def names(self, *words: str) -> set[str]:
+        """Return those of the words that went over the network, in a body or a frame."""
+        for request in self.requests:
+            with contextlib.suppress(playwright.Error):  # such as of a redirect
+                self.bodies.append(request.response().body())
+        everything = b"\n".join(self.bodies).lower()
+        return {word for word in words if word.encode() in everything}
+
+
+def _bytes(frame: str | bytes) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
+
+
+class Rater:
+    """What a rater does on the page, found by role and name as a screen reader finds it."""
+
+    def __init__(self, page: Any, shots: Path, where: str) -> None:
+        self.page, self.shots, self.where, self.count = page, shots, where, 0
+        self.sources = ""
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def look(self, step: str) -> None:
+        """Keep the page's source, and a picture of it in both sizes."""
+        self.sources += self.page.content()
+        self.count += 1
+        for name, (width, height) in reversed(SIZES.items()):
+            self.page.set_viewport_size({"width": width, "height": height})
+            self.page.wait_for_timeout(150)
+            path = self.shots / f"{self.where}-{self.count:02}-{step}-{name}.png"
+            self.page.screenshot(path=path)
+
+    def agree(self) -> None:
+        self.page.get_by_role("heading", name="How do these clips look?").wait_for()
+        self.look("consent")
+        self.press("I agree, and take part")
+        self.page.get_by_role("group", name="How old are you?").wait_for()
+        self.page.get_by_role("radio", name="25 to 34").check()
+        self.look("questions")
+        self.press("Next")
+
+    def begin(self) -> None:
+        self.page.get_by_role("button", name="Begin", exact=True).wait_for()
+        self.look("begin")
+        self.press("Begin")
+
+    def wait_for_trial(self, done: int) -> None:
+        bar = f'.rp-loaded [role="progressbar"][aria-valuenow="{done}"]'
+        self.page.locator(bar).wait_for(state="attached")
+
+    def watch(self) -> None:
+        self.page.locator(".rp-watched").wait_for()
+
+    def answer_by_keys(self, keys: str) -> None:
+        self.watch()
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.keyboard.press("Enter")
+
+    def answer_by_clicks(self, words: str) -> None:
+        self.watch()
+        for group, word in zip(CRITERIA, words.split(), strict=True):
+            choice = self.page.get_by_role("radiogroup", name=re.compile(group))
+            if not choice.is_visible():
+                self.page.get_by_role("button", name=re.compile(group)).click()
+            choice.get_by_role("radio", name=re.compile(word)).check()
+        self.press("Next")
+
+
+CRITERIA = ("Naturalness", "Facial structure", "Freedom from jitter", "Consistency")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_up(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"no answer from {address}"
+            time.sleep(0.2)
+
+
+def values_by_trial(store: Path) -> dict[int, list[int]]:
+    with open_store(store) as opened:
+        table = opened.ratings("zebrastudy")
+    assert table["rater"].nunique() == 1
+    return {trial: list(rows["value"]) for trial, rows in table.groupby("trial")}
+
+
+def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
+    folder: Path, tmp_path: Path, browser: Any, shots: Path
+) -> None:
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+    store = tmp_path / "ratings.sqlite"
+    parameters = {"study": folder / "acr.yaml", "out": folder / "out", "rater": "", "store": store}
+    notebook = json.loads(NOTEBOOK.read_text())
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = "\n".join(f"{k} = {str(v)!r}" for k, v in parameters.items())
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "3_rate.ipynb").write_text(json.dumps(notebook))
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    options = [
+        f"--port={port}",
+        "--no-browser",
+        "--allow-root",
+        f"--ServerApp.root_dir={root}",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+    with running("jupyterlab", *options, cwd=tmp_path):
+        wait_until_up(f"{address}/api")
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        traffic = Traffic(page)
+        rater = Rater(page, shots, "lab")
+        page.goto(f"{address}/lab/tree/3_rate.ipynb")
+        kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+        page.wait_for_function(f"{kernel}?.connectionStatus === 'connected'")
+        page.evaluate("void jupyterapp.commands.execute('application:toggle-left-area')")
+        run_all = "void jupyterapp.commands.execute('notebook:run-all-cells')"
+        page.evaluate(run_all)
+        rater.agree()
+        rater.begin()
+        rater.wait_for_trial(0)
+        rater.look("practice")
+        page.get_by_role("button", name="Half speed").click()
+        page.get_by_role("button", name="One frame on").click()
+        rater.press("Play again")
+        rater.answer_by_clicks("Good Fair Poor Bad")
+        rater.begin()
+        for done in range(1, 8):
+            rater.wait_for_trial(done)
+            rater.answer_by_keys("2345")
+        rater.wait_for_trial(8)
+        rater.look("trial")
+        rater.press("Pause")
+        page.get_by_role("heading", name="Paused").wait_for()
+        rater.look("paused")
+
+        page.evaluate(f"{kernel}.restart()")
+        page.evaluate(run_all)
+        rater.page.get_by_role("button", name="Go on", exact=True).wait_for()
+        rater.look("known")
+        rater.press("Go on")
+        page.get_by_role("heading", name="Paused").wait_for()
+        rater.press("Go on")
+        rater.wait_for_trial(8)
+        rater.watch()
+        rater.look("watched")
+        page.evaluate(f"{kernel}.restart()")
+        rater.answer_by_keys("5432")
+        page.get_by_role("alert").filter(has_text="Not stored yet").wait_for(timeout=10_000)
+        rater.look("not-stored")
+        page.evaluate(run_all)
+        rater.press("Go on")
+        rater.wait_for_trial(8)
+        rater.watch()
+        page.keyboard.press("Enter")  # the answers are still there
+
+        for done in range(9, TRIALS):
+            rater.wait_for_trial(done)
+            rater.answer_by_keys("1234")
+        page.get_by_role("heading", name="Thank you!").wait_for()
+        rater.look("finished")
+        assert traffic.names(*SENT) == set(SENT)
+        assert traffic.names(*HIDDEN) == set()
+        assert [word for word in HIDDEN if word in rater.sources.lower()] == []
+        page.close()
+    values = values_by_trial(store)
+    expected = [[4, 3, 2, 1], *[[2, 3, 4, 5]] * 7, [5, 4, 3, 2], *[[1, 2, 3, 4]] * 9]
+    assert [sorted(values), *values.values()] == [list(range(TRIALS)), *expected]
+
+
+def test_a_session_in_voila_goes_on_from_a_computer_to_a_phone(
+    folder: Path, tmp_path: Path, browser: Any, shots: Path
+) -> None:
+    pytest.importorskip("voila", reason="Voila is not installed")
+    store = tmp_path / "ratings.sqlite"
+    command = ["studykit", "serve", str(folder / "dcr.yaml"), "--out", str(folder / "out")]
+    with running(*command, "--store", str(store), "--port", "0", cwd=tmp_path) as server:
+        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        traffic = Traffic(page)
+        rater = Rater(page, shots, "voila")
+        page.goto(address)
+        rater.agree()
+        rater.begin()
+        rater.wait_for_trial(0)
+        rater.watch()
+        rater.look("practice")
+        assert abs(distance_after_a_push(page)) < FRAME / 2
+        rater.answer_by_keys("1111")
+        rater.begin()
+        drifts = []
+        for done in range(1, 9):
+            rater.wait_for_trial(done)
+            drifts += drifts_of_one_play(page)
+            if done == 4:
+                rater.look("trial")
+            rater.answer_by_clicks("Excellent Good Fair Poor")
+        rater.wait_for_trial(9)
+        rater.press("Back to the last clip")
+        rater.wait_for_trial(8)
+        rater.watch()
+        for key in ("1", "2", "Backspace", "3", "4", "5", "Enter"):
+            page.keyboard.press(key)
+        rater.wait_for_trial(9)
+        own_address = page.url
+        assert re.fullmatch(re.escape(address) + r"\?rater=r-\w+", own_address)
+        page.close()
+
+        phone = browser.new_context(
+            viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+        )
+        rater.page = page = phone.new_page()
+        of_phone = Traffic(page)
+        page.goto(own_address)
+        rater.press("Go on")
+        for done in range(9, TRIALS):
+            rater.wait_for_trial(done)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            rater.answer_by_clicks("Bad Poor Fair Good")
+        page.get_by_role("heading", name="Thank you!").wait_for()
+        rater.look("finished")
+        for seen in (traffic, of_phone):
+            assert seen.names(*SENT) == set(SENT)
+            assert seen.names(*HIDDEN) == set()
+            assert seen.origins == {address.split("/")[2]}  # nobody else learns who rates
+        assert [word for word in HIDDEN if word in rater.sources.lower()] == []
+        phone.close()
+    values = values_by_trial(store)
+    expected = [[1] * 4, *[[5, 4, 3, 2]] * 7, [1, 3, 4, 5], *[[1, 2, 3, 4]] * 9]
+    assert [sorted(values), *values.values()] == [list(range(TRIALS)), *expected]
+    assert len(drifts) > 40
+    print(f"drift of two videos: {np.percentile(drifts, [50, 95, 100]).round(1)} ms")
+    assert np.percentile(drifts, 95) < FRAME
+
+
+def distance_after_a_push(page: Any) -> float:
+    """Push one of two videos on by 100 ms; return how far it is ahead, in ms, at the end."""
+    page.get_by_role("button", name="Half speed").click()
+    return page.evaluate(
+        """async () => {
+            const [pushed, other] = document.querySelectorAll(".rp video");
+            document.querySelector(".rp-play").click();
+            await new Promise((resolve) => setTimeout(resolve, 150));
+            pushed.currentTime += 0.1;
+            let apart = 0;
+            while (!other.ended) {
+                if (!pushed.ended) apart = 1000 * (pushed.currentTime - other.currentTime);
+                await new Promise((resolve) => setTimeout(resolve, 10));
+            }
+            return apart;
+        }"""
+    )
+
+
+def drifts_of_one_play(page: Any) -> list[float]:
+    """Return by how many milliseconds the two videos showed each frame at different moments."""
+    shown = page.evaluate(
+        """async () => {
+            const videos = [...document.querySelectorAll(".rp video")];
+            document.querySelector(".rp-play").click();
+            await new Promise((resolve) => setTimeout(resolve, 50));
+            const frames = videos.map((video) => new Promise((resolve) => {
+                const seen = {};
+                const next = (now, { mediaTime, expectedDisplayTime }) => {
+                    seen[mediaTime.toFixed(3)] = expectedDisplayTime;
+                    video.requestVideoFrameCallback(next);
+                };
+                video.requestVideoFrameCallback(next);
+                video.addEventListener("ended", () => resolve(seen), { once: true });
+            }));
+            return Promise.all(frames);
+        }"""
+    )
+    both = shown[0].keys() & shown[1].keys()
+    return [abs(shown[0][time] - shown[1][time]) for time in both]

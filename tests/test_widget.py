@@ -1,0 +1,322 @@
+"""The rating page's kernel side: what it tells a browser, and what it does with what it is told."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studykit import media
+from studykit.clips import animate_cells
+from studykit.errors import StudyError
+from studykit.ratings.store import open_store
+from studykit.ratings.widget import RatingPage, rating_page
+from studykit.run import study_folder
+from studykit.study import load_study
+
+ASKED = ("naturalness", "structure", "jitter", "consistency")
+
+
+class Browser:
+    """What the page does in a browser, message by message."""
+
+    def __init__(self, page: RatingPage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.page, self.count = page, 0
+        self.sent: list[tuple[dict, list[bytes] | None]] = []
+        monkeypatch.setattr(page, "send", lambda *message: self.sent.append(message))
+        hello = self.ask("hello")
+        self.setup, self.state = hello["setup"], hello["state"]
+
+    def ask(self, verb: str, **content: Any) -> dict:
+        self.count += 1
+        return self.send({"re": f"view.{self.count}", "verb": verb, **content})
+
+    def send(self, message: dict) -> dict:
+        self.page._handle_custom_msg(message, [])
+        json.dumps(self.sent[-1][0])  # as it goes over the wire
+        return self.sent[-1][0]
+
+    def turn(self, verb: str, **content: Any) -> dict:
+        reply = self.ask(verb, turn=self.state["turn"], **content)
+        self.state = reply.get("state", self.state)
+        return reply
+
+    def medium(self, slot: str) -> bytes:
+        (media,) = (item for item in self.state["media"] if item["slot"] == slot)
+        self.ask("media", id=media["id"])
+        (data,) = self.sent[-1][1]
+        return data
+
+    def begin(self) -> None:
+        self.turn("agree")
+        self.turn("questions", answers={})
+
+    def watch(self) -> None:
+        self.turn("show")
+        self.turn("play", share=1)
+
+    def answer(self, value: int = 3) -> dict:
+        self.watch()
+        return self.turn("answer", values=dict.fromkeys(ASKED, value))
+
+
+@pytest.fixture
+def study(small_study: Path) -> Path:
+    small_study.write_text(
+        small_study.read_text().replace(
+            "methods: [copy]",
+            "methods: [{name: kiwimethod, method: copy}, {name: mangomethod, method: copy}]",
+        )
+    )
+    loaded = load_study(small_study)
+    animate_cells(loaded, study_folder(loaded, small_study.parent / "out"))
+    return small_study
+
+
+@pytest.fixture
+def open_page(study: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Browser]]:
+    """Open the page of the study, as notebook 3 does."""
+    pages = []
+
+    def open_page(**settings: str) -> Browser:
+        pages.append(rating_page(study, study.parent / "out", **settings))
+        return Browser(pages[-1], monkeypatch)
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def stored(study: Path) -> list[int]:
+    with open_store(study.parent / "out" / "ratings.sqlite") as store:
+        return list(store.ratings()["value"])
+
+
+def test_a_whole_session_is_stored(open_page: Callable[..., Browser], study: Path) -> None:
+    browser = open_page()
+    assert browser.state["page"] == "consent"
+    browser.begin()
+    pages = []
+    while browser.state["page"] != "finished":
+        pages.append(browser.state["page"])
+        assert "problem" not in browser.answer()
+    assert pages == ["training"] * 2 + ["rating"] * (len(pages) - 2)
+    assert len(stored(study)) == len(ASKED) * len(pages)
+
+
+def test_nothing_that_is_sent_names_what_is_hidden(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    browser = open_page()
+    browser.begin()
+    kinds = set()
+    while browser.state["page"] != "finished":
+        browser.medium("clip")
+        browser.answer()
+        kinds.add(frozenset(browser.state) - {"number"})
+    everything = json.dumps([message for message, _ in browser.sent])
+    everything += json.dumps(browser.page.get_state(), default=str)
+    clips = b"".join(data for _, buffers in browser.sent for data in buffers or [])
+    for word in ("kiwimethod", "mangomethod", "anna", "berta", "talk", "stylised", "frontal"):
+        assert word not in everything
+        assert word.encode() not in clips
+    for role in ("gold", '"reference', '"repeat'):
+        assert role not in everything
+    # Trials of all roles are described by the same keys; only the last page has fewer.
+    assert len(kinds) == 2
+
+
+def test_clips_are_all_of_one_length_and_play(
+    open_page: Callable[..., Browser], tmp_path: Path
+) -> None:
+    browser = open_page()
+    browser.begin()
+    clips = []
+    while browser.state["page"] != "finished":
+        clips.append(browser.medium("clip"))
+        browser.answer()
+    assert len({len(clip) for clip in clips}) == 1
+    assert len(set(clips)) == len(clips)  # a clip that comes again is not the same bytes
+    for clip in clips:
+        (tmp_path / "sent.mp4").write_bytes(clip)
+        assert len(list(media.read_frames(tmp_path / "sent.mp4"))) in (5, 6)
+    assert boxes(clips[0])[-1] == b"free"
+
+
+def boxes(mp4: bytes) -> list[bytes]:
+    """Return the names of an mp4's boxes, which must fill it to the last byte."""
+    names, at = [], 0
+    while at < len(mp4):
+        size, name = struct.unpack_from(">I4s", mp4, at)
+        names.append(name)
+        at += size
+    assert at == len(mp4)
+    return names
+
+
+def test_an_answer_that_is_sent_twice_is_stored_once(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    browser = open_page()
+    browser.begin()
+    browser.watch()
+    message = {"re": "view.again", "verb": "answer", "turn": browser.state["turn"]}
+    message["values"] = dict.fromkeys(ASKED, 4)
+    first = browser.send(message)
+    assert browser.send(message) == first
+    # Another view of the same page is a turn behind: it is told where the session is.
+    behind = browser.send(message | {"re": "other.1"})
+    assert behind["state"] == first["state"]
+    assert stored(study) == [4] * len(ASKED)
+
+
+def test_a_clip_that_was_not_watched_gets_no_answer(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    browser = open_page()
+    browser.begin()
+    browser.turn("show")
+    browser.turn("play", share=0.6)
+    reply = browser.turn("answer", values=dict.fromkeys(ASKED, 3))
+    assert reply == {"re": reply["re"], "problem": True}
+    assert stored(study) == []
+    log = (study.parent / "out" / "logs" / "ratings.txt").read_text()
+    assert "StudyError: Watch the clip to its end" in log
+
+
+def test_what_went_wrong_is_told_to_who_runs_the_study_and_not_to_the_rater(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    browser = open_page()
+    browser.begin()
+    for clip in (study.parent / "out" / "clips").glob("*.mp4"):
+        clip.unlink()
+    reply = browser.ask("media", id=browser.state["media"][-1]["id"])
+    assert reply == {"re": reply["re"], "problem": True}
+    assert "run the study again" in (study.parent / "out" / "logs" / "ratings.txt").read_text()
+
+
+def test_only_the_clip_at_hand_and_the_next_can_be_had(open_page: Callable[..., Browser]) -> None:
+    browser = open_page()
+    browser.begin()
+    assert "problem" not in browser.ask("media", id="1.clip")
+    for medium in ("2.clip", "0.driving", "0.__class__", "nonsense"):
+        assert browser.ask("media", id=medium)["problem"]
+
+
+def test_a_rater_goes_on_by_the_id(open_page: Callable[..., Browser]) -> None:
+    browser = open_page()
+    browser.begin()
+    browser.answer()
+    again = open_page(rater=browser.state["rater"])
+    assert again.state["page"] == "training"
+    assert again.state["progress"]["done"] == 1
+
+
+def test_a_browser_that_began_is_offered_to_go_on(open_page: Callable[..., Browser]) -> None:
+    browser = open_page()
+    browser.begin()
+    browser.answer()
+    browser.turn("pause")
+    again = open_page()
+    again.state = again.ask("recall", rater=browser.state["rater"])["state"]
+    assert (again.state["page"], again.state["known"]) == ("consent", browser.state["rater"])
+    again.turn("return")
+    assert again.state["paused"]
+    again.turn("resume")
+    assert again.state["progress"]["done"] == 1
+    assert open_page().ask("recall", rater="r-00000000")["state"]["known"] == ""
+
+
+def test_two_machines_with_one_rater_store_each_answer_once(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    first = open_page()
+    first.begin()
+    second = open_page(rater=first.state["rater"])
+    first.answer(1)
+    second.answer(5)  # of the same clip: refused, and shown where the session is
+    assert second.state["progress"]["done"] == 1
+    second.answer(2)
+    assert stored(study) == [1] * len(ASKED) + [2] * len(ASKED)
+
+
+def test_undo_shows_the_clip_again(open_page: Callable[..., Browser], study: Path) -> None:
+    browser = open_page()
+    browser.begin()
+    assert not browser.state["undo"]
+    browser.answer(2)
+    assert browser.state["undo"]
+    browser.turn("undo")
+    assert browser.state["number"] == 0
+    browser.answer(5)
+    assert stored(study) == [5] * len(ASKED)
+
+
+def test_pairs_have_two_choices_and_two_clips(
+    open_page: Callable[..., Browser], study: Path
+) -> None:
+    study.write_text(study.read_text() + "ratings: {task: pair, overall: true, consent: ''}\n")
+    browser = open_page()
+    assert browser.state["page"] == "questions"
+    browser.turn("questions", answers={"vision": "Not so well"})
+    assert [item["slot"] for item in browser.state["media"]] == ["source", "clip", "other"]
+    (asked,) = browser.setup["asked"]
+    assert [step["word"] for step in asked["steps"]] == ["The first clip", "The second clip"]
+    assert browser.medium("other")
+    browser.watch()
+    assert "problem" not in browser.turn("answer", values={"overall": 2})
+
+
+def test_a_study_without_clips_says_how_to_make_them(small_study: Path) -> None:
+    said = rating_page(small_study, small_study.parent / "out")
+    assert f"studykit run {small_study}" in said.data
+
+
+def test_under_voila_the_rater_stands_in_the_address(
+    open_page: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = open_page()
+    browser.begin()
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    monkeypatch.setenv("QUERY_STRING", f"rater={browser.state['rater']}")
+    served = open_page()
+    assert served.setup["alone"]
+    assert served.state["rater"] == browser.state["rater"]
+    monkeypatch.setenv("QUERY_STRING", "rater=me%40mail.org")
+    assert open_page().state["page"] == "consent"
+
+
+def test_an_id_that_may_be_a_name_is_refused(open_page: Callable[..., Browser]) -> None:
+    with pytest.raises(StudyError):
+        open_page(rater="me@mail.org")
+
+
+def test_the_page_works_on_ipywidgets_7_too(tmp_path: Path) -> None:
+    """Colab has 7.7.1: all tests of this file, with that version before the installed one."""
+    import ipywidgets
+
+    if ipywidgets.__version__.startswith("7."):
+        pytest.skip("this is ipywidgets 7")
+    packages = tmp_path / "packages"
+    wanted = ["ipywidgets==7.7.1", "ipython-genutils==0.2.0"]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries=0"]
+    done = subprocess.run(
+        [*install, "--target", packages, *wanted], capture_output=True, text=True, timeout=120
+    )
+    if done.returncode:
+        pytest.skip(f"ipywidgets 7.7.1 can't be had: {done.stderr.strip().splitlines()[-1]}")
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-q", "-rs", "-p", "no:cacheprovider", __file__],
+        env=os.environ | {"PYTHONPATH": str(packages)},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "this is ipywidgets 7" in tests.stdout, tests.stdout
+    assert tests.returncode == 0, tests.stdout
