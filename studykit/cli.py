@@ -149,16 +149,160 @@ def check(study: Path) -> int:
 @studykit_command.command()
 @_study_argument
 @_out_option
-def report(study: Path, out: Path | None) -> None:
-    """Make the report again from what the study's folder holds."""
+@click.option("--store", metavar="ADDRESS", help="Of a PostgreSQL database, or an SQLite file.")
+@click.option("--status", is_flag=True, help="Say how many rated what, and who is excluded.")
+@click.option("--simulate", type=click.IntRange(1), metavar="N", help="Add N simulated raters.")
+@click.option("--plan", is_flag=True, help="Say how many raters the study needs.")
+@click.option("--export", type=click.Path(path_type=Path), help="Write ratings: .csv or .parquet.")
+@click.option(
+    "--import",
+    "collected",
+    type=click.Path(path_type=Path),
+    help="Add ratings collected elsewhere: rater, cell, criterion, value.",
+)
+@click.option("--seed", type=click.IntRange(0), help="With --simulate and --plan [0].")
+@click.option("--difference", type=float, help="With --plan: in steps of the scale [0.5].")
+@click.option("--power", type=float, help="With --plan: the chance to see it [0.8].")
+@click.option("--skip-bad", is_flag=True, default=None, help="With --import: leave bad rows out.")
+def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> None:
+    """Collect ratings: simulate, plan, import, export, or say how far it is.
+
+    People rate on the page that "studykit serve" opens, or in notebook 3.
+    """
+    from studykit.ratings.exchange import BadRowsError, export_ratings, import_ratings
+    from studykit.ratings.plan import plan_raters
+    from studykit.ratings.screening import rating_status
+    from studykit.ratings.simulate import simulate_into
+    from studykit.ratings.store import open_store
+    from studykit.study import load_study
+
+    action, settings = _one_action(actions)
+    loaded = load_study(study)
+    if action is None:
+        click.echo(f"people rate on the page that `studykit serve {study}` opens, or in notebook 3")
+        return
+    if action == "plan":
+        click.echo(plan_raters(loaded, **settings))
+        return
+    place = store or _ratings_place(action, loaded, out)
+    with open_store(place) as opened:
+        if action == "simulate":
+            added = simulate_into(opened, loaded, actions["simulate"], **settings)
+            click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
+        elif action == "export":
+            ratings = opened.ratings(loaded.name)
+            click.echo(f"{export_ratings(ratings, actions['export'])}: {len(ratings)} ratings")
+        elif action == "collected":
+            try:
+                done = import_ratings(opened, loaded, actions["collected"], **settings)
+            except BadRowsError as error:
+                for row in error.rows:
+                    click.echo(row)
+                raise
+            for row in done.bad:
+                click.echo(row)
+            left_out = f", {len(done.bad)} bad rows left out" if done.bad else ""
+            click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
+        else:
+            click.echo(rating_status(loaded, opened))
+
+
+def _ratings_place(action: str, study: Any, out: Path | None) -> str | Path:
+    """Return the store of an action where none is named: simulated raters have their own."""
+    from studykit.ratings.store import place_to_report, ratings_of, rehearsal_of
+    from studykit.run import study_folder
+
+    if action == "simulate":
+        return rehearsal_of(study_folder(study, out))
+    if action == "collected":
+        return ratings_of(study, study_folder(study, out))
+    folder = out or Path("reports") / study.name
+    place = place_to_report(study.name, folder, study.ratings.store)
+    if isinstance(place, Path) and not place.is_file():  # opening it would make it
+        raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
+    return place
+
+
+_SETTINGS_OF_ACTIONS = {
+    "status": (),
+    "simulate": ("seed",),
+    "plan": ("seed", "difference", "power"),
+    "export": (),
+    "collected": ("skip_bad",),
+}
+_OPTIONS = {"collected": "import"}
+
+
+def _one_action(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the one action that was asked for and its settings, refusing any other."""
+
+    def option(name: str) -> str:
+        return "--" + _OPTIONS.get(name, name).replace("_", "-")
+
+    asked = [name for name in _SETTINGS_OF_ACTIONS if given[name]]
+    if len(asked) > 1:
+        raise click.UsageError(f"{' and '.join(map(option, asked))}: choose one")
+    action = asked[0] if asked else None
+    settings = {
+        name: value
+        for name, value in given.items()
+        if name not in _SETTINGS_OF_ACTIONS and value is not None
+    }
+    for name in settings:
+        if name not in _SETTINGS_OF_ACTIONS.get(action, ()):
+            homes = [option(home) for home, own in _SETTINGS_OF_ACTIONS.items() if name in own]
+            raise click.UsageError(f"{option(name)} goes with {' or '.join(homes)}")
+    return action, settings
+
+
+@studykit_command.command()
+@_study_argument
+@_out_option
+@click.option("--store", default="", metavar="ADDRESS", help="Of the ratings [the study's own].")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
+@click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
+def serve(study: Path, out: Path | None, store: str, host: str, port: int) -> None:
+    """Show the rating page to raters who have a browser only."""
+    from studykit.serve import serve
+
+    serve(study, out=out, store=store, host=host, port=port)
+
+
+@studykit_command.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path), required=False)
+@click.option("--compare", is_flag=True, help="Set two studies side by side: files or folders.")
+@_out_option
+def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
+    """Make the report again from what the study's folder holds; or --compare two studies."""
+    from studykit.report import compare_studies
     from studykit.run import study_folder, write_report
     from studykit.study import load_study
 
+    if compare != (other is not None):
+        raise click.UsageError("two studies go with --compare, one without")
+    if other is not None:
+        click.echo(compare_studies(study, other, out))
+        return
     loaded = load_study(study)
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 
-@studykit_command.command()
+class _Stimuli(_Verbs):
+    """A group whose verb ``write`` may be left out: ``studykit stimuli FOLDER``."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        if arguments and arguments[0] not in (*self.commands, "-h", "--help"):
+            arguments = ["write", *arguments]
+        return super().parse_args(context, arguments)
+
+
+@studykit_command.group(cls=_Stimuli)
+def stimuli() -> None:
+    """Render faces with their truth, and score methods by them; FOLDER alone means write."""
+
+
+@stimuli.command("write")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--identities", default=2, show_default=True, type=click.IntRange(1), help="A type.")
@@ -166,7 +310,7 @@ def report(study: Path, out: Path | None) -> None:
 @click.option("--frames", default=48, show_default=True, type=click.IntRange(2), help="A driving.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(64, 1024))
 @click.option("--demo", is_flag=True, help="Write the inputs of the embedded study instead.")
-def stimuli(
+def write_stimuli_files(
     folder: Path, seed: int, identities: int, drivings: int, frames: int, size: int, demo: bool
 ) -> None:
     """Render sources and drivings of the three types with their truth, and a study file."""
@@ -187,6 +331,55 @@ def stimuli(
     click.echo(f"{len(written)} stimuli and {folder / 'study.yaml'}")
 
 
+@stimuli.command("benchmark")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME|MAPPING",
+    help="As in a study file: a name, or a mapping with its settings. May be given again.",
+)
+@click.option(
+    "--clips",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Score the clips in a folder. May be given again.",
+)
+@click.option(
+    "--write", "pairs", type=click.Path(path_type=Path), help="Write sources and drivings, no more."
+)
+@click.option(
+    "--out", default="reports/benchmark", show_default=True, type=click.Path(path_type=Path)
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--size", default=128, show_default=True, type=click.IntRange(64, 512))
+@click.option("--identities", default=32, show_default=True, type=click.IntRange(8))
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto")
+def benchmark(
+    methods: tuple[str, ...],
+    folders: tuple[Path, ...],
+    pairs: Path | None,
+    out: Path,
+    device: str,
+    **settings: int,
+) -> None:
+    """Score methods on held-out rendered faces, moved as they and as others move.
+
+    Without --method: fomm and warp. Clips made elsewhere: --write DIR gives sources, drivings and
+    the names of the clips to make, --clips DIR scores them.
+    """
+    from studykit.stimuli.benchmark import contestants, run_benchmark, table, write_pairs
+
+    if pairs is not None:
+        click.echo(write_pairs(pairs, say=_say, **settings))
+        return
+    asked = [*methods, *([] if methods or folders else ["fomm", "warp"])]
+    scores = run_benchmark(contestants(asked, folders, device), out, say=_say, **settings)
+    click.echo(table(scores), nl=False)
+    click.echo(out / "summary.md")
+
+
 @studykit_command.group(cls=_Verbs)
 def weights() -> None:
     """Find, fetch and convert checkpoints."""
@@ -199,8 +392,9 @@ def list_weights() -> None:
 
     click.echo(f"cache: {cache_folder()}")
     for entry in status():
-        state = f"{entry.size / 1e6:.0f} MB, {entry.path}" if entry.cached else "not fetched"
-        click.echo(f"{entry.name:12}{state}")
+        there = f"{entry.size / 1e6:.0f} MB, {entry.path}"
+        shipped = "" if entry.address else "shipped, "
+        click.echo(f"{entry.name:12}{shipped + there if entry.cached else 'not fetched'}")
 
 
 @weights.command("fetch")
@@ -218,10 +412,17 @@ def fetch_weights(name: str) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @click.option("--config", metavar="YAML", help="The network's settings, if the file tells none.")
 def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
-    """Read a checkpoint safely (.pdparams, .pth.tar) and write it as safetensors."""
-    from studykit.weights import load, save
+    """Read a checkpoint safely (.pdparams, .pth.tar) and write it as safetensors.
 
-    save(load(checkpoint, config), output)
+    An output ending in .pdparams is for PaddleGAN's own predictor, with its YAML file beside.
+    """
+    from studykit.weights import load, save, save_for_ppgan
+
+    loaded = load(checkpoint, config)
+    if output.suffix == ".pdparams":
+        click.echo(save_for_ppgan(loaded, output))
+    else:
+        save(loaded, output)
     click.echo(output)
 
 

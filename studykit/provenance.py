@@ -23,7 +23,7 @@ from studykit.study import Cell, Study
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "nbconvert", "ipykernel", "matplotlib",
-    "distributed",
+    "pandas", "statsmodels", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
 )  # fmt: skip
 
 

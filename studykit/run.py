@@ -10,6 +10,7 @@ from studykit import files, progress
 from studykit.clips import check_jobs
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.plan import Plan
+from studykit.processor import usable_cores
 from studykit.provenance import Equipped, equip_all, write_manifest
 from studykit.report import page_key, write_page
 from studykit.study import Study, load_study
@@ -58,9 +59,9 @@ def run_study(
     check_jobs(methods, jobs, scheduler)
     out = study_folder(study, out)
     files.remove_partial(out)
-    key, finished = _state(study, methods, out, only)
+    clips, finished = _state(study, methods, out, only)
     report = out / "report.html"
-    if finished and page_key(report) == key:
+    if finished and page_key(report) == _key(clips, study, out):
         return report
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
     with progress.followed(out / ".progress.json"):
@@ -75,7 +76,37 @@ def run_study(
             scheduler=scheduler or "",
         )
     write_manifest(study, methods, out)
-    return write_report(study, out, key=key)
+    measure(study, out, jobs=max(jobs, usable_cores()), only=only)
+    rehearse(study, out)
+    return write_report(study, out, key=_key(clips, study, out))
+
+
+def measure(study: Study, out: Path, *, jobs: int = 1, only: str | None = None) -> None:
+    """Measure the clips that have no measurement yet, with a bar that counts them."""
+    from tqdm.auto import tqdm
+
+    from studykit.metrics import measure_study
+
+    clips = sum(1 for _ in study.cells(only))
+    with tqdm(total=clips, unit="clip", desc="measuring", delay=1, dynamic_ncols=True) as bar:
+        measure_study(study, out, jobs=jobs, only=only, report=lambda _: bar.update())
+
+
+def rehearse(study: Study, out: Path) -> None:
+    """Simulate the raters that a study file asks for, into a store apart from people's."""
+    wanted = study.ratings.simulated_raters
+    if not wanted:
+        return
+    from studykit.ratings.design import study_hash
+    from studykit.ratings.simulate import simulate_into
+    from studykit.ratings.store import open_store, rehearsal_of
+
+    with open_store(rehearsal_of(out)) as store:
+        known = store.ratings(study.name)
+        current = known[known["study_hash"] == study_hash(study)]
+        missing = wanted - current["rater"].nunique()
+        if missing > 0:
+            simulate_into(store, study, missing, seed=study.seed)
 
 
 def write_report(study: Study, out: Path, *, key: str = "") -> Path:
@@ -181,12 +212,34 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
 def _state(
     study: Study, methods: dict[str, Equipped], out: Path, only: str | None
 ) -> tuple[str, bool]:
-    """Return the key of the report that this run would write, and whether all its clips hold."""
+    """Return what names the clips that this run would report on, and whether they all hold."""
     digest, finished = hashlib.sha256(study.path.read_bytes()), True
-    shown_by = sorted(Path(studykit.report.__file__).parent.glob("*.[ph][yt]*"))
+    package = Path(studykit.report.__file__).parent.parent
+    shown_by = [
+        path
+        for room in ("metrics", "report", "stats")
+        for path in sorted((package / room).iterdir())
+        if path.is_file()
+    ]
     for path in (*map(notebook_path, NOTEBOOKS), *shown_by):
         digest.update(path.read_bytes())
     for cell, key, holds in Plan(study, methods, out).cells(only):
         finished = finished and holds
         digest.update(f"{cell.name} {key}\n".encode())
     return digest.hexdigest(), finished
+
+
+def _key(clips: str, study: Study, out: Path) -> str:
+    """Return the key of the report of these clips and of the ratings that are there now."""
+    return hashlib.sha256(f"{clips} {_ratings_state(study, out)}".encode()).hexdigest()
+
+
+def _ratings_state(study: Study, out: Path) -> str:
+    """Return what changes with every rating that is given or taken back, "" without a store."""
+    from studykit.ratings.store import open_store, place_to_report
+
+    place = place_to_report(study.name, out, study.ratings.store)
+    if isinstance(place, Path) and not place.is_file():
+        return ""
+    with open_store(place) as store:
+        return f"{place} {store.state(study.name)}"

@@ -1,9 +1,11 @@
 """Checkpoints of the First Order Motion Model: found or fetched, verified, and read safely.
 
 Published checkpoints are pickles, which can run anything; they are read once by a reader that
-can't (:mod:`studykit.safe_pickle`) and kept as safetensors, which hold nothing but arrays.
+can't (:mod:`studykit.safe_pickle`) and kept as safetensors, which hold nothing but arrays. The
+project's own one lies in the package, so that a machine without a network has it too.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -34,7 +36,9 @@ class Checkpoint:
         Of the file as published, before any conversion.
     config : dict
         The networks' settings, named as in PaddleGAN's configuration files: ``common_params``,
-        ``kp_detector_cfg`` and ``generator_cfg``.
+        ``kp_detector_cfg`` and ``generator_cfg``. Checkpoints of this project tell as well the
+        ``size`` of the images that they were trained on, in pixels, and what these show,
+        ``trained_on``.
     kp_detector, generator : dict of str to float32 array
         The tensors, named as in PaddleGAN.
     """
@@ -48,20 +52,20 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class WeightsStatus:
-    """What the cache holds for a named checkpoint.
+    """What is there of a named checkpoint.
 
     Attributes
     ----------
     name, address : str
-        The name, and where the file is published.
+        The name, and where the file is published; no address for one that comes with the package.
     path : Path
-        Where the cache keeps the file.
+        Where the package or the cache keeps the file.
     cached : bool
         Whether it is there.
     size : int
         Its bytes, 0 if it is not there.
     sha256 : str
-        The hash recorded at first use, empty before.
+        The hash that it must have: as shipped, or as recorded at first use and empty before.
     """
 
     name: str
@@ -118,16 +122,52 @@ _PUBLISHED = {
 _RETRIES = 2
 
 
+SHIPPED = Path(__file__).parent / "checkpoints"
+"""The folder of what comes with the package: a folder a checkpoint, which also holds its model
+card, training log and recipe."""
+
+DEFAULT = "synth-128"
+"""The checkpoint that is used where none is named."""
+
+
 def names() -> list[str]:
-    """Return the names of the published checkpoints."""
-    return list(_PUBLISHED)
+    """Return the names of all checkpoints that have one: those shipped, then those published."""
+    return [*_shipped(), *_PUBLISHED]
 
 
 def published_config(name: str) -> Settings:
     """Return a copy of the network settings of a named checkpoint."""
+    if name in _shipped():
+        return stored_settings(name)
     if name not in _PUBLISHED:
-        raise WeightsError(f'no named checkpoint "{name}": {did_you_mean(name, _PUBLISHED)}')
+        raise WeightsError(f'no named checkpoint "{name}": {did_you_mean(name, names())}')
     return json.loads(json.dumps(_PUBLISHED[name].config))
+
+
+def stored_settings(name_or_path: str | Path) -> Settings:
+    """Return the settings that a checkpoint written by studykit holds, without its tensors.
+
+    Other files give none: {}.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`locate`; or the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = locate(name_or_path)
+    if not _is_safetensors(path):
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return json.loads((file.metadata() or {}).get("config", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged ({error}): get or convert it anew") from None
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.parent.name: path for path in sorted(SHIPPED.glob("*/weights.safetensors"))}
 
 
 def cache_folder() -> Path:
@@ -140,8 +180,11 @@ def cache_folder() -> Path:
 
 
 def status() -> list[WeightsStatus]:
-    """Return what is cached for every named checkpoint; nothing is fetched or verified."""
-    found = []
+    """Return what is there of every named checkpoint; nothing is fetched or verified."""
+    found = [
+        WeightsStatus(name, "", path, True, path.stat().st_size, _shipped_hash(path))
+        for name, path in _shipped().items()
+    ]
     for name, published in _PUBLISHED.items():
         path = cache_folder() / published.file
         size = path.stat().st_size if path.is_file() else 0
@@ -153,20 +196,28 @@ def status() -> list[WeightsStatus]:
 def locate(name_or_path: str | Path) -> Path:
     """Return the file of a checkpoint; a named one is fetched where it is not cached.
 
-    The SHA-256 of a named checkpoint is recorded beside it at first use, and checked ever after.
+    The SHA-256 of a published checkpoint is recorded beside it at first use, and checked ever
+    after; that of a shipped one was recorded when it was made.
 
     Raises
     ------
     WeightsError
-        No such name or file; the file can't be fetched; or it is not the one that was first used.
+        No such name or file; the file can't be fetched; or it is not the one that was first used
+        or shipped.
     """
+    if path := _shipped().get(str(name_or_path)):
+        if sha256(path) != _shipped_hash(path):
+            raise WeightsError(
+                f"{path} is not the file that was shipped as {name_or_path}: reinstall studykit"
+            )
+        return path
     if str(name_or_path) not in _PUBLISHED:
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
         raise WeightsError(
             f'no weights "{name_or_path}": no such file, and no named checkpoint: '
-            f"{did_you_mean(str(name_or_path), _PUBLISHED)}"
+            f"{did_you_mean(str(name_or_path), names())}"
         )
     published = _PUBLISHED[str(name_or_path)]
     path = cache_folder() / published.file
@@ -235,6 +286,99 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     """
     metadata = {"config": json.dumps(checkpoint.config)}
     _write_safetensors(Path(path), checkpoint.kp_detector, checkpoint.generator, metadata)
+
+
+def save_for_ppgan(checkpoint: Checkpoint, path: str | Path, side: int | None = None) -> Path:
+    """Write a checkpoint as PaddleGAN reads it: a ``.pdparams`` file, and its YAML file beside.
+
+    ``FirstOrderPredictor(weight_path="a.pdparams", config="a.yaml")`` takes the two.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : path
+        Of the ``.pdparams`` file.
+    side : int, optional
+        For images of another size than it was trained on: see :func:`at_size`.
+
+    Returns
+    -------
+    Path
+        The YAML file.
+
+    Raises
+    ------
+    WeightsError
+        A file can't be written.
+    """
+    import pickle
+
+    import yaml
+
+    if side is not None:
+        checkpoint = at_size(checkpoint, side)
+    path = Path(path)
+    content = pickle.dumps({part: getattr(checkpoint, part) for part in _NETWORKS}, protocol=2)
+    _write(path, lambda file: Path(file).write_bytes(content))
+    parts = {key: checkpoint.config[key] for key in ("kp_detector_cfg", "generator_cfg")}
+    model = {"common_params": checkpoint.config["common_params"], "generator": parts}
+    text = yaml.safe_dump({"model": model}, sort_keys=False)
+    settings = path.with_suffix(".yaml")
+    _write(settings, lambda file: Path(file).write_text(text, encoding="utf-8"))
+    return settings
+
+
+def at_size(checkpoint: Checkpoint, side: int) -> Checkpoint:
+    """Return a checkpoint as it animates images of another size than it was trained on.
+
+    Keypoints and motion are found on grids of as many places as in training, whatever the size;
+    features are moved and painted at the image's own resolution, which keeps it sharp. One that
+    tells no size is returned as it is.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    side : int
+        Of the images, in pixels.
+
+    Raises
+    ------
+    WeightsError
+        The grids don't fit into images of this side.
+    """
+    config = json.loads(json.dumps(checkpoint.config))
+    size = config.get("size", side)
+    if size == side:
+        return checkpoint
+    networks = {part: dict(getattr(checkpoint, part)) for part in _NETWORKS}
+    for part, settings, name in (
+        ("kp_detector", config["kp_detector_cfg"], "down.weight"),
+        (
+            "generator",
+            config["generator_cfg"]["dense_motion_params"],
+            "dense_motion_network.down.weight",
+        ),
+    ):
+        grid = round(size * settings.get("scale_factor", 1))
+        if side % grid:
+            raise WeightsError(
+                f"{checkpoint.name} takes images whose sides are multiples of {grid}, not {side}: "
+                "set the study's size accordingly"
+            )
+        settings["scale_factor"] = grid / side
+        networks[part].pop(name, None)
+        if grid < side:
+            networks[part][name] = _blur(config["common_params"]["num_channels"], grid / side)
+    return dataclasses.replace(checkpoint, config=config, **networks)
+
+
+def _blur(channels: int, scale: float) -> np.ndarray:
+    """Return the kernels, all alike, by which these networks blur an image before scaling it."""
+    sigma = (1 / scale - 1) / 2
+    reach = round(4 * sigma)
+    line = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2 + 1e-9))
+    kernel = line[:, None] * line
+    return np.tile(kernel / kernel.sum(), (channels, 1, 1, 1)).astype(np.float32)
 
 
 def read_config(path: str | Path) -> Settings:
@@ -362,6 +506,14 @@ def _fetch(name: str, address: str, path: Path) -> None:
             f"{name} is not cached and can't be fetched ({reason}): download {address} and put it "
             f"into the folder {path.parent} as {path.name}"
         ) from error
+
+
+def _shipped_hash(path: Path) -> str:
+    record = path.with_name("checkpoint.json")
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise WeightsError(f"{record} is missing or damaged: reinstall studykit") from None
 
 
 def _record_path(path: Path) -> Path:

@@ -149,6 +149,26 @@ def test_equals_ppgans_predictor_on_the_published_layout(predictor_class, tmp_pa
     assert clip.std() > 20 and np.abs(clip[1].astype(float) - clip[0]).mean() > 5
 
 
+@pytest.mark.parametrize("side", [128, 256])
+def test_equals_ppgans_predictor_on_the_shipped_checkpoint(predictor_class, tmp_path, side):
+    """From the files that ``studykit weights convert`` makes, at the trained size and above it."""
+    frames = astronaut_frames(3, size=side)
+    path = tmp_path / "shipped.pdparams"
+    config = weights.save_for_ppgan(weights.load(weights.DEFAULT), path, side)
+    predictor = predictor_class(output=str(tmp_path), weight_path=str(path), config=str(config))
+    expected = predictor.make_animation(
+        frames[2] / 255.0,
+        [frame / 255.0 for frame in frames[:2]],
+        predictor.generator,
+        predictor.kp_detector,
+        relative=True,
+        adapt_movement_scale=True,
+    )
+    clip = animate(Source("astronaut", frames[2]), frames[:2])
+    assert_like_ppgans(clip, expected, "graphs")
+    assert clip.std() > 20 and np.abs(clip[1].astype(float) - clip[0]).mean() > 1
+
+
 def settings_of(**changes):
     """Small settings with changes to the generator's, the detector's and the motion network's."""
     config = small_config(**changes.get("common", {}))

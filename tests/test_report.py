@@ -11,9 +11,10 @@ from PIL import Image
 
 from studykit import media, report
 from studykit.clips import animate_cells
-from studykit.report import sections
-from studykit.report.figures import MOMENTS, moment_indices
+from studykit.report import previews, sections, strips
+from studykit.report.blocks import jpeg_url
 from studykit.report.page import page_key, write_page
+from studykit.report.strips import MOMENTS, moment_indices, worst_moments
 from studykit.run import execute_notebook, study_folder
 from studykit.study import load_study
 
@@ -40,9 +41,16 @@ def test_the_page_is_one_file_with_every_clip_and_failure(results: report.Result
     assert text.count("<video") == 3  # two clips and the driving that can be read
     assert text.count("no clip") == 2
     assert "turn.mp4" in text
-    assert "<b>2</b> have a clip, <b>2</b> failed" in text
+    assert "2 have a clip, 2 failed" in text
+    assert "Nobody has rated these clips yet" in text
     assert not re.findall(r'(?:src|href)="https?://', text)
     assert "import report" not in text  # no code cells
+    markdown = (results.out / "report.md").read_text()
+    assert "# Study: small" in markdown
+    assert "## Verdicts" in markdown
+    assert "<figure" not in markdown and "data:" not in markdown
+    for link in re.findall(r"]\(([^)]+)\)", markdown):
+        assert (results.out / link).exists()
 
 
 def test_film_strips_show_the_clips_own_frames(results: report.Results) -> None:
@@ -61,11 +69,17 @@ def test_moments_include_the_first_and_the_last_frame() -> None:
 
 def test_a_study_that_was_not_run_gives_words(small_study: Path) -> None:
     results = report.load_results(small_study, small_study.parent / "nothing")
-    assert "<b>4</b> were not run" in report.summary(results).data
-    assert "No clip was made yet" in report.timing(results).data
-    assert "No cell failed" in report.failures(results).data
-    assert "not run yet" in report.manifest(results).data
-    assert "not run yet" in report.clips(results).data
+    assert "4 were not run" in report.studied(results).html
+    assert "Nobody has rated these clips yet" in report.summary(results).html
+    assert "No metrics were measured" in report.summary(results).html
+    assert "No clip was made yet" in report.timing(results).html
+    assert "No cell failed" in report.failures(results).html
+    assert "not run yet" in report.manifest(results).html
+    assert "not run yet" in report.clips(results).html
+    for section in (report.verdicts, report.scores, report.statistics, report.raters):
+        assert len(section(results).markdown.splitlines()) == 1
+    assert "No clip was measured" in report.metrics(results).html
+    assert "**Stimuli.**" in report.methods(results).markdown
 
 
 def test_a_large_study_is_shown_by_sums_a_sample_and_links(
@@ -83,17 +97,81 @@ def test_a_large_study_is_shown_by_sums_a_sample_and_links(
             if row is talk:
                 shutil.copy(results.out / talk.clip, results.out / rows[name].clip)
     large = replace(results, study=replace(study, sources=(anna, berta, *more)), rows=rows)
-    assert report.clips(large).data.count("<td><video") == 5
+    assert report.clips(large).html.count("<td><video") == 5
     monkeypatch.setattr(sections, "MOST_SHOWN", 4)
-    clips = report.clips(large).data
+    clips = report.clips(large).html
     assert clips.count("<td><video") == 2  # of anna and berta, by the driving that can be read
     assert "<td>copy</td><td>side</td><td>frontal</td><td>4</td><td>4</td><td>0</td>" in clips
     assert "<td>copy</td><td>side</td><td>stylised</td><td>4</td><td>0</td><td>4</td>" in clips
     assert "href='clips/berta-1__talk__copy.mp4'" in clips
-    assert "A sample" in report.film_strips(large).data
+    assert "A sample" in report.film_strips(large).html
     strips = list((results.out / "figures").glob("strip__*"))
     assert len(strips) == 2
-    failed = report.failures(large).data
+    failed = report.failures(large).html
     assert failed.count("<tr>") == 2  # the head, and one kind for five cells
-    assert "<td>5</td>" in failed
+    assert "<td class='short'>5</td>" in failed
     assert "anna__turn__copy" in failed
+
+
+def test_the_worst_moment_is_a_column_of_its_own_where_clips_were_measured(
+    results: report.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = {"landmark_motion_error": np.array([0, 1, 9, np.nan, 3, 2])}
+    monkeypatch.setattr(report.Results, "curves", lambda self, cell: curve)
+    study = results.study
+    path, worst_by = strips.film_strip(results, study.methods[0], study.drivings[0])
+    assert worst_by == "landmark motion"
+    strip = np.asarray(Image.open(path))
+    clip = list(media.read_frames(results.out / "clips/anna__talk__copy.mp4"))
+    tile = np.asarray(Image.fromarray(clip[2]).resize((160, 160), Image.Resampling.LANCZOS))
+    drawn = strip[26 + 164 : 26 + 164 + 160, -164:-4]
+    assert np.array_equal(drawn[30:150, 10:150], tile[30:150, 10:150])
+    assert not np.array_equal(drawn[:3], tile[:3])  # its frame
+
+
+def test_the_worst_moment_is_by_a_metric_that_all_clips_have() -> None:
+    truth = {"psnr_face": np.array([30.0, 12.0, 25.0])}
+    motion = {"landmark_motion_error": np.array([1.0, 2.0, 5.0])}
+    assert worst_moments({"a": truth | motion, "b": truth}) == (
+        "PSNR of the face",
+        {"a": 1, "b": 1},
+    )
+    assert worst_moments({"a": truth | motion, "b": motion}) == (
+        "landmark motion",
+        {"a": 2, "b": 2},
+    )
+    assert worst_moments({"a": truth, "b": {}}) == ("", {})
+    assert worst_moments({}) == ("", {})
+
+
+def test_previews_of_many_or_long_clips_share_the_room_of_the_page(
+    results: report.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bytes_of_videos() -> int:
+        page = report.clips(results).html
+        return sum(map(len, re.findall(r"data:video/mp4;base64,([^']+)", page)))
+
+    roomy = bytes_of_videos()
+    monkeypatch.setattr(previews, "_ROOM", 6 * 1500)
+    assert bytes_of_videos() < 0.8 * roomy
+
+
+def test_a_picture_takes_no_more_room_than_it_is_given() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    assert len(jpeg_url(noise)) > 60_000
+    assert len(jpeg_url(noise, room=30_000)) < 30_000 * 4 / 3 + 100
+
+
+def test_same_identity_clips_stand_under_their_own_driving(small_study: Path) -> None:
+    small_study.write_text(small_study.read_text() + "protocols: [cross-identity, same-identity]\n")
+    study = load_study(small_study)
+    out = study_folder(study, small_study.parent / "out")
+    animate_cells(study, out)
+    results = report.load_results(small_study, out)
+    page = report.clips(results).html
+    assert page.count("<td><video") == 6
+    assert page.count("its own first frame") == 1
+    assert "6 cells" in report.studied(results).markdown
+    report.film_strips(results)
+    strip = Image.open(out / "figures/strip__copy__talk.png")
+    assert strip.height == 26 + 4 * 164  # the driving, two sources, its first frame

@@ -309,3 +309,10 @@ def test_degradation_rating_shows_the_driving_and_pairs_a_second_clip(
     row = session._store.ratings().iloc[0]
     assert row["clip_hash"].split() == [files.sha256(shown.clip), files.sha256(shown.other)]
     assert row["other"]
+
+
+def test_a_person_can_not_join_simulated_raters(small_study: Path, store: Store, out: Path) -> None:
+    study = load_study(small_study)
+    store.register(study.name, simulated=True)
+    with pytest.raises(StudyError, match="holds simulated ratings"):
+        open_session(store, study, out)

@@ -336,6 +336,7 @@ def test_similarity_is_that_of_scikit_image():
 
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does(filled, tmp_path):
     pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.log import compare_logs
     from studykit.training.train import run
 
     def losses_of(folder):
@@ -351,8 +352,46 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does(filled, tmp_path):
     whole = losses_of(tmp_path / "whole")
     assert len(whole) == 8 and any("held out" in record for record in whole)
     assert losses_of(tmp_path / "parts") == whole
+    agreed = compare_logs(tmp_path / "whole", tmp_path / "parts" / "log.jsonl")
+    assert agreed == "8 records agree, up to step 6"
     with pytest.raises(StudyError, match="--resume"):
         run(tiny_recipe(), tmp_path / "whole", cache())
+
+
+def test_held_out_figures_of_the_truth_are_perfect_and_those_of_the_source_are_copys():
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import evaluate
+
+    item = data.held_out_from(data.render_held_out(0, data.DataSettings(size=96)))
+    still = np.repeat(item.own[:1], len(item.own), axis=0)
+    best, copied = (evaluate.scores([item], [clip], [clip]) for clip in (item.own, still))
+    assert best["psnr frontal"] > 100 and best["mouth"] == best["eyes"] == best["cross l1"] == 0
+    assert copied["psnr frontal"] == copied["copy psnr frontal"] == best["copy psnr frontal"]
+    assert copied["mouth"] == copied["eyes"] == copied["cross l1"] == 1
+    assert best["landmarks"] == best["cross landmarks"] < 0.6 * copied["landmarks"]
+
+
+def test_logs_that_differ_are_told_apart_by_their_first_difference(tmp_path):
+    from studykit.training.log import compare_logs
+
+    records = [{"step": step, "phase": "joint", "l1": 0.5, "seconds": step} for step in (20, 40)]
+    held_out = {"step": 40, "held out": {"mouth": 0.5}}
+    for name, changes in {
+        "one": {},
+        "longer": {"seconds": 99, "step": 60},
+        "other": {"l1": 0.6},
+    }.items():
+        lines = [*records, {**records[1], **changes}, held_out]
+        (tmp_path / name).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert compare_logs(tmp_path / "one", tmp_path / "longer").startswith("3 records agree")
+    with pytest.raises(StudyError, match=r"differ from the losses of step 40 on: l1 is 0.5 in"):
+        compare_logs(tmp_path / "one", tmp_path / "other")
+    (tmp_path / "none").write_text("no JSON")
+    with pytest.raises(StudyError, match="none is no log of a training run"):
+        compare_logs(tmp_path / "none", tmp_path / "one")
+    (tmp_path / "none").write_text("")
+    with pytest.raises(StudyError, match="no step in common"):
+        compare_logs(tmp_path / "none", tmp_path / "one")
 
 
 def test_keypoints_are_learned(filled, tmp_path):
@@ -380,6 +419,8 @@ def test_an_export_is_what_fomm_animates_with(filled, tmp_path):
     made = export_checkpoint(tmp_path, tmp_path / "tiny.safetensors", measured_on=1)
     assert made.full - made.half < 0.1 and made.precision == "float16"
     assert made.path.stat().st_size < 0.6 * (tmp_path / "weights.safetensors").stat().st_size
+    settings = weights.stored_settings(made.path)
+    assert (settings["size"], settings["trained_on"]) == (64, "rendered faces")
     training = Training(tiny_recipe(), cache, "cpu")
     training.resume(tmp_path / "checkpoint.pt")
     item = cache.held_out()[0]
@@ -389,3 +430,28 @@ def test_an_export_is_what_fomm_animates_with(filled, tmp_path):
     state = method.prepare(Source("own", item.own[0]))
     theirs = np.stack(list(method.animate(state, a_driving(item.own))))
     assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_a_run_becomes_a_folder_that_can_be_shipped(filled, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import export
+    from studykit.training.train import run
+
+    def measured(folder, **_):
+        scores = {"pairing": "same", "type": "all", "method": "fomm", "psnr": 31.4159}
+        (folder / "benchmark-64.json").write_text(json.dumps({"size": 64, "summary": [scores]}))
+
+    monkeypatch.setattr(export, "measure", measured)  # it takes minutes: see test_benchmark.py
+    run(tiny_recipe(), tmp_path / "run", data.Cache(filled, SMALL, 2), echo=lambda line: None)
+    out = tmp_path / "shipped" / "tiny"
+    export.ship(tmp_path / "run", out, say=lambda line: None)
+    monkeypatch.setattr(weights, "SHIPPED", out.parent)
+    assert weights.locate("tiny") == out / "weights.safetensors"
+    assert read_recipe(out / "recipe.yaml") == tiny_recipe()
+    assert (out / "log.jsonl").read_text() == (tmp_path / "run" / "log.jsonl").read_text()
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "# tiny:" in card and "31.42" in card and weights.sha256(weights.locate("tiny")) in card
+    assert "6 steps in 0.0 hours" in card and "$" not in card
+    (tmp_path / "run" / "recipe.json").unlink()
+    with pytest.raises(StudyError, match=r"no recipe\.json: name the folder"):
+        export.ship(tmp_path / "run", out)

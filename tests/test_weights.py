@@ -143,14 +143,15 @@ def test_a_file_put_into_the_folder_by_hand_is_taken_and_checked_ever_after(cach
 
 
 def test_status_tells_what_is_cached_without_fetching(cache):
-    assert [status.name for status in weights.status()] == ["vox-256", "vox-512", "vox-mobile"]
-    assert not any(status.cached for status in weights.status())
+    published = [status for status in weights.status() if status.address]
+    assert [status.name for status in published] == ["vox-256", "vox-512", "vox-mobile"]
+    assert not any(status.cached for status in published)
     path = write_pickle(cache / "vox-mobile.pdparams", {"generator": {}})
-    mobile = weights.status()[2]
+    mobile = weights.status()[-1]
     assert (mobile.cached, mobile.path, mobile.sha256) == (True, path, "")
     assert mobile.size == path.stat().st_size and mobile.address.startswith("https://")
     weights.locate("vox-mobile")
-    assert weights.status()[2].sha256 == weights.sha256(path)
+    assert weights.status()[-1].sha256 == weights.sha256(path)
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():

@@ -127,8 +127,12 @@ class DygraphEngine:
         return list(np.rint(images.transpose(0, 2, 3, 1) * 255.0).astype(np.uint8))
 
 
-def load_networks(weights: str, config: str | None, device: str) -> Networks:
+def load_networks(
+    weights: str, config: str | None, device: str, side: int | None = None
+) -> Networks:
     """Return both networks of a checkpoint, ready to run on a device as Paddle names it.
+
+    ``side`` is that of the images, for a checkpoint that knows on which it was trained.
 
     Raises
     ------
@@ -139,6 +143,8 @@ def load_networks(weights: str, config: str | None, device: str) -> Networks:
     """
     ppgan = import_ppgan()
     checkpoint = checkpoints.load(weights, config)
+    if side is not None:
+        checkpoint = checkpoints.at_size(checkpoint, side)
     settings = checkpoint.config
     with running_on(device):
         try:

@@ -77,7 +77,8 @@ class FOMM:
     Attributes
     ----------
     weights : str
-        A named checkpoint (``vox-256``, ``vox-512``, ``vox-mobile``) or a file.
+        A named checkpoint or a file. ``synth-128`` comes with the package and knows rendered faces
+        alone; ``vox-256``, ``vox-512`` and ``vox-mobile`` are PaddleGAN's, and fetched.
     relative : bool
         Move the source's keypoints as the driving's move from its first frame on (section 3.4
         of the paper); otherwise put them where the driving's are.
@@ -92,7 +93,7 @@ class FOMM:
         What the decoder computes in; ``studykit bench`` measures what less than float32 costs.
     """
 
-    weights: str = "vox-256"
+    weights: str = checkpoints.DEFAULT
     relative: bool = True
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -113,7 +114,17 @@ class FOMM:
 
     def notes(self, state: _Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
-        return state.engine.note
+        return "; ".join(filter(None, [self._limits(), state.engine.note]))
+
+    def _limits(self) -> str:
+        """Say what the weights know, where they tell."""
+        about = checkpoints.stored_settings(self.weights)
+        if "trained_on" not in about:
+            return ""
+        return (
+            f"{self.weights} was trained on {about['trained_on']} alone, at {about['size']} "
+            "pixels: studykit weights fetch vox-256 gets weights that know photographs"
+        )
 
     def prepare(self, source: Source) -> _Prepared:
         """Make the networks ready, once for all sources, and encode the source.
@@ -214,7 +225,7 @@ def _engine(
 
 
 def _networks(weights: str, config: str | None, device: str, height: int, width: int) -> Networks:
-    networks = load_networks(weights, config, device)
+    networks = load_networks(weights, config, device, height)
     if height % networks.multiple or width % networks.multiple:
         raise StudyError(
             f"fomm with {weights} takes images whose sides are multiples of "

@@ -135,25 +135,9 @@ def import_ratings(
     kinds = set(table["simulated"])
     if len(kinds) > 1:
         raise StudyError(f"{path} mixes simulated and human ratings: import one kind only")
-    refuse_other_kind(store, study, simulated=kinds.pop())
+    store.refuse_other_kind(study.name, simulated=kinds.pop())
     store.append(table)
     return Imported(table, tuple(bad))
-
-
-def refuse_other_kind(store: Store, study: Study, *, simulated: bool) -> None:
-    """Refuse simulated raters where people have begun to rate, and the other way round.
-
-    Raises
-    ------
-    StudyError
-        The store holds sessions of the other kind.
-    """
-    if any(session.simulated != simulated for session in store.sessions(study.name)):
-        held, new = ("human", "simulated") if simulated else ("simulated", "human")
-        raise StudyError(
-            f"{store.place} holds {held} ratings of {study.name}, which {new} ones must not join: "
-            "choose another folder with --out, or another store with --store"
-        )
 
 
 class _Reader:

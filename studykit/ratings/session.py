@@ -67,10 +67,12 @@ def open_session(
     Raises
     ------
     StudyError
-        The id may be a name, or there is no clip to rate.
+        The id may be a name, there is no clip to rate, or the store holds ratings of the other
+        kind: of people where this one is simulated, or the other way round.
     """
     if rater is not None:
         check_rater_id(rater)
+    store.refuse_other_kind(study.name, simulated=simulated)
     return Session(store, study, Path(out), rater or "", simulated, clock)
 
 

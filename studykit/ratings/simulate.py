@@ -27,7 +27,6 @@ from studykit.ratings.design import (
     study_clips,
     study_hash,
 )
-from studykit.ratings.exchange import refuse_other_kind
 from studykit.ratings.screening import driving_seconds
 from studykit.study import TYPES, Study
 from studykit.wording import CRITERIA, OVERALL
@@ -378,7 +377,7 @@ def simulate_into(
     StudyError
         The store holds human ratings of this study; or as :func:`simulate_ratings`.
     """
-    refuse_other_kind(store, study, simulated=True)
+    store.refuse_other_kind(study.name, simulated=True)
     first = len({session.rater for session in store.sessions(study.name)})
     return store.append(simulate_ratings(study, n_raters, model=model, seed=seed, first=first))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 HISTORY_COLUMNS = ("attempt", "undone", "shown_at", "played_at", "software")
 
+_RATINGS, _REHEARSAL = "ratings.sqlite", "rehearsal.sqlite"
 _BUSY_SECONDS = 60.0
 _LOCK = 0x73747564  # names studykit among the advisory locks of a PostgreSQL database
 
@@ -118,14 +119,44 @@ def check_rater_id(text: str) -> str:
 
 
 def store_of(study: "Study", out: Path) -> "Store":
-    """Open the store of a study: the database that its file names, else the file in its folder.
+    """Open the store of people's ratings of a study: :func:`open_store` of :func:`ratings_of`."""
+    return open_store(ratings_of(study, out))
+
+
+def ratings_of(study: "Study", out: Path) -> str | Path:
+    """Return where people's ratings are: the study's database, or the file in its folder."""
+    return study.ratings.store or out / _RATINGS
+
+
+def rehearsal_of(out: Path) -> Path:
+    """Return the file of a study's simulated ratings, which stay apart from people's."""
+    return out / _REHEARSAL
+
+
+def place_to_report(study: str, out: Path, store: str = "") -> str | Path:
+    """Return which store to report on: people's, or the rehearsal's as long as nobody has rated.
+
+    Parameters
+    ----------
+    study : str
+        The study's name.
+    out : Path
+        Its folder.
+    store : str
+        The address of people's ratings; "" is the file in the folder, which need not be there.
 
     Raises
     ------
     StudyError
         As :func:`open_store`.
     """
-    return open_store(study.ratings.store or out / "ratings.sqlite")
+    people, rehearsal = store or out / _RATINGS, rehearsal_of(out)
+    if not rehearsal.is_file():
+        return people
+    if not store and not (out / _RATINGS).is_file():
+        return rehearsal
+    with open_store(people) as opened:
+        return people if opened.has_ratings(study) else rehearsal
 
 
 def open_store(where: str | Path) -> "Store":
@@ -451,6 +482,33 @@ class Store:
                 f"criterion is there already, or stands twice ({first_line(error.orig)})"
             ) from None
         return len(rows)
+
+    def refuse_other_kind(self, study: str, *, simulated: bool) -> None:
+        """Refuse simulated raters where people take part, and the other way round.
+
+        Raises
+        ------
+        StudyError
+            The store knows raters of the other kind in this study.
+        """
+        with self._reading() as run:
+            others = run(
+                "SELECT count(*) FROM raters WHERE study = :study AND simulated = :other",
+                study=study,
+                other=not simulated,
+            ).scalar_one()
+        if others:
+            held, new = ("human", "simulated") if simulated else ("simulated", "human")
+            raise StudyError(
+                f"{self.place} holds {held} ratings of {study}, which {new} ones must not join: "
+                "choose another folder with --out, or another store with --store"
+            )
+
+    def has_ratings(self, study: str) -> bool:
+        """Say whether anybody has answered anything in a study."""
+        with self._reading() as run:
+            found = run("SELECT id FROM answers WHERE study = :study LIMIT 1", study=study)
+            return found.first() is not None
 
     def state(self, study: str) -> str:
         """Return what stays the same for as long as no answer is added or taken back."""

@@ -1,22 +1,53 @@
 """What a study has left in its folder, read once for the whole report."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from studykit import stats
 from studykit.cells import CellRow, read_cells
-from studykit.study import Cell, Study, load_study
+from studykit.study import TYPES, Cell, Input, Study, load_study
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+
+    from studykit.ratings.screening import Screening
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """A study, the folder of its results, its cells' rows by name, and its manifest."""
+    """A study, the folder of its results, and what stands in it.
+
+    Attributes
+    ----------
+    study : Study
+    out : Path
+        The study's folder.
+    rows : dict of CellRow
+        By the cells' names.
+    manifest : dict
+        Empty before the study was run.
+    ratings : DataFrame
+        The ratings table with everybody's ratings; empty where nobody has rated.
+    raters : DataFrame
+        One row a session: rater, complete (whether it was finished; missing where it was not held
+        here) and one column a question.
+    metrics, metric_notes : DataFrame
+        metrics.csv, and what could not be measured; empty where nothing was measured.
+    """
 
     study: Study
     out: Path
     rows: dict[str, CellRow]
     manifest: dict[str, Any]
+    ratings: "pandas.DataFrame"
+    raters: "pandas.DataFrame"
+    metrics: "pandas.DataFrame"
+    metric_notes: "pandas.DataFrame"
 
     def clip_of(self, cell: Cell) -> tuple[Path | None, str]:
         """Return where a cell's clip is, or None and why there is none."""
@@ -26,6 +57,66 @@ class Results:
         clip = self.out / row.clip
         return (clip, "") if clip.is_file() else (None, f"{row.clip} was removed: run the study")
 
+    def curves(self, cell: str) -> Mapping[str, "numpy.ndarray"]:
+        """Return a cell's figures frame by frame, empty where it was not measured."""
+        from studykit import metrics
+
+        return metrics.curves(self.out, cell)
+
+    @property
+    def methods(self) -> list[str]:
+        return [method.name for method in self.study.methods]
+
+    @property
+    def types(self) -> tuple[list[str], list[str]]:
+        """The source types and the driving types that the study has, in their usual order."""
+        sources = {source.type for source, _ in self.study.pairs()}
+        drivings = {item.type for item in self.study.drivings}
+        return [t for t in TYPES if t in sources], [t for t in TYPES if t in drivings]
+
+    def sources_of(self, driving: Input) -> list[Input]:
+        """Return the sources that a driving animates, its own first frame among them."""
+        return [source for source, its in self.study.pairs() if its == driving]
+
+    @property
+    def rated(self) -> bool:
+        return not self.ratings.empty
+
+    @property
+    def simulated(self) -> bool:
+        return self.rated and bool(self.ratings["simulated"].iloc[0])
+
+    @cached_property
+    def screening(self) -> "Screening":
+        """Who rated well: the ratings of all, and of those who are kept."""
+        from studykit.ratings.screening import screen_study
+
+        return screen_study(self.study, self.ratings)
+
+    @cached_property
+    def analysis(self) -> "stats.Analysis":
+        """The statistics of the kept raters: what the report speaks of."""
+        rules = self.study.ratings
+        return stats.analyse(
+            self.ratings,
+            self.metrics,
+            scale=rules.scale,
+            raters_min=rules.raters_min,
+            excluded=self.screening.excluded,
+            seed=self.study.seed,
+        )
+
+    @cached_property
+    def scores_of_all(self) -> "stats.Result":
+        """Mean scores by method as they would be if nobody had been excluded."""
+        rules = self.study.ratings
+        return stats.mean_scores(self.ratings, ("method",), scale=rules.scale, seed=self.study.seed)
+
+    @cached_property
+    def verdicts_of_all(self) -> "stats.Result":
+        """The verdicts as they would be if nobody had been excluded."""
+        return stats.verdicts(self.ratings, self.analysis.rule)
+
 
 def load_results(study: str | Path, out: str | Path) -> Results:
     """Read a study's folder; what is not there yet is empty.
@@ -34,12 +125,79 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     ------
     StudyFileError
         The study file is wrong.
+    StudyError
+        The ratings can't be read, or mix simulated raters with people.
     """
+    from studykit import metrics
+    from studykit.ratings.store import place_to_report
+
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
+    place = place_to_report(loaded.name, out, loaded.ratings.store)
+    ratings, raters = read_ratings(place, loaded.name)
     return Results(
         study=loaded,
         out=out,
         rows=read_cells(out / "cells.csv"),
         manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {},
+        ratings=ratings,
+        raters=raters,
+        metrics=metrics.load(out),
+        metric_notes=metrics.notes(out),
     )
+
+
+def read_ratings(where: str | Path, study: str) -> tuple["pandas.DataFrame", "pandas.DataFrame"]:
+    """Read a study's ratings, and what its raters said of themselves, from a store.
+
+    Parameters
+    ----------
+    where : path or str
+        A file, which need not be there, or the address of a database.
+    study : str
+        The study's name.
+
+    Raises
+    ------
+    StudyError
+        They can't be read, or mix simulated raters with people.
+    """
+    import pandas as pd
+
+    from studykit.errors import StudyError
+    from studykit.ratings import RATING_COLUMNS
+    from studykit.ratings.store import open_store
+
+    columns = ["rater", "complete"]
+    if isinstance(where, Path) and not where.is_file():
+        return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
+    with open_store(where) as store:
+        ratings = _newest_rehearsal(store.ratings(study))
+        sessions = store.sessions(study)
+    if ratings["simulated"].nunique() > 1:
+        raise StudyError(
+            f"the ratings of {study} in {where} mix simulated raters with people: keep the "
+            "simulated ones in a store of their own"
+        )
+    known = set(ratings["rater"])
+    raters = [
+        {
+            "rater": session.rater,
+            "complete": len(session.trials) == session.answered if session.trials else None,
+            **(session.questions or {}),
+        }
+        for session in sessions
+        if session.rater in known
+    ]
+    return ratings, pd.DataFrame(raters, columns=None if raters else columns)
+
+
+def _newest_rehearsal(ratings: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Leave, of simulated ratings, those that were made for the newest version of the study file.
+
+    People's ratings all count, whatever has been edited since.
+    """
+    if ratings.empty or not ratings["simulated"].astype(bool).all():
+        return ratings
+    newest = ratings["study_hash"].iloc[ratings["answered_at"].argmax()]
+    return ratings[ratings["study_hash"] == newest].reset_index(drop=True)

@@ -1,175 +1,315 @@
-"""The report's sections, each a piece of HTML that notebook 4 displays."""
+"""The report's sections in their order, each of which notebook 4 displays.
 
-import base64
-import csv
+A section reads results, keeps its tables and pictures as files, and returns what is shown of them.
+"""
+
 import dataclasses
-import html
-import io
 import itertools
 import re
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from fractions import Fraction
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from studykit import files, media
+from studykit import stats
 from studykit.cells import CellRow
-from studykit.errors import StudyError
-from studykit.inputs import open_driving
-from studykit.report.figures import film_strip, source_picture
+from studykit.report import figures, tables, words
+from studykit.report.blocks import (
+    Block,
+    Note,
+    Picture,
+    Screen,
+    Section,
+    Table,
+    Words,
+    escaped,
+    plain,
+)
+from studykit.report.previews import Previews
 from studykit.report.results import Results
-from studykit.study import Cell, Input, Study
+from studykit.report.strips import film_strip, worst_moments
+from studykit.study import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
-    from IPython.display import HTML
+    import pandas
 
 # Of a study with more cells the report shows sums, a sample, and links to the rest.
 MOST_SHOWN = 200
 
-_PREVIEW = 144
 _LINKS, _GROUPS = 5, 50
+# All film strips of a page together, in bytes of JPEG.
+_STRIPS_ROOM = 1_900_000
 
 
-def summary(results: Results) -> "HTML":
-    """Say in words what was crossed, what came out and on which weights."""
-    study, rows = results.study, list(results.rows.values())
-    done = [row for row in rows if row.status == "done"]
-    cells = sum(1 for _ in study.cells())
-    words = [
-        f"{_count(len(study.sources), 'source')}, {_count(len(study.drivings), 'driving')} and "
-        f"{_count(len(study.methods), 'method')} make {_count(cells, 'cell')}; "
-        f"<b>{len(done)}</b> have a clip, <b>{len(rows) - len(done)}</b> failed"
-        + (f", <b>{cells - len(rows)}</b> were not run." if cells > len(rows) else ".")
+def heading(results: Results) -> Section:
+    """Name the study and, where the ratings are simulated, say so on every page."""
+    blocks: list[Block] = [Words(f"# Study: {plain(results.study.name)}")]
+    if results.simulated:
+        blocks += simulated_banner()
+    return Section(blocks)
+
+
+def simulated_banner() -> list[Block]:
+    """Say that ratings are simulated: once in full, and on every screen and printed page."""
+    short = words.SIMULATED.split(":")[0]
+    return [
+        Screen(f"<div class='simulated-running'>{short}</div>"),
+        Screen(f"<p class='simulated'>{words.SIMULATED}</p>", f"> **{words.SIMULATED}**"),
     ]
-    weights = {(row.method, row.weights, row.weights_hash) for row in done if row.weights_hash}
-    for method, name, digest in sorted(weights):
-        words.append(f"{_text(method)} ran on the weights {_text(name)} (SHA-256 {digest[:12]}…).")
-    if not weights:
-        words.append("No method in this study uses learned weights.")
-    notes = sorted({row.note for row in rows if row.note})
+
+
+def studied(results: Results) -> Section:
+    """Say in one paragraph what was studied, and on which weights."""
+    notes = sorted({row.note for row in results.rows.values() if row.note})
+    blocks = [Words(words.studied(results)), Words(" ".join(words.weights(results)))]
     if notes:
         more = f"; and {len(notes) - _GROUPS} more" if len(notes) > _GROUPS else ""
-        words.append("Notes: " + "; ".join(map(_text, notes[:_GROUPS])) + f"{more}.")
-    return _html("".join(f"<p>{sentence}</p>" for sentence in words))
+        told = "; ".join(plain(note) for note in notes[:_GROUPS])
+        blocks.append(Words(f"Notes on inputs: {told}{more}."))
+    return Section(blocks)
 
 
-def film_strips(results: Results) -> "HTML":
+def summary(results: Results) -> Section:
+    """Say which types work, which fail and how sure that is; then what the data don't support."""
+    blocks = [Words(_bullets(words.summary(results)))]
+    cautions = words.cautions(results)
+    if cautions:
+        text = f"**Read with care.**\n\n{_bullets(map(plain, cautions))}"
+        blocks.append(_boxed(text))
+    return Section(blocks)
+
+
+def verdicts(results: Results) -> Section:
+    """Show the verdict of each condition and the rule behind it."""
+    if not results.rated:
+        return _nothing("No verdict without ratings.")
+    table = tables.verdicts(results)
+    rule = plain(words.verdict_rule(results))
+    return _kept(results, [table, Words(f"The rule: {rule}")])
+
+
+def scores(results: Results) -> Section:
+    """Show mean scores with their intervals: maps, dots, and the tables behind them."""
+    if not results.rated:
+        return _nothing("No scores without ratings.")
+    by_condition = results.analysis.condition_scores.table
+    by_method = results.analysis.method_scores.table
+    if by_condition.empty:
+        return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
+    criteria = [name for name in dict.fromkeys(by_condition["criterion"]) if name != stats.OVERALL]
+    common = {
+        "methods": results.methods,
+        "scale": results.study.ratings.scale,
+        "simulated": results.simulated,
+    }
+    maps = {
+        name: figures.heat_maps(
+            _figure(results, f"mos-{name}"),
+            by_condition[by_condition["criterion"] == name],
+            types=results.types,
+            **common,
+        )
+        for name in [stats.OVERALL, *criteria]
+    }
+    overall = by_condition[by_condition["criterion"] == stats.OVERALL]
+    means = figures.criteria_by_method(
+        _figure(results, "scores-by-method"), by_method, criteria=criteria, **common
+    )
+    course = figures.methods_by_condition(
+        _figure(results, "methods-by-condition"), overall, types=results.types, **common
+    )
+    dots = figures.criteria_by_condition(
+        _figure(results, "criteria-by-condition"),
+        by_condition,
+        criteria=criteria,
+        types=results.types,
+        **common,
+    )
+    files = ", ".join(f"[{name}](figures/{maps[name].name})" for name in criteria)
+    return _kept(
+        results,
+        [
+            _picture(
+                results,
+                maps[stats.OVERALL],
+                "Mean score over the criteria by source and driving type: mean over raters, 95 % "
+                "interval, and n raters.",
+            ),
+            Words(f"The same maps of single criteria: {files}."),
+            _picture(results, means, "Mean score by method and criterion.", wide=False),
+            tables.scores_by_method(results),
+            _picture(results, course, "Mean score over the criteria by driving type."),
+            _picture(results, dots, "Mean scores of all conditions, criterion by criterion."),
+            tables.scores_by_condition(results),
+            *_said_by(results.analysis.condition_scores),
+            *_compared(results),
+        ],
+    )
+
+
+def statistics(results: Results) -> Section:
+    """Show agreement, tests, models and correlations, each with how it was found."""
+    if not results.rated:
+        return _nothing("No statistics without ratings.")
+    analysis, blocks = results.analysis, []
+    for title, result, shown in (
+        ("Agreement", analysis.agreement, tables.agreement),
+        ("Differences among conditions", analysis.friedman, tables.friedman),
+    ):
+        blocks += [Words(f"### {title}"), *_result(results, result, shown)]
+    families = (
+        (analysis.pairwise, "pairwise-methods", "methods"),
+        (analysis.source_pairwise, "pairwise-sources", "source types"),
+        (analysis.driving_pairwise, "pairwise-drivings", "driving types"),
+    )
+    told = False
+    for result, name, what in families:
+        if len(result.table):
+            blocks.append(tables.pairwise(results, result, name, what))
+        # The tests are the same in all families, and their captions say how many rows each has.
+        text = " ".join(result.notes) if told else words.of_result(result)
+        told = told or bool(len(result.table))
+        blocks += [Note(plain(text))] if text else []
+    blocks += [Words("### Mixed model"), *_models(results)]
+    blocks += [
+        Words("### Correlation among the criteria"),
+        *_result(results, analysis.criteria_correlation, tables.criteria_correlation),
+    ]
+    return _kept(results, blocks)
+
+
+def metrics(results: Results) -> Section:
+    """Show the metrics by method and condition, beside the driving's, and beside the ratings."""
+    from studykit import metrics as measured
+
+    absent = [
+        f"{tables.metric_label(name)}: {plain(why)}."
+        for name, why in measured.unavailable().items()
+    ]
+    if results.metrics.empty:
+        return _nothing("No clip was measured.")
+    blocks: list[Block] = [tables.metrics_by_method(results)]
+    if absent:
+        blocks.append(Words(" ".join(absent)))
+    blocks += [
+        Words("### In the papers' form"),
+        tables.paper_table(results),
+        Words("### By condition"),
+        tables.metrics_by_condition(results),
+    ]
+    if len(results.metric_notes):
+        blocks += [Words("### What could not be measured"), _metric_notes(results)]
+    blocks += [*_metrics_and_ratings(results), *_motion(results)]
+    return _kept(results, blocks)
+
+
+def film_strips(results: Results) -> Section:
     """Show, method by method, each driving and the clips it drives at five moments.
 
     Of a large study it shows the first source and driving of each type.
     """
-    results, parts = _shown(results)
-    for method in results.study.methods:
-        parts.append(f"<h3>{_text(method.name)}</h3>")
-        for driving in results.study.drivings:
-            path = film_strip(results, method, driving)
-            with Image.open(path) as picture:
-                image = _jpeg(np.asarray(picture))
+    shown, blocks = _shown(results)
+    study = shown.study
+    room = _STRIPS_ROOM // max(1, len(study.methods) * len(study.drivings))
+    for method in study.methods:
+        blocks.append(Words(f"### {plain(method.name)}"))
+        for driving in study.drivings:
+            path, worst_by = film_strip(shown, method, driving)
             caption = (
-                f"{_text(method.name)}, driving {_text(driving.name)} ({driving.type}): "
-                "top row the driving, below it each source and its clip at the same moments."
+                f"{method.name}, driving {driving.name} ({driving.type}): top row the driving, "
+                "below it each source and its clip at the same moments."
             )
-            parts.append(
-                f'<figure class="wide"><img src="{image}" alt="{caption}" loading="lazy">'
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
-    return _html("".join(parts))
+            if worst_by:
+                caption += f" Framed: each clip's own worst moment by {worst_by}."
+            blocks.append(Picture(path, results.out, caption, room=room))
+    return Section(blocks)
 
 
-def clips(results: Results) -> "HTML":
+def clips(results: Results) -> Section:
     """Show small moving previews, sources down and drivings across, linked to the full clips.
 
     Of a large study it shows the first source and driving of each type, after the number of clips
     of every condition.
     """
-    conditions = [_conditions(results)] if _is_large(results) else []
-    results, parts = _shown(results)
-    parts, study = [*conditions, *parts], results.study
-    for method in study.methods:
-        head = "".join(
-            f"<th scope='col'>{_text(driving.name)}<small>{driving.type}</small>"
-            f"{_driving_preview(results, driving)}</th>"
-            for driving in study.drivings
-        )
-        body = []
-        for source in study.sources:
-            tile = _jpeg(_shrunk(source_picture(source, study.size, study.crop)))
-            line = [
-                f"<th scope='row'><img src='{tile}' alt='source {_text(source.name)}'>"
-                f"{_text(source.name)}<small>{source.type}</small></th>"
-            ]
-            for driving in study.drivings:
-                cell = Cell(source, driving, method)
-                line.append(f"<td>{_clip_preview(results, cell)}</td>")
-            body.append(f"<tr>{''.join(line)}</tr>")
-        parts.append(
-            f"<section><h3>{_text(method.name)}</h3><div class='scroll'><table class='clips'>"
-            f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-            "</section>"
-        )
-    paper = "The clips move on a screen only; the film strips below show moments of them."
-    return _html(
-        f"<div class='methods'>{''.join(parts)}</div><p class='paper-only'><i>{paper}</i></p>"
-    )
+    blocks: list[Block] = [_conditions(results)] if _is_large(results) else []
+    shown, said = _shown(results)
+    previews = Previews(shown)
+    parts = [_matrix(shown, method, previews) for method in shown.study.methods]
+    paper = "The clips move on a screen only; the film strips show moments of them."
+    screen = f"<div class='methods'>{''.join(parts)}</div><p class='paper-only'><i>{paper}</i></p>"
+    return Section([*blocks, *said, Screen(screen, "All clips are under [clips](clips/).")])
 
 
-def timing(results: Results) -> "HTML":
-    """Tabulate seconds a frame by method, and keep the table as tables/timing.csv."""
-    header = ("method", "device", "clips", "frames", "seconds", "seconds a frame (median)")
-    lines = []
-    for method in results.study.methods:
-        rows = [r for r in results.rows.values() if r.method == method.name and r.status == "done"]
-        for device in sorted({row.device for row in rows}):
-            here = [row for row in rows if row.device == device]
-            lines.append(
-                (
-                    method.name,
-                    device,
-                    len(here),
-                    sum(row.frames for row in here),
-                    f"{sum(row.seconds for row in here):.1f}",
-                    f"{median(row.seconds / row.frames for row in here):.4f}",
-                )
-            )
-    path = results.out / "tables" / "timing.csv"
-    with files.whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *lines])
-    if not lines:
-        return _html("<p>No clip was made yet.</p>")
-    return _table(header, lines)
+def timing(results: Results) -> Section:
+    """Tabulate seconds a frame by method."""
+    table = tables.timing(results)
+    if table.data.empty:
+        table.write(results.out / "tables")
+        return _nothing("No clip was made yet.")
+    return _kept(results, [table])
 
 
-def failures(results: Results) -> "HTML":
+def failures(results: Results) -> Section:
     """List every cell that failed, with its error; of a large study, every kind of failure."""
     rows = [row for row in results.rows.values() if row.status == "failed"]
     if not rows:
-        return _html("<p>No cell failed.</p>")
+        return _nothing("No cell failed.")
     if _is_large(results):
-        return _failure_kinds(rows)
-    return _table(("cell", "error"), [(row.cell, row.error) for row in rows])
+        return _failure_kinds(results, rows)
+    lines = [(row.cell, row.error) for row in rows]
+    table = tables.plain_table("failures", "Cells without a clip.", ("cell", "error"), lines)
+    return _kept(results, [table])
 
 
-def problems(study: Study) -> "HTML":
-    """List every problem of a study's inputs, as ``studykit check`` does."""
-    from studykit.check import check_study
+def raters(results: Results) -> Section:
+    """Say who rated, who was excluded and why, and what that changes."""
+    if not results.rated:
+        return _nothing("Nobody has rated yet.")
+    screening = results.screening
+    said = plain(screening.words)
+    held = results.raters["complete"].dropna()
+    if len(held):
+        said += f" {int(held.sum())} of {len(held)} sessions were finished."
+    blocks: list[Block] = [Words(said)]
+    answers = tables.rater_answers(results)
+    if answers is not None:
+        blocks.append(answers)
+    if screening.excluded:
+        blocks += [tables.exclusions(results), tables.kept_beside_all(results)]
+        blocks.append(Words(_changed_verdicts(results)))
+    else:
+        tables.exclusions(results).write(results.out / "tables")
+    agreements = results.analysis.agreement.table
+    by_rater = screening.table[screening.table["rule"] == "agreement"]
+    if len(agreements.dropna(subset=["alpha"])) and by_rater["figure"].notna().any():
+        path = figures.agreement(
+            _figure(results, "agreement"),
+            agreements,
+            by_rater.assign(
+                excluded=by_rater["rater"].isin(screening.excluded),
+                figure=by_rater["figure"].astype(float),
+            ),
+            threshold=screening.rules.agreement,
+            simulated=results.simulated,
+        )
+        caption = (
+            "Agreement among the kept raters by criterion; and each rater's correlation with the "
+            "mean of all others, the dashed line being the least that is asked."
+        )
+        blocks.append(_picture(results, path, caption))
+    return _kept(results, blocks)
 
-    found = check_study(study)
-    if not found:
-        return _html("<p>No problem found in the inputs.</p>")
-    return _table(("level", "file", "problem"), [(p.level, p.path, p.text) for p in found])
+
+def methods(results: Results) -> Section:
+    """Write the methods section of a paper, from what was done."""
+    return Section([Words("\n\n".join(words.methods_section(results)))])
 
 
-def manifest(results: Results) -> "HTML":
+def manifest(results: Results) -> Section:
     """Show what is needed to repeat the study: versions, machine, inputs with their hashes."""
     data = results.manifest
     if not data:
-        return _html("<p>The study was not run yet.</p>")
+        return _nothing("The study was not run yet.")
     facts = [
         ("finished", data["finished"]),
         ("seed, size, crop", f"{data['seed']}, {data['size']} px, {data['crop']}"),
@@ -177,10 +317,7 @@ def manifest(results: Results) -> "HTML":
         ("system", data["machine"]["system"]),
         ("versions", ", ".join(f"{name} {v}" for name, v in data["versions"].items())),
     ]
-    inputs = [
-        (item["name"], item["type"], item["sha256"][:16] + "…") for item in data["inputs"].values()
-    ]
-    methods = [
+    made_by = [
         (
             name,
             values["method"],
@@ -190,20 +327,247 @@ def manifest(results: Results) -> "HTML":
         )
         for name, values in data["methods"].items()
     ]
-    parts = [
-        _table(("", ""), facts),
-        _table(("method's name", "method", "settings", "device", "weights"), methods),
-        _table(("input", "type", "SHA-256"), inputs),
+    inputs = [(item["name"], item["type"], item["sha256"]) for item in data["inputs"].values()]
+    shown = [(name, kind, f"{digest[:16]}…") for name, kind, digest in inputs]
+    columns = ("input", "type", "SHA-256")
+    table = tables.plain_table("inputs", "Inputs.", columns, inputs)
+    table = dataclasses.replace(table, shown=tables.plain_table("", "", columns, shown).shown)
+    named = ("name", "method", "settings", "device", "weights")
+    return _kept(
+        results,
+        [
+            tables.plain_table("run", "The run.", ("what", "which"), facts),
+            tables.plain_table("methods", "Methods and their settings.", named, made_by),
+            _beginning(table),
+        ],
+    )
+
+
+def problems(study: Study) -> Section:
+    """List every problem of a study's inputs, as ``studykit check`` does."""
+    from studykit.check import check_study
+
+    found = check_study(study)
+    if not found:
+        return _nothing("No problem found in the inputs.")
+    lines = [(p.level, str(p.path), p.text) for p in found]
+    return Section(
+        [tables.plain_table("", "Problems of the inputs.", ("level", "file", "problem"), lines)]
+    )
+
+
+def _kept(results: Results, blocks: Iterable[Block | None]) -> Section:
+    """Return a section whose tables are kept as files."""
+    blocks = [block for block in blocks if block is not None]
+    for block in blocks:
+        if isinstance(block, Table):
+            block.write(results.out / "tables")
+    return Section(blocks)
+
+
+def _nothing(text: str) -> Section:
+    return Section([Words(text)])
+
+
+def _figure(results: Results, name: str) -> Path:
+    return results.out / "figures" / f"{name}.png"
+
+
+def _picture(results: Results, path: Path, caption: str, *, wide: bool = True) -> Picture:
+    said = f"{caption} Simulated ratings." if results.simulated else caption
+    return Picture(path, results.out, said, wide)
+
+
+def _bullets(points: Iterable[str]) -> str:
+    return "\n".join(f"- {point}" for point in points)
+
+
+def _boxed(text: str) -> Screen:
+    return Screen(f"<div class='care'>{Words(text).to_html()}</div>", text)
+
+
+def _result(results: Results, result: stats.Result, shown) -> list[Block]:
+    """Return a result's table and how it was found; where it is empty, why."""
+    table = [shown(results)] if len(result.table) else []
+    return [*table, *_said_by(result)]
+
+
+def _said_by(result: stats.Result) -> list[Block]:
+    text = words.of_result(result)
+    return [Note(plain(text))] if text else []
+
+
+def _models(results: Results) -> list[Block]:
+    blocks = [
+        tables.model_terms(results),
+        tables.model_means(results),
+        tables.model_differences(results),
+        tables.model_variances(results),
     ]
-    return _html("".join(part.data for part in parts))
+    fitted = [model for model in results.analysis.models.values() if len(model.table)]
+    said = [model.how for model in fitted if not model.fallback][:1] or [m.how for m in fitted[:1]]
+    said = [re.sub(r"model of \w+,", "model of each criterion,", how) for how in said]
+    said += [
+        f"{', '.join(names).capitalize()}: {note}"
+        for note, names in _notes_by_criterion(results).items()
+    ]
+    text = " ".join(said) + (" The formulas are in the CSV file of the terms." if fitted else "")
+    return [*(block for block in blocks if block is not None), Note(plain(text))]
+
+
+def _notes_by_criterion(results: Results) -> dict[str, list[str]]:
+    notes: dict[str, list[str]] = {}
+    for name, model in results.analysis.models.items():
+        for note in model.notes:
+            notes.setdefault(note, []).append(name)
+    return notes
+
+
+def _compared(results: Results) -> list[Block]:
+    """Return the paired comparisons, if there are any."""
+    if results.analysis.bradley_terry.table.empty:
+        return []
+    result = results.analysis.bradley_terry
+    return [Words("### Paired comparisons"), *_result(results, result, tables.bradley_terry)]
+
+
+def _metrics_and_ratings(results: Results) -> list[Block]:
+    """Return how metrics go with ratings: a table and a picture; nothing without ratings."""
+    if not results.rated:
+        return []
+    result = results.analysis.metric_correlation
+    title = Words("### Metrics beside ratings")
+    table = result.table
+    known = table[(table["criterion"] == stats.OVERALL) & table["rho"].notna()] if len(table) \
+        else table  # fmt: skip
+    if known.empty:
+        return [title, *_said_by(result)]
+    scored = results.analysis.clip_scores.table
+    scored = scored[scored["criterion"] == stats.OVERALL][["cell", "mean"]]
+    cells = {name: row.method for name, row in results.rows.items()}
+    points = results.metrics.merge(scored, on="cell").rename(columns={"mean": "score"})
+    points["method"] = points["cell"].map(cells)
+    strongest = known.reindex(known["rho"].abs().sort_values(ascending=False).index)
+    path = figures.metrics_and_ratings(
+        _figure(results, "metrics-and-ratings"),
+        points,
+        strongest,
+        labels=_axis_labels(results.metrics),
+        methods=results.methods,
+        scale=results.study.ratings.scale,
+        simulated=results.simulated,
+    )
+    caption = (
+        "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "
+        "interval; rho above 0 means that the metric agrees with the raters. The metrics with the "
+        f"strongest correlation, at most {figures.PANELS}."
+    )
+    return [title, _picture(results, path, caption),
+            *_result(results, result, tables.metric_correlation)]  # fmt: skip
+
+
+def _axis_labels(metrics: "pandas.DataFrame") -> dict[str, str]:
+    units = metrics.drop_duplicates("metric").set_index("metric")
+    return {
+        name: f"{tables.metric_label(name)} ({line['unit']}, {line['better']} is better)"
+        for name, line in units.iterrows()
+    }
+
+
+def _motion(results: Results) -> list[Block]:
+    """Return the motion over time of the clip that follows its driving worst."""
+    found = results.metrics[results.metrics["metric"] == "landmark_motion_error"]
+    moving = [spec.name for spec in results.study.methods if spec.method != "copy"]
+    names = {name for name, row in results.rows.items() if row.method in moving}
+    found = found[found["cell"].isin(names)].dropna(subset=["value"])
+    if found.empty:
+        return []
+    cell = found.loc[found["value"].idxmax(), "cell"]
+    curves = results.curves(cell)
+    if not curves:
+        return []
+    row = results.rows[cell]
+    worst_by, frames = worst_moments({cell: curves})
+    colour = figures.Look.of(results.methods).colours[row.method]
+    path = figures.motion_over_time(
+        _figure(results, "motion-over-time"), curves, worst=frames.get(cell), colour=colour
+    )
+    marked = f" The dotted line marks its worst moment by {worst_by}." if worst_by else ""
+    caption = (
+        f"Landmarks and motion of {row.source} animated by {row.driving} with {row.method} "
+        "(coloured) beside its driving (grey): the clip whose landmarks follow their driving "
+        f"worst.{marked}"
+    )
+    return [Words("### Motion over time"), Picture(path, results.out, caption)]
+
+
+def _metric_notes(results: Results) -> Table:
+    """Tabulate what could not be measured, alike notes together."""
+    grouped = results.metric_notes.groupby("note", sort=False)["cell"].agg(list)
+    lines = [
+        (note, len(cells), ", ".join(cells[:_LINKS]) + (", …" * (len(cells) > _LINKS)))
+        for note, cells in grouped.items()
+    ]
+    table = tables.plain_table(
+        "metric-notes", "What could not be measured, and in how many cells.",
+        ("note", "cells", "which"), lines,
+    )  # fmt: skip
+    return _beginning(table)
+
+
+def _beginning(table: Table) -> Table:
+    return dataclasses.replace(table, shown=table.shown.head(_GROUPS))
+
+
+def _changed_verdicts(results: Results) -> str:
+    """Say which verdicts would be others if nobody had been excluded."""
+    by = ["source_type", "driving_type", "method"]
+    kept = results.analysis.verdicts.table.set_index(by)["verdict"]
+    everybody = results.verdicts_of_all.table.set_index(by)["verdict"]
+    changed = [
+        f"{plain(' × '.join(condition))} ({everybody[condition]} instead of {verdict})"
+        for condition, verdict in kept.items()
+        if condition in everybody.index and everybody[condition] != verdict
+    ]
+    if not changed:
+        return "With the excluded raters every verdict would be the same."
+    return f"With the excluded raters these verdicts would be others: {'; '.join(changed)}."
+
+
+def _matrix(results: Results, method: MethodSpec, previews: Previews) -> str:
+    """Return a method's previews, sources down and drivings across."""
+    study = results.study
+    head = "".join(
+        f"<th scope='col'>{escaped(driving.name)}<small>{driving.type}</small>"
+        f"{previews.driving(driving)}</th>"
+        for driving in study.drivings
+    )
+    rows = []
+    if "cross-identity" in study.protocols:
+        for source in study.sources:
+            title = f"{previews.source(source)}{escaped(source.name)}<small>{source.type}</small>"
+            rows.append((title, [Cell(source, driving, method) for driving in study.drivings]))
+    if study.first_frames:
+        pairs = zip(study.first_frames, study.drivings, strict=True)
+        rows.append(("its own first frame", [Cell(first, its, method) for first, its in pairs]))
+    body = "".join(
+        f"<tr><th scope='row'>{title}</th>"
+        + "".join(f"<td>{previews.clip(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for title, cells in rows
+    )
+    return (
+        f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
 
 
 def _is_large(results: Results) -> bool:
     study = results.study
-    return len(study.methods) * len(study.sources) * len(study.drivings) > MOST_SHOWN
+    return len(study.methods) * sum(1 for _ in study.pairs()) > MOST_SHOWN
 
 
-def _shown(results: Results) -> tuple[Results, list[str]]:
+def _shown(results: Results) -> tuple[Results, list[Block]]:
     """Return what is small enough to be shown, and what to say if that is a sample."""
     if not _is_large(results):
         return results, []
@@ -215,8 +579,8 @@ def _shown(results: Results) -> tuple[Results, list[str]]:
         drivings=_first_of_each_type(study.drivings),
         methods=study.methods[: MOST_SHOWN // types],
     )
-    sentence = "<p>A sample: the first source and the first driving of each type.</p>"
-    return dataclasses.replace(results, study=sample), [sentence]
+    said = Words("A sample: the first source and the first driving of each type.")
+    return dataclasses.replace(results, study=sample), [said]
 
 
 def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
@@ -226,12 +590,10 @@ def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
     return tuple(first.values())
 
 
-def _conditions(results: Results) -> str:
+def _conditions(results: Results) -> Screen:
     """Tabulate how many clips of each condition there are, with links to the first of them."""
     study = results.study
-    sources, drivings = (
-        Counter(item.type for item in items) for items in (study.sources, study.drivings)
-    )
+    pairs = Counter((source.type, driving.type) for source, driving in study.pairs())
     done, lost = Counter(), Counter()
     links: defaultdict[tuple, list[str]] = defaultdict(list)
     for row in results.rows.values():
@@ -242,22 +604,31 @@ def _conditions(results: Results) -> str:
         done[condition] += 1
         if len(links[condition]) < _LINKS:
             number = len(links[condition]) + 1
-            name = _text(row.cell)
-            links[condition].append(f"<a href='{_text(row.clip)}' title='{name}'>{number}</a>")
-    head = ("method", "source", "driving", "cells", "clips", "failed", "not run", "to see")
-    body = []
-    for method, source, driving in itertools.product(study.methods, sources, drivings):
+            name = escaped(row.cell)
+            links[condition].append(f"<a href='{escaped(row.clip)}' title='{name}'>{number}</a>")
+    head = ("method", "source", "driving", "cells", "clips", "failed", "not run")
+    lines, cells_of_table = [], []
+    for method, ((source, driving), cells) in itertools.product(study.methods, pairs.items()):
         condition = (method.name, source, driving)
-        cells = sources[source] * drivings[driving]
         rest = cells - done[condition] - lost[condition]
-        texts = map(_text, (*condition, cells, done[condition], lost[condition], rest))
-        body.append([*texts, " ".join(links[condition])])
-    table = _table_of(head, body)
+        lines.append((*condition, cells, done[condition], lost[condition], rest))
+        cells_of_table.append(" ".join(links[condition]))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escaped(v)}</td>" for v in line) + f"<td>{see}</td></tr>"
+        for line, see in zip(lines, cells_of_table, strict=True)
+    )
+    titles = "".join(f"<th scope='col'>{name}</th>" for name in (*head, "to see"))
+    table = tables.plain_table("conditions", "Clips by condition.", head, lines)
+    table.write(results.out / "tables")
     rest = "<a href='clips/'>All clips</a>, and <a href='cells.csv'>one line for each cell</a>."
-    return f"{table}<p>{rest}</p>"
+    return Screen(
+        f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+        f"</div><p>{rest}</p>",
+        table.to_markdown(),
+    )
 
 
-def _failure_kinds(rows: list[CellRow]) -> "HTML":
+def _failure_kinds(results: Results, rows: list[CellRow]) -> Section:
     """Group failures by method and error, whatever inputs the error names."""
     kinds: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
@@ -269,77 +640,12 @@ def _failure_kinds(rows: list[CellRow]) -> "HTML":
     ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     lines = [
         (len(cells), method, error, ", ".join(cells[:_LINKS]) + (", …" * (len(cells) > _LINKS)))
-        for (method, error), cells in ranked[:_GROUPS]
+        for (method, error), cells in ranked
     ]
-    table = _table(("cells", "method", "error", "which"), lines)
-    if len(ranked) <= _GROUPS:
-        return table
-    return _html(f"{table.data}<p>{len(ranked) - _GROUPS} more kinds are in cells.csv.</p>")
-
-
-def _count(number: int, word: str) -> str:
-    return f"<b>{number}</b> {word}{'' if number == 1 else 's'}"
-
-
-def _clip_preview(results: Results, cell: Cell) -> str:
-    clip, error = results.clip_of(cell)
-    if clip is None:
-        return f"<span class='failed' title='{_text(error)}'>no clip</span>"
-    video = _video(media.read_frames(clip), media.probe(clip).frame_rate)
-    return f"{video}<a href='clips/{_text(clip.name)}'>full clip</a>"
-
-
-def _driving_preview(results: Results, driving: Input) -> str:
-    study = results.study
-    try:
-        opened, _ = open_driving(driving.path, name=driving.name, size=study.size, crop=study.crop)
-        return _video(opened, opened.frame_rate)
-    except StudyError:
-        return ""
-
-
-def _video(frames: Iterator[np.ndarray], frame_rate: Fraction) -> str:
-    """Return a small looping video as HTML, its bytes inside, so that the page is one file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "preview.mp4"
-        media.write_video(path, map(_shrunk, frames), frame_rate=frame_rate, crf=28)
-        data = base64.b64encode(path.read_bytes()).decode()
-    return (
-        f"<video src='data:video/mp4;base64,{data}' width='{_PREVIEW}' height='{_PREVIEW}' "
-        "muted loop playsinline tabindex='0'></video>"
+    table = tables.plain_table(
+        "failures", "Kinds of failures.", ("cells", "method", "error", "which"), lines
     )
-
-
-def _shrunk(frame: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(frame).resize((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
-
-
-def _jpeg(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _table(header: tuple, lines: list[tuple]) -> "HTML":
-    return _html(_table_of(header, [[_text(value) for value in line] for line in lines]))
-
-
-def _table_of(header: tuple, lines: list[list[str]]) -> str:
-    """Return a table whose cells are pieces of HTML."""
-    head = "".join(f"<th scope='col'>{_text(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{value}</td>" for value in line) + "</tr>" for line in lines
-    )
-    head = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
-    return f"<div class='scroll'><table>{head}<tbody>{body}</tbody></table></div>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)
-
-
-def _html(text: str) -> "HTML":
-    from IPython.display import HTML
-
-    return HTML(text)
+    blocks: list[Block] = [table]
+    if len(ranked) > _GROUPS:
+        blocks = [_beginning(table), Words(f"{len(ranked) - _GROUPS} more kinds are in cells.csv.")]
+    return _kept(results, blocks)

@@ -1,4 +1,4 @@
-"""``python -m studykit.training`` trains, prepares a cache or exports a checkpoint."""
+"""``python -m studykit.training`` trains, prepares a cache, or ships a checkpoint."""
 
 import os
 import sys
@@ -19,18 +19,55 @@ from studykit.errors import MissingPackageError, StudyError
 @click.option("--workers", type=int, help="Processes that render; 0: the cache is complete.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Of PyTorch on a CPU.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--export", type=click.Path(path_type=Path), help="Convert this checkpoint.pt.")
-def main(config, out, cache, resume, minutes, render_only, workers, threads, device, export):
-    """Train the First Order Motion Model on rendered faces."""
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path),
+    help="Convert this run: to OUT.safetensors, or with its figures and card into the folder OUT.",
+)
+@click.option("--card", type=click.Path(path_type=Path), help="Write this folder's card anew.")
+@click.option(
+    "--compare-log",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    help="Check that two runs of a recipe logged the same, as far as both got.",
+)
+def main(
+    config,
+    out,
+    cache,
+    resume,
+    minutes,
+    render_only,
+    workers,
+    threads,
+    device,
+    export,
+    card,
+    compare_log,
+):
+    """Train the First Order Motion Model on rendered faces, and ship what was trained."""
     try:
+        if compare_log:
+            from studykit.training.log import compare_logs
+
+            click.echo(compare_logs(*compare_log))
+            return
+        if card is not None:
+            from studykit.training.card import write_card
+
+            click.echo(write_card(card))
+            return
         if out is None:
             raise StudyError("name a folder: --out DIR")
         torch = _import_torch()
         torch.set_num_threads(threads)
         if export is not None:
-            from studykit.training.export import export_checkpoint
+            from studykit.training.export import export_checkpoint, ship
 
-            click.echo(export_checkpoint(export, out).summary())
+            if out.suffix == ".safetensors":
+                click.echo(export_checkpoint(export, out).summary())
+            else:
+                ship(export, out, say=_echo)
             return
         if config is None:
             raise StudyError("name a recipe: --config synth-128, or a file")

@@ -19,9 +19,7 @@ import numpy as np
 
 from studykit.errors import StudyError
 from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
-
-HELD_OUT = 1_000_000
-"""Identities with this seed and above are never trained on."""
+from studykit.stimuli.benchmark import HELD_OUT
 
 KEYPOINTS: dict[str, tuple[int, ...]] = {
     "nose tip": (30,),
@@ -306,7 +304,10 @@ def _cluttered_backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]:
-    """Render the held-out identity of an index, and the next one, doing the same: see HeldOut."""
+    """Render the held-out identity of an index, and the next one, doing the same: see HeldOut.
+
+    They are what recipes are tuned by, and none of the benchmark's.
+    """
     kind = ("frontal", "frontal", "side", "drawn")[index % 4]
     seed = HELD_OUT + index
     look = "drawn" if kind == "drawn" else "photo"

@@ -1,5 +1,6 @@
 """How well held-out faces are animated, against the frames that the renderer made for them."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studykit.stimuli.scores import (
+    EYES,
+    MOUTH,
+    around,
+    eye_distance,
+    find_landmarks,
+    landmark_distance,
+    mean_absolute_error,
+    peak_signal_noise_ratio,
+)
 from studykit.training.data import HeldOut
 from studykit.training.networks import Keypoints, inverse_2x2
 
-_MOUTH, _EYES = (slice(48, 68),), (slice(36, 42), slice(42, 48))
 _AT_ONCE = 8
 
 
@@ -85,7 +95,9 @@ def scores(
         ``psnr KIND`` and ``copy psnr KIND``, dB inside the face mask, mean over frames, for each
         kind of identity; ``mouth``, ``eyes``: mean absolute error around them when the mouth
         opens and when both eyes blink, as a share of the still source's; ``cross l1``: that of
-        the cross-identity clips against the rendered target, as a share of the still source's.
+        the cross-identity clips against the rendered target, as a share of the still source's;
+        ``landmarks``, ``cross landmarks``: how far dlib's lie from the true ones, in % of the
+        source's eye distance, where it sees a face and is installed.
     """
     values: dict[str, list[float]] = {}
 
@@ -96,22 +108,34 @@ def scores(
         still = item.own[0].astype(float)
         for frame in range(1, len(item.own)):
             truth, face = item.own[frame].astype(float), item.face[frame]
-            add(f"psnr {item.kind}", _psnr(clip[frame], truth, face))
-            add(f"copy psnr {item.kind}", _psnr(still, truth, face))
-            add("cross error", abs(crossed[frame] - truth).mean())
-            add("cross error of copy", abs(still - truth).mean())
-        for name, label, parts in (("mouth", "mouth", _MOUTH), ("eyes", "blink", _EYES)):
+            add(f"psnr {item.kind}", peak_signal_noise_ratio(clip[frame], truth, face))
+            add(f"copy psnr {item.kind}", peak_signal_noise_ratio(still, truth, face))
+            add("cross error", mean_absolute_error(crossed[frame], truth))
+            add("cross error of copy", mean_absolute_error(still, truth))
+        for name, label, parts in (("mouth", "mouth", MOUTH), ("eyes", "blink", EYES)):
             frame = item.labels.index(label)
             truth = item.own[frame].astype(float)
-            where = _around(item.landmarks[[0, frame]], parts, truth.shape[0])
-            add(f"{name} error", abs(clip[frame] - truth)[where].mean())
-            add(f"{name} error of copy", abs(still - truth)[where].mean())
+            where = around(item.landmarks[[0, frame]], parts, truth.shape[0])
+            add(f"{name} error", mean_absolute_error(clip[frame], truth, where))
+            add(f"{name} error of copy", mean_absolute_error(still, truth, where))
+        for name, images in (("landmarks", clip), ("cross landmarks", crossed)):
+            for distance in _landmark_distances(item, images):
+                add(name, distance)
     mean = {name: float(np.mean(found)) for name, found in values.items()}
-    out = {name: value for name, value in mean.items() if "psnr" in name}
+    out = {name: value for name, value in mean.items() if "psnr" in name or "landmarks" in name}
     out["mouth"] = mean["mouth error"] / mean["mouth error of copy"]
     out["eyes"] = mean["eyes error"] / mean["eyes error of copy"]
     out["cross l1"] = mean["cross error"] / mean["cross error of copy"]
     return {name: round(value, 4) for name, value in out.items()}
+
+
+def _landmark_distances(item: HeldOut, clip: np.ndarray) -> list[float]:
+    if importlib.util.find_spec("dlib") is None:  # a rented GPU may lack it
+        return []
+    eyes = eye_distance(item.landmarks[0])
+    pairs = zip(clip[1:], item.landmarks[1:], strict=True)
+    distances = [landmark_distance(find_landmarks(image), truth, eyes) for image, truth in pairs]
+    return [distance for distance in distances if np.isfinite(distance)]
 
 
 def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float:
@@ -119,7 +143,7 @@ def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float
     return float(
         np.mean(
             [
-                _psnr(clip[frame], item.own[frame], item.face[frame])
+                peak_signal_noise_ratio(clip[frame], item.own[frame], item.face[frame])
                 for item, clip in zip(held_out, clips, strict=True)
                 for frame in range(1, len(clip))
             ]
@@ -131,7 +155,7 @@ def draw_sheet(
     held_out: Sequence[HeldOut], own: Sequence[np.ndarray], cross: Sequence[np.ndarray]
 ) -> Any:
     """Draw rows of driving, own and crossed clips of held-out identities; a PIL image."""
-    from studykit.report.figures import Strip, draw_strips
+    from studykit.report.strips import Strip, draw_strips
 
     strips = []
     for item, clip, crossed in zip(held_out, own, cross, strict=True):
@@ -143,23 +167,6 @@ def draw_sheet(
             Strip(("cross-identity", item.kind, ""), [source, *crossed[1:]]),
         ]
     return draw_strips(strips, held_out[0].labels)
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
-    error = ((image.astype(float) - truth)[where] ** 2).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-6)))
-
-
-def _around(landmarks: np.ndarray, parts: Sequence[slice], size: int) -> np.ndarray:
-    """Return the boxes around parts of the face in all frames given, a mask of (S, S)."""
-    where = np.zeros((size, size), bool)
-    for part in parts:
-        marks = landmarks[:, part].reshape(-1, 2)
-        margin = 0.15 * np.ptp(marks, axis=0).max() + size / 64
-        left, top = np.maximum(np.floor(marks.min(0) - margin), 0).astype(int)
-        right, bottom = np.ceil(marks.max(0) + margin).astype(int)
-        where[top : bottom + 1, left : right + 1] = True
-    return where
 
 
 def _tensor(images: np.ndarray, device: torch.device) -> Tensor:

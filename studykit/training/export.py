@@ -1,19 +1,29 @@
-"""A training checkpoint becomes a file that the method ``fomm`` animates with."""
+"""A training checkpoint becomes a file that ``fomm`` animates with, and what is shipped with it."""
 
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from studykit import files
 from studykit import weights as checkpoints
 from studykit.errors import StudyError
+from studykit.stimuli.benchmark import IDENTITIES
 from studykit.training import evaluate, networks
+from studykit.training.card import measure, write_card, write_text
 from studykit.training.data import DataSettings, held_out_from, render_held_out
 from studykit.training.train import as_checkpoint, read_checkpoint
 
 MOST_LOSS = 0.1
 """How many decibels half precision may cost."""
+
+SIZES = (128, 256)
+"""At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,15 @@ class Export:
     precision : {"float16", "float32"}
     full, half : float
         PSNR in the face mask, dB, of held-out clips with the tensors in either precision.
+    step : int
+        How long it was trained.
     """
 
     path: Path
     precision: str
     full: float
     half: float
+    step: int
 
     def summary(self) -> str:
         """Return one line."""
@@ -93,4 +106,71 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
         raise StudyError(f"{path} animates nothing: train it longer")
     precise = full - half >= MOST_LOSS
     checkpoints.save(kept if precise else halved, target)
-    return Export(target, "float32" if precise else "float16", full, half)
+    return Export(target, "float32" if precise else "float16", full, half, state["step"])
+
+
+def ship(
+    run: Path,
+    out: Path,
+    *,
+    identities: int = IDENTITIES,
+    sizes: Sequence[int] = SIZES,
+    say: Callable[[str], None] = print,
+) -> Export:
+    """Turn a run into a folder of :data:`studykit.weights.SHIPPED`.
+
+    Leaves in ``out``: ``weights.safetensors`` and ``checkpoint.json``, its hash; the run's
+    ``recipe.yaml`` and ``log.jsonl``; ``benchmark-<size>.json``, its scores beside those of
+    ``warp`` and ``copy``; the pictures ``same.jpg``, ``cross.jpg`` and ``photographs.jpg``; and
+    ``MODEL_CARD.md``, made from all of these.
+
+    Parameters
+    ----------
+    run : Path
+        The folder of a training run.
+    out : Path
+        A folder named as the checkpoint.
+    identities, sizes
+        How many identities of the benchmark it is measured on, and at which sizes.
+    say : callable
+        Takes a line of progress.
+
+    Raises
+    ------
+    StudyError
+        Something of the run is missing or can't be read, or nothing can be written.
+    """
+    recipe, log = _recipe_text(run), run / "log.jsonl"
+    if not log.is_file():
+        raise StudyError(f"{run} has no log.jsonl: name the folder of a training run")
+    weights = out / "weights.safetensors"
+    made = export_checkpoint(run, weights)
+    say(made.summary())
+    record = {
+        "sha256": files.sha256(weights),
+        "bytes": weights.stat().st_size,
+        "step": made.step,
+        "precision": made.precision,
+        "PSNR in float32": round(made.full, 4),
+        "PSNR in float16": round(made.half, 4),
+    }
+    write_text(out / "checkpoint.json", json.dumps(record, indent=1) + "\n")
+    write_text(out / "recipe.yaml", recipe)
+    shutil.copyfile(log, out / "log.jsonl")
+    measure(out, identities=identities, sizes=sizes, say=say)
+    write_card(out)
+    return made
+
+
+def _recipe_text(run: Path) -> str:
+    """Return the recipe that a run has kept, as a file that trains it again."""
+    import yaml
+
+    try:
+        recipe: dict[str, Any] = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise StudyError(f"{run} has no recipe.json: name the folder of a training run") from None
+    text = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100)
+    return (
+        "# What this checkpoint was trained by: python -m studykit.training --config FILE\n" + text
+    )

@@ -404,9 +404,8 @@ def as_checkpoint(state: dict[str, Any]) -> checkpoints.Checkpoint:
         )
         for part in _PARTS
     }
-    return checkpoints.Checkpoint(
-        name=state["recipe"], sha256="", config=state["settings"], **tensors
-    )
+    config = {**state["settings"], "size": state["size"], "trained_on": "rendered faces"}
+    return checkpoints.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

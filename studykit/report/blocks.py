@@ -1,0 +1,255 @@
+"""What a section is made of: words, tables and pictures, for the page and for report.md alike.
+
+A section shown in a notebook leaves both forms in it, so that the page and the Markdown come
+from one execution and can't disagree.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from studykit import files
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+
+# What Markdown would take for markup: not every such sign, so that tables stay legible as text.
+_MARKUP = re.compile(r"[\\`*|$]|<(?=[A-Za-z/!?])|\](?=[(\[:])|~(?=~)|(?<![A-Za-z0-9])_")
+# Cells with fewer signs than the first stay on one line on a screen; with more than the second
+# they are prose, which needs room for its lines.
+_SHORT, _LONG = 24, 36
+# An interval, and a test with its figures, are never broken; the text is HTML by then.
+_TOGETHER = re.compile(r"\[[^\]]*\]\*?|F\([^)]*\) = [\d.]+|p (?:&lt;|=) [\d.]+")
+
+
+class Block(Protocol):
+    """A piece of a section that can be shown in both forms."""
+
+    def to_html(self) -> str: ...
+
+    def to_markdown(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """Paragraphs or a list, in Markdown; names of the user's pass through :func:`plain`."""
+
+    text: str
+
+    def to_html(self) -> str:
+        from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+        renderer = IPythonRenderer(escape=True, exclude_anchor_links=True)
+        return MarkdownWithMath(renderer=renderer).render(self.text)
+
+    def to_markdown(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Note(Words):
+    """Words for the reader who asks how: set small, below what they explain."""
+
+    def to_html(self) -> str:
+        return f"<div class='note'>{super().to_html()}</div>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers as they were calculated, and as a reader sees them.
+
+    Attributes
+    ----------
+    name : str
+        The stem of its files under ``tables/``.
+    caption : str
+    data : DataFrame
+        As calculated, at full precision: the CSV.
+    shown : DataFrame of str
+        As read: the page, the Markdown and the LaTeX. It may leave out columns and rows of
+        ``data``, and then the caption says so.
+    classes : mapping of (row, column) to str
+        Style classes of single cells of ``shown`` on the page, both counted from 0.
+    """
+
+    name: str
+    caption: str
+    data: "pandas.DataFrame"
+    shown: "pandas.DataFrame"
+    classes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+    def to_html(self) -> str:
+        head = "".join(f"<th scope='col'>{escaped(name)}</th>" for name in self.shown.columns)
+        lines = []
+        for row, values in enumerate(self.shown.itertuples(index=False)):
+            cells = (
+                f"<td{self._class(row, column)}>{_unbroken(escaped(value))}</td>"
+                for column, value in enumerate(values)
+            )
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        return (
+            f"<figure class='table'><figcaption>{escaped(self.caption)}</figcaption>"
+            f"<div class='scroll'><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(lines)}</tbody></table></div></figure>"
+        )
+
+    def to_markdown(self) -> str:
+        return f"{_pipes(self.shown)}\n\n*{plain(self.caption)}*"
+
+    def write(self, folder: Path) -> None:
+        """Write the table as CSV, Markdown and LaTeX, each whole or not at all."""
+        latex = self.shown.to_latex(
+            index=False,
+            escape=True,
+            caption=_latex_text(self.caption),
+            label=f"tab:{self.name}",
+            position="htbp",
+        )
+        texts = {
+            "csv": self.data.to_csv(index=False, lineterminator="\n"),
+            "md": f"{self.to_markdown()}\n",
+            "tex": latex,
+        }
+        for suffix, text in texts.items():
+            with files.whole(folder / f"{self.name}.{suffix}") as part:
+                part.write_text(text, encoding="utf-8")
+
+    def _class(self, row: int, column: int) -> str:
+        signs = len(str(self.shown.iat[row, column]))
+        kind = "short" if signs <= _SHORT else "long" if signs > _LONG else ""
+        name = self.classes.get((row, column), kind)
+        return f" class='{name}'" if name else ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the study's folder, put into the page and linked from the Markdown.
+
+    Attributes
+    ----------
+    path : Path
+        A PNG file; an SVG file of the same name beside it is what the page shows.
+    folder : Path
+        The study's folder, from which report.md links.
+    wide : bool
+        Whether it needs the page's whole width, and scrolls where that is not to be had.
+    room : int
+        How many bytes it may take on the page, where it is a photograph.
+    """
+
+    path: Path
+    folder: Path
+    caption: str
+    wide: bool = True
+    room: int = 400_000
+
+    def to_html(self) -> str:
+        kind = "wide" if self.wide else "narrow"
+        caption = escaped(self.caption)
+        return (
+            f"<figure class='{kind}'><img src='{self._source()}' alt='{caption}' loading='lazy'>"
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    def to_markdown(self) -> str:
+        return f"![{plain(self.caption)}]({self.path.relative_to(self.folder).as_posix()})"
+
+    def _source(self) -> str:
+        drawn = self.path.with_suffix(".svg")
+        if drawn.is_file():
+            return _data_url("image/svg+xml", drawn.read_bytes())
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(self.path) as picture:
+            return jpeg_url(np.asarray(picture.convert("RGB")), room=self.room)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What only a screen can show, such as clips that play, and what Markdown says instead."""
+
+    html: str
+    markdown: str = ""
+
+    def to_html(self) -> str:
+        return self.html
+
+    def to_markdown(self) -> str:
+        return self.markdown
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks one below the other, as notebook 4 displays them."""
+
+    blocks: Sequence[Block]
+
+    @property
+    def html(self) -> str:
+        return "\n".join(block.to_html() for block in self.blocks)
+
+    @property
+    def markdown(self) -> str:
+        texts = (block.to_markdown() for block in self.blocks)
+        return "\n\n".join(text for text in texts if text)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/html": self.html, "text/markdown": self.markdown}
+
+
+def plain(text: object) -> str:
+    """Escape what Markdown would take for markup.
+
+    >>> print(plain("my_*study*: 2 < 3 <b>"))
+    my_\\*study\\*: 2 < 3 \\<b>
+    """
+    return _MARKUP.sub(lambda sign: f"\\{sign[0]}", str(text))
+
+
+def jpeg_url(image: "numpy.ndarray", *, room: int | None = None) -> str:
+    """Return an image, (H, W, 3) uint8, as a JPEG inside an address.
+
+    With ``room``, in bytes, it is made coarser, and at last smaller, until it fits.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    for scale, quality in ((1, 84), (1, 72), (1, 60), (0.75, 60), (0.5, 60), (0.5, 40)):
+        size = [max(1, round(side * scale)) for side in picture.size]
+        buffer = io.BytesIO()
+        resized = picture if scale == 1 else picture.resize(size, Image.Resampling.LANCZOS)
+        resized.save(buffer, "JPEG", quality=quality, optimize=True)
+        if room is None or buffer.tell() <= room:
+            break
+    return _data_url("image/jpeg", buffer.getvalue())
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def escaped(value: object) -> str:
+    """Escape what HTML would take for markup."""
+    return html.escape(str(value), quote=True)
+
+
+def _unbroken(text: str) -> str:
+    return _TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
+def _pipes(shown: "pandas.DataFrame") -> str:
+    lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(plain(value) for value in line) + " |" for line in lines)
+
+
+def _latex_text(text: str) -> str:
+    from pandas.io.formats.style_render import _escape_latex
+
+    return _escape_latex(text)

@@ -1,0 +1,306 @@
+"""Two studies side by side: the same conditions' scores and metrics, and what differs in how.
+
+Everything is read from the two folders, so that a study may be compared whose inputs are not on
+this machine.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studykit import stats
+from studykit.cells import read_cells
+from studykit.errors import StudyError
+from studykit.report import figures, tables
+from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain
+from studykit.report.page import fill_page, write_markdown
+from studykit.report.results import read_ratings
+from studykit.report.sections import simulated_banner
+from studykit.study import Ratings, load_study
+
+if TYPE_CHECKING:
+    import pandas
+
+_BY = list(stats.CONDITION)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two studies.
+
+    Attributes
+    ----------
+    label : str
+        What it is called on the page: its name, and its folder's where both have one name.
+    scale : int
+        Steps of its rating scale.
+    ratings, metrics : DataFrame
+        Those of the kept raters, and metrics with the condition of each cell; empty where there
+        are none.
+    """
+
+    label: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    conditions: frozenset[tuple[str, str, str]]
+    scale: int
+    ratings: "pandas.DataFrame"
+    metrics: "pandas.DataFrame"
+
+
+def compare_studies(first: str | Path, second: str | Path, out: str | Path | None = None) -> Path:
+    """Set two studies side by side, and return the page's path.
+
+    Parameters
+    ----------
+    first, second : path
+        Each a study's folder or its study file, whose folder is then ``reports/<name>``.
+    out : path, optional
+        The folder of the page, its tables and its pictures;
+        ``reports/<first>-and-<second>`` by default.
+
+    Raises
+    ------
+    StudyError
+        A folder holds no study that was run; or one study's ratings are simulated and the
+        other's are not.
+    """
+    folders = [_folder_of(Path(path)) for path in (first, second)]
+    names = [_manifest(folder)["study"] for folder in folders]
+    labels = names if names[0] != names[1] else [str(folder) for folder in folders]
+    if labels[0] == labels[1]:
+        raise StudyError(f"{folders[0]} can't be compared with itself: name two studies")
+    sides = [_side(folder, label) for folder, label in zip(folders, labels, strict=True)]
+    rated = [side for side in sides if len(side.ratings)]
+    kinds = {bool(side.ratings["simulated"].iloc[0]) for side in rated}
+    if len(kinds) > 1:
+        raise StudyError(
+            f"the ratings of one study are simulated and those of the other are people's: "
+            f"{labels[0]} and {labels[1]} can't be compared"
+        )
+    out = Path(out) if out is not None else Path("reports") / f"{names[0]}-and-{names[1]}"
+    section = _section(sides, out, simulated=True in kinds)
+    for block in section.blocks:
+        if isinstance(block, Table):
+            block.write(out / "tables")
+    title = " and ".join(labels)
+    fill_page(out / "compare.html", title=title, body=section.html)
+    write_markdown(out / "compare.md", [section.markdown])
+    return out / "compare.html"
+
+
+def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
+    first, second = sides
+    blocks: list[Block] = [Words(f"# {plain(first.label)} and {plain(second.label)}")]
+    if simulated:
+        blocks += simulated_banner()
+    both = first.conditions & second.conditions
+    blocks.append(Words(_overlap(first, second, both)))
+    blocks += [Words("## Scores"), *_scores(sides, both, out, simulated=simulated)]
+    blocks += [Words("## Metrics"), *_metrics(sides, both)]
+    blocks += [Words("## What differs in how they were made"), *_differences(sides)]
+    return Section(blocks)
+
+
+def _overlap(first: Side, second: Side, both: frozenset) -> str:
+    def only(side: Side) -> str:
+        rest = sorted(side.conditions - both)
+        named = ", ".join(plain(" × ".join(condition)) for condition in rest[:9])
+        return f"{len(rest)} only in {plain(side.label)}" + (f" ({named})" if 0 < len(rest) <= 9
+                                                            else "")  # fmt: skip
+
+    return (
+        f"{len(both)} conditions (source × driving × method) are in both studies; {only(first)}; "
+        f"{only(second)}. Only what is in both is compared. The two were rated by different "
+        "people or on different occasions, so that a difference between them is no test: it may "
+        "be the raters', the inputs' or the methods'."
+    )
+
+
+def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -> list[Block]:
+    import pandas as pd
+
+    if not all(len(side.ratings) for side in sides):
+        missing = [plain(side.label) for side in sides if not len(side.ratings)]
+        return [Words(f"No scores to compare: no ratings of {' and '.join(missing)}.")]
+    scales = {side.scale for side in sides}
+    if len(scales) > 1:
+        return [Words("No scores to compare: the rating scales have different steps.")]
+    scale = scales.pop()
+    found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
+    parts = [
+        result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
+    ]
+    data = pd.concat(parts, ignore_index=True)
+    data["condition"] = data[_BY].agg(" × ".join, axis=1)
+    data = data[[tuple(line) in both for line in data[_BY].itertuples(index=False)]]
+    if data.empty:
+        return [Words("No condition was rated in both studies.")]
+    rows = []
+    for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False):
+        lines = {line["study"]: line for _, line in here.iterrows()}
+        if len(lines) == 2:
+            a, b = (lines[side.label] for side in sides)
+            rows.append((condition, criterion, a, b))
+    shown = pd.DataFrame(
+        [
+            {
+                "condition": condition,
+                "criterion": criterion,
+                sides[0].label: tables.with_interval(a),
+                sides[1].label: tables.with_interval(b),
+                "second minus first": tables.with_interval(_difference(a, b)),
+                "raters": f"{a['n_raters']}, {b['n_raters']}",
+            }
+            for condition, criterion, a, b in rows
+            if criterion == stats.OVERALL
+        ]
+    )
+    overall = data[data["criterion"] == stats.OVERALL]
+    path = figures.compared_scores(
+        out / "figures" / "compared-scores.png",
+        overall,
+        conditions=list(dict.fromkeys(shown["condition"])),
+        names=(sides[0].label, sides[1].label),
+        scale=scale,
+        simulated=simulated,
+    )
+    said = " Simulated ratings." if simulated else ""
+    caption = (
+        "Mean score over the criteria with its 95 % interval in both studies; single criteria are "
+        f"in the CSV file.{said}"
+    )
+    return [
+        Picture(path, out, f"Mean score over the criteria by condition.{said}"),
+        Table("compared-scores", caption, data, shown),
+        Note(
+            f"{plain(found[0].how)} Intervals of differences from those of the two means, for "
+            "independent raters (Zou and Donner 2008)."
+        ),
+    ]
+
+
+def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
+    import pandas as pd
+
+    if not all(len(side.metrics) for side in sides):
+        missing = [plain(side.label) for side in sides if not len(side.metrics)]
+        return [Words(f"No metrics to compare: {' and '.join(missing)} has none.")]
+    parts = []
+    for side in sides:
+        its = side.metrics
+        its = its[[tuple(line) in both for line in its[_BY].itertuples(index=False)]]
+        means = its.groupby([*_BY, "metric", "better"], sort=False)["value"].mean()
+        parts.append(means.rename(side.label))
+    data = pd.concat(parts, axis=1, join="inner").reset_index()
+    if data.empty:
+        return [Words("No metric was measured in both studies.")]
+    first, second = (side.label for side in sides)
+    data["difference"] = data[second] - data[first]
+    by_method = data.groupby(["method", "metric", "better"], sort=False)[
+        [first, second, "difference"]
+    ].mean()
+    shown = pd.DataFrame(
+        [
+            {
+                "method": method,
+                "metric": tables.metric_label(metric),
+                "better": better,
+                first: tables.significant(line[first]),
+                second: tables.significant(line[second]),
+                "second minus first": tables.significant(line["difference"]),
+            }
+            for (method, metric, better), line in by_method.iterrows()
+        ]
+    )
+    caption = (
+        "Metrics by method, mean over the conditions that are in both studies; single conditions "
+        "are in the CSV file."
+    )
+    return [Table("compared-metrics", caption, data, shown)]
+
+
+def _differences(sides: list[Side]) -> list[Block]:
+    """Tabulate every fact of the manifests that is not the same in both."""
+    facts = [_facts(side.manifest) for side in sides]
+    lines = [
+        (what, facts[0].get(what, "not there"), facts[1].get(what, "not there"))
+        for what in dict.fromkeys([*facts[0], *facts[1]])
+        if facts[0].get(what) != facts[1].get(what)
+    ]
+    if not lines:
+        return [Words("Nothing: methods, weights, versions, inputs and settings are the same.")]
+    table = tables.plain_table(
+        "compared-manifests",
+        "What differs: settings, inputs (SHA-256), methods, weights and versions.",
+        ("what", *(side.label for side in sides)),
+        lines,
+    )
+    return [table]
+
+
+def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    facts = {name: str(manifest[name]) for name in ("seed", "size", "crop")}
+    for name, values in manifest["methods"].items():
+        facts[f"{name}: method"] = values["method"]
+        facts[f"{name}: settings"] = ", ".join(f"{k}={v}" for k, v in values["settings"].items())
+        facts[f"{name}: weights"] = f"{values['weights']} {values['weights_hash'][:16]}".strip()
+        facts[f"{name}: device"] = values["device"]
+    for item in manifest["inputs"].values():
+        facts[f"{item['type']} input {item['name']}"] = item["sha256"][:16]
+    facts |= {f"{name} (version)": version for name, version in manifest["versions"].items()}
+    facts |= {name: str(manifest["machine"][name]) for name in ("processor", "system")}
+    return {what: text for what, text in facts.items() if text}
+
+
+def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, float]:
+    """Return b minus a with an interval (Zou and Donner 2008, eq. 2): raters are independent."""
+    difference = b["mean"] - a["mean"]
+    below = math.hypot(b["mean"] - b["low"], a["high"] - a["mean"])
+    above = math.hypot(b["high"] - b["mean"], a["mean"] - a["low"])
+    return {"mean": difference, "low": difference - below, "high": difference + above}
+
+
+def _folder_of(path: Path) -> Path:
+    if path.is_dir():
+        return path
+    return Path("reports") / load_study(path).name
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise StudyError(
+            f"{folder} holds no study that was run (no manifest.json): run it, or name its folder"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _side(folder: Path, label: str) -> Side:
+    import pandas as pd
+    import yaml
+
+    from studykit import metrics
+    from studykit.ratings.screening import screen
+    from studykit.ratings.store import place_to_report
+
+    manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
+    cells = pd.DataFrame(
+        [(r.cell, r.source_type, r.driving_type, r.method) for r in rows.values()],
+        columns=["cell", *_BY],
+    )
+    settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
+    place = place_to_report(manifest["study"], folder, settings.get("store", ""))
+    ratings, _ = read_ratings(place, manifest["study"])
+    return Side(
+        label,
+        folder,
+        manifest,
+        frozenset((r.source_type, r.driving_type, r.method) for r in rows.values()),
+        settings.get("scale", Ratings.scale),
+        screen(ratings).kept,
+        metrics.load(folder).merge(cells, on="cell"),
+    )

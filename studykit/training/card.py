@@ -1,0 +1,186 @@
+"""A shipped checkpoint's figures, pictures and model card, from what its folder holds.
+
+The card's words stand in ``model_card.md`` beside this file; every figure in it is filled in.
+"""
+
+import json
+import string
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studykit import files
+from studykit import weights as checkpoints
+from studykit.errors import StudyError
+
+TEMPLATE = Path(__file__).with_name("model_card.md")
+
+_SHOWN_WIDTH = 1200
+
+
+def measure(
+    folder: Path, *, identities: int, sizes: Sequence[int], say: Callable[[str], None] = print
+) -> None:
+    """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
+    import tempfile
+
+    from studykit.methods import create_method
+    from studykit.stimuli.benchmark import run_benchmark
+
+    weights = str(folder / "weights.safetensors")
+    for size in sizes:
+        methods = {
+            "fomm": create_method("fomm", weights=weights, device="cpu"),
+            "warp": create_method("warp"),
+        }
+        with tempfile.TemporaryDirectory() as name:
+            run_benchmark(methods, name, size=size, identities=identities, say=say)
+            about = json.loads((Path(name) / "benchmark.json").read_text(encoding="utf-8"))
+            about["methods"]["fomm"]["weights"] = folder.name
+            write_text(folder / f"benchmark-{size}.json", json.dumps(about, indent=1) + "\n")
+            if size == sizes[-1]:
+                for pairing in ("same", "cross"):
+                    _keep_picture(Path(name) / f"{pairing}.png", folder / f"{pairing}.jpg")
+    picture = photographs(weights)
+    with files.whole(folder / "photographs.jpg") as part:
+        picture.save(part, quality=88)
+
+
+def photographs(weights: str, image: np.ndarray | None = None, size: int = 256) -> Any:
+    """Draw a photograph moved by a rendered driving, by a checkpoint and by ``warp``.
+
+    Parameters
+    ----------
+    weights : str
+        A checkpoint, for ``fomm``.
+    image : (H, W, 3) uint8, optional
+        Of one face: ``skimage.data.astronaut()`` unless given.
+    size : int
+        Side of the clips.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    from studykit.faces import face_crop, find_face
+    from studykit.methods import Driving, Source, create_method
+    from studykit.report.strips import Strip, draw_strips
+    from studykit.stimuli.benchmark import MOTIONS, identity_of, states_of
+    from studykit.stimuli.render import render
+
+    if image is None:
+        from skimage.data import astronaut
+
+        image = astronaut()
+    still = face_crop(find_face(image), image.shape).apply(image, size)
+    identity = identity_of(0)
+    frames = [render(identity, *state, size=size).image for state in states_of(0)]
+    driving = Driving("rendered", lambda: frames, Fraction(1), len(frames))
+    strips = [Strip(("driving", "rendered", ""), [None, *frames[1:]])]
+    settings: dict[str, dict[str, Any]] = {
+        "fomm": {"weights": weights, "device": "cpu"},
+        "warp": {},
+    }
+    for name, given in settings.items():
+        method = create_method(name, **given)
+        clip = list(method.animate(method.prepare(Source("photograph", still)), driving))
+        strips.append(Strip((name, "photograph", ""), [still, *clip[1:]]))
+    return draw_strips(strips, ["source", *MOTIONS])
+
+
+def write_card(folder: Path) -> Path:
+    """Write a checkpoint's ``MODEL_CARD.md`` from its folder's files.
+
+    Raises
+    ------
+    StudyError
+        A file is missing or damaged, or the card can't be written.
+    """
+    try:
+        record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        found = sorted(folder.glob("benchmark-*.json"), key=lambda path: len(path.name))
+        measured = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+        loaded = checkpoints.load(folder / "weights.safetensors")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{folder} is no folder of a shipped checkpoint: {error}") from None
+    config = loaded.config
+    values = {
+        "name": folder.name,
+        "size": config["size"],
+        "keypoints": config["common_params"]["num_kp"],
+        "parameters": f"{_parameters(loaded) / 1e6:.2f}",
+        "megabytes": f"{record['bytes'] / 1e6:.1f}",
+        "precision": record["precision"],
+        "rounding": f"{abs(record['PSNR in float32'] - record['PSNR in float16']):.3f}",
+        "sha256": record["sha256"],
+        "steps": f"{record['step']:,}",
+        "hours": f"{_seconds(log) / 3600:.1f}",
+        "identities": f"{_identities(folder, record['step']):,}",
+        "tables": "\n\n".join(_tables(scores) for scores in measured),
+    }
+    text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    write_text(folder / "MODEL_CARD.md", text)
+    return folder / "MODEL_CARD.md"
+
+
+def _parameters(checkpoint: checkpoints.Checkpoint) -> int:
+    """Return how many values were trained: no statistics, no fixed kernels."""
+    fixed = ("._mean", "._variance", "down.weight")
+    return sum(
+        tensor.size
+        for part in (checkpoint.kp_detector, checkpoint.generator)
+        for name, tensor in part.items()
+        if not name.endswith(fixed)
+    )
+
+
+def _seconds(log: Sequence[dict[str, Any]]) -> float:
+    """Return how long a run took; its clock starts anew wherever it was resumed."""
+    clock = [record["seconds"] for record in log if "seconds" in record]
+    return sum(
+        now if now < before else now - before
+        for before, now in zip([0.0, *clock], clock, strict=False)
+    )
+
+
+def _identities(folder: Path, step: int) -> int:
+    from studykit.training.recipe import read_recipe
+
+    return read_recipe(folder / "recipe.yaml").data.available(step)
+
+
+def _tables(content: dict[str, Any]) -> str:
+    import pandas as pd
+
+    from studykit.stimuli.benchmark import summary_tables
+
+    return f"## At {content['size']} pixels\n\n" + summary_tables(pd.DataFrame(content["summary"]))
+
+
+def _keep_picture(path: Path, target: Path) -> None:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        height = round(picture.height * _SHOWN_WIDTH / picture.width)
+        small = picture.convert("RGB").resize((_SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
+    with files.whole(target) as part:
+        small.save(part, quality=85)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    StudyError
+        It can't be written.
+    """
+    try:
+        with files.whole(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"can't write {path} ({error.strerror}): name another folder") from None

@@ -1,0 +1,57 @@
+"""What the shipped checkpoint computes in PyTorch, stored so that Paddle can be held to it.
+
+    python -m tests.activations
+
+writes ``tests/data/synth_128_activations.npz`` (run it with ``studykit[train]`` after a new
+checkpoint was shipped): keypoints and parts of the pictures of 16 frames.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+
+from studykit import weights
+
+STORED = Path(__file__).parent / "data" / "synth_128_activations.npz"
+FRAMES = 16
+EVERY = 4  # of the pixels along each axis
+
+
+def frames(side: int = 128) -> np.ndarray:
+    """A photograph that moves under the frame: exact pixels, whatever resamples elsewhere."""
+    image, stride = skimage.data.astronaut(), max(256 // side, 1)
+    corners = ((2 * t, 80 + 3 * t) for t in range(FRAMES))
+    return np.stack([image[y::stride, x::stride][:side, :side] for y, x in corners])
+
+
+def main() -> None:
+    import torch
+
+    from studykit.training import networks
+
+    checkpoint = weights.load(weights.DEFAULT)
+    pair = networks.build(checkpoint.config)
+    for network, part in zip(pair, ("kp_detector", "generator"), strict=True):
+        tensors = getattr(checkpoint, part)
+        names = weights.from_pytorch({name: name for name in network.state_dict()})
+        state = {theirs: torch.tensor(tensors[ours]) for ours, theirs in names.items()}
+        network.load_state_dict(state, strict=False)
+        network.eval()
+    images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        found = pair[0](images)
+        rest = {name: value[:1].expand_as(value) for name, value in found.items()}
+        made = pair[1](images[:1].expand_as(images), found, rest)["prediction"]
+    np.savez_compressed(
+        STORED,
+        sha256=checkpoint.sha256,
+        points=found["value"].numpy(),
+        jacobians=found["jacobian"].numpy(),
+        prediction=made.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
+    )
+    print(STORED)
+
+
+if __name__ == "__main__":
+    main()

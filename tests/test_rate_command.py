@@ -1,0 +1,133 @@
+"""The verb rate: one action at a time, each a line or a table, mistakes in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from studykit.cli import main
+from studykit.ratings.store import open_store
+
+
+@pytest.fixture
+def rate(
+    small_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the verb on a small study; return the exit code, what it said and what it complained."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["rate", str(small_study), "--out", str(tmp_path / "out"), *map(str, arguments)])
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return run
+
+
+def test_without_an_action_it_says_where_people_rate(
+    rate: Callable[..., tuple[int, str, str]], small_study: Path
+) -> None:
+    code, out, _ = rate()
+    assert code == 0
+    assert f"studykit serve {small_study}" in out
+    assert "notebook 3" in out
+
+
+def test_simulated_ratings_are_stored_counted_and_exported(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, _ = rate("--simulate", 5, "--seed", 2)
+    assert code == 0
+    assert str(tmp_path / "out/rehearsal.sqlite") in out
+    with open_store(tmp_path / "out/rehearsal.sqlite") as store:
+        ratings = store.ratings("small")
+    assert ratings["simulated"].all()
+    assert ratings["rater"].nunique() == 5
+
+    code, out, _ = rate("--status")
+    assert code == 0
+    assert "5 simulated raters" in out
+    assert "5 ratings  frontal x frontal x copy" in out
+    assert "raters w" in out  # were, or was, excluded
+
+    for name in ("all.csv", "all.parquet"):
+        code, out, _ = rate("--export", tmp_path / name)
+        assert code == 0
+        assert out.strip() == f"{tmp_path / name}: {len(ratings)} ratings"
+        assert (tmp_path / name).stat().st_size > 1000
+    code, _, err = rate("--export", tmp_path / "all.xlsx")
+    assert code == 2
+    assert ".csv or .parquet" in err
+
+
+def test_an_import_lists_every_bad_row_and_then_one_line(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "collected.csv"
+    path.write_text(
+        "rater,cell,criterion,value\n"
+        "r-1a1,anna__talk__copy,jitter,4\n"
+        "r-1a1,anna__talk__copy,jiter,4\n"
+        "r-1a1,anna__turn__copy,jitter,9\n"
+    )
+    code, out, err = rate("--import", path)
+    assert code == 2
+    assert [line.split(":")[0] for line in out.splitlines()] == ["line 3", "line 4"]
+    assert err.count("\n") == 1
+    assert "2 of 3 rows" in err
+    assert "--skip-bad" in err
+
+    code, out, _ = rate("--import", path, "--skip-bad")
+    assert code == 0
+    assert "1 ratings were added, 2 bad rows left out" in out.splitlines()[-1]
+    code, _, err = rate("--simulate", 3, "--store", tmp_path / "out/ratings.sqlite")
+    assert code == 2
+    assert "human ratings" in err
+
+
+def test_the_plan_is_printed_and_leaves_no_folder(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, _ = rate("--plan", "--difference", 1.2, "--power", 0.7)
+    assert code == 0
+    assert "two of 2 source types" in out
+    assert "difference by 1.2" not in out
+    assert "differ by 1.2 of a step" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_store_is_used_where_it_is_named(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    rate("--simulate", 2, "--store", tmp_path / "elsewhere.sqlite")
+    code, out, _ = rate("--status", "--store", tmp_path / "elsewhere.sqlite")
+    assert code == 0
+    assert "2 simulated raters" in out
+    code, _, err = rate("--status")
+    assert code == 2
+    assert f"no ratings yet in {tmp_path / 'out/ratings.sqlite'}" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--plan", "--status"), "--status and --plan: choose one"),
+        (("--import", "a.csv", "--export", "b.csv"), "--export and --import: choose one"),
+        (("--status", "--seed", 3), "--seed goes with --simulate or --plan"),
+        (("--skip-bad",), "--skip-bad goes with --import"),
+        (("--simulate", 3, "--power", 0.9), "--power goes with --plan"),
+        (("--simulate", 0), "--simulate"),
+        (("--plan", "--difference", 7), "can't be seen"),
+        (("--export", "ratings.csv"), "no ratings yet"),
+        (("--import", "none.csv"), "no file none.csv"),
+    ],
+)
+def test_mistakes_end_with_2_and_one_line(
+    rate: Callable[..., tuple[int, str, str]], arguments: tuple, says: str
+) -> None:
+    code, _, err = rate(*arguments)
+    assert code == 2
+    assert err.startswith("studykit: ")
+    assert err.count("\n") == 1
+    assert says in err

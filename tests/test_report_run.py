@@ -1,0 +1,79 @@
+"""A run measures, rehearses where nobody has rated, and reports anew when a rating comes."""
+
+from pathlib import Path
+
+import pytest
+
+from studykit import run
+from studykit.metrics import load
+from studykit.provenance import equip_all
+from studykit.ratings.simulate import simulate_ratings
+from studykit.ratings.store import open_store, rehearsal_of, store_of
+from studykit.report import load_results, page_key
+from studykit.run import rehearse, run_study, study_folder
+from studykit.study import Study, load_study
+
+
+@pytest.fixture
+def rehearsed(small_study: Path) -> Study:
+    """The small study, asking for three simulated raters."""
+    small_study.write_text(small_study.read_text() + "ratings: {simulated_raters: 3}\n")
+    return load_study(small_study)
+
+
+def key_of(study: Study, out: Path) -> str:
+    """The key of the report that a run would write now."""
+    clips, _ = run._state(study, equip_all(study), out, "anna__talk__copy")
+    return run._key(clips, study, out)
+
+
+def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(
+    rehearsed: Study, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    report = run_study(rehearsed.path, out=out, only="anna__talk__copy")
+    assert set(load(out)["cell"]) == {"anna__talk__copy"}
+    assert "Simulated ratings" in report.read_text()
+    assert load_results(rehearsed.path, out).ratings["rater"].nunique() == 3
+    made = report.stat().st_mtime_ns
+    run_study(rehearsed.path, out=out, only="anna__talk__copy")
+    assert report.stat().st_mtime_ns == made
+    assert page_key(report) == key_of(rehearsed, out)
+    with open_store(rehearsal_of(out)) as store:
+        store.append(simulate_ratings(rehearsed, 1, seed=3, first=3))
+    assert page_key(report) != key_of(rehearsed, out)
+
+
+def test_an_edited_study_is_rehearsed_anew_and_only_that_rehearsal_counts(
+    rehearsed: Study, tmp_path: Path
+) -> None:
+    out = study_folder(rehearsed, tmp_path / "out")
+    for _ in range(2):
+        rehearse(rehearsed, out)  # what is there already is not made again
+        assert load_results(rehearsed.path, out).ratings["rater"].nunique() == 3
+    text = rehearsed.path.read_text().replace("simulated_raters: 3", "simulated_raters: 2")
+    rehearsed.path.write_text(text)
+    edited = load_study(rehearsed.path)
+    rehearse(edited, out)
+    assert load_results(edited.path, out).ratings["rater"].nunique() == 2
+
+
+def test_where_people_have_rated_no_rehearsal_is_shown(rehearsed: Study, tmp_path: Path) -> None:
+    out = study_folder(rehearsed, tmp_path / "out")
+    people = simulate_ratings(rehearsed, 2, seed=1).assign(simulated=False)
+    people["rater"] = people["rater"].str.replace("sim-", "r-")
+    people["session"] = people["session"].str.replace("sim-", "r-")
+    with store_of(rehearsed, out) as store:
+        store.append(people)
+    rehearse(rehearsed, out)
+    results = load_results(rehearsed.path, out)
+    assert results.ratings["rater"].nunique() == 2
+    assert not results.simulated
+
+
+def test_a_study_that_asks_for_no_rehearsal_gets_no_store(small_study: Path) -> None:
+    study = load_study(small_study)
+    out = study_folder(study, small_study.parent / "out")
+    rehearse(study, out)
+    assert not load_results(small_study, out).rated
+    assert not list(out.glob("*.sqlite"))

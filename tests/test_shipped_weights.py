@@ -1,0 +1,195 @@
+"""The checkpoint in the package: found without a network, whole, and PaddleGAN's to the letter."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studykit import weights
+from studykit.cli import main
+from studykit.errors import StudyError, WeightsError
+from studykit.methods import Driving, Source, create_method
+from studykit.methods._fomm_random import SMALL, random_checkpoint
+from tests import activations
+from tests.checkpoints import small_config
+
+FOLDER = weights.SHIPPED / weights.DEFAULT
+LIMIT = 16e6  # bytes
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A package that ships a small checkpoint of 64 pixels, and no other."""
+    folder = tmp_path / "checkpoints" / "small-64"
+    made = random_checkpoint({**small_config(), "size": 64, "trained_on": "rendered faces"})
+    weights.save(made, folder / "weights.safetensors")
+    record = {"sha256": weights.sha256(folder / "weights.safetensors")}
+    (folder / "checkpoint.json").write_text(json.dumps(record))
+    monkeypatch.setattr(weights, "SHIPPED", folder.parent)
+    return folder
+
+
+def clip_of(frames, **settings):
+    method = create_method("fomm", device="cpu", **settings)
+    driving = Driving("moving", lambda: frames, Fraction(25), len(frames))
+    state = method.prepare(Source("first", frames[0]))
+    return np.stack(list(method.animate(state, driving))), method.notes(state)
+
+
+def test_the_default_needs_no_network_and_no_name(monkeypatch):
+    monkeypatch.setattr(weights, "_fetch", None)
+    assert create_method("fomm").weights == weights.DEFAULT in weights.names()
+    assert weights.locate(weights.DEFAULT) == FOLDER / "weights.safetensors"
+    assert create_method("fomm").weights_hash() == weights.sha256(FOLDER / "weights.safetensors")
+
+
+def test_the_folder_holds_all_that_belongs_to_a_checkpoint():
+    held = {path.name for path in FOLDER.iterdir()}
+    assert {"weights.safetensors", "checkpoint.json", "recipe.yaml", "log.jsonl"} <= held
+    assert {"MODEL_CARD.md", "same.jpg", "cross.jpg", "photographs.jpg"} <= held
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LIMIT
+    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert weights.sha256(FOLDER / "weights.safetensors") in card and "$" not in card
+    for word in ("licence", "Limits", "must not be used", "Photographs", "| fomm", "| warp"):
+        assert word in card
+
+
+def test_the_recipe_beside_it_makes_these_networks():
+    from studykit.training.recipe import read_recipe
+
+    recipe, settings = read_recipe(FOLDER / "recipe.yaml"), weights.stored_settings(weights.DEFAULT)
+    assert recipe.name == weights.DEFAULT and recipe.data.size == settings["size"]
+    assert recipe.settings == {name: settings[name] for name in recipe.settings}
+    log = [json.loads(line) for line in (FOLDER / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] >= json.loads((FOLDER / "checkpoint.json").read_text())["step"]
+
+
+def test_a_shipped_checkpoint_is_listed_first_and_not_in_the_cache(stand_in, capsys):
+    assert weights.names() == ["small-64", "vox-256", "vox-512", "vox-mobile"]
+    first = weights.status()[0]
+    assert (first.name, first.address, first.cached) == ("small-64", "", True)
+    assert (
+        first.path == stand_in / "weights.safetensors" and first.size == first.path.stat().st_size
+    )
+    with pytest.raises(SystemExit):
+        main(["weights", "list"])
+    assert "small-64    shipped, 1 MB" in capsys.readouterr().out
+
+
+def test_a_shipped_checkpoint_that_was_changed_is_refused(stand_in):
+    weights.save(random_checkpoint(SMALL, seed=1), stand_in / "weights.safetensors")
+    with pytest.raises(WeightsError, match="not the file that was shipped as small-64: reinstall"):
+        weights.locate("small-64")
+    (stand_in / "checkpoint.json").unlink()
+    with pytest.raises(WeightsError, match=r"checkpoint.json is missing or damaged: reinstall"):
+        weights.locate("small-64")
+
+
+def test_its_settings_are_told_without_its_tensors(stand_in):
+    settings = weights.stored_settings("small-64")
+    assert settings == weights.load("small-64").config == weights.published_config("small-64")
+    assert settings["size"] == 64 and settings["trained_on"] == "rendered faces"
+
+
+def test_the_clips_note_says_what_the_weights_know_and_how_to_get_others(stand_in):
+    _, note = clip_of(activations.frames(64)[:2], weights="small-64")
+    assert note.startswith("small-64 was trained on rendered faces alone, at 64 pixels: ")
+    assert "studykit weights fetch vox-256" in note and "\n" not in note
+
+
+@pytest.mark.parametrize("side", [64, 128, 192])
+def test_motion_is_found_on_the_grid_of_training_at_any_size(stand_in, side):
+    from studykit.methods._fomm_dygraph import load_networks
+
+    network = load_networks("small-64", None, "cpu", side).generator.dense_motion_network
+    assert (
+        int(side * network.scale_factor)
+        == 64 * SMALL["generator_cfg"]["dense_motion_params"]["scale_factor"]
+    )
+    frames = activations.frames(side)[:3]
+    clip, _ = clip_of(frames, weights="small-64")
+    assert clip.shape == (3, side, side, 3)
+
+
+def test_a_size_that_the_grid_does_not_divide_is_refused_in_one_line(stand_in):
+    with pytest.raises(StudyError, match=r"small-64 takes images whose sides are multiples of \d+"):
+        clip_of(activations.frames(90)[:2], weights="small-64")
+
+
+def test_larger_images_move_alike_and_stay_sharper():
+    from PIL import Image
+
+    def scaled(images, side):
+        return [np.asarray(Image.fromarray(i).resize((side, side), 1)) for i in images]
+
+    large, method = activations.frames(256)[::5], create_method("fomm", device="cpu")
+    found, errors = [], []
+    for side in (128, 256):
+        frames = scaled(large, side)
+        state = method.prepare(Source("first", frames[0]))
+        found.append(np.array([state.engine.keypoints([frame])[0].points for frame in frames]))
+        still = state.engine.paint(state.source, [state.source.keypoints])
+        errors.append(np.abs(scaled(still, 256)[0].astype(float) - large[0]).mean())
+    moved = np.abs(found[0] - found[0][0])[1:].mean()
+    assert np.abs(found[1] - found[0]).mean() < 0.2 * moved
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_the_blur_of_another_size_is_the_networks_own(stand_in):
+    from studykit.methods._fomm_random import build
+
+    checkpoint = weights.load("small-64")
+    for side in (128, 192):
+        larger = weights.at_size(checkpoint, side)
+        for network, tensors in zip(
+            build(larger.config), (larger.kp_detector, larger.generator), strict=True
+        ):
+            blurs = [name for name in tensors if name.endswith("down.weight")]
+            assert len(blurs) == 1
+            own = network.state_dict()[blurs[0]].numpy()
+            assert np.allclose(own, tensors[blurs[0]], atol=1e-6)
+
+
+def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():
+    with np.load(activations.STORED) as content:
+        stored = {name: content[name] for name in content.files}
+    assert stored["sha256"] == weights.sha256(FOLDER / "weights.safetensors"), (
+        "another checkpoint is shipped: python -m tests.activations"
+    )
+    frames = activations.frames()
+    method = create_method("fomm", relative=False, device="cpu")
+    engine = method.prepare(Source("first", frames[0])).engine
+    found = [engine.keypoints([frame])[0] for frame in frames]
+    assert len(found) == 16
+    assert np.abs([kp.points for kp in found] - stored["points"]).max() < 1e-3
+    jacobians = np.abs([kp.jacobians for kp in found] - stored["jacobians"])
+    assert jacobians.max() < 1e-3 * np.abs(stored["jacobians"]).max()
+    made = np.stack(engine.paint(engine.encode(frames[0]), found)) / 255
+    every = activations.EVERY
+    # A picture is rounded to 1/255, what is stored to half precision.
+    difference = np.abs(made[:, ::every, ::every] - stored["prediction"])
+    assert difference.max() < 0.5 / 255 + 1e-3
+
+
+def test_the_command_line_writes_what_paddlegan_reads(stand_in, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["weights", "convert", "small-64", "-o", str(tmp_path / "a.pdparams")])
+    assert stop.value.code == 0
+    again = weights.load(tmp_path / "a.pdparams", tmp_path / "a.yaml")
+    first = weights.load("small-64")
+    assert again.config == {
+        k: v for k, v in first.config.items() if k not in ("size", "trained_on")
+    }
+    for name, tensor in first.generator.items():
+        assert np.array_equal(again.generator[name], tensor)
+
+
+def test_the_wheel_takes_the_folder_along():
+    import tomllib
+
+    root = Path(__file__).parent.parent
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["packages"] == ["studykit"]
+    assert FOLDER.is_relative_to(root / "studykit")
