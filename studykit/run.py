@@ -10,7 +10,7 @@ from studykit import files, progress
 from studykit.clips import check_jobs
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.plan import Plan
-from studykit.processor import usable_cores
+from studykit.processor import threads
 from studykit.provenance import Equipped, equip_all, write_manifest
 from studykit.report import page_key, write_page
 from studykit.study import Study, load_study
@@ -76,7 +76,7 @@ def run_study(
             scheduler=scheduler or "",
         )
     write_manifest(study, methods, out)
-    measure(study, out, jobs=max(jobs, usable_cores()), only=only)
+    measure(study, out, jobs=max(jobs, threads()), only=only)
     rehearse(study, out)
     return write_report(study, out, key=_key(clips, study, out))
 

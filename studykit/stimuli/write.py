@@ -180,6 +180,7 @@ def read_identity(truth: str | Path) -> Identity:
 # Who and how the embedded demo inputs show: diverse on purpose, and found by dlib.
 _DEMO_SOURCES = {"frontal": (4, 17), "side": (0, 8), "stylised": (1, 4)}
 _DEMO_DRIVINGS = {"frontal": 22, "side": 16, "stylised": 8}
+_DEMO_FRAMES = 36  # enough for a turn and a few words, so that the demo takes minutes
 
 
 def write_demo_inputs(folder: str | Path) -> list[Path]:
@@ -206,7 +207,7 @@ def write_demo_inputs(folder: str | Path) -> list[Path]:
             identity = Identity.random(seed, look)
             out.append(_write_source(folder, kind, f"{kind}-{k + 1}", identity, state, 256).path)
         seed = _DEMO_DRIVINGS[kind]
-        states = motion(kind, seed)
+        states = motion(kind, seed, _DEMO_FRAMES)
         identity = Identity.random(seed, look)
         written = _write_driving(
             folder, kind, f"{kind}-driving-1", identity, states, Fraction(25), 256
