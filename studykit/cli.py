@@ -173,7 +173,6 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
     from studykit.ratings.plan import plan_raters
     from studykit.ratings.screening import rating_status
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_store
     from studykit.study import load_study
 
     action, settings = _one_action(actions)
@@ -184,8 +183,7 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
     if action == "plan":
         click.echo(plan_raters(loaded, **settings))
         return
-    place = store or _ratings_place(action, loaded, out)
-    with open_store(place) as opened:
+    with _ratings_store(action, loaded, out, store) as opened:
         if action == "simulate":
             added = simulate_into(opened, loaded, actions["simulate"], **settings)
             click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
@@ -207,20 +205,21 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
             click.echo(rating_status(loaded, opened))
 
 
-def _ratings_place(action: str, study: Any, out: Path | None) -> str | Path:
-    """Return the store of an action where none is named: simulated raters have their own."""
-    from studykit.ratings.store import place_to_report, ratings_of, rehearsal_of
+def _ratings_store(action: str, study: Any, out: Path | None, store: str | None) -> Any:
+    """Open the store of an action; where none is named, simulated raters have their own."""
+    from studykit.ratings.store import open_rehearsal, open_store, place_to_report, store_of
     from studykit.run import study_folder
 
-    if action == "simulate":
-        return rehearsal_of(study_folder(study, out))
-    if action == "collected":
-        return ratings_of(study, study_folder(study, out))
-    folder = out or Path("reports") / study.name
-    place = place_to_report(study.name, folder, study.ratings.store)
-    if isinstance(place, Path) and not place.is_file():  # opening it would make it
-        raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
-    return place
+    if action in ("status", "export"):
+        folder = out or Path("reports") / study.name
+        place = store or place_to_report(study.name, folder, study.ratings.store)
+        if "://" not in str(place) and not Path(place).is_file():  # opening it would make it
+            raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
+        return open_store(place)
+    if store:
+        return open_store(store)
+    folder = study_folder(study, out)
+    return open_rehearsal(study, folder) if action == "simulate" else store_of(study, folder)
 
 
 _SETTINGS_OF_ACTIONS = {

@@ -97,14 +97,11 @@ def rehearse(study: Study, out: Path) -> None:
     wanted = study.ratings.simulated_raters
     if not wanted:
         return
-    from studykit.ratings.design import study_hash
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_store, rehearsal_of
+    from studykit.ratings.store import open_rehearsal
 
-    with open_store(rehearsal_of(out)) as store:
-        known = store.ratings(study.name)
-        current = known[known["study_hash"] == study_hash(study)]
-        missing = wanted - current["rater"].nunique()
+    with open_rehearsal(study, out) as store:
+        missing = wanted - store.ratings(study.name)["rater"].nunique()
         if missing > 0:
             simulate_into(store, study, missing, seed=study.seed)
 

@@ -108,18 +108,20 @@ def _check(study: Study, folder: Path, store: str) -> None:
                 f"there are no clips in {folder}: studykit run {study.path} --out {folder}"
             )
         plan_session(study, made_clips(study, folder), 0)
-        opened.sessions(study.name)
+        opened.refuse_other_kind(study.name, simulated=False)
 
 
 def _free_port(host: str, port: int) -> int:
     try:
-        with socket.socket() as probe:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return probe.getsockname()[1]
     except OSError as error:
         raise StudyError(
-            f"port {port} of {host} can't be had ({error.strerror}): choose another with --port"
+            f"port {port} of {host} can't be had ({error.strerror}): choose another with --port, "
+            "or another --host"
         ) from None
 
 

@@ -319,6 +319,23 @@ def test_a_source_or_driving_that_cant_be_read_is_an_error_in_words(study, out, 
         metrics.measure_cell(study, cell, out / f"clips/{PAIR}__copy.mp4")
 
 
+def test_what_failed_is_tried_again_when_its_cause_is_gone(study, out, tmp_path, monkeypatch):
+    results = tmp_path / "mended"
+    (results / "clips").mkdir(parents=True)
+    shutil.copy(out / "cells.csv", results)
+    cell = "astronaut__frontal-driving-1__copy"
+    shutil.copy(out / f"clips/{cell}.mp4", results / "clips")
+
+    def lacking(*_):
+        raise StudyError("dlib is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics.measure, "find_truth", lacking)
+        assert len(metrics.measure_study(study, results)) == 0
+    assert metrics.notes(results)["note"].tolist() == ["not measured: dlib is not installed"]
+    assert set(metrics.measure_study(study, results)["cell"]) == {cell}
+
+
 def test_a_fault_is_a_note_with_a_traceback_and_tried_again(study, out, tmp_path, monkeypatch):
     results = tmp_path / "fault"
     (results / "clips").mkdir(parents=True)

@@ -1,5 +1,7 @@
 """Motion metrics on landmarks and poses whose errors are known."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -93,6 +95,21 @@ def test_relative_head_pose_forgives_where_the_head_started():
     relative = motion.head_pose_error(side, driving, since_first=True)
     np.testing.assert_allclose(relative, 0, atol=1e-6)
     assert (motion.head_pose_error(side, driving, since_first=False) > 40).all()
+
+
+def test_a_nod_carried_over_to_a_side_view_has_no_error_in_any_angle():
+    """In its own angles the head that looks aside rolls by 10 degrees when it nods by 10."""
+    driving = np.array([[0, 5, 0], [0, np.nan, 0], [0, 15, 0]], float)
+    start, nod = Pose(45, 3, 2).rotation(), Pose(0, 10, 0).rotation()
+    side = np.array([astuple(Pose.from_rotation(turn @ start)) for turn in (np.eye(3), nod, nod)])
+    found = motion.angle_errors(side, driving, since_first=True)
+    np.testing.assert_allclose(found, [[0] * 3, [np.nan] * 3, [0] * 3], atol=1e-9)
+    apart = motion.angle_errors(side, driving, since_first=False)
+    np.testing.assert_allclose(apart[2], np.abs(side[2] - driving[2]))
+    assert apart[2, 2] > 9
+    above, below = np.array([[0, 0, 179.0]]), np.array([[0, 0, -179.0]])
+    wrapped = motion.angle_errors(above, below, since_first=False)
+    np.testing.assert_allclose(wrapped, [[0, 0, 2]])
 
 
 def test_change_error_compares_values_or_their_changes():

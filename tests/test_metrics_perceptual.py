@@ -51,3 +51,14 @@ def test_with_weights_a_missing_package_is_named(tmp_path, monkeypatch):
     assert perceptual.unavailable()["lpips"].endswith("pip install torch torchvision lpips")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert perceptual.unavailable() == {}
+
+
+def test_the_reason_does_not_name_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    reasons = perceptual.unavailable()
+    assert reasons
+    for reason in reasons.values():
+        assert reason.endswith("is not in ~/torch/hub/checkpoints")

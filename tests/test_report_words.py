@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rating_tables import make_pairs, make_ratings
 
 from studykit import report, stats
@@ -57,6 +58,18 @@ def results_of(
     return results
 
 
+@pytest.fixture
+def pictures_unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lay out every picture, which finds what can't be drawn, but paint none: that takes long."""
+
+    def lay_out(figure: Figure, path: Path, **options: object) -> None:
+        if path.suffix == ".svg":
+            figure.draw_without_rendering()
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", lay_out)
+
+
 METRIC_COLUMNS = ("cell", "metric", "value", "unit", "better", "extractor", "driving")
 
 
@@ -96,6 +109,7 @@ def test_one_input_a_type_is_spoken_of_as_that_input(results_of) -> None:
     assert "ide sources scored lower than frontal ones" in many
 
 
+@pytest.mark.usefixtures("pictures_unpainted")
 def test_each_condition_stands_under_its_verdict(results_of) -> None:
     def value(rater: int, source: str, driving: str, method: str, criterion: str) -> int:
         best = (source, driving) == ("frontal", "frontal")
@@ -160,6 +174,7 @@ DEGENERATE = {
 }
 
 
+@pytest.mark.usefixtures("pictures_unpainted")
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
     results = results_of(DEGENERATE[name].assign(study="small"))
@@ -172,6 +187,7 @@ def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
         assert shown.markdown.strip()
 
 
+@pytest.mark.usefixtures("pictures_unpainted")
 def test_a_study_whose_raters_were_all_excluded_still_has_a_report(results_of) -> None:
     results = results_of(alike(make_ratings(raters=4, **SMALL)))
     assert len(results.screening.excluded) == 4
@@ -203,6 +219,7 @@ def test_ratings_that_speak_of_metrics_name_the_strongest(results_of) -> None:
     )
 
 
+@pytest.mark.usefixtures("pictures_unpainted")
 def test_the_methods_section_names_what_was_done(results_of) -> None:
     text = report.methods(results_of(make_ratings(raters=6, **SMALL))).markdown
     for part in ("**Stimuli.**", "**Ratings.**", "**Statistics.**", "Krippendorff", "Williams"):

@@ -104,8 +104,12 @@ def test_declining_stores_nothing(enter: Open, store: Store) -> None:
     assert store.register("small").number == 0
 
 
-def test_without_consent_and_questions_a_session_starts_at_once(enter: Open) -> None:
+def test_without_consent_nothing_is_stored_before_the_rater_begins(
+    enter: Open, store: Store
+) -> None:
     session = enter(rules="{consent: '', questions: [], training: 0}")
+    assert (session.state, store.sessions()) == ("consent", [])
+    session.agree()
     assert session.state == "rating"
     assert session.rater.startswith("r-")
 

@@ -72,3 +72,42 @@ def test_the_reading_follows_krippendorffs_limits():
     assert set(stats.agreement(agreed).table["reading"]) == {"good"}
     noise = make_ratings(raters=10, clip_sd=0)
     assert set(stats.agreement(noise).table["reading"]) == {"low"}
+
+
+def test_criteria_that_no_rater_answered_together_have_agreement_too():
+    ratings = make_ratings(raters=4, criteria=("naturalness", "jitter"))
+    even = ratings["cell"].factorize()[0] % 2 == 0
+    ratings = ratings[even == (ratings["criterion"] == "jitter")]
+    table = stats.agreement(ratings).table
+    assert list(table["criterion"]) == ["naturalness", "jitter"]
+    assert table["alpha"].notna().all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1, 2], [2, 1]],  # clips have the same mean, raters too
+        [[1, 2, 2], [2, 1, 1]],  # clips have the same mean
+        [[3, 2, 2], [1, 2, 2]],
+        [[1, 1], [2, 3], [2, 1]],
+    ],
+)
+def test_clips_that_do_not_differ_have_words_for_the_intraclass_correlation(values):
+    answers = dict(zip(("copy", "fomm", "warp"), np.transpose(values), strict=False))
+    ratings = make_ratings(
+        lambda rater, source, driving, method, criterion: answers[method][rater],
+        raters=len(values), methods=tuple(answers), types=("side",),
+    )  # fmt: skip
+    row = stats.agreement(ratings).table.iloc[0]
+    found = row[[name for name in row.index if name.startswith("icc")]].astype(float)
+    assert found.isna().any() and not np.isinf(found).any()
+    assert row["words"] == "clips hardly differ: not every intraclass correlation is defined"
+
+
+def test_the_interval_of_the_mean_of_raters_holds_its_value_or_is_left_out():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = rng.integers(1, 4, rng.integers(2, 7, 2)).astype(float)
+        value, low, high = stats.intraclass_correlation(values, average=True)
+        assert not low > value + 1e-9 and not value > high + 1e-9

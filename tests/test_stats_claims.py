@@ -63,6 +63,24 @@ def test_too_few_raters_have_no_verdict():
     assert (row.verdict, row.reason) == ("not enough data", "4 raters, 5 are needed")
 
 
+def test_a_criterion_that_too_few_rated_leaves_the_verdict_open():
+    rated = _one_condition(lambda r, s, d, m, c: 5 if c != "jitter" else 1)
+    asked = rated[rated["criterion"] == "naturalness"].assign(criterion="overall")
+    rated = pd.concat([rated, asked])
+    jitter, first = rated["criterion"] == "jitter", rated["rater"] == "r000"
+    row = _verdict(rated[~jitter | first])
+    assert (row.verdict, row.reason) == ("not enough data", "jitter: 1 rater, 5 are needed")
+
+
+def test_no_single_criterion_stands_for_the_overall_score():
+    ratings = make_ratings(methods=("warp",))
+    gone = (ratings["cell"] == "side0__side0__warp") & (ratings["criterion"] == "jitter")
+    table = stats.verdicts(ratings[~gone]).table.set_index(["source_type", "driving_type"])
+    row = table.loc[("side", "side")]
+    assert (row["verdict"], row["reason"]) == ("not enough data", "0 raters, 5 are needed")
+    assert np.isnan(row["mean"])
+
+
 def test_thresholds_are_stretched_to_the_scale():
     nine = _one_condition(lambda r, *_: 6 + r % 2)
     assert _verdict(nine, VerdictRule(scale=9)).verdict == "good"

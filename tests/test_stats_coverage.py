@@ -10,9 +10,9 @@ from studykit.stats import coverage
 @pytest.mark.parametrize("shape", coverage.SHAPES)
 def test_intervals_cover_the_truth(shape):
     found = coverage.coverage_of(shape, 24, studies=200)
-    # Shares of 200 studies: within 3 standard errors (4.6 %) of what 2,000 studies must show.
+    # What 2,000 studies must show, and one standard error of 200 studies (1.5 %) more.
     for share in (found.score, found.method, found.difference):
-        assert 0.93 - 0.03 < share < 0.97 + 0.03
+        assert 0.93 - 0.015 < share < 0.97 + 0.015
     assert found.score > found.t - 0.01
 
 

@@ -69,6 +69,45 @@ def test_an_unbalanced_design_gives_the_likelihood_and_variances_of_mixedlm(cros
     np.testing.assert_allclose(fit.beta, other.fe_params, rtol=0.02, atol=0.01)
 
 
+def test_the_fit_is_the_peak_of_the_likelihood_also_where_variances_are_zero():
+    rng = np.random.default_rng(2)
+    n = 60
+    x = np.column_stack([np.ones(n), rng.normal(size=n)])
+    groups = [rng.integers(0, 6, n), np.arange(n) % 5, np.arange(n) % 15]
+    groups = [np.unique(group, return_inverse=True)[1] for group in groups]
+    y = x @ [1, 2] + rng.normal(0, 0.9, 6)[groups[0]] + rng.normal(size=n)
+
+    def log_likelihood(variances: np.ndarray) -> float:
+        # With the n x n covariance matrix: Patterson and Thompson (1971).
+        v = variances[-1] * np.eye(n)
+        for group, variance in zip(groups, variances, strict=False):
+            v += variance * (group[:, None] == group)
+        xvx = x.T @ np.linalg.solve(v, x)
+        rest = y - x @ np.linalg.solve(xvx, x.T @ np.linalg.solve(v, y))
+        logs = np.linalg.slogdet(v)[1] + np.linalg.slogdet(xvx)[1]
+        squares = rest @ np.linalg.solve(v, rest)
+        return -(logs + squares + (n - 2) * np.log(2 * np.pi)) / 2
+
+    fit = fit_reml(y, x, groups)
+    peak = np.append(fit.variances, fit.residual)
+    assert fit.converged and (peak[0] > 0) and (peak == 0).any()
+    assert fit.log_likelihood == pytest.approx(log_likelihood(peak), abs=1e-8)
+    for size in (1e-1, 1e-3, 1e-5):
+        for way in np.vstack([np.eye(4), -np.eye(4)]):
+            assert log_likelihood(np.maximum(peak + size * way, 0)) < fit.log_likelihood + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_variances_at_zero_do_not_keep_the_full_model_from_converging(seed):
+    ratings = make_ratings(raters=8, methods=("copy", "warp"), per_type=3, seed=seed)
+    ratings = ratings[
+        ~ratings["source"].isin(["side2", "stylised2"]) & ratings["driving"].str.endswith("0")
+    ]
+    model = stats.mixed_model(ratings)
+    assert not model.fallback and (model.variances["variance"] == 0).any()
+    assert not any("Each source type has one source" in note for note in model.notes)
+
+
 def test_a_paired_difference_has_its_t_test_and_degrees_of_freedom():
     rng = np.random.default_rng(1)
     rater, side = np.indices((12, 2)).reshape(2, -1)
@@ -187,6 +226,24 @@ def test_a_model_that_does_not_converge_falls_back_and_says_so(monkeypatch):
     model = stats.mixed_model(make_ratings(per_type=2, methods=("copy", "warp"), raters=5))
     assert model.formula.endswith("(1 | rater) + (1 | source:driving:method)")
     assert "did not converge" in model.fallback and model.fallback in model.notes
+    # The types have two sources each, which are just not at random here.
+    assert "The sources of a type are not at random in this model" in model.notes[0]
+    assert not any("one source" in note or "one clip" in note for note in model.notes)
+    # The clips of one method are the pairs of a source and a driving.
+    model = stats.mixed_model(make_ratings(per_type=2, methods=("warp",), raters=5))
+    assert model.formula.endswith("(1 | rater) + (1 | source:driving)")
+
+
+def test_raters_whose_means_are_all_equal_have_no_variance():
+    """A Latin square: nothing of the scores is the raters', which leaves REML no curvature."""
+    number = {"copy": 0, "fomm": 1, "warp": 2}
+    ratings = make_ratings(
+        lambda r, s, d, m, c: (r + number[m]) % 3 + 1 + (m == "warp"),
+        raters=6, types=("side",), criteria=("jitter",),
+    )  # fmt: skip
+    model = stats.mixed_model(ratings, "jitter")
+    assert model.variances["variance"].tolist() == pytest.approx([0, 0.8])
+    assert model.table.loc[0, ["f", "df", "df_error"]].tolist() == pytest.approx([2.5, 2, 15])
 
 
 def test_an_unknown_criterion_is_refused():

@@ -44,6 +44,7 @@ def test_an_item_that_never_loses_stays_finite_and_is_named():
     result = stats.bradley_terry(make_pairs({("a", "b"): 8, ("b", "c"): 5, ("c", "b"): 5}))
     assert np.isfinite(result.table[["strength", "low", "high"]]).all(axis=None)
     assert result.table.loc[0, "strength"] == result.table["strength"].max()
+    assert "the model's own" in result.notes[0]
     assert "half a win" in result.notes[0] and result.notes[0].startswith("On naturalness")
 
 

@@ -231,10 +231,19 @@ def test_a_session_comes_back_with_its_plan_and_what_the_rater_told(opened: Stor
     assert (known.questions, known.paused) == ({"display": "A phone"}, True)
     opened.note(session, "resumed")
     assert not opened.session("small", rater).paused
-    second = opened.begin("small", "h", RaterRecord(rater, 0, False), TRIALS)
-    assert opened.session("small", rater).session == second.session != session
-    assert [s.session for s in opened.sessions("small")] == [session, second.session]
+    with pytest.raises(StudyError, match="another window"):
+        opened.begin("small", "h", RaterRecord(rater, 0, False), TRIALS)
+    assert [s.session for s in opened.sessions("small")] == [session]
     assert opened.session("small", "r-000000") is None
+
+
+def test_who_rates_here_gets_no_rows_from_elsewhere(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    rows = opened.ratings().assign(session="small/elsewhere")
+    with pytest.raises(StudyError, match="under another id"):
+        opened.append(rows)
+    assert opened.session("small", rater).answered == 1
 
 
 def test_a_window_left_behind_cannot_answer_or_undo(opened: Store) -> None:

@@ -263,6 +263,7 @@ def test_pairs_have_two_choices_and_two_clips(
 ) -> None:
     study.write_text(study.read_text() + "ratings: {task: pair, overall: true, consent: ''}\n")
     browser = open_page()
+    browser.turn("agree")
     assert browser.state["page"] == "questions"
     browser.turn("questions", answers={"vision": "Not so well"})
     assert [item["slot"] for item in browser.state["media"]] == ["source", "clip", "other"]

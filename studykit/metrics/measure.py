@@ -503,10 +503,13 @@ def _against_driving(
             seen.poses, driving.poses, since_first=relative
         ),
     }
-    theirs = _expressions(driving)
-    for name, values in _expressions(seen).items():
-        error = motion.change_error(values, theirs[name], since_first=relative)
-        found[f"{name.removesuffix('_opening')}_motion_error"] = error
+    angles = motion.angle_errors(seen.poses, driving.poses, since_first=relative)
+    names = ("yaw_motion_error", "pitch_motion_error", "roll_motion_error")
+    found |= dict(zip(names, angles.T, strict=True))
+    for name, opening in (("eye", motion.eye_opening), ("mouth", motion.mouth_opening)):
+        found[f"{name}_motion_error"] = motion.change_error(
+            opening(seen.landmarks), opening(driving.landmarks), since_first=relative
+        )
     return found
 
 
@@ -587,7 +590,9 @@ def _record(out: Path, cell: str) -> dict[str, Any]:
 
 
 def _key_held(out: Path, cell: str) -> str:
-    return _record(out, cell).get("key", "")
+    """Return the key of a measurement; what failed is tried again, since its cause may be gone."""
+    record = _record(out, cell)
+    return record.get("key", "") if record.get("values") else ""
 
 
 def _key(cell: Cell, row: CellRow, clip: Path) -> str:

@@ -4,6 +4,8 @@ Of landmarks in the iBUG order, (T, 68, 2) in pixels, NaN in frames without a fa
 frame come as (T,) arrays, NaN where one of the two faces is missing; a clip's figure is their mean.
 """
 
+from dataclasses import astuple
+
 import numpy as np
 
 from studykit.faces import Pose
@@ -100,8 +102,7 @@ def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) 
 def change_error(values: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
     """Return the absolute difference of two signals, or of their changes since the first frame.
 
-    For each angle of the head, the opening of the eyes and that of the mouth, in their own unit.
-    0 is best.
+    Such as the opening of the eyes or that of the mouth, in their own unit. 0 is best.
 
     Parameters
     ----------
@@ -118,6 +119,26 @@ def change_error(values: np.ndarray, truth: np.ndarray, *, since_first: bool) ->
     if since_first and (start := _first_common(values, truth)) is not None:
         difference = difference - difference[start]
     return np.abs(difference)
+
+
+def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
+    """Return how far yaw, pitch and roll lie from the true ones, in degrees, 0 to 180: (T, 3).
+
+    0 is best.
+
+    Parameters
+    ----------
+    poses, truth : (T, 3) float
+        Yaw, pitch and roll in degrees, NaN where they are unknown.
+    since_first : bool
+        Compare the angles of the rotations, about the axes of the image, since the first frame
+        that has both: what relative motion transfers. Changes of the angles themselves would not
+        do: a nod of a head that looks aside is told as a roll.
+    """
+    difference = _same(poses, truth)
+    if since_first and (start := _first_common(poses, truth)) is not None:
+        difference = _turned(poses, start) - _turned(truth, start)
+    return np.abs((difference + 180) % 360 - 180)
 
 
 def eye_opening(landmarks: np.ndarray) -> np.ndarray:
@@ -165,6 +186,15 @@ def _distance(landmarks: np.ndarray, one: int, two: int) -> np.ndarray:
 
 def _rotation(pose: np.ndarray) -> np.ndarray:
     return Pose(*pose.tolist()).rotation()
+
+
+def _turned(poses: np.ndarray, start: int) -> np.ndarray:
+    """Return the angles of the rotations since a frame: (T, 3) degrees."""
+    found = np.full(poses.shape, np.nan)
+    base = _rotation(poses[start]).T
+    for frame in np.flatnonzero(~np.isnan(poses).any(axis=1)):
+        found[frame] = astuple(Pose.from_rotation(_rotation(poses[frame]) @ base))
+    return found
 
 
 def _same(one: np.ndarray, two: np.ndarray) -> np.ndarray:

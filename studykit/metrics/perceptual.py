@@ -21,7 +21,7 @@ def unavailable() -> dict[str, str]:
         path = _hub() / "checkpoints" / weights
         absent = [name for name in packages if importlib.util.find_spec(name) is None]
         if not path.is_file():
-            reasons[metric] = f"weights not present: {weights} is not in {path.parent}"
+            reasons[metric] = f"weights not present: {weights} is not in {_shown(path.parent)}"
         elif absent:
             reasons[metric] = f"package not present: pip install {' '.join(absent)}"
     return reasons
@@ -85,6 +85,12 @@ def _hub() -> Path:
     """Return where PyTorch keeps fetched weights, without importing it."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("TORCH_HOME", cache_home / "torch")) / "hub"
+
+
+def _shown(folder: Path) -> str:
+    """Name a folder as a report may: the home folder, which names a person, as ~."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _tensor(image: np.ndarray) -> Any:

@@ -32,7 +32,7 @@ def paper_table(study: Study, out: str | Path) -> "pd.DataFrame":
     One row a protocol and method, in that order. ``clips`` were measured, ``with truth`` of them
     have true frames and enter L1 to AKD. AED is that to the true frame for the same identity, that
     to the source else. Means over clips; FID over all their frames together. What can't be had is
-    a text: "weights not present", "no truth", "not measured".
+    a text: "weights not present", "package not present", "no truth", "not measured".
 
     Returns
     -------
@@ -77,8 +77,8 @@ def _entry(
     values: dict[tuple[str, str], float],
     out: Path,
 ) -> float | str:
-    if metric in unavailable():
-        return "weights not present"
+    if metric in (lacking := unavailable()):
+        return lacking[metric].partition(":")[0]
     if metric != "aed" and not true:
         return "no truth"
     if metric == "fid":

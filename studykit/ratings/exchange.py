@@ -203,7 +203,10 @@ class _Reader:
         if (task == "pair") != bool(other):
             raise ValueError("a pair needs the other clip" if not other else "other is for pairs")
         if other:
-            row["other"] = self._clip(other).cell
+            second = self._clip(other)
+            if second == clip or (second.source, second.driving) != (clip.source, clip.driving):
+                raise ValueError("a pair is two clips of the same source and driving")
+            row["other"] = second.cell
         trial = _whole(given, "trial", low=0, high=_MOST_TRIALS)
         # With a trial's number a clip may come again; without one that is a row given twice.
         row["trial"] = self._next_trial(row) if trial is None else trial
@@ -418,9 +421,9 @@ def _time(row: dict[str, Any], name: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # Without a zone it is taken as UTC, not as whatever this machine's zone is.
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(
             f'{name} must be a time such as 2026-01-31T15:04:05Z, not "{text}"'
         ) from None
-    # Without a zone it is taken as UTC, not as whatever this machine's zone is.
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -27,6 +27,7 @@ _BT500_NORMAL = (2.0, 4.0)
 _BT500_FACTORS = (2.0, 20**0.5)
 _BT500_BALANCE = 0.3
 _COUNTED = ("rating", "repeat")
+_STEPS = 5  # of the scale that thresholds in steps are for
 # Fewer give a figure that chance alone moves across a threshold.
 _FEWEST_TRIALS, _FEWEST_OTHERS, _FEWEST_REPEATS, _FEWEST_SCORED = 6, 2, 2, 20
 _DIGITS = 9  # an answer on a limit counts as over it, whatever the last bits say
@@ -128,8 +129,8 @@ def screen_study(
 ) -> Screening:
     """Screen a study's ratings: as :func:`screen`, with what the study says of its clips.
 
-    Clips last as long as their drivings, and no more of them need have been played than raters
-    were asked to.
+    Clips last as long as their drivings, no more of them need have been played than raters were
+    asked to, and thresholds in steps, which are for a scale of 5, are stretched to the study's.
 
     Raises
     ------
@@ -139,6 +140,11 @@ def screen_study(
         The table mixes simulated and human ratings.
     """
     rules = dataclasses.replace(rules, played=min(rules.played, study.ratings.watch))
+    if study.ratings.task != "pair":
+        stretch = (study.ratings.scale - 1) / (_STEPS - 1)
+        in_steps = {name: getattr(rules, name) for name in ("repeat", "variance")}
+        stretched = {name: stretch * value for name, value in in_steps.items() if value is not None}
+        rules = dataclasses.replace(rules, **stretched)
     return screen(ratings, rules, clip_seconds=driving_seconds(study))
 
 

@@ -105,12 +105,16 @@ class Session:
         self._record: SessionRecord | None = None
         if rater:
             self._record = store.session(study.name, rater)
+            pairs = study.ratings.task == "pair"
+            if any(pairs == (trial.other is None) for trial in self.trials):
+                raise StudyError(
+                    f"the session of {rater} began with another task than {study.path} has now: "
+                    "put that back, or give another id"
+                )
         if self._record is None:
             # Who agrees should find clips, so their want is told before.
             self._clips = controls.made_clips(study, out)
             plan_session(study, self._clips, 0)
-            if not study.ratings.consent:
-                self.agree()
 
     @property
     def state(self) -> State:

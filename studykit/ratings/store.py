@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import studykit
 from studykit.errors import MissingPackageError, StudyError, first_line
 from studykit.ratings import RATING_COLUMNS
-from studykit.ratings.design import Trial
+from studykit.ratings.design import Trial, study_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,18 +119,37 @@ def check_rater_id(text: str) -> str:
 
 
 def store_of(study: "Study", out: Path) -> "Store":
-    """Open the store of people's ratings of a study: :func:`open_store` of :func:`ratings_of`."""
-    return open_store(ratings_of(study, out))
+    """Open the store of people's ratings: the study's database, or the file in its folder.
 
-
-def ratings_of(study: "Study", out: Path) -> str | Path:
-    """Return where people's ratings are: the study's database, or the file in its folder."""
-    return study.ratings.store or out / _RATINGS
+    Raises
+    ------
+    StudyError
+        As :func:`open_store`.
+    """
+    return open_store(study.ratings.store or out / _RATINGS)
 
 
 def rehearsal_of(out: Path) -> Path:
     """Return the file of a study's simulated ratings, which stay apart from people's."""
     return out / _REHEARSAL
+
+
+def open_rehearsal(study: "Study", out: Path) -> "Store":
+    """Open the store of a study's simulated ratings, a new one where the study file has changed.
+
+    Raises
+    ------
+    StudyError
+        As :func:`open_store`.
+    """
+    path = rehearsal_of(out)
+    if path.is_file():
+        with open_store(path) as store:
+            known = store.study_hashes(study.name)
+        if known - {study_hash(study)}:
+            for file in (path, *path.parent.glob(f"{path.name}-*")):
+                file.unlink()
+    return open_store(path)
 
 
 def place_to_report(study: str, out: Path, store: str = "") -> str | Path:
@@ -156,7 +175,7 @@ def place_to_report(study: str, out: Path, store: str = "") -> str | Path:
     if not store and not (out / _RATINGS).is_file():
         return rehearsal
     with open_store(people) as opened:
-        return people if opened.has_ratings(study) else rehearsal
+        return people if opened.study_hashes(study) else rehearsal
 
 
 def open_store(where: str | Path) -> "Store":
@@ -316,15 +335,18 @@ class Store:
         *,
         consent: str = "",
     ) -> SessionRecord:
-        """Store a rater's new session with its plan, and the words that the rater agreed to."""
+        """Store a rater's session with its plan, and the words that the rater agreed to.
+
+        Raises
+        ------
+        StudyError
+            The rater has begun already, such as in another window.
+        """
+        session = f"{study}/{rater.rater}/1"
         with self._writing() as run:
             self._lock(run, "raters", study=study, rater=rater.rater)
-            count = run(
-                "SELECT count(*) FROM sessions WHERE study = :study AND rater = :rater",
-                study=study,
-                rater=rater.rater,
-            ).scalar_one()
-            session = f"{study}/{rater.rater}/{count + 1}"
+            if run("SELECT 1 FROM sessions WHERE session = :session", session=session).first():
+                raise StudyError(_ELSEWHERE)
             created_at = _now()
             run(
                 _insert("sessions", _SESSION_COLUMNS),
@@ -460,6 +482,11 @@ class Store:
                 for study, rater, simulated in sorted(people):
                     if known := _rater(run, study, rater):
                         _same_kind(known, study, simulated)
+                        if known.number is not None:  # rows would stand in for the session's own
+                            raise StudyError(
+                                f"rater {rater} of {study} rates in {self.place} itself: add these "
+                                "ratings under another id"
+                            )
                     else:
                         values = {"study": study, "rater": rater, "simulated": simulated}
                         new.append(values | stamp | {"number": None})
@@ -504,11 +531,11 @@ class Store:
                 "choose another folder with --out, or another store with --store"
             )
 
-    def has_ratings(self, study: str) -> bool:
-        """Say whether anybody has answered anything in a study."""
+    def study_hashes(self, study: str) -> set[str]:
+        """Return which versions of a study's file answers were given under, by their hashes."""
         with self._reading() as run:
-            found = run("SELECT id FROM answers WHERE study = :study LIMIT 1", study=study)
-            return found.first() is not None
+            found = run("SELECT DISTINCT study_hash FROM answers WHERE study = :study", study=study)
+            return set(found.scalars())
 
     def state(self, study: str) -> str:
         """Return what stays the same for as long as no answer is added or taken back."""

@@ -172,7 +172,7 @@ def read_ratings(where: str | Path, study: str) -> tuple["pandas.DataFrame", "pa
     if isinstance(where, Path) and not where.is_file():
         return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
     with open_store(where) as store:
-        ratings = _newest_rehearsal(store.ratings(study))
+        ratings = store.ratings(study)
         sessions = store.sessions(study)
     if ratings["simulated"].nunique() > 1:
         raise StudyError(
@@ -190,14 +190,3 @@ def read_ratings(where: str | Path, study: str) -> tuple["pandas.DataFrame", "pa
         if session.rater in known
     ]
     return ratings, pd.DataFrame(raters, columns=None if raters else columns)
-
-
-def _newest_rehearsal(ratings: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Leave, of simulated ratings, those that were made for the newest version of the study file.
-
-    People's ratings all count, whatever has been edited since.
-    """
-    if ratings.empty or not ratings["simulated"].astype(bool).all():
-        return ratings
-    newest = ratings["study_hash"].iloc[ratings["answered_at"].argmax()]
-    return ratings[ratings["study_hash"] == newest].reset_index(drop=True)

@@ -65,7 +65,7 @@ def studied(results: Results) -> Section:
     if notes:
         more = f"; and {len(notes) - _GROUPS} more" if len(notes) > _GROUPS else ""
         told = "; ".join(plain(note) for note in notes[:_GROUPS])
-        blocks.append(Words(f"Notes on inputs: {told}{more}."))
+        blocks.append(Words(f"Notes: {told}{more}."))
     return Section(blocks)
 
 

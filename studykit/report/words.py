@@ -96,6 +96,12 @@ def cautions(results: Results) -> list[str]:
     if not results.rated:
         return []
     found = [*results.analysis.warnings]
+    versions = results.ratings["study_hash"].nunique()
+    if versions > 1:
+        found.append(
+            f"People rated under {versions} versions of the study file: where scale, criteria or "
+            "their words were changed, their ratings do not belong together."
+        )
     for result in (results.analysis.verdicts, results.analysis.friedman):
         found += result.notes
     return list(dict.fromkeys(found))
@@ -140,7 +146,7 @@ def _verdict_findings(results: Results, verdicts: "pandas.DataFrame") -> list[st
         groups = {verdict: its for verdict, its in groups.items() if len(its)}
         most = max(groups, key=lambda verdict: len(groups[verdict]))
         parts = [
-            f"{verdict} in {_which(its, others=verdict == most and len(groups) > 1)}"
+            f"{verdict} in {_which(its, others=verdict == most, of=len(here))}"
             for verdict, its in groups.items()
         ]
         total = _count(len(here), "condition")
@@ -166,10 +172,12 @@ def _pair_findings(strengths: "pandas.DataFrame") -> list[str]:
     return points or ["No rating was given that counts."]
 
 
-def _which(conditions: "pandas.DataFrame", *, others: bool) -> str:
+def _which(conditions: "pandas.DataFrame", *, others: bool, of: int) -> str:
     """Name the conditions of a verdict; the largest group is what is left after the others."""
-    if others:
+    if others and len(conditions) < of:
         return f"the other {len(conditions)}"
+    if others and of > 1:
+        return f"all {of}"
     pairs = zip(conditions["source_type"], conditions["driving_type"], strict=True)
     return f"{len(conditions)} ({_named([f'{source} × {driving}' for source, driving in pairs])})"
 

@@ -36,7 +36,8 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     asked = criteria_of(rows)
     if len(asked) > 1 and OVERALL not in set(ratings["criterion"]):
-        asked.remove(OVERALL)  # a mean of criteria is no ordinal score
+        # A mean of criteria is no ordinal score.
+        asked = [name for name in asked if name != OVERALL]
     found = []
     for name in asked:
         table = rows[rows["criterion"] == name].pivot_table(
@@ -104,7 +105,8 @@ def intraclass_correlation(
     Returns
     -------
     value, low, high : float
-        NaN where clips and raters do not vary at all.
+        NaN where clips and raters do not vary at all, and where clips differ so little that a
+        value has no finite estimate or limit.
 
     References
     ----------
@@ -122,24 +124,28 @@ def intraclass_correlation(
     error = max(error, 0.0)
     if everything < 1e-12:
         return np.nan, np.nan, np.nan
-    single = (clips - error) / (clips + (k - 1) * error + k * (raters - error) / n)
-    if error < 1e-12:
-        low = high = single  # raters differ in level alone, and exactly
-    else:
-        ratio = raters / error
-        spread = n * (1 + (k - 1) * single) - k * single
-        df = ((k - 1) * (n - 1) * (k * single * ratio + spread) ** 2) / (
-            (n - 1) * k**2 * single**2 * ratio**2 + spread**2
-        )
-        up, down = f.ppf((1 + level) / 2, n - 1, df), f.ppf((1 + level) / 2, df, n - 1)
-        rest = k * raters + (k * n - k - n) * error
-        low = n * (clips - up * error) / (up * rest + n * clips)
-        high = n * (down * clips - error) / (rest + n * down * clips)
-    if not average:
-        return float(single), float(low), float(high)
-    # Spearman and Brown: what k raters together are worth.
-    mean, low, high = (k * value / (1 + (k - 1) * value) for value in (single, low, high))
-    return float(mean), float(low), float(high)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        single = (clips - error) / (clips + (k - 1) * error + k * (raters - error) / n)
+        if error < 1e-12:
+            low = high = single  # raters differ in level alone, and exactly
+        else:
+            ratio = raters / error
+            spread = n * (1 + (k - 1) * single) - k * single
+            df = ((k - 1) * (n - 1) * (k * single * ratio + spread) ** 2) / (
+                (n - 1) * k**2 * single**2 * ratio**2 + spread**2
+            )
+            up, down = f.ppf((1 + level) / 2, n - 1, df), f.ppf((1 + level) / 2, df, n - 1)
+            rest = k * raters + (k * n - k - n) * error
+            low = n * (clips - up * error) / (up * rest + n * clips)
+            high = n * (down * clips - error) / (rest + n * down * clips)
+        found = np.array([single, low, high])
+        if average:
+            # Spearman and Brown: what k raters together are worth; without limit towards the
+            # least that one can be worth, -1 / (k - 1).
+            shared = 1 + (k - 1) * found
+            found = np.where(shared > 1e-9, k * found / shared, np.nan)
+    single, low, high = np.where(np.isfinite(found), found, np.nan).tolist()
+    return single, low, high
 
 
 def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> dict:
@@ -185,9 +191,13 @@ def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> di
     elif np.ptp(complete) < 1e-9:
         words.append("the complete raters' ratings are all equal: no intraclass correlation")
     else:
+        missing = False
         for name, average in (("icc_single", False), ("icc_mean", True)):
             value, low, high = intraclass_correlation(complete, average=average, level=level)
             result |= {name: value, f"{name}_low": low, f"{name}_high": high}
+            missing |= not np.isfinite([value, low, high]).all()
+        if missing:
+            words.append("clips hardly differ: not every intraclass correlation is defined")
     return result | {"words": "; ".join(words)}
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from studykit.stats.agreement import TENTATIVE, agreement
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import (
@@ -101,16 +103,20 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
 
     rule = rule or VerdictRule()
     scores = mean_scores(ratings, CONDITION, scale=rule.scale, level=rule.level)
-    found = []
+    asked, found = criteria_of(scores.table), []
     for key, rows in scores.table.groupby(list(CONDITION), observed=True):
-        rows = rows.set_index("criterion")
+        # A criterion that nobody answered here is as open as one that too few did.
+        rows = (
+            rows.set_index("criterion").reindex(asked).fillna({"n_raters": 0, "words": "not rated"})
+        )
         overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
         single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
-        weakest = single["mean"].idxmin()
+        weakest = single["mean"].fillna(np.inf).idxmin()
         verdict, reason = _verdict(rule, overall, single)
         row = dict(zip(CONDITION, key, strict=True))
         row |= {"verdict": verdict, "reason": reason, "weakest": weakest}
         row |= {name: overall[name] for name in ("mean", "low", "high", "n_raters", "words")}
+        row["words"] = row["words"] or single.loc[weakest, "words"]
         row |= {f"weakest_{name}": single.loc[weakest, name] for name in ("mean", "low", "high")}
         found.append(row)
     columns = [*CONDITION, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
@@ -168,9 +174,14 @@ def warnings_of(
 
 
 def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") -> tuple[str, str]:
-    n_raters = int(overall["n_raters"])
-    if n_raters < max(rule.raters_least, 2):
-        return OPEN, f"{n_raters} rater{'s' * (n_raters != 1)}, {rule.raters_least} are needed"
+    needed = max(rule.raters_least, 2)
+    scarcest = single["n_raters"].idxmin()
+    for n_raters, what in (
+        (int(overall["n_raters"]), ""),
+        (int(single.loc[scarcest, "n_raters"]), f"{scarcest}: "),
+    ):
+        if n_raters < needed:
+            return OPEN, f"{what}{n_raters} rater{'s' * (n_raters != 1)}, {needed} are needed"
     interval = f"[{overall['low']:.2f}, {overall['high']:.2f}]"
     poor, good = rule.on_scale(rule.poor_below), rule.on_scale(rule.good_from)
     if overall["high"] < poor:

@@ -116,7 +116,9 @@ def mixed_model(
     fit = fit_reml(y, x, list(random.values()))
     fallback = ""
     if not fit.converged:
-        kept = {name: random[name] for name in (("rater",), _RANDOM[-1]) if name in random}
+        # The finest of the stimuli's comes last: clips, or the pairs that clips are of one method.
+        stimuli = [name for name in random if "rater" not in name]
+        kept = {name: random[name] for name in (("rater",), *stimuli[-1:]) if name in random}
         fit, random = fit_reml(y, x, list(kept.values())), kept
         fallback = (
             "The full model did not converge; a model with "
@@ -226,17 +228,23 @@ def _design(
 
 def _random_effects(rows: "pd.DataFrame", x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
     """Return the level numbers of each random effect that the data can tell from all others."""
+    conditions, first, condition = np.unique(x, axis=0, return_index=True, return_inverse=True)
     kept: dict[tuple[str, ...], np.ndarray] = {}
     for names in _RANDOM:
         group = rows.groupby(list(names), observed=True, sort=False).ngroup().to_numpy()
         size = group.max() + 1
-        same = any(
-            size == other.max() + 1 == len(np.unique(group * (other.max() + 1) + other))
-            for other in kept.values()
+        same = any(size == other.max() + 1 == _n_pairs(group, other) for other in kept.values())
+        fixed = _n_pairs(group, condition) == len(conditions) and _explains_all(
+            conditions, _indicator(group[first])
         )
-        if size < len(rows) and not same and not _explains_all(x, _indicator(group)):
+        if size < len(rows) and not same and not fixed:
             kept[names] = group
     return kept
+
+
+def _n_pairs(first: np.ndarray, second: np.ndarray) -> int:
+    """Count how many levels of two groupings go together."""
+    return len(np.unique(first * (second.max() + 1) + second))
 
 
 def _indicator(group: np.ndarray) -> np.ndarray:
@@ -336,13 +344,24 @@ def _reach(
     rows: "pd.DataFrame", factors: list[str], random: dict[tuple[str, ...], np.ndarray]
 ) -> list[str]:
     """Say for which stimuli the model can't speak."""
-    notes = [
-        f"Each {item} type has one {item}, so that an effect of the type can't be told from that "
-        f"of the {item}: the tests speak about these {item}s."
-        for item in ("source", "driving")
-        if f"{item}_type" in factors and (item,) not in random
-    ]
-    if not any(set(names) <= {"source", "driving", "method"} for names in random):
+    notes = []
+    for item in ("source", "driving"):
+        of_type = f"{item}_type"
+        if of_type not in factors or (item,) in random:
+            continue
+        if rows.groupby(of_type, observed=True)[item].nunique().max() == 1:
+            notes.append(
+                f"Each {item} type has one {item}, so that an effect of the type can't be told "
+                f"from that of the {item}: the tests speak about these {item}s."
+            )
+        else:
+            notes.append(
+                f"The {item}s of a type are not at random in this model: the tests speak about "
+                f"these {item}s."
+            )
+    stimuli = any(set(names) <= {"source", "driving", "method"} for names in random)
+    clips = rows.groupby(list(CONDITION), observed=True)["cell"].nunique()
+    if not stimuli and clips.max() == 1:
         notes.append(
             "Each condition has one clip, so that clips can't be random: the tests generalise to "
             "other raters, not to other clips."

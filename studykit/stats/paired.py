@@ -68,7 +68,8 @@ def bradley_terry(
             f"Bradley-Terry model of {items} preferences (forced choice, no ties) by maximum "
             f"likelihood; {100 * level:g}% intervals of the log strengths, which add up to zero, "
             "with standard errors clustered by rater and Student's t with raters - 1 degrees of "
-            "freedom where there are more raters than items, else with the model's own."
+            "freedom where there are more raters than items and every item both won and lost, "
+            "else with the model's own."
         ),
         n_raters=rows["rater"].nunique(),
         notes=tuple(notes),
@@ -130,7 +131,8 @@ def _strengths(rows: "pd.DataFrame", level: float) -> tuple[list[dict], str]:
         weights = np.concatenate([np.ones(len(rows)), np.full(len(halves), 0.5)])
         note = (
             "some items won or lost every comparison with the others: half a win was added to "
-            "both sides of each compared pair, so that their strengths are finite."
+            "both sides of each compared pair, so that their strengths are finite; the intervals "
+            "are the model's own, which are too narrow where raters differ."
         )
     clustered = bounded and n_raters > k
     model = sm.GLM(won, design @ coding, family=sm.families.Binomial(), freq_weights=weights)

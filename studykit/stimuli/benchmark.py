@@ -286,7 +286,9 @@ def _renderer() -> str:
 
 def _key(index: int, seed: int, size: int) -> str:
     """Name one case by all that it shows."""
-    shown = identity_of(index, seed), states_of(index, seed), states_of(partner_of(index), seed)
+    states, theirs = states_of(index, seed), states_of(partner_of(index), seed)
+    targets = [transferred(states[0], theirs[0], state) for state in theirs]
+    shown = identity_of(index, seed), states, targets
     return f"{name_of(index)}-{size}-{hashlib.sha256(repr(shown).encode()).hexdigest()[:16]}"
 
 

@@ -2,6 +2,8 @@
 // on the screen as stored only when it is.
 
 const PATIENCE = 4000; // milliseconds until a request is sent again, and the rater is told
+// A clip that is asked for again comes again as a whole, behind which all else would wait.
+const PATIENCE_FOR_MEDIA = 60000;
 
 class Link {
   constructor(model) {
@@ -31,7 +33,7 @@ class Link {
         request.late = true;
         this.late();
         this.send(request);
-      }, PATIENCE);
+      }, verb === "media" ? PATIENCE_FOR_MEDIA : PATIENCE);
       this.waiting.set(message.re, request);
       this.send(request);
     });

@@ -144,18 +144,19 @@ class RatingPage {
       h("span", {}, this.text("known", { rater: known })),
       button(this.text("resume"), () => this.turn("return"), { kind: "first" }),
     );
+    const kind = known ? "soft" : "first";
+    const asks = this.setup.consent !== "";
     const paragraphs = this.setup.consent.split(/\n\s*\n/).map((text) => h("p", {}, text));
     this.card({
       title: this.text("title"),
       body: [
         h("p", { class: "rp-lead" }, this.text("welcome")),
         known && returning,
-        h("h2", {}, this.text("consent_title")),
-        ...paragraphs,
+        ...(asks ? [h("h2", {}, this.text("consent_title")), ...paragraphs] : []),
       ],
       actions: [
-        button(this.text("agree"), () => this.turn("agree"), { kind: known ? "soft" : "first" }),
-        button(this.text("decline"), () => this.turn("decline")),
+        button(this.text(asks ? "agree" : "begin"), () => this.turn("agree"), { kind }),
+        ...(asks ? [button(this.text("decline"), () => this.turn("decline"))] : []),
       ],
     });
   }
