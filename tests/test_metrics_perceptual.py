@@ -1,5 +1,7 @@
 """FID's distance on normal distributions, and plain words where weights are missing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.linalg
