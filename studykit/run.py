@@ -1,6 +1,7 @@
 """From a study file to a report: Papermill executes the notebooks, one after the other."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,8 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
+    # Paddle, once imported, prints whatever is logged anywhere.
+    logging.getLogger("papermill").setLevel(logging.WARNING)
     path, executed = notebook_path(name), folder / f"{name}.ipynb"
     known = papermill.inspect_notebook(str(path))
     for key in parameters:

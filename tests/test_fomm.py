@@ -492,3 +492,15 @@ def test_a_fresh_process_says_nothing_and_leaves_paddle_as_it_was(small):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_paddle_does_not_decide_on_the_number_of_threads():
+    """Imported, it sets OMP_NUM_THREADS to 1, which whoever asks later would take for a wish."""
+    script = (
+        "import os; from studykit.methods._ppgan import import_paddle; "
+        "before = os.environ.get('OMP_NUM_THREADS'); import_paddle(); "
+        "assert os.environ.get('OMP_NUM_THREADS') == before, os.environ['OMP_NUM_THREADS']"
+    )
+    for asked in ({}, {"OMP_NUM_THREADS": "3"}):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | asked
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment)

@@ -36,9 +36,13 @@ def import_paddle() -> types.ModuleType:
         It is not installed, or something that it needs.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # it reports its start-up as warnings
+    asked = os.environ.get("OMP_NUM_THREADS")
     with _quiet_import():
         import paddle
 
+    # Where nobody asked for a number of threads, Paddle asks for one, which all others would heed.
+    if asked is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
     return paddle
 
 
