@@ -145,6 +145,10 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
         if len(lines) == 2:
             a, b = (lines[side.label] for side in sides)
             rows.append((condition, criterion, a, b))
+    if not rows:
+        return [Words("No criterion was rated in both studies.")]
+    # Where not all criteria were rated there is no mean over them, and each is shown.
+    whole = any(criterion == stats.OVERALL for _, criterion, _, _ in rows)
     shown = pd.DataFrame(
         [
             {
@@ -156,25 +160,28 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
                 "raters": f"{a['n_raters']}, {b['n_raters']}",
             }
             for condition, criterion, a, b in rows
-            if criterion == stats.OVERALL
+            if criterion == stats.OVERALL or not whole
         ]
     )
-    overall = data[data["criterion"] == stats.OVERALL]
-    path = figures.compared_scores(
-        out / "figures" / "compared-scores.png",
-        overall,
-        conditions=list(dict.fromkeys(shown["condition"])),
-        names=(sides[0].label, sides[1].label),
-        scale=scale,
-        simulated=simulated,
-    )
     said = " Simulated ratings." if simulated else ""
-    caption = (
-        "Mean score over the criteria with its 95 % interval in both studies; single criteria are "
-        f"in the CSV file.{said}"
-    )
+    caption = f"Mean score of each criterion with its 95 % interval in both studies.{said}"
+    pictures = []
+    if whole:
+        caption = (
+            "Mean score over the criteria with its 95 % interval in both studies; single criteria "
+            f"are in the CSV file.{said}"
+        )
+        path = figures.compared_scores(
+            out / "figures" / "compared-scores.png",
+            data[data["criterion"] == stats.OVERALL],
+            conditions=list(dict.fromkeys(shown["condition"])),
+            names=(sides[0].label, sides[1].label),
+            scale=scale,
+            simulated=simulated,
+        )
+        pictures.append(Picture(path, out, f"Mean score over the criteria by condition.{said}"))
     return [
-        Picture(path, out, f"Mean score over the criteria by condition.{said}"),
+        *pictures,
         Table("compared-scores", caption, data, shown),
         Note(
             f"{plain(found[0].how)} Intervals of differences from those of the two means, for "
