@@ -169,7 +169,7 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
 
     People rate on the page that "studykit serve" opens, or in notebook 3.
     """
-    from studykit.ratings.exchange import BadRowsError, export_ratings, import_ratings
+    from studykit.ratings.exchange import export_ratings
     from studykit.ratings.plan import plan_raters
     from studykit.ratings.screening import rating_status
     from studykit.ratings.simulate import simulate_into
@@ -183,6 +183,9 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
     if action == "plan":
         click.echo(plan_raters(loaded, **settings))
         return
+    if action == "collected":
+        _import_ratings(loaded, out, store, actions["collected"], **settings)
+        return
     with _ratings_store(action, loaded, out, store) as opened:
         if action == "simulate":
             added = simulate_into(opened, loaded, actions["simulate"], **settings)
@@ -190,30 +193,51 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
         elif action == "export":
             ratings = opened.ratings(loaded.name)
             click.echo(f"{export_ratings(ratings, actions['export'])}: {len(ratings)} ratings")
-        elif action == "collected":
-            try:
-                done = import_ratings(opened, loaded, actions["collected"], **settings)
-            except BadRowsError as error:
-                for row in error.rows:
-                    click.echo(row)
-                raise
-            for row in done.bad:
-                click.echo(row)
-            left_out = f", {len(done.bad)} bad rows left out" if done.bad else ""
-            click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
         else:
             click.echo(rating_status(loaded, opened))
 
 
+def _import_ratings(
+    study: Any, out: Path | None, store: str | None, path: Path, **settings: Any
+) -> None:
+    """Add a file's ratings; a store that is not there is made for rows that it can take only."""
+    from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings
+    from studykit.ratings.store import is_there, place_of
+
+    try:
+        if not is_there(store or place_of(study, _folder(study, out))):
+            read_ratings(study, path, **settings)
+        with _ratings_store("collected", study, out, store) as opened:
+            done = import_ratings(opened, study, path, **settings)
+    except BadRowsError as error:
+        for row in error.rows:
+            click.echo(row)
+        raise
+    for row in done.bad:
+        click.echo(row)
+    left_out = f", {len(done.bad)} bad rows left out" if done.bad else ""
+    click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
+
+
+def _folder(study: Any, out: Path | None) -> Path:
+    """Return the folder of a study's results, which need not be there."""
+    return out or Path("reports") / study.name
+
+
 def _ratings_store(action: str, study: Any, out: Path | None, store: str | None) -> Any:
     """Open the store of an action; where none is named, simulated raters have their own."""
-    from studykit.ratings.store import open_rehearsal, open_store, place_to_report, store_of
+    from studykit.ratings.store import (
+        is_there,
+        open_rehearsal,
+        open_store,
+        place_to_report,
+        store_of,
+    )
     from studykit.run import study_folder
 
     if action in ("status", "export"):
-        folder = out or Path("reports") / study.name
-        place = store or place_to_report(study.name, folder, study.ratings.store)
-        if "://" not in str(place) and not Path(place).is_file():  # opening it would make it
+        place = store or place_to_report(study.name, _folder(study, out), study.ratings.store)
+        if not is_there(place):
             raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
         return open_store(place)
     if store:

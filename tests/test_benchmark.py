@@ -13,7 +13,7 @@ from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.methods import Driving, Source, create_method
 from studykit.stimuli import benchmark, scores
 from studykit.stimuli.render import render
-from studykit.stimuli.state import Expression, Pose
+from studykit.stimuli.state import transferred
 from studykit.training import data
 
 SMALL = {"size": 96, "identities": 8}
@@ -94,27 +94,21 @@ def test_every_motion_shows_what_its_name_says():
         assert abs(shown["tilt"][0].roll - pose.roll) >= 9 and shown["tilt"][1] == face
 
 
-def test_a_motion_moved_to_its_own_rest_is_itself():
-    for state in benchmark.states_of(2):
-        rest = benchmark.states_of(2)[0]
-        pose, face = benchmark.transferred(rest, rest, state)
-        assert np.allclose(dataclasses.astuple(pose), dataclasses.astuple(state[0]))
-        assert np.allclose(dataclasses.astuple(face), dataclasses.astuple(state[1]))
-
-
-def test_a_larger_head_moves_as_far_in_head_sizes_and_a_face_is_not_overdone():
-    rest = Pose(yaw=5, x=0.1, scale=1.2), Expression(smile=0.8)
-    first = Pose(yaw=-5, scale=0.6), Expression(mouth_open=0.3)
-    now = Pose(yaw=10, x=0.02, scale=0.66), Expression(smile=0.5)
-    pose, face = benchmark.transferred(rest, first, now)
-    assert np.allclose([pose.yaw, pose.x, pose.scale], [20, 0.14, 1.32])
-    assert (face.smile, face.mouth_open) == (1.0, 0.0)
+def test_partners_turn_nod_and_tilt_by_the_same_rotations_within_what_the_renderer_draws():
+    for k in range(32):
+        own, theirs = benchmark.states_of(k)[0], benchmark.states_of(benchmark.partner_of(k))
+        for state in theirs:
+            pose, _ = transferred(own, theirs[0], state)
+            since_rest = pose.matrix() @ own[0].matrix().T
+            assert np.allclose(since_rest, state[0].matrix() @ theirs[0][0].matrix().T)
+            assert abs(pose.yaw) < 55 and abs(pose.pitch) < 20 and abs(pose.roll) < 20
+        assert transferred(own, theirs[0], theirs[0]) == own
 
 
 def test_a_case_is_what_the_renderer_makes_of_its_states(everyone):
     case, states = everyone[1], benchmark.states_of(1)
     theirs = benchmark.states_of(case.partner)
-    target = benchmark.transferred(states[0], theirs[0], theirs[5])
+    target = transferred(states[0], theirs[0], theirs[5])
     identity = benchmark.identity_of(1)
     for found, state in ((case.own[5], states[5]), (case.moved[5], target)):
         assert np.array_equal(found, render(identity, *state, size=96).image)
@@ -168,6 +162,15 @@ def test_scores_agree_with_scikit_image(everyone):
     where = np.ones(truth.shape[:2], bool)
     found = scores.peak_signal_noise_ratio(image, truth, where)
     assert np.isclose(found, peak_signal_noise_ratio(truth, image, data_range=255))
+    assert found == scores.peak_signal_noise_ratio(image, truth)
+
+
+def test_scores_of_equal_images_stay_finite_and_of_no_pixels_are_nan(everyone):
+    image = everyone[0].own[0]
+    assert 108 < scores.peak_signal_noise_ratio(image, image) < 108.2
+    assert scores.mean_absolute_error(image, image) == 0
+    for score in (scores.peak_signal_noise_ratio, scores.mean_absolute_error):
+        assert np.isnan(score(image, image, np.zeros(image.shape[:2], bool)))
 
 
 def test_regions_hold_their_landmarks_in_both_frames_and_little_else(everyone):

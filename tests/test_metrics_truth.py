@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from studykit import media
-from studykit.inputs import open_driving, open_source
-from studykit.metrics.truth import Transfer, find_truth, moved
-from studykit.stimuli import Expression, Pose, read_identity, render
+from studykit.inputs import find_square, open_driving, open_source
+from studykit.metrics.truth import Transfer, find_truth
+from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study import Cell, Input, MethodSpec, Study
 
 INPUTS = Path(__file__).parents[1] / "inputs"
@@ -121,25 +121,23 @@ def test_transfer_is_read_from_settings_or_the_methods_defaults():
         assert Transfer.of(MethodSpec(method, method)) == Transfer(True, True)
 
 
-def test_moved_adds_what_the_driving_changed_in_the_sources_own_measure():
-    rest = (Pose(yaw=50, x=0.1, scale=2.0), Expression(smile=0.3, blink_left=0.8))
-    first = (Pose(roll=4, x=0.02, y=0.05, scale=1.0), Expression(mouth_open=0.2, smile=0.1))
-    now = (Pose(roll=14, x=0.05, y=0.05, scale=1.1), Expression(mouth_open=0.6, blink_left=0.7))
-    pose, expression = moved(rest, first, now, 2.0)
-    turn = Pose(roll=10).matrix()
-    np.testing.assert_allclose(pose.matrix(), turn @ Pose(yaw=50).matrix(), atol=1e-12)
-    assert (pose.x, pose.y, pose.scale) == pytest.approx((0.16, 0.0, 2.2))
-    assert expression.mouth_open == pytest.approx(0.4)
-    assert expression.smile == pytest.approx(0.2)
-    assert expression.blink_left == 1  # more than shut is shut
-
-
-def test_nothing_moves_while_the_driving_rests():
-    rest = (Pose(yaw=-42, pitch=7, roll=3, x=0.02, y=-0.03, scale=1.1), Expression(smile=0.4))
-    begin = (Pose(yaw=12, pitch=-8, roll=20, scale=0.9), Expression(mouth_open=0.3))
-    pose, expression = moved(rest, begin, begin, 1.2)
-    assert dataclasses.astuple(pose) == pytest.approx(dataclasses.astuple(rest[0]))
-    assert dataclasses.astuple(expression) == pytest.approx(dataclasses.astuple(rest[1]))
+def test_relative_truth_is_the_source_changed_as_the_driving_changed(study):
+    """Shifted by as many of its own sizes; without scale adaptation by as many pixels."""
+    states = []
+    for name in ("side-1", "frontal-driving-1"):
+        with np.load(INPUTS / f"truth/{name}.npz") as data:
+            pairs = zip(data["pose"], data["expression"], strict=True)
+            states.append([(Pose(*p.tolist()), Expression(*e.tolist())) for p, e in pairs])
+    (rest,), (first, *_, now) = states[0], states[1][:20]
+    squares = [find_square(item.path, study.crop)[0] for item in (SIDE, DRIVING)]
+    side, identity = squares[0].side, read_identity(INPUTS / "truth/side-1.npz")
+    for adapt_scale in (True, False):
+        spec = MethodSpec("m", "fomm", {"adapt_scale": adapt_scale})
+        image, _ = _some(study, Cell(SIDE, DRIVING, spec), 20)[-1]
+        factor = None if adapt_scale else side / squares[1].side
+        state = transferred(rest, first, now, shift_factor=factor)
+        expected = squares[0].apply(render(identity, *state, size=256).image, 128)
+        np.testing.assert_array_equal(image, expected)
 
 
 def test_a_file_of_somebody_elses_in_a_folder_named_truth_is_no_truth(study, tmp_path):

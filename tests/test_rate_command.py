@@ -85,6 +85,44 @@ def test_an_import_lists_every_bad_row_and_then_one_line(
     assert "human ratings" in err
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["r-1a1,anna__talk__copy,jitter,9,"],
+        ["r-1a1,anna__talk__copy,jitter,4,true", "r-2b2,anna__talk__copy,jitter,4,false"],
+        [],
+    ],
+)
+@pytest.mark.parametrize("skip", [(), ("--skip-bad",)])
+def test_an_import_that_is_refused_leaves_no_store(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path, lines: list[str], skip: tuple
+) -> None:
+    path = tmp_path / "collected.csv"
+    path.write_text("\n".join(["rater,cell,criterion,value,simulated", *lines, ""]))
+    before = sorted(tmp_path.rglob("*"))
+    for where in ((), ("--store", tmp_path / "new/elsewhere.sqlite")):
+        code, _, err = rate("--import", path, *skip, *where)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_import_that_is_refused_leaves_a_store_as_it_was(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "collected.csv"
+    rows = ["rater,cell,criterion,value", "r-1a1,anna__talk__copy,jitter,4", ""]
+    path.write_text("\n".join(rows))
+    code, out, _ = rate("--import", path)
+    assert code == 0
+    assert out == f"{tmp_path / 'out/ratings.sqlite'}: 1 ratings were added\n"
+    code, out, _ = rate("--import", path)
+    assert code == 2
+    assert "line 2: a duplicate: the store holds it already" in out
+    with open_store(tmp_path / "out/ratings.sqlite") as store:
+        assert list(store.ratings("small")["value"]) == [4]
+
+
 def test_the_plan_is_printed_and_leaves_no_folder(
     rate: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -227,17 +227,26 @@ def test_the_methods_section_names_what_was_done(results_of) -> None:
     assert "animated by copy and warp" in text
 
 
-def test_shipped_weights_are_said_to_know_rendered_faces_only(results_of) -> None:
+def test_what_shipped_weights_know_is_said_once_with_the_weights_and_once_with_the_clips(
+    results_of,
+) -> None:
     from studykit.cells import CellRow
 
+    known = "synth-128 was trained on rendered faces alone, at 128 pixels"
     row = CellRow("a__b__fomm", "a", "side", "b", "side", "fomm", "done", weights="synth-128",
-                  weights_hash="ab" * 32)  # fmt: skip
-    results = dataclasses.replace(results_of(make_ratings(raters=1)), rows={row.cell: row})
+                  weights_hash="ab" * 32, note=known)  # fmt: skip
+    other = dataclasses.replace(row, cell="c__b__fomm", note=f"{known}; computed without oneDNN")
+    results = results_of(make_ratings(raters=1))
+    results = dataclasses.replace(results, rows={one.cell: one for one in (row, other)})
     text = report.studied(results).markdown
-    assert "rendered faces" in text and "`studykit weights fetch vox-256`" in text
-    trained = dataclasses.replace(row, weights="vox-256")
+    assert text.count("rendered faces") == 1 and "`studykit weights fetch vox-256`" in text
+    assert words.notes(results) == f"Notes: computed without oneDNN; {known}."
+    assert report.clips(results).markdown.startswith(words.notes(results))
+    assert "rendered faces" not in report.summary(results).markdown
+    trained = dataclasses.replace(row, weights="vox-256", note="")
     results = dataclasses.replace(results, rows={row.cell: trained})
     assert "rendered faces" not in report.studied(results).markdown
+    assert words.notes(results) == "" and "Notes" not in report.clips(results).markdown
 
 
 def test_the_verdicts_of_the_study_are_those_of_the_statistics() -> None:

@@ -20,6 +20,7 @@ from studykit.stimuli import (
     motion,
     read_identity,
     render,
+    transferred,
     write_stimuli,
 )
 from studykit.stimuli.model import build_model
@@ -87,6 +88,50 @@ def test_angles_follow_the_shared_convention():
     tilted = render(bald, Pose(roll=20)).landmarks
     dx, dy = tilted[45] - tilted[36]
     assert np.degrees(np.arctan2(dy, dx)) == pytest.approx(20, abs=3)
+
+
+def test_what_is_transferred_is_the_rotation_and_the_other_changes_in_the_heads_own_measure():
+    rest = Pose(yaw=50, x=0.1, scale=2.0), Expression(smile=0.3, blink_left=0.8)
+    first = Pose(roll=4, x=0.02, y=0.05, scale=1.0), Expression(mouth_open=0.2, smile=0.1)
+    now = Pose(roll=14, x=0.05, y=0.05, scale=1.1), Expression(mouth_open=0.6, blink_left=0.7)
+    pose, expression = transferred(rest, first, now)
+    turn = Pose(roll=10).matrix()
+    np.testing.assert_allclose(pose.matrix(), turn @ Pose(yaw=50).matrix(), atol=1e-12)
+    assert (pose.x, pose.y, pose.scale) == pytest.approx((0.16, 0.0, 2.2))
+    assert expression.mouth_open == pytest.approx(0.4)
+    assert expression.smile == pytest.approx(0.2)
+    assert expression.blink_left == 1  # more than shut is shut
+    assert transferred(rest, first, now, shift_factor=0.5)[0].x == pytest.approx(0.115)
+
+
+def test_a_nod_is_about_the_images_axis_so_that_a_head_turned_aside_rolls():
+    """By hand: where the axes of a head with yaw 60 go in a turn of 15 degrees about x."""
+    first, now = (Pose(), Expression()), (Pose(pitch=15), Expression())
+    pose, _ = transferred((Pose(yaw=60), Expression()), first, now)
+    (sin, cos), (up, level) = ((np.sin(a), np.cos(a)) for a in (np.pi / 3, np.pi / 12))
+    right, _, nose = pose.matrix().T
+    assert right == pytest.approx((cos, up * sin, -level * sin))
+    assert nose == pytest.approx((sin, -up * cos, level * cos))
+    assert pose.roll > 20
+
+
+def test_a_face_is_not_overdone():
+    rest, first = Expression(smile=0.8, mouth_open=0.1), Expression(mouth_open=0.3, brows=1)
+    now = Expression(smile=0.5, blink_left=-0.3, blink_right=-0.2, brows=-1)
+    states = [(Pose(), face) for face in (rest, first, now)]
+    _, face = transferred(*states)
+    assert (face.smile, face.mouth_open, face.brows) == (1, 0, -1)
+    assert (face.blink_left, face.blink_right) == (-0.3, -0.2)
+
+
+def test_a_face_moved_as_it_moves_itself_is_itself_and_at_rest_it_is_its_rest_exactly():
+    rest = Pose(-42.3, 7.1, 3.7, 0.02, -0.03, 1.13), Expression(smile=0.41, gaze_x=0.1)
+    now = Pose(-20.9, -3.3, 8.1, 0.05, -0.01, 0.97), Expression(mouth_open=0.7, smile=-0.2)
+    for found, expected in zip(transferred(rest, rest, now), now, strict=True):
+        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(expected))
+    begin = Pose(12.7, -8.3, 20.1, 0.3, 0.1, 0.9), Expression(mouth_open=0.3, blink_left=0.37)
+    for factor in (None, 1.2):
+        assert transferred(rest, begin, begin, shift_factor=factor) == rest
 
 
 def test_framing_puts_the_face_where_cropped_videos_have_it():

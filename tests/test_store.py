@@ -293,11 +293,17 @@ def test_names_and_addresses_are_no_rater_ids(text: str, opened: Store) -> None:
     assert opened.ratings().empty
 
 
-def test_ids_that_are_made_up_pass() -> None:
-    made = {new_rater_id() for _ in range(50)}
-    assert len(made) == 50
-    for text in (*made, "5f3b2c1a9d8e7f6a5b4c3d2e", "P-17", "0815"):
+def test_ids_that_are_made_up_pass_however_many_there_are() -> None:
+    """One in 354 of six hexadecimal digits has no decimal one among them."""
+    made = {new_rater_id() for _ in range(10_000)}
+    assert len(made) > 9_990
+    for text in made:
         assert check_rater_id(text) == text
+
+
+@pytest.mark.parametrize("text", ["r-7f3a2c", "5f3b2c1a9d8e7f6a5b4c3d2e", "P-17", "0815"])
+def test_codes_are_rater_ids(text: str) -> None:
+    assert check_rater_id(text) == text
 
 
 def test_a_table_is_appended_whole_and_keeps_its_flag(opened: Store) -> None:

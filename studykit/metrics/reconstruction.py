@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from studykit.stimuli import scores
+
 # What identical images get, whose ratio is infinite, so that means stay finite; of images above
 # 222 pixels a side, also those that differ by one step in one number.
 BEST_PSNR = 100.0
@@ -31,8 +33,7 @@ def l1(image: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) 
     mask : (H, W) bool, optional
         Where to look.
     """
-    error = np.abs(_checked(image) - _checked(truth, image))
-    return _mean(error.mean(axis=2), mask) / 255
+    return scores.mean_absolute_error(_checked(image), _checked(truth, image), mask) / 255
 
 
 def peak_signal_noise_ratio(
@@ -48,8 +49,8 @@ def peak_signal_noise_ratio(
     mask : (H, W) bool, optional
         Where to look.
     """
-    error = _mean(((_checked(image) - _checked(truth, image)) ** 2).mean(axis=2), mask)
-    return BEST_PSNR if error == 0 else float(np.minimum(BEST_PSNR, 10 * np.log10(255**2 / error)))
+    ratio = scores.peak_signal_noise_ratio(_checked(image), _checked(truth, image), mask)
+    return float(np.minimum(BEST_PSNR, ratio))
 
 
 def structural_similarity(

@@ -14,7 +14,7 @@ A method without a setting ``relative`` is taken to move relatively.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +27,11 @@ from studykit.study import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
     from studykit.faces import Crop
-    from studykit.stimuli import Expression, Identity, Pose
+    from studykit.stimuli import Identity, State
 
 # Mean difference, of 255, up to which an image counts as what its truth file renders: a video's
 # compression makes 1 to 2, another person 20 and more.
 _LIKENESS = 6.0
-# What each field of an expression can be: mouth, smile, pucker, both blinks, gaze, brows.
-_LOWEST = np.array([0, -1, 0, -0.3, -0.3, -1, -1, -1])
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class _Script:
     path: Path
     identity: "Identity"
     size: int
-    states: tuple[tuple["Pose", "Expression"], ...]
+    states: tuple["State", ...]
 
 
 def _truth_file(path: Path) -> Path | None:
@@ -165,52 +163,19 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
 
     def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        from studykit.stimuli import render
+        from studykit.stimuli import render, transferred
 
         square = squares[0 if transfer.relative else 1]
+        rest, first = source.states[0], driving.states[0]
+        factor = None if transfer.adapt_scale else sides[0] / sides[1]
         for state in driving.states:
             size = driving.size
             if transfer.relative:
-                first = driving.states[0]
-                scale = source.states[0][0].scale / first[0].scale
-                factor = scale if transfer.adapt_scale else sides[0] / sides[1]
-                state, size = moved(source.states[0], first, state, factor), source.size
+                state, size = transferred(rest, first, state, shift_factor=factor), source.size
             frame = render(source.identity, *state, size=size)
             yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
 
     return Truth("rendered", frames)
-
-
-def moved(
-    source: tuple["Pose", "Expression"],
-    first: tuple["Pose", "Expression"],
-    now: tuple["Pose", "Expression"],
-    shift_factor: float,
-) -> tuple["Pose", "Expression"]:
-    """Return a source's state changed as a driving's changed from ``first`` to ``now``.
-
-    Parameters
-    ----------
-    source, first, now : (Pose, Expression)
-        Of :mod:`studykit.stimuli`.
-    shift_factor : float
-        How many image sides the source shifts for one of the driving's.
-    """
-    from studykit import faces
-    from studykit.stimuli import Expression, Pose
-
-    rest, begin, end = source[0], first[0], now[0]
-    turned = faces.Pose.from_rotation(end.matrix() @ begin.matrix().T @ rest.matrix())
-    pose = Pose(
-        yaw=turned.yaw,
-        pitch=turned.pitch,
-        roll=turned.roll,
-        x=rest.x + shift_factor * (end.x - begin.x),
-        y=rest.y + shift_factor * (end.y - begin.y),
-        scale=rest.scale * end.scale / begin.scale,
-    )
-    own, then, later = (np.array(astuple(state[1])) for state in (source, first, now))
-    return pose, Expression(*np.clip(own + later - then, _LOWEST, 1).tolist())
 
 
 def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:

@@ -48,7 +48,7 @@ class BadRowsError(StudyError):
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What an import added to a store, as a ratings table, and the rows that it left out."""
+    """What an import adds to a store, as a ratings table, and the rows that it leaves out."""
 
     ratings: "pd.DataFrame"
     bad: tuple[BadRow, ...] = ()
@@ -81,10 +81,14 @@ def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
     return path
 
 
-def import_ratings(
-    store: Store, study: Study, path: str | Path, *, skip_bad: bool = False
+def read_ratings(
+    study: Study,
+    path: str | Path,
+    known: "pd.DataFrame | None" = None,
+    *,
+    skip_bad: bool = False,
 ) -> Imported:
-    """Add the ratings of a file, collected elsewhere or exported before, to a study's store.
+    """Read the ratings of a file, collected elsewhere or exported before, and store nothing yet.
 
     The columns rater, cell, criterion and value are needed. Any other of the ratings table may
     be there; where one is missing or empty, it is filled in: what the cell tells (its source,
@@ -95,26 +99,25 @@ def import_ratings(
 
     Parameters
     ----------
-    store : Store
     study : Study
         Whose cells, criteria and scale the rows must keep to.
     path : path
         A CSV or Parquet file.
+    known : DataFrame, optional
+        The ratings that the store holds already.
     skip_bad : bool
-        Import the good rows even if there are bad ones.
+        Take the good rows even if there are bad ones.
 
     Raises
     ------
     BadRowsError
-        There are bad rows, among them those that stand twice or are in the store already;
-        nothing was imported.
+        There are bad rows, among them those that stand twice or are known already.
     StudyError
         The file can't be read, lacks a column or has an unknown one, or mixes simulated and human
-        ratings, or the store holds the other kind.
+        ratings.
     """
     path = Path(path)
-    known = store.ratings(study.name)
-    reader = _Reader(study, known)
+    reader = _Reader(study, _table([]) if known is None else known)
     bad = []
     good = []
     for line, row in _rows(path):
@@ -132,12 +135,25 @@ def import_ratings(
     table = _table(good)
     if table.empty:
         raise BadRowsError(f"{path} holds no rating that can be imported", tuple(bad))
-    kinds = set(table["simulated"])
-    if len(kinds) > 1:
+    if table["simulated"].nunique() > 1:
         raise StudyError(f"{path} mixes simulated and human ratings: import one kind only")
-    store.refuse_other_kind(study.name, simulated=kinds.pop())
-    store.append(table)
     return Imported(table, tuple(bad))
+
+
+def import_ratings(
+    store: Store, study: Study, path: str | Path, *, skip_bad: bool = False
+) -> Imported:
+    """Add the ratings of a file to a study's store, as :func:`read_ratings` reads them.
+
+    Raises
+    ------
+    StudyError
+        As :func:`read_ratings`, or the store holds the other kind; nothing was imported.
+    """
+    read = read_ratings(study, path, store.ratings(study.name), skip_bad=skip_bad)
+    store.refuse_other_kind(study.name, simulated=bool(read.ratings["simulated"].iloc[0]))
+    store.append(read.ratings)
+    return read
 
 
 class _Reader:

@@ -98,8 +98,9 @@ class Times:
 
 
 def new_rater_id() -> str:
-    """Make up an id that tells nothing of the rater, such as ``r-7f3a2c``."""
-    return f"r-{secrets.token_hex(3)}"
+    """Make up an id that tells nothing of the rater, such as ``r-47f3a2c``."""
+    # Six hexadecimal digits may all be letters: the decimal one before them lets any id pass.
+    return f"r-{secrets.randbelow(10)}{secrets.token_hex(3)}"
 
 
 def check_rater_id(text: str) -> str:
@@ -118,15 +119,25 @@ def check_rater_id(text: str) -> str:
     )
 
 
+def place_of(study: "Study", out: Path) -> str | Path:
+    """Return where people's ratings are kept: the study's database, or the file in its folder."""
+    return study.ratings.store or out / _RATINGS
+
+
+def is_there(where: str | Path) -> bool:
+    """Return whether a store can be opened without being made; of a database that is assumed."""
+    return "://" in str(where) or Path(where).is_file()
+
+
 def store_of(study: "Study", out: Path) -> "Store":
-    """Open the store of people's ratings: the study's database, or the file in its folder.
+    """Open the store of people's ratings, as :func:`place_of` says where.
 
     Raises
     ------
     StudyError
         As :func:`open_store`.
     """
-    return open_store(study.ratings.store or out / _RATINGS)
+    return open_store(place_of(study, out))
 
 
 def rehearsal_of(out: Path) -> Path:

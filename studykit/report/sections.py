@@ -60,13 +60,7 @@ def simulated_banner() -> list[Block]:
 
 def studied(results: Results) -> Section:
     """Say in one paragraph what was studied, and on which weights."""
-    notes = sorted({row.note for row in results.rows.values() if row.note})
-    blocks = [Words(words.studied(results)), Words(" ".join(words.weights(results)))]
-    if notes:
-        more = f"; and {len(notes) - _GROUPS} more" if len(notes) > _GROUPS else ""
-        told = "; ".join(plain(note) for note in notes[:_GROUPS])
-        blocks.append(Words(f"Notes: {told}{more}."))
-    return Section(blocks)
+    return Section([Words(words.studied(results)), Words(" ".join(words.weights(results)))])
 
 
 def summary(results: Results) -> Section:
@@ -228,10 +222,12 @@ def film_strips(results: Results) -> Section:
 def clips(results: Results) -> Section:
     """Show small moving previews, sources down and drivings across, linked to the full clips.
 
-    Of a large study it shows the first source and driving of each type, after the number of clips
-    of every condition.
+    Before them it says what is noted about how they were made. Of a large study it shows the first
+    source and driving of each type, after the number of clips of every condition.
     """
-    blocks: list[Block] = [_conditions(results)] if _is_large(results) else []
+    notes = words.notes(results)
+    blocks: list[Block] = [Words(notes)] if notes else []
+    blocks += [_conditions(results)] if _is_large(results) else []
     shown, said = _shown(results)
     previews = Previews(shown)
     parts = [_matrix(shown, method, previews) for method in shown.study.methods]

@@ -23,7 +23,7 @@ SIMULATED = (
 _LEVEL = 0.05
 # Weights that studykit ships, trained on rendered faces.
 _SHIPPED = ("synth-128", "synth-256")
-_MOST_NAMED = 6
+_MOST_NAMED, _MOST_NOTES = 6, 50
 
 
 def studied(results: Results) -> str:
@@ -61,6 +61,15 @@ def weights(results: Results) -> list[str]:
             "`studykit weights fetch vox-256` fetches those that PaddleGAN trained on real ones."
         )
     return sentences or ["No method in this study uses learned weights."]
+
+
+def notes(results: Results) -> str:
+    """Repeat what methods noted about how their clips were made, each remark once."""
+    remarks = {part for row in results.rows.values() if row.note for part in row.note.split("; ")}
+    if not remarks:
+        return ""
+    more = f"; and {len(remarks) - _MOST_NOTES} more" if len(remarks) > _MOST_NOTES else ""
+    return f"Notes: {'; '.join(map(plain, sorted(remarks)[:_MOST_NOTES]))}{more}."
 
 
 def summary(results: Results) -> list[str]:

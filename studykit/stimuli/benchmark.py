@@ -23,7 +23,7 @@ from studykit.errors import StudyError
 from studykit.stimuli import scores
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.render import render
-from studykit.stimuli.state import Expression, Pose
+from studykit.stimuli.state import Expression, Pose, State, transferred
 from studykit.study import TYPES
 
 HELD_OUT = 1_000_000
@@ -47,9 +47,6 @@ PAIRINGS = ("same", "cross")
 _FIRST_SEED, _SEEDS_A_RUN = 2 * HELD_OUT, 10_000
 _ORDER = ("frontal", "frontal", "side", "stylised")  # of the types
 _SIDE = 40.0  # degrees of yaw
-_MOST_TURN = 75.0
-
-State = tuple[Pose, Expression]
 
 
 @dataclass(frozen=True)
@@ -180,30 +177,6 @@ def states_of(index: int, seed: int = 0) -> list[State]:
             scale=pose.scale * rng.uniform(-0.04, 0.04),
         ),
     ]  # fmt: skip
-
-
-def transferred(rest: State, first: State, now: State) -> State:
-    """Move a rest as another one moved: ``first`` is the other's rest, ``now`` where it is.
-
-    Angles and expressions add up, sizes multiply, and a shift is as long in head sizes.
-    """
-    (own, face), (from_pose, from_face), (to_pose, to_face) = rest, first, now
-    zoom = own.scale / from_pose.scale
-    pose = Pose(
-        own.yaw + to_pose.yaw - from_pose.yaw,
-        own.pitch + to_pose.pitch - from_pose.pitch,
-        own.roll + to_pose.roll - from_pose.roll,
-        own.x + (to_pose.x - from_pose.x) * zoom,
-        own.y + (to_pose.y - from_pose.y) * zoom,
-        to_pose.scale * zoom,
-    )
-    least = {"mouth_open": 0.0, "pucker": 0.0, "blink_left": -0.3, "blink_right": -0.3}
-    values = {}
-    for field in dataclasses.fields(Expression):
-        value = getattr(face, field.name)
-        value += getattr(to_face, field.name) - getattr(from_face, field.name)
-        values[field.name] = float(np.clip(value, least.get(field.name, -1.0), 1.0))
-    return pose, Expression(**values)
 
 
 def render_case(index: int, *, seed: int = 0, size: int = 128) -> Case:

@@ -1,6 +1,7 @@
 """How near an animated frame comes to the frame that the renderer made of the same face.
 
-Both the benchmark and the training's log measure with these functions.
+Both the benchmark and the training's log measure with these functions, and the metrics of pixels
+are made of the first two. A mask that no pixel is in gives NaN.
 """
 
 from collections.abc import Sequence
@@ -13,25 +14,26 @@ INNER = slice(17, 68)
 """Brows, nose, eyes and mouth: a detector's jaw follows the outline, the renderer's the skin."""
 
 
-def peak_signal_noise_ratio(image: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
-    """Return the PSNR of the pixels in a mask, in dB; at most 108.
+def peak_signal_noise_ratio(
+    image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None
+) -> float:
+    """Return the PSNR of all pixels, or of those in a mask, in dB; at most 108.
 
     Parameters
     ----------
-    image, truth : (S, S, 3), 0 to 255
-    where : (S, S) bool
+    image, truth : (H, W, 3), 0 to 255
+    where : (H, W) bool, optional
         Such as the face mask.
     """
-    error = ((image.astype(float) - truth)[where] ** 2).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+    error = _mean((image.astype(float) - truth) ** 2, where)
+    return float(10 * np.log10(255**2 / np.maximum(error, 1e-6)))
 
 
 def mean_absolute_error(
     image: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None
 ) -> float:
     """Return the mean absolute difference of all pixels, or of those in a mask: 0 to 255."""
-    difference = abs(image.astype(float) - truth)
-    return float((difference if where is None else difference[where]).mean())
+    return _mean(abs(image.astype(float) - truth), where)
 
 
 def around(landmarks: np.ndarray, parts: Sequence[slice], size: int) -> np.ndarray:
@@ -87,3 +89,10 @@ def landmark_distance(found: np.ndarray, truth: np.ndarray, eyes: float) -> floa
         :func:`eye_distance` of the source: that of a turned frame would shrink as it turns.
     """
     return float(np.linalg.norm(found[INNER] - truth[INNER], axis=-1).mean() / eyes * 100)
+
+
+def _mean(errors: np.ndarray, where: np.ndarray | None) -> float:
+    errors = errors.mean(axis=2)
+    if where is not None:
+        errors = errors[where]
+    return float(errors.mean()) if errors.size else float("nan")

@@ -1,8 +1,10 @@
-"""How a face is held and what it does: the two things that change from frame to frame."""
+"""How a face is held and what it does: what changes from frame to frame, and from face to face."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
+
+from studykit import faces
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,45 @@ class Expression:
     gaze_x: float = 0.0
     gaze_y: float = 0.0
     brows: float = 0.0
+
+
+State = tuple[Pose, Expression]
+
+# What an expression's fields can be at least, in their order; at most they are 1.
+_LEAST = (0, -1, 0, -0.3, -0.3, -1, -1, -1)
+
+
+def transferred(
+    rest: State, first: State, now: State, *, shift_factor: float | None = None
+) -> State:
+    """Return a rest changed as another face's state changed from ``first`` to ``now``.
+
+    The head turns about the image's axes by the same rotation, grows by the same factor and is
+    shifted as far; the expression changes by the same amounts, within what a face can do. Where
+    nothing changed, that is the rest itself.
+
+    Parameters
+    ----------
+    rest, first, now : (Pose, Expression)
+    shift_factor : float, optional
+        How many image sides the head is shifted for one of the other's; without it, as many of
+        its own sizes.
+    """
+    (own, face), (begin, begin_face), (end, end_face) = rest, first, now
+    turned = own
+    # Angles that are found again in a rotation differ in their last digits: a head that did not
+    # turn keeps its own.
+    if (begin.yaw, begin.pitch, begin.roll) != (end.yaw, end.pitch, end.roll):
+        turned = faces.Pose.from_rotation(end.matrix() @ begin.matrix().T @ own.matrix())
+    factor = own.scale / begin.scale if shift_factor is None else shift_factor
+    pose = Pose(
+        yaw=turned.yaw,
+        pitch=turned.pitch,
+        roll=turned.roll,
+        x=own.x + factor * (end.x - begin.x),
+        y=own.y + factor * (end.y - begin.y),
+        scale=own.scale * (end.scale / begin.scale),
+    )
+    before, after = np.array(astuple(begin_face)), np.array(astuple(end_face))
+    values = np.clip(np.array(astuple(face)) + (after - before), _LEAST, 1)
+    return pose, Expression(*values.tolist())
