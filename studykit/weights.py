@@ -126,7 +126,7 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 """The folder of what comes with the package: a folder a checkpoint, which also holds its model
 card, training log and recipe."""
 
-DEFAULT = "synth-128"
+DEFAULT = "synth-256"
 """The checkpoint that is used where none is named."""
 
 

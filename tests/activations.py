@@ -2,7 +2,7 @@
 
     python -m tests.activations
 
-writes ``tests/data/synth_128_activations.npz`` (run it with ``studykit[train]`` after a new
+writes ``tests/data/shipped_activations.npz`` (run it with ``studykit[train]`` after a new
 checkpoint was shipped): keypoints and parts of the pictures of 16 frames.
 """
 
@@ -13,12 +13,12 @@ import skimage.data
 
 from studykit import weights
 
-STORED = Path(__file__).parent / "data" / "synth_128_activations.npz"
+STORED = Path(__file__).parent / "data" / "shipped_activations.npz"
 FRAMES = 16
-EVERY = 4  # of the pixels along each axis
+EVERY = 8  # of the pixels along each axis
 
 
-def frames(side: int = 128) -> np.ndarray:
+def frames(side: int = 256) -> np.ndarray:
     """A photograph that moves under the frame: exact pixels, whatever resamples elsewhere."""
     image, stride = skimage.data.astronaut(), max(256 // side, 1)
     corners = ((2 * t, 80 + 3 * t) for t in range(FRAMES))

@@ -162,12 +162,13 @@ def test_every_shipped_recipe_can_be_read_for_both_devices(path):
     on_cpu, on_cuda = (read_recipe(path.stem, device) for device in ("cpu", "cuda"))
     assert on_cpu.name == on_cuda.name == path.stem
     assert on_cpu.settings == on_cuda.settings
-    assert on_cuda.phases[0].batch > on_cpu.phases[0].batch
+    assert on_cuda.workers > on_cpu.workers
+    assert on_cuda.phases == on_cpu.phases and on_cuda.data == on_cpu.data  # a run may move
     assert on_cpu.common_params["num_kp"] >= len(data.KEYPOINTS)
 
 
 def test_a_misspelt_key_in_a_recipe_is_named(tmp_path):
-    text = (RECIPES / "synth-128.yaml").read_text().replace("held_out:", "held_ot:")
+    text = (RECIPES / "synth-256.yaml").read_text().replace("held_out:", "held_ot:")
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(StudyError, match=r'"held_ot".*did you mean "held_out"'):
         read_recipe(tmp_path / "r.yaml")
@@ -177,7 +178,7 @@ def test_without_torch_the_command_names_the_extra(monkeypatch):
     from studykit.training.__main__ import main
 
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    result = CliRunner().invoke(main, ["--config", "synth-128", "--out", "x"])
+    result = CliRunner().invoke(main, ["--config", "synth-256", "--out", "x"])
     assert result.exit_code == 2
     assert 'pip install "studykit[train]"' in result.output
 
@@ -259,7 +260,7 @@ def test_torch_and_paddle_agree(down_blocks, dense_scale, keypoint_scale, single
         other = [theirs[0](paddle.to_tensor(image)) for image in images]
         made = theirs[1](paddle.to_tensor(images[0]), other[1], other[0])
     assert np.abs(found[0]["jacobian"].numpy() - other[0]["jacobian"].numpy()).max() < 1e-4
-    for name in ("mask", "prediction", "deformed"):
+    for name in ("mask", "prediction"):
         assert np.abs(ours[name].numpy() - made[name].numpy()).max() < 5e-4, name
 
 
@@ -289,10 +290,10 @@ def test_a_batch_is_true_to_itself_mirrored_or_not(filled):
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from torch.nn import functional
 
-    from studykit.training.train import draw_batch
+    from studykit.training.batches import Shelf
 
-    cache = data.Cache(filled, SMALL, held_out=2)
-    batch = draw_batch(cache, 0, 16, np.random.default_rng(1), torch.device("cpu"))
+    shelf = Shelf(data.Cache(filled, SMALL, held_out=2), torch.device("cpu"))
+    batch = shelf.draw(0, 16, np.random.default_rng(1))
     half = functional.avg_pool2d(batch.source, 2)
     truth = functional.avg_pool2d(batch.driving, 2)
     moved = functional.grid_sample(half, batch.deformation, align_corners=True)
@@ -304,6 +305,85 @@ def test_a_batch_is_true_to_itself_mirrored_or_not(filled):
     field = batch.deformation.permute(0, 3, 1, 2)
     at_nose = functional.grid_sample(field, where, align_corners=True)[:, :, 0, 0]
     assert (at_nose - batch.source_kp[:, nose]).abs().median() < 0.02
+
+
+def test_a_batch_shows_what_the_cache_holds(filled, monkeypatch):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import batches
+
+    monkeypatch.setattr(batches, "_augmented", lambda images, rng: images)
+    cache = data.Cache(filled, SMALL, held_out=2)
+    batch = batches.Shelf(cache, torch.device("cpu")).draw(0, 6, np.random.default_rng(3))
+    held = [cache.identity(seed) for seed in range(SMALL.available(0))]
+    images = [frame for identity in held for frame in identity["images"]]
+    faces = [np.unpackbits(bits).reshape(64, 64) for identity in held for bits in identity["face"]]
+    for shown, face in zip(batch.driving, batch.face, strict=True):
+        image = np.rint(shown.numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+        index = [
+            (k, flipped)
+            for k, kept in enumerate(images)
+            for flipped in (False, True)
+            if (image == (kept[:, ::-1] if flipped else kept)).all()
+        ]
+        assert index, "no frame of the cache"
+        kept = faces[index[0][0]]
+        assert (face[0].numpy() == (kept[:, ::-1] if index[0][1] else kept)).all()
+
+
+def test_what_a_gpu_adds_up_in_whole_numbers_is_the_gradient_of_the_warp():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.networks import _Warp
+
+    random = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 9, 11, generator=random, requires_grad=True)
+    field = torch.rand(2, 13, 7, 2, generator=random) * 2.4 - 1.2  # beyond the borders too
+    field.requires_grad_(True)
+    plain = torch.nn.functional.grid_sample(image, field, align_corners=True)
+    ours = _Warp.apply(image, field)
+    towards = torch.randn(plain.shape, generator=random)
+    wanted = torch.autograd.grad(plain, (image, field), towards)
+    found = torch.autograd.grad(ours, (image, field), towards)
+    assert torch.equal(plain, ours)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(wanted, found, strict=True))
+
+
+@pytest.mark.parametrize("size", [(24, 30), (12, 15), (5, 7)])
+def test_resizing_by_matrices_is_bilinear(size):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.networks import _resized
+
+    maps = torch.rand(1, 2, 12, 15, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+    assert torch.allclose(_resized(maps, size), wanted, atol=1e-6)
+
+
+def test_a_phase_weighs_its_losses_by_itself(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training
+
+    def first_terms(**losses):
+        phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
+        return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
+
+    plain, changed = first_terms(), first_terms(flow=1.0, fidelity=0.5)
+    assert torch.isclose(changed["flow"], 2 * plain["flow"]) and plain["l1"] == changed["l1"]
+    assert "fidelity" in changed and "fidelity" not in plain
+
+
+def test_the_term_of_fidelity_is_what_psnr_measures():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.stimuli.scores import peak_signal_noise_ratio
+    from studykit.training.losses import fidelity
+    from studykit.training.recipe import LossWeights
+
+    truth, image = moving_pattern(0), moving_pattern(2)
+    face = np.zeros((64, 64), bool)
+    face[10:50, 20:40] = True
+    a, b = (torch.tensor(x.transpose(2, 0, 1)[None] / 255).float() for x in (image, truth))
+    mask = torch.tensor(face[None, None]).float()
+    term = fidelity(a, b, mask, LossWeights(fidelity=1.0))
+    psnr = peak_signal_noise_ratio(image, truth, face)
+    assert float(term) == pytest.approx(6 - psnr / 10, abs=1e-3)
 
 
 def test_the_splines_derivative_is_that_of_its_points():

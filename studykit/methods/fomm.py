@@ -77,7 +77,7 @@ class FOMM:
     Attributes
     ----------
     weights : str
-        A named checkpoint or a file. ``synth-128`` comes with the package and knows rendered faces
+        A named checkpoint or a file. ``synth-256`` comes with the package and knows rendered faces
         alone; ``vox-256``, ``vox-512`` and ``vox-mobile`` are PaddleGAN's, and fetched.
     relative : bool
         Move the source's keypoints as the driving's move from its first frame on (section 3.4

@@ -22,7 +22,7 @@ SIMULATED = (
 )
 _LEVEL = 0.05
 # Weights that studykit ships, trained on rendered faces.
-_SHIPPED = ("synth-128", "synth-256")
+_SHIPPED = "synth-"
 _MOST_NAMED, _MOST_NOTES = 6, 50
 
 

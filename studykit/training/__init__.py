@@ -5,11 +5,11 @@ checkpoint that the package ships:
 
 1.  Train; it goes on with ``--resume`` after any interruption::
 
-        python -m studykit.training --config synth-128 --out runs/synth-128
+        python -m studykit.training --config synth-256 --out runs/synth-256
 
 2.  Ship: convert, measure on the benchmark and write the model card, in a few minutes::
 
-        python -m studykit.training --export runs/synth-128 --out studykit/checkpoints/synth-128
+        python -m studykit.training --export runs/synth-256 --out studykit/checkpoints/synth-256
 
     The same by hand: ``--export RUN --out FILE.safetensors`` converts alone; the run's
     ``recipe.json``, as YAML, is ``recipe.yaml``; ``log.jsonl`` is copied; ``checkpoint.json`` holds
@@ -22,7 +22,7 @@ checkpoint that the package ships:
 
 4.  See that a run can be repeated: ten minutes of the same recipe log the same figures::
 
-        python -m studykit.training --config studykit/checkpoints/synth-128/recipe.yaml \\
+        python -m studykit.training --config studykit/checkpoints/synth-256/recipe.yaml \\
             --out runs/again --minutes 10
-        python -m studykit.training --compare-log studykit/checkpoints/synth-128 runs/again
+        python -m studykit.training --compare-log studykit/checkpoints/synth-256 runs/again
 """

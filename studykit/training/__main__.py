@@ -70,7 +70,7 @@ def main(
                 ship(export, out, say=_echo)
             return
         if config is None:
-            raise StudyError("name a recipe: --config synth-128, or a file")
+            raise StudyError("name a recipe: --config synth-256, or a file")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         _train(config, out, cache, resume, minutes, render_only, workers, device)

@@ -52,8 +52,8 @@ MIRRORED = (0, 1, 2, 4, 3, 6, 5, 7, 8, 12, 11, 10, 9, 14, 13, 16, 15, 18, 17, 20
 """For every keypoint, the one that takes its place in a mirrored image."""
 
 FLOW_SCALE = 64.0  # stored steps a pixel
+PAIRS_A_FRAME = 2  # at most: as many sources for every driving frame
 _KINDS, _SHARES = ("frontal", "side", "drawn"), (0.5, 0.2, 0.3)
-_SOURCES_A_DRIVING = 2
 _WIDEST_TURN = 45.0  # degrees of yaw between the frames of a pair
 
 
@@ -138,7 +138,8 @@ def training_identity(seed: int) -> Identity:
 def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expression]]:
     """Draw poses and expressions of one identity; the first two are near neutral, as sources are.
 
-    Blinks, smiles, open mouths and glances are far more frequent than in speech.
+    Blinks, smiles, open mouths and glances are far more frequent than in speech, and a third of
+    the frames hold the head as one of the first two does: there what must not change is learned.
     """
     rng = np.random.default_rng([seed, 13])
     side = rng.choice([-1, 1])
@@ -158,6 +159,8 @@ def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expressi
             float(place_y + rng.normal(0, 0.012 * spread)),
             float(scale * np.exp(rng.normal(0, 0.03 * spread))),
         )
+        if not neutral and rng.random() < 0.35:
+            pose = states[int(rng.integers(2))][0]
         states.append((pose, _sample_expression(rng, neutral)))
     return states
 
@@ -219,7 +222,7 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
             if other != driving and abs(pose.yaw - frame.pose.yaw) < _WIDEST_TURN
         ]
         likely = np.array([6.0 if other < 2 else 1.0 for other in near])
-        count = min(_SOURCES_A_DRIVING, len(near))
+        count = min(PAIRS_A_FRAME, len(near))
         if not count:
             continue
         for source in rng.choice(near, count, replace=False, p=likely / likely.sum()):
@@ -358,7 +361,6 @@ class Cache:
     def __init__(self, folder: Path, settings: DataSettings, held_out: int) -> None:
         self.folder, self.settings, self.held_out_count = Path(folder), settings, held_out
         self._workers: list[Any] = []
-        self._loaded: dict[int, dict[str, np.ndarray]] = {}
         made = {"size": settings.size, "frames": settings.frames}
         about = self.folder / "cache.json"
         try:
@@ -405,9 +407,7 @@ class Cache:
 
     def identity(self, seed: int) -> dict[str, np.ndarray]:
         """Return what :func:`render_identity` made, waiting for it where it is not there yet."""
-        if seed not in self._loaded:
-            self._loaded[seed] = self._load(_training_file(self.folder, seed))
-        return self._loaded[seed]
+        return self._load(_training_file(self.folder, seed))
 
     def held_out(self) -> list[HeldOut]:
         """Return the held-out identities, waiting for those that are not there yet."""

@@ -64,6 +64,13 @@ def reconstruction(
     }
 
 
+def fidelity(image: Tensor, truth: Tensor, face: Tensor, weights: LossWeights) -> Tensor:
+    """Return log10 of the mean squared error in each (B, 1, S, S) face mask, plus 6."""
+    square = ((image - truth) ** 2).mean(1, keepdim=True) * face
+    error = square.sum((1, 2, 3)) / face.sum((1, 2, 3)).clamp_min(1)
+    return weights.fidelity * (torch.log10(error + 1e-6) + 6).mean()
+
+
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004) in 7 x 7 windows, (B, C, S, S) as the images."""
 

@@ -260,13 +260,19 @@ class DenseMotion(nn.Module):
             source = source.float()
             motions = self._sparse_motions(source, driving_kp, source_kp)
             inputs = self._inputs(source, motions, driving_kp, source_kp)
-        features = self.hourglass(inputs)
-        mask = F.softmax(self.mask(features).float(), 1)
+        maps = self._maps(self.hourglass(inputs)).float()
+        mask = F.softmax(maps[:, : motions.shape[1]], 1)
         out = {"mask": mask, "deformation": (motions * mask[..., None]).sum(1)}
         if self.occlusion is not None:
-            out["occlusion_logit"] = self.occlusion(features).float()
+            out["occlusion_logit"] = maps[:, motions.shape[1] :]
             out["occlusion_map"] = torch.sigmoid(out["occlusion_logit"])
         return out
+
+    def _maps(self, features: Tensor) -> Tensor:
+        """Return the logits of the masks and, last, of the occlusion map, by one convolution."""
+        heads = [head for head in (self.mask, self.occlusion) if head is not None]
+        weight, bias = (torch.cat([getattr(h, k) for h in heads]) for k in ("weight", "bias"))
+        return F.conv2d(features, weight, bias, padding=3)
 
     def _sparse_motions(
         self, source: Tensor, driving_kp: Keypoints, source_kp: Keypoints
@@ -358,8 +364,7 @@ class OcclusionAwareGenerator(nn.Module):
         Returns
         -------
         dict
-            ``prediction`` (B, 3, S, S), ``deformed`` (the source, moved only) and all that
-            :class:`DenseMotion` returns.
+            ``prediction`` (B, 3, S, S) and all that :class:`DenseMotion` returns.
         """
         out = self.dense_motion_network(source, driving_kp, source_kp)
         deformation, visible = out["deformation"], out.get("occlusion_map")
@@ -380,17 +385,72 @@ class OcclusionAwareGenerator(nn.Module):
         for block in self.up_blocks:
             features = block(features)
         out["prediction"] = torch.sigmoid(self.final(features).float())
-        out["deformed"] = _deform(source, deformation)
         return out
 
 
 def _deform(image: Tensor, deformation: Tensor) -> Tensor:
+    """Move the (B, C, H, W) features; they keep their precision and layout."""
     height, width = image.shape[2:]
-    field = _resized(deformation.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
-    inside = (_fade(height, image)[:, None] * _fade(width, image))[..., None]
-    field = inside * field + (1 - inside) * coordinate_grid(height, width, image)
     with torch.autocast(image.device.type, enabled=False):
-        return F.grid_sample(image.float(), field, align_corners=True)
+        field = _resized(deformation.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
+        inside = (_fade(height, image)[:, None] * _fade(width, image))[..., None]
+        field = inside * field + (1 - inside) * coordinate_grid(height, width, image)
+        if image.is_cuda and torch.is_grad_enabled():
+            moved = _Warp.apply(image.float(), field)
+        else:
+            moved = F.grid_sample(image.float(), field, align_corners=True)
+    return moved.to(image.dtype, memory_format=torch.channels_last)
+
+
+class _Warp(torch.autograd.Function):
+    """``grid_sample`` whose gradient is the same in every run on a GPU, where PyTorch's is not."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, field: Tensor) -> Tensor:
+        ctx.save_for_backward(image, field)
+        return F.grid_sample(image, field, align_corners=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        image, field = ctx.saved_tensors
+        _, to_field = torch.ops.aten.grid_sampler_2d_backward(
+            gradient, image, field, 0, 0, True, [False, True]
+        )
+        return _spread(gradient, field, image.shape[2], image.shape[3]), to_field
+
+
+@torch.library.custom_op("studykit::spread", mutates_args=())
+def _spread(gradient: Tensor, field: Tensor, height: int, width: int) -> Tensor:
+    """Return the gradient of the image that ``grid_sample`` took, (B, C, height, width).
+
+    Threads add in any order, and sums of floats depend on it; so whole numbers are added.
+    """
+    batch, channels = gradient.shape[:2]
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, channels)
+    one = 2.0**40 / rows.abs().amax().clamp_min(1e-30)
+    x, y = (
+        (field[..., axis].reshape(-1) + 1) * ((side - 1) / 2)
+        for axis, side in ((0, width), (1, height))
+    )
+    first = torch.arange(batch, device=field.device) * (height * width)
+    first = first.repeat_interleave(len(rows) // batch)
+    total = torch.zeros((batch * height * width, channels), dtype=torch.int64, device=field.device)
+    for right in (0, 1):
+        for down in (0, 1):
+            column, row = x.floor() + right, y.floor() + down
+            share = (1 - (x - column).abs()) * (1 - (y - row).abs())
+            within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            added = rows * (share * within * one)[:, None]
+            total.index_add_(0, first + place, added.round().long())
+    image = (total.float() / one).view(batch, height, width, channels)
+    return image.permute(0, 3, 1, 2)
+
+
+@_spread.register_fake
+def _(gradient: Tensor, field: Tensor, height: int, width: int) -> Tensor:
+    batch, channels = gradient.shape[:2]
+    return gradient.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
 
 
 def _fade(size: int, like: Tensor) -> Tensor:
@@ -407,7 +467,20 @@ def _open_borders(visible: Tensor) -> Tensor:
     return visible * inside + (1 - inside)
 
 
-def _resized(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    if image.shape[2:] == torch.Size(size):
-        return image
-    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
+def _resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Resize bilinearly by two matrices: PyTorch's own gradient differs from run to run on GPUs."""
+    if maps.shape[2:] == torch.Size(size):
+        return maps
+    with torch.autocast(maps.device.type, enabled=False):
+        down, across = (
+            _stretch(before, after, maps.device)
+            for before, after in zip(maps.shape[2:], size, strict=True)
+        )
+        return down @ maps.float() @ across.T
+
+
+def _stretch(before: int, after: int, device: torch.device) -> Tensor:
+    """Return bilinear interpolation along an axis as a matrix, (after, before)."""
+    place = (torch.arange(after, device=device) + 0.5) * (before / after) - 0.5
+    place = place.clamp(0, before - 1)[:, None]
+    return (1 - (place - torch.arange(before, device=device)).abs()).clamp_min(0)

@@ -22,6 +22,9 @@ class LossWeights:
         gradients, and 1 - SSIM at two scales.
     face, mouth, eyes
         How much more a pixel of these counts than one of the background, in all of the above.
+    fidelity
+        Mean over the images of log10 of the squared error in the face: what PSNR measures, so
+        that a frame in which little moves has to be nearer to the truth than one that turns.
     keypoints, heatmap
         Distance of the keypoints from the renderer's, in image sides / 2; cross-entropy of
         their heat maps with a Gaussian there.
@@ -37,6 +40,7 @@ class LossWeights:
     l1: float = 10.0
     gradient: float = 10.0
     structure: float = 1.0
+    fidelity: float = 0.0
     face: float = 2.0
     mouth: float = 6.0
     eyes: float = 8.0
@@ -65,6 +69,12 @@ class Phase:
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.
+    fixed_statistics : bool
+        Batch norms normalise by what they have averaged so far.
+    losses : dict
+        What of :class:`LossWeights` is another one in this phase.
+    compiled : bool
+        On a GPU, by PyTorch's compiler.
     """
 
     name: str
@@ -74,6 +84,8 @@ class Phase:
     networks: tuple[str, ...] = ("kp_detector", "generator")
     true_motion: tuple[float, float] = (0.0, 0.0)
     fixed_statistics: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class Recipe:
     data : DataSettings
     losses : LossWeights
     precision : {"float32", "bf16"}
-        Of convolutions.
+        Of convolutions, where the processor has it.
     average : float
         Decay of the running average of the weights, a step; the average is what is exported.
     held_out : int
@@ -183,7 +195,7 @@ def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:
         reason = " ".join(str(error).split())
         raise StudyError(f"recipe {path} is no YAML file ({reason}): mend it") from None
     if not isinstance(content, dict):
-        raise StudyError(f"recipe {path} is no mapping: see {RECIPES / 'synth-128.yaml'}")
+        raise StudyError(f"recipe {path} is no mapping: see {RECIPES / 'synth-256.yaml'}")
     on_cuda = content.pop("cuda", None) or {}
     if device == "cuda":
         content.update(on_cuda)

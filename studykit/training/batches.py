@@ -1,0 +1,169 @@
+"""Batches of training pairs, gathered and changed on the device that trains on them.
+
+A batch follows from the recipe's seed and the step alone: whatever is random is drawn from a
+generator seeded by the two.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache
+from studykit.training.networks import coordinate_grid
+
+
+class Batch(NamedTuple):
+    """Pairs of one identity each, on the device.
+
+    Attributes
+    ----------
+    source, driving : (B, 3, S, S) float32 in [0, 1]
+    source_kp, driving_kp : (B, K, 2) float32 in [-1, 1]
+        The renderer's.
+    face : (B, 1, S, S) float32
+        The driving's face mask.
+    landmarks : (B, 68, 2) float32
+        The driving's, in pixels.
+    deformation : (B, S/2, S/2, 2) float32 in [-1, 1]
+        Where in the source each pixel of the driving comes from.
+    seen : (B, 1, S/2, S/2) float32
+        1 where the source shows it.
+    """
+
+    source: Tensor
+    driving: Tensor
+    source_kp: Tensor
+    driving_kp: Tensor
+    face: Tensor
+    landmarks: Tensor
+    deformation: Tensor
+    seen: Tensor
+
+
+class Shelf:
+    """Rendered identities as tensors on the device, taken from the cache when a step needs them.
+
+    Parameters
+    ----------
+    cache : Cache
+    device : torch.device
+    """
+
+    def __init__(self, cache: Cache, device: torch.device) -> None:
+        self._cache, self._device, self._filled = cache, device, 0
+        self._tensors: dict[str, Tensor] = {}
+        count, frames = cache.settings.identities, cache.settings.frames
+        self._pairs = np.zeros((count, PAIRS_A_FRAME * frames, 2), np.int64)
+        self._pair_counts = np.zeros(count, np.int64)
+
+    def draw(self, step: int, count: int, rng: np.random.Generator) -> Batch:
+        """Draw pairs, mirror half of them, change colours and sharpness alike in both images."""
+        size = self._cache.settings.size
+        pool = self._cache.settings.available(step)
+        self._fill(pool)
+        identity = rng.integers(0, pool, count)
+        pair = rng.integers(0, self._pair_counts[identity])
+        driving, source = self._pairs[identity, pair].T
+        where = torch.from_numpy(np.stack([identity, pair, driving, source])).to(self._device)
+        identity, pair, driving, source = where
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).to(self._device)
+
+        def images(frame: Tensor) -> Tensor:
+            taken = self._tensors["images"][identity, frame].permute(0, 3, 1, 2)
+            return _mirror(taken.float() / 255, mirrored)
+
+        def points(name: str, frame: Tensor) -> Tensor:
+            taken = self._tensors[name][identity, frame]
+            return torch.where(mirrored[:, None, None], _mirror_points(taken, size), taken)
+
+        def mask(name: str, frame: Tensor) -> Tensor:
+            return _mirror(_unpacked(self._tensors[name][identity, frame])[:, None], mirrored)
+
+        flow = self._tensors["flow"][identity, pair].permute(0, 3, 1, 2).float() / FLOW_SCALE
+        flow = _mirror(flow, mirrored)
+        sign = torch.where(mirrored, -1.0, 1.0)[:, None, None]
+        flow = torch.stack([flow[:, 0] * sign, flow[:, 1]], -1)
+        half = size // 2
+        both = _augmented(torch.cat([images(source), images(driving)]), rng)
+        both = both.contiguous(memory_format=torch.channels_last)
+        return Batch(
+            *both.chunk(2),
+            normalised(points("keypoints", source), size),
+            normalised(points("keypoints", driving), size),
+            mask("face", driving),
+            points("landmarks", driving),
+            coordinate_grid(half, half, flow) + flow / (half - 1),
+            mask("seen", pair),
+        )
+
+    def _fill(self, pool: int) -> None:
+        """Take the identities up to a number, waiting for those that are not rendered yet."""
+        for seed in range(self._filled, pool):
+            content = self._cache.identity(seed)
+            pairs = content.pop("pairs")
+            self._pairs[seed, : len(pairs)], self._pair_counts[seed] = pairs, len(pairs)
+            for name in ("images", "keypoints", "landmarks", "face", "flow", "seen"):
+                values = torch.from_numpy(content[name])
+                if name not in self._tensors:
+                    # As long as may be needed: what is not written to takes no memory on a CPU.
+                    most = self._pairs.shape[1] if name in ("flow", "seen") else values.shape[0]
+                    shape = (len(self._pairs), most, *values.shape[1:])
+                    self._tensors[name] = torch.empty(
+                        shape, dtype=values.dtype, device=self._device
+                    )
+                self._tensors[name][seed, : len(values)] = values.to(self._device)
+        self._filled = max(self._filled, pool)
+
+
+def normalised(points: Tensor, size: int) -> Tensor:
+    """Give pixels of an image as coordinates in [-1, 1] of the grid of half its side.
+
+    There, where keypoints are found and features are moved, sample i lies at pixel 2 i + 1/2.
+    """
+    return (points - 0.5) / (size // 2 - 1) - 1
+
+
+def _augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change (2 B, 3, S, S) images, sources above drivings, pair by pair."""
+    count, device = len(images) // 2, images.device
+    changed = rng.random((count, 1)) < 0.8
+    drawn = np.concatenate(
+        [
+            np.where(changed, np.exp(rng.normal(0, 0.12, (count, 3))), 1),  # gain
+            np.where(changed, np.exp(rng.normal(0, 0.2, (count, 1))), 1),  # gamma
+            np.where(changed, rng.uniform(0.4, 1.25, (count, 1)), 1),  # colour
+            np.where(changed, rng.normal(0, 0.04, (count, 1)), 0),  # lift
+            (rng.random((count, 1)) < 0.25) * rng.uniform(0.3, 1, (count, 1)),  # blur
+        ],
+        axis=1,
+    )
+    drawn = torch.from_numpy(np.concatenate([drawn, drawn]).astype(np.float32)).to(device)
+    gain, gamma, colour, lift, blurred = drawn[..., None, None].split([3, 1, 1, 1, 1], 1)
+    grey = images.mean(1, keepdim=True)
+    images = (grey + (images - grey) * colour).clamp(1e-4, 1) ** gamma * gain + lift
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]).to(device) / 16
+    kernel = (kernel[:, None] * kernel).repeat(3, 1, 1, 1)
+    soft = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+    return (images + (soft - images) * blurred).clamp(0, 1)
+
+
+def _unpacked(bits: Tensor) -> Tensor:
+    """Undo ``np.packbits`` of square masks: (B, S * S / 8) uint8 to (B, S, S) float32."""
+    shifts = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
+    flat = ((bits[..., None] >> shifts) & 1).flatten(1).float()
+    side = round(flat.shape[1] ** 0.5)
+    return flat.view(-1, side, side)
+
+
+def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def _mirror_points(points: Tensor, size: int) -> Tensor:
+    flipped = torch.stack([size - 1 - points[..., 0], points[..., 1]], -1)
+    if points.shape[1] == len(MIRRORED):
+        return flipped[:, list(MIRRORED)]
+    return flipped  # landmarks only say where mouth and eyes are, wherever left and right is
