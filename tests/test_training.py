@@ -330,6 +330,18 @@ def test_a_batch_shows_what_the_cache_holds(filled, monkeypatch):
         assert (face[0].numpy() == (kept[:, ::-1] if index[0][1] else kept)).all()
 
 
+def test_calm_pairs_move_less(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.batches import Shelf
+
+    shelf = Shelf(data.Cache(filled, SMALL, held_out=2), torch.device("cpu"))
+    moves = []
+    for calm in (0.0, 1.0):
+        batch = shelf.draw(0, 64, np.random.default_rng(1), calm)
+        moves.append(float((batch.source_kp - batch.driving_kp).norm(dim=-1).mean()))
+    assert moves[1] < 0.6 * moves[0]
+
+
 def test_what_a_gpu_adds_up_in_whole_numbers_is_the_gradient_of_the_warp():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.training.networks import _Warp
@@ -368,6 +380,45 @@ def test_a_phase_weighs_its_losses_by_itself(filled):
     plain, changed = first_terms(), first_terms(flow=1.0, fidelity=0.5)
     assert torch.isclose(changed["flow"], 2 * plain["flow"]) and plain["l1"] == changed["l1"]
     assert "fidelity" in changed and "fidelity" not in plain
+
+
+def test_a_phase_can_begin_with_the_averaged_weights(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training
+
+    phases = (
+        Phase("joint", 3, 2, (1e-2, 1e-2)),
+        Phase("again", 2, 2, (1e-12, 1e-12), fixed_statistics=True, from_average=True),
+    )
+    training = Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu")
+    for _ in range(4):
+        training.advance()
+    assert {int(state["step"]) for state in training.optimiser.state.values()} == {1}
+    for name, network in training.networks.items():
+        for key, value in network.state_dict().items():
+            if value.is_floating_point():
+                assert torch.allclose(value, training.average[name][key], atol=1e-6)
+
+
+def test_phases_are_scaled_to_the_steps_that_are_left():
+    phases = tuple(Phase(name, 100, 2, (1e-3, 1e-3)) for name in "abc")
+    fitted = tiny_recipe(phases=phases, log_steps=10).fitted(150, 300)
+    assert [phase.steps for phase in fitted.phases] == [100, 150, 200]
+    assert [phase.name for phase in fitted.phases] == ["a", "b", "c"]
+
+
+def test_a_recipe_is_fitted_to_rented_minutes(filled, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import train
+
+    monkeypatch.setattr(train, "_MEASURED", (1, 3))
+    phases = (Phase("keypoints", 10**6, 2, (1e-3, 1e-4), ("kp_detector",)),)
+    recipe = tiny_recipe(phases=phases)
+    lines: list[str] = []
+    cache = data.Cache(filled, SMALL, 2)
+    train.run(recipe, tmp_path, cache, minutes=0.1, fit=True, echo=lines.append)
+    told = json.loads((tmp_path / "recipe.json").read_text())["phases"][0]["steps"]
+    assert 3 < told < 10**6 and any(f"{told} in all" in line for line in lines)
 
 
 def test_the_term_of_fidelity_is_what_psnr_measures():

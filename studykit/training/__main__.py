@@ -15,6 +15,9 @@ from studykit.errors import MissingPackageError, StudyError
 @click.option("--cache", type=click.Path(path_type=Path), help="Rendered frames [OUT/cache].")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 @click.option("--minutes", type=float, help="Stop after so many minutes, with a checkpoint.")
+@click.option(
+    "--fit", is_flag=True, help="Have the recipe end with these minutes: for rented time."
+)
 @click.option("--render-only", is_flag=True, help="Fill the cache, and stop.")
 @click.option("--workers", type=int, help="Processes that render; 0: the cache is complete.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Of PyTorch on a CPU.")
@@ -37,6 +40,7 @@ def main(
     cache,
     resume,
     minutes,
+    fit,
     render_only,
     workers,
     threads,
@@ -73,13 +77,13 @@ def main(
             raise StudyError("name a recipe: --config synth-256, or a file")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        _train(config, out, cache, resume, minutes, render_only, workers, device)
+        _train(config, out, cache, resume, minutes, fit, render_only, workers, device)
     except StudyError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
 
 
-def _train(config, out, cache, resume, minutes, render_only, workers, device):
+def _train(config, out, cache, resume, minutes, fit, render_only, workers, device):
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
@@ -91,7 +95,16 @@ def _train(config, out, cache, resume, minutes, render_only, workers, device):
         if render_only:
             frames.wait(lambda count: click.echo(f"{count} of {recipe.data.identities} rendered"))
         else:
-            run(recipe, out, frames, device=device, resume=resume, minutes=minutes, echo=_echo)
+            run(
+                recipe,
+                out,
+                frames,
+                device=device,
+                resume=resume,
+                minutes=minutes,
+                fit=fit,
+                echo=_echo,
+            )
     finally:
         frames.stop()
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache
 from studykit.training.networks import coordinate_grid
 
+_CANDIDATES = 4
+
 
 class Batch(NamedTuple):
     """Pairs of one identity each, on the device.
@@ -58,14 +60,28 @@ class Shelf:
         count, frames = cache.settings.identities, cache.settings.frames
         self._pairs = np.zeros((count, PAIRS_A_FRAME * frames, 2), np.int64)
         self._pair_counts = np.zeros(count, np.int64)
+        self._unrest = np.zeros(self._pairs.shape[:2])  # mean length of a pair's flow
 
-    def draw(self, step: int, count: int, rng: np.random.Generator) -> Batch:
-        """Draw pairs, mirror half of them, change colours and sharpness alike in both images."""
+    def draw(self, step: int, count: int, rng: np.random.Generator, calm: float = 0.0) -> Batch:
+        """Draw pairs, mirror half of them, change colours and sharpness alike in both images.
+
+        Parameters
+        ----------
+        step, count : int
+        rng : numpy.random.Generator
+        calm : float
+            Share of the pairs that are the calmest of a few.
+        """
         size = self._cache.settings.size
         pool = self._cache.settings.available(step)
         self._fill(pool)
         identity = rng.integers(0, pool, count)
         pair = rng.integers(0, self._pair_counts[identity])
+        if calm:
+            others = rng.integers(0, self._pair_counts[identity], (_CANDIDATES - 1, count))
+            among = np.vstack([pair, others])
+            best = self._unrest[identity, among].argmin(0)
+            pair = np.where(rng.random(count) < calm, among[best, np.arange(count)], pair)
         driving, source = self._pairs[identity, pair].T
         where = torch.from_numpy(np.stack([identity, pair, driving, source])).to(self._device)
         identity, pair, driving, source = where
@@ -105,6 +121,8 @@ class Shelf:
             content = self._cache.identity(seed)
             pairs = content.pop("pairs")
             self._pairs[seed, : len(pairs)], self._pair_counts[seed] = pairs, len(pairs)
+            unrest = np.hypot(*np.moveaxis(content["flow"].astype(np.float32), -1, 0)).mean((1, 2))
+            self._unrest[seed, : len(pairs)] = unrest
             for name in ("images", "keypoints", "landmarks", "face", "flow", "seen"):
                 values = torch.from_numpy(content[name])
                 if name not in self._tensors:

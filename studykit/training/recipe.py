@@ -69,12 +69,17 @@ class Phase:
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.
+    calm : float
+        Share of the samples for which the pair that moves least is taken out of four: in most of
+        a video little moves.
     fixed_statistics : bool
         Batch norms normalise by what they have averaged so far.
     losses : dict
         What of :class:`LossWeights` is another one in this phase.
     compiled : bool
         On a GPU, by PyTorch's compiler.
+    from_average : bool
+        Begin with the averaged weights and an optimiser that remembers nothing.
     """
 
     name: str
@@ -83,9 +88,11 @@ class Phase:
     learning_rate: tuple[float, float]
     networks: tuple[str, ...] = ("kp_detector", "generator")
     true_motion: tuple[float, float] = (0.0, 0.0)
+    calm: float = 0.0
     fixed_statistics: bool = False
     losses: dict[str, float] = field(default_factory=dict)
     compiled: bool = False
+    from_average: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,17 @@ class Recipe:
                 return phase, step / phase.steps
             step -= phase.steps
         raise IndexError("the recipe has no such step")
+
+    def fitted(self, step: int, left: int) -> "Recipe":
+        """Return the recipe with its phases from a step on scaled to a number of steps in all."""
+        phases, first = [], 0
+        for phase in self.phases:
+            done = min(max(step - first, 0), phase.steps)
+            share = (phase.steps - done) / max(self.steps - step, 1)
+            wanted = done + round(share * left / self.log_steps) * self.log_steps
+            phases.append(dataclasses.replace(phase, steps=wanted))
+            first += phase.steps
+        return dataclasses.replace(self, phases=tuple(phases))
 
     def steps_of(self, network: str, step: int) -> int:
         """Return for how many of the first steps a network was trained."""

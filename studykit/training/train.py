@@ -27,6 +27,8 @@ from studykit.training.recipe import Phase, Recipe
 
 _GRADIENT_NORM = 5.0
 _PARTS = ("kp_detector", "generator")
+_MEASURED = (100, 500)  # steps of a run, between which its pace is measured
+_USED = 0.95  # of the minutes; the rest is for held-out figures and for what slows a run
 
 
 class Training:
@@ -89,6 +91,10 @@ class Training:
         for name, network in self.networks.items():
             network.train(name in phase.networks and not phase.fixed_statistics)
             network.requires_grad_(name in phase.networks)
+        if phase.from_average and progress == 0:
+            for name, network in self.networks.items():
+                network.load_state_dict(self.average[name])
+            self.optimiser.state.clear()
         terms = self._terms(phase, progress)
         total = sum(terms.values())
         self.optimiser.zero_grad(set_to_none=True)
@@ -106,7 +112,7 @@ class Training:
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
-        batch = self._shelf.draw(self.step, phase.batch, rng)
+        batch = self._shelf.draw(self.step, phase.batch, rng, phase.calm)
         # Half a batch is enough for what the renderer's keypoints pin down already.
         spline = losses.ThinPlateSpline.draw(rng, -(-phase.batch // 2), self.device)
         share = phase.true_motion[0] + progress * (phase.true_motion[1] - phase.true_motion[0])
@@ -203,6 +209,7 @@ def run(
     device: str = "cpu",
     resume: bool = False,
     minutes: float | None = None,
+    fit: bool = False,
     echo: Callable[[str], None] = print,
 ) -> Path:
     """Train until the recipe's last step, or for some minutes.
@@ -220,6 +227,9 @@ def run(
     resume : bool
         Go on from the checkpoint in ``out``, if there is one.
     minutes : float, optional
+    fit : bool
+        Measure the first steps, and scale the phases that are left so that the recipe ends with
+        these minutes; ``recipe.json`` says how long they are then.
     echo : callable
         Takes a line of progress.
 
@@ -243,17 +253,26 @@ def run(
         _cut_log(log, training.step)
     else:
         log.unlink(missing_ok=True)
-    about = json.dumps(dataclasses.asdict(recipe), indent=1)
-    _write(out / "recipe.json", lambda path: Path(path).write_text(about))
+    _write_recipe(recipe, out)
     if not training.perceptual:
         echo("no perceptual term: " + ("vgg is not named" if not recipe.vgg else "its weight is 0"))
     began = saved = time.monotonic()
+    measured = [training.step + steps for steps in _MEASURED]
     sums: dict[str, Tensor] = {}
     while training.step < recipe.steps:
         for name, value in training.advance().items():
             sums[name] = sums.get(name, 0.0) + value
         now, step = time.monotonic(), training.step
         phase, _ = recipe.phase_at(step - 1)
+        if fit and minutes is not None and step in measured:
+            if step == measured[0]:
+                first = now
+            else:
+                pace = (step - measured[0]) / (now - first)
+                left = int(_USED * pace * (60 * minutes - (now - began)))
+                recipe = training.recipe = recipe.fitted(step, left)
+                _write_recipe(recipe, out)
+                echo(f"{pace:.1f} steps a second: {recipe.steps} in all")
         if step % recipe.log_steps == 0:
             means = {name: round(float(v) / recipe.log_steps, 5) for name, v in sums.items()}
             if not np.isfinite(means["loss"]):
@@ -337,6 +356,11 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
         raise StudyError(f"can't write {path} ({error.strerror}): make room there") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write_recipe(recipe: Recipe, out: Path) -> None:
+    about = json.dumps(dataclasses.asdict(recipe), indent=1)
+    _write(out / "recipe.json", lambda path: Path(path).write_text(about))
 
 
 def _append(log: Path, record: dict[str, Any]) -> None:
