@@ -49,6 +49,17 @@ def test_icc_is_the_published_one_with_its_interval(key, average):
     assert [round(value, 2) for value in found] == example[key]
 
 
+def test_the_interval_of_an_icc_is_as_wide_without_noise_as_with_very_little():
+    """Three raters one step apart: three levels say little about raters, however exact."""
+    clips = np.array([1.0, 2, 3, 4, 5, 2])
+    exact = stats.intraclass_correlation(np.stack([clips, clips + 1, clips + 2]))
+    noise = np.random.default_rng(0).normal(0, 1e-5, (3, 6))
+    noisy = stats.intraclass_correlation(np.stack([clips, clips + 1, clips + 2]) + noise)
+    assert exact == pytest.approx(noisy, abs=1e-3)
+    assert exact == pytest.approx((0.684, 0.052, 0.948), abs=1e-3)
+    assert stats.intraclass_correlation(np.stack([clips] * 3)) == pytest.approx((1, 1, 1))
+
+
 def test_agreement_has_a_row_a_criterion_and_leaves_incomplete_raters_out_of_the_icc():
     ratings = make_ratings(raters=6)
     ratings = ratings[~((ratings["rater"] == "r000") & (ratings["source_type"] == "side"))]

@@ -25,10 +25,10 @@ def landmark_smoothness(landmarks: np.ndarray) -> np.ndarray:
     """Return how abruptly landmarks change their motion, in % of the eyes' distance: (T,).
 
     The mean length of the landmarks' second difference, |p(t+1) - 2 p(t) + p(t-1)|; 0 is still or
-    steady motion, and best. Named SMS after the smoothness of landmarks in Zhao, Wu and Guo 2021
-    ("Sparse to dense motion transfer for face image animation", equation 9), whose wording could
-    not be checked when this was written: don't set it beside that paper's figures. Unlike pixels,
-    eye distances allow comparing faces of different size.
+    steady motion, and best. Unlike pixels, eye distances allow comparing faces of different size.
+    Called SMS for a landmark smoothness that Zhao, Wu and Guo 2021 ("Sparse to dense motion
+    transfer for face image animation", arXiv 2109.00471) report. Their definition could not be
+    read, so this one is ours: don't set it beside that paper's figures.
 
     Parameters
     ----------

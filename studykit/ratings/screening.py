@@ -53,13 +53,15 @@ class ScreeningRules:
     watched : float or None
         Largest share of trials answered before ``played`` of the clip was played.
     agreement : float or None
-        Least correlation with the mean of the other raters. ITU-T P.913's own threshold, 0.75,
-        is for laboratories and qualities from bad to excellent; where conditions lie closer,
-        good raters correlate less. The rule judges nobody where the median rater has less than
-        ``agreement_median``: such clips are too alike to tell who is careless.
+        Least correlation with the mean of the other raters. The customary limit, 0.75 (VQEG's
+        HDTV test plan; ITU-T P.913 by public scripts of it), is for clips from bad to excellent
+        and, in VQEG's script, for the mean of all raters, which is nearer to each. Where
+        conditions lie closer, good raters correlate less: 0.2 is a choice of our own. The rule
+        judges nobody where the median rater has less than ``agreement_median``: such clips are
+        too alike to tell who is careless.
     bt500 : float or None
-        Largest share of outliers by ITU-R BT.500, which excludes only if they also lie on both
-        sides. 0.05 is the recommendation's.
+        Largest share of outliers among the presentations that the rater scored, by ITU-R BT.500,
+        which excludes only if they also lie on both sides. 0.05 is the recommendation's.
     seconds, share_of_median, played, agreement_median : float
         See ``speed``, ``watched`` and ``agreement``.
     keep : tuple of str
@@ -277,8 +279,9 @@ def bt500_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
     The scores of a presentation count as normal where their kurtosis m4 / m2^2 lies from 2 to 4;
     then an outlier is 2 standard deviations or more from the mean, else sqrt(20) or more. A
-    presentation that all score alike has none. With fewer than 6 observers there can be none;
-    the recommendation means it for about 20, and to be applied once.
+    presentation that all score alike has none. With fewer than 6 observers there can be none.
+    The standard deviation has n - 1 in it; Netflix's sureal divides by n and finds more. The rule
+    is meant to be applied once.
 
     Parameters
     ----------

@@ -127,17 +127,17 @@ def intraclass_correlation(
     with np.errstate(divide="ignore", invalid="ignore"):
         single = (clips - error) / (clips + (k - 1) * error + k * (raters - error) / n)
         if error < 1e-12:
-            low = high = single  # raters differ in level alone, and exactly
+            df = k - 1.0  # where the expression below tends to: raters differ in level alone
         else:
             ratio = raters / error
             spread = n * (1 + (k - 1) * single) - k * single
             df = ((k - 1) * (n - 1) * (k * single * ratio + spread) ** 2) / (
                 (n - 1) * k**2 * single**2 * ratio**2 + spread**2
             )
-            up, down = f.ppf((1 + level) / 2, n - 1, df), f.ppf((1 + level) / 2, df, n - 1)
-            rest = k * raters + (k * n - k - n) * error
-            low = n * (clips - up * error) / (up * rest + n * clips)
-            high = n * (down * clips - error) / (rest + n * down * clips)
+        up, down = f.ppf((1 + level) / 2, n - 1, df), f.ppf((1 + level) / 2, df, n - 1)
+        rest = k * raters + (k * n - k - n) * error
+        low = n * (clips - up * error) / (up * rest + n * clips)
+        high = n * (down * clips - error) / (rest + n * down * clips)
         found = np.array([single, low, high])
         if average:
             # Spearman and Brown: what k raters together are worth; without limit towards the

@@ -82,7 +82,7 @@ def bootstrap_interval(
     """Expanded percentile bootstrap interval for the mean: raters are drawn with replacement.
 
     The plain percentile interval is too narrow at the numbers of raters that studies have. The
-    expanded one (Hesterberg 2015, section 4.3) reads the quantiles of the resampled means at
+    expanded one (Hesterberg 2015) reads the quantiles of the resampled means at
     Phi(-t sqrt(n / (n - 1))), t being Student's quantile, and so is as wide as a t interval where
     that is right, and skewed where the data are.
 
