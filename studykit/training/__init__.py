@@ -7,8 +7,8 @@ checkpoint that the package ships:
 
         python -m studykit.training --config synth-256 --out runs/synth-256
 
-    A run may move: on a GPU, ``--resume`` goes on from what a CPU began. On a rented one, ``--minutes
-    20 --fit`` has the recipe end with the minutes.
+    A run may move: on a GPU, ``--resume`` goes on from what a CPU began. On a rented one,
+    ``--minutes 20 --fit`` has the recipe end with the minutes.
 
 2.  Ship: convert, measure on the benchmark and write the model card, in a few minutes::
 
