@@ -33,10 +33,7 @@ def main() -> None:
     checkpoint = weights.load(weights.DEFAULT)
     pair = networks.build(checkpoint.config)
     for network, part in zip(pair, ("kp_detector", "generator"), strict=True):
-        tensors = getattr(checkpoint, part)
-        names = weights.from_pytorch({name: name for name in network.state_dict()})
-        state = {theirs: torch.tensor(tensors[ours]) for ours, theirs in names.items()}
-        network.load_state_dict(state, strict=False)
+        networks.fill(network, getattr(checkpoint, part))
         network.eval()
     images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():

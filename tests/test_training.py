@@ -1,9 +1,11 @@
 """The trainer: its networks are PaddleGAN's, its data are true, and its runs can be repeated."""
 
 import dataclasses
+import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -400,6 +402,27 @@ def test_a_phase_can_begin_with_the_averaged_weights(filled):
                 assert torch.allclose(value, training.average[name][key], atol=1e-6)
 
 
+def test_a_recipe_can_begin_with_the_weights_of_a_checkpoint(filled, tmp_path):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training, run
+
+    run(tiny_recipe(), tmp_path, data.Cache(filled, SMALL, 2), echo=lambda line: None)
+    start = str(tmp_path / "weights.safetensors")
+    first, again = (
+        Training(tiny_recipe(**changes), data.Cache(filled, SMALL, 2), "cpu")
+        for changes in ({}, {"start": start})
+    )
+    first.resume(tmp_path / "checkpoint.pt")
+    for name, network in again.networks.items():
+        for key, value in network.state_dict().items():
+            if value.is_floating_point():
+                assert torch.equal(value, first.average[name][key])
+    other = {**SETTINGS["generator_cfg"], "max_features": 6}
+    with pytest.raises(StudyError, match="other settings"):
+        recipe = tiny_recipe(start=start, generator_cfg=other)
+        Training(recipe, data.Cache(filled, SMALL, 2), "cpu")
+
+
 def test_phases_are_scaled_to_the_steps_that_are_left():
     phases = tuple(Phase(name, 100, 2, (1e-3, 1e-3)) for name in "abc")
     fitted = tiny_recipe(phases=phases, log_steps=10).fitted(150, 300)
@@ -411,14 +434,24 @@ def test_a_recipe_is_fitted_to_rented_minutes(filled, tmp_path, monkeypatch):
     pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.training import train
 
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks))  # a step takes a second
+    monkeypatch.setattr(train, "time", clock)
     monkeypatch.setattr(train, "_MEASURED", (1, 3))
     phases = (Phase("keypoints", 10**6, 2, (1e-3, 1e-4), ("kp_detector",)),)
-    recipe = tiny_recipe(phases=phases)
     lines: list[str] = []
-    cache = data.Cache(filled, SMALL, 2)
-    train.run(recipe, tmp_path, cache, minutes=0.1, fit=True, echo=lines.append)
-    told = json.loads((tmp_path / "recipe.json").read_text())["phases"][0]["steps"]
-    assert 3 < told < 10**6 and any(f"{told} in all" in line for line in lines)
+    train.run(
+        tiny_recipe(phases=phases),
+        tmp_path,
+        data.Cache(filled, SMALL, 2),
+        minutes=1,
+        fit=True,
+        echo=lines.append,
+    )
+    steps = 3 + int(0.95 * (60 - 3))
+    assert json.loads((tmp_path / "recipe.json").read_text())["phases"][0]["steps"] == steps
+    assert f"1.0 steps a second: {steps} in all" in lines
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == steps
 
 
 def test_the_term_of_fidelity_is_what_psnr_measures():

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from studykit.errors import StudyError
+from studykit.weights import from_pytorch
+
 Keypoints = dict[str, Tensor]
 Settings = dict[str, Any]
 
@@ -29,6 +32,24 @@ def build(settings: Settings) -> tuple["KPDetector", "OcclusionAwareGenerator"]:
         KPDetector(**settings["kp_detector_cfg"], **common),
         OcclusionAwareGenerator(**settings["generator_cfg"], **common),
     )
+
+
+def fill(network: nn.Module, tensors: dict[str, Any]) -> None:
+    """Give a network the tensors of a checkpoint, arrays by PaddleGAN's names.
+
+    Raises
+    ------
+    StudyError
+        They are of a network with other settings.
+    """
+    wanted = network.state_dict()
+    theirs = from_pytorch({name: name for name in wanted})
+    try:
+        state = {name: torch.tensor(tensors[key]).float() for key, name in theirs.items()}
+        network.load_state_dict({**wanted, **state})
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StudyError(f"the weights are of networks with other settings ({reason})") from None
 
 
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:

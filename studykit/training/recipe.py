@@ -126,6 +126,8 @@ class Recipe:
         Processes that render beside the training.
     vgg : str, optional
         File of VGG-19 weights for the perceptual term.
+    start : str, optional
+        Weights to begin with: the name or the file of a checkpoint of the same networks.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Recipe:
     sheet_steps: int = 300
     workers: int = 1
     vgg: str | None = None
+    start: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe, self.cache, self.device, self.step = recipe, cache, torch.device(device), 0
         self.networks = dict(zip(_PARTS, networks.build(recipe.settings), strict=True))
+        if recipe.start:
+            begun = checkpoints.load(checkpoints.locate(recipe.start))
+            for name, network in self.networks.items():
+                networks.fill(network, getattr(begun, name))
         for name, network in self.networks.items():
             self.networks[name] = network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
