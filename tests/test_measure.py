@@ -15,7 +15,7 @@ from studykit.metrics.truth import find_truth
 from studykit.study import Cell, Input, Study, load_study
 
 INPUTS = Path(__file__).parents[1] / "inputs"
-FRAMES = slice(0, 24, 2)
+FRAMES = slice(12)
 COUNT = 12
 TORN = 7
 FAULTS = ("truth", "trembling", "swapped", "frozen", "torn", "blank")

@@ -128,12 +128,12 @@ def test_relative_truth_is_the_source_changed_as_the_driving_changed(study):
         with np.load(INPUTS / f"truth/{name}.npz") as data:
             pairs = zip(data["pose"], data["expression"], strict=True)
             states.append([(Pose(*p.tolist()), Expression(*e.tolist())) for p, e in pairs])
-    (rest,), (first, *_, now) = states[0], states[1][:20]
+    (rest,), (first, *_, now) = states[0], states[1][:10]
     squares = [find_square(item.path, study.crop)[0] for item in (SIDE, DRIVING)]
     side, identity = squares[0].side, read_identity(INPUTS / "truth/side-1.npz")
     for adapt_scale in (True, False):
         spec = MethodSpec("m", "fomm", {"adapt_scale": adapt_scale})
-        image, _ = _some(study, Cell(SIDE, DRIVING, spec), 20)[-1]
+        image, _ = _some(study, Cell(SIDE, DRIVING, spec), 10)[-1]
         factor = None if adapt_scale else side / squares[1].side
         state = transferred(rest, first, now, shift_factor=factor)
         expected = squares[0].apply(render(identity, *state, size=256).image, 128)
