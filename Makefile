@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 .PHONY: study test setup lint colab clean
 
 study: .venv/ready
-	.venv/bin/studykit run $(STUDY) --jobs 2
+	.venv/bin/studykit run $(STUDY)
 
 test: .venv/ready
 	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile
