@@ -176,6 +176,22 @@ def test_a_misspelt_key_in_a_recipe_is_named(tmp_path):
         read_recipe(tmp_path / "r.yaml")
 
 
+def test_a_misspelt_loss_of_a_phase_is_named(tmp_path):
+    text = (RECIPES / "synth-256.yaml").read_text().replace("losses: {flow:", "losses: {flw:")
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(StudyError, match=r'"flw" in LossWeights.*did you mean "flow"'):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_fitting_needs_minutes_to_fit_into(tmp_path):
+    from studykit.training.__main__ import main
+
+    arguments = ["--config", "synth-256", "--out", str(tmp_path / "run"), "--fit"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "--minutes" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_torch_the_command_names_the_extra(monkeypatch):
     from studykit.training.__main__ import main
 
@@ -364,11 +380,11 @@ def test_what_a_gpu_adds_up_in_whole_numbers_is_the_gradient_of_the_warp():
 @pytest.mark.parametrize("size", [(24, 30), (12, 15), (5, 7)])
 def test_resizing_by_matrices_is_bilinear(size):
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
-    from studykit.training.networks import _resized
+    from studykit.training.networks import resized
 
     maps = torch.rand(1, 2, 12, 15, generator=torch.Generator().manual_seed(0))
     wanted = torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
-    assert torch.allclose(_resized(maps, size), wanted, atol=1e-6)
+    assert torch.allclose(resized(maps, size), wanted, atol=1e-6)
 
 
 def test_a_phase_weighs_its_losses_by_itself(filled):

@@ -63,6 +63,8 @@ def main(
             return
         if out is None:
             raise StudyError("name a folder: --out DIR")
+        if fit and minutes is None:
+            raise StudyError("--fit needs the minutes to fit into: add --minutes N")
         torch = _import_torch()
         torch.set_num_threads(threads)
         if export is not None:

@@ -392,16 +392,16 @@ class OcclusionAwareGenerator(nn.Module):
         if given is not None:
             which, known, seen = given
             which, grid = which[:, None, None, None], seen.shape[2:]
-            found = _resized(deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
+            found = resized(deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
             deformation = torch.where(which, known, found)
             if visible is not None:
-                visible = torch.where(which, seen, _resized(visible, grid))
+                visible = torch.where(which, seen, resized(visible, grid))
         features = self.first(source)
         for block in self.down_blocks:
             features = block(features)
         features = _deform(features, deformation)
         if visible is not None:
-            features = features * _open_borders(_resized(visible, features.shape[2:]))
+            features = features * _open_borders(resized(visible, features.shape[2:]))
         features = self.bottleneck(features)
         for block in self.up_blocks:
             features = block(features)
@@ -413,7 +413,7 @@ def _deform(image: Tensor, deformation: Tensor) -> Tensor:
     """Move the (B, C, H, W) features; they keep their precision and layout."""
     height, width = image.shape[2:]
     with torch.autocast(image.device.type, enabled=False):
-        field = _resized(deformation.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
+        field = resized(deformation.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
         inside = (_fade(height, image)[:, None] * _fade(width, image))[..., None]
         field = inside * field + (1 - inside) * coordinate_grid(height, width, image)
         if image.is_cuda and torch.is_grad_enabled():
@@ -488,7 +488,7 @@ def _open_borders(visible: Tensor) -> Tensor:
     return visible * inside + (1 - inside)
 
 
-def _resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Resize bilinearly by two matrices: PyTorch's own gradient differs from run to run on GPUs."""
     if maps.shape[2:] == torch.Size(size):
         return maps

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from studykit.training import losses
 from studykit.training.batches import Batch
+from studykit.training.networks import resized
 from studykit.training.recipe import LossWeights
 
 
@@ -73,9 +74,10 @@ class Objective(nn.Module):
         terms |= losses.reconstruction(image, batch.driving, counts, weights)
         if weights.fidelity:
             terms["fidelity"] = losses.fidelity(image, batch.driving, batch.face, weights)
+        size = batch.seen.shape[2:]
         terms |= losses.motion_supervision(
-            _sized(out["deformation"].permute(0, 3, 1, 2), batch.seen).permute(0, 2, 3, 1),
-            _sized(out["occlusion_logit"], batch.seen) if "occlusion_logit" in out else None,
+            resized(out["deformation"].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
+            resized(out["occlusion_logit"], size) if "occlusion_logit" in out else None,
             batch.deformation,
             batch.seen,
             F.avg_pool2d(counts, 2),
@@ -84,9 +86,3 @@ class Objective(nn.Module):
         if self.vgg is not None:
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image
-
-
-def _sized(image: Tensor, like: Tensor) -> Tensor:
-    if image.shape[2:] == like.shape[2:]:
-        return image
-    return F.interpolate(image, size=like.shape[2:], mode="bilinear", align_corners=False)

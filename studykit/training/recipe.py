@@ -224,6 +224,8 @@ def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:
         _filled(Phase, {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}, path)
         for phase in content.get("phases", ())
     )
+    for phase in content["phases"]:
+        _filled(LossWeights, phase.losses, path)
     for name, kind in (("data", DataSettings), ("losses", LossWeights)):
         content[name] = _filled(kind, content.get(name) or {}, path)
     return _filled(Recipe, content, path)

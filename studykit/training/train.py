@@ -273,7 +273,7 @@ def run(
                 first = now
             else:
                 pace = (step - measured[0]) / (now - first)
-                left = int(_USED * pace * (60 * minutes - (now - began)))
+                left = max(0, int(_USED * pace * (60 * minutes - (now - began))))
                 recipe = training.recipe = recipe.fitted(step, left)
                 _write_recipe(recipe, out)
                 echo(f"{pace:.1f} steps a second: {recipe.steps} in all")
