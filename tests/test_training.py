@@ -16,7 +16,7 @@ from studykit import weights
 from studykit.errors import StudyError
 from studykit.methods import Driving, Source
 from studykit.training import data
-from studykit.training.recipe import RECIPES, Phase, Recipe, read_recipe
+from studykit.training.recipe import RECIPES, LossWeights, Phase, Recipe, read_recipe
 
 STORED = Path(__file__).parent / "data" / "torch_fomm.safetensors"
 SETTINGS = {
@@ -192,6 +192,18 @@ def test_fitting_needs_minutes_to_fit_into(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_to_start_with_that_are_not_there_leave_nothing_behind(tmp_path):
+    pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.__main__ import main
+
+    text = (RECIPES / "synth-256-glances.yaml").read_text()
+    (tmp_path / "r.yaml").write_text(text.replace("start: synth-256", "start: synth-255"))
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, ["--config", str(tmp_path / "r.yaml"), "--out", str(out)])
+    assert result.exit_code == 2 and "synth-255" in result.output
+    assert result.output.count("\n") == 1 and not out.exists()
+
+
 def test_without_torch_the_command_names_the_extra(monkeypatch):
     from studykit.training.__main__ import main
 
@@ -360,6 +372,22 @@ def test_calm_pairs_move_less(filled):
     assert moves[1] < 0.6 * moves[0]
 
 
+def test_blinks_are_drawn_more_often_where_asked_for(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.batches import Shelf
+
+    shelf = Shelf(data.Cache(filled, SMALL, held_out=2), torch.device("cpu"))
+    names = list(data.KEYPOINTS)
+    upper, lower = names.index("left upper lid"), names.index("left lower lid")
+    closing = []
+    for blinks in (0.0, 1.0):
+        batch = shelf.draw(0, 64, np.random.default_rng(1), blinks=blinks)
+        gaps = [(kp[:, lower] - kp[:, upper]).norm(dim=-1)
+                for kp in (batch.source_kp, batch.driving_kp)]  # fmt: skip
+        closing.append(float((gaps[0] - gaps[1]).mean()))
+    assert closing[1] > closing[0] + 0.01
+
+
 def test_what_a_gpu_adds_up_in_whole_numbers_is_the_gradient_of_the_warp():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.training.networks import _Warp
@@ -470,11 +498,51 @@ def test_a_recipe_is_fitted_to_rented_minutes(filled, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == steps
 
 
+def test_a_keypoint_whose_mask_has_died_is_found_again():
+    """The flow's gradient does not reach a mask of e^-30; that of the masks' own term does."""
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training import losses
+
+    side, weights = 9, LossWeights(flow=1.0, masks=1.0)
+    motions = torch.zeros(1, 3, side, side, 2)
+    motions[:, 1] = 0.5  # by two pixels, as the truth is; the others stay or go elsewhere
+    motions[:, 2] = -0.5
+    truth, ones = motions[:, 1], torch.ones(1, 1, side, side)
+    logit = torch.tensor([0.0, -30.0, 0.0])[None, :, None, None].repeat(1, 1, side, side)
+    logit.requires_grad_(True)
+
+    def slopes(terms) -> list[float]:
+        (loss,) = terms.values()
+        return torch.autograd.grad(loss, logit)[0].sum((0, 2, 3)).tolist()
+
+    moved = (motions * logit.softmax(1)[..., None]).sum(1)
+    flow = losses.motion_supervision(moved, None, truth, ones, ones, weights)
+    assert abs(slopes({"flow": flow["flow"]})[1]) < 1e-9
+    masks = losses.mask_supervision(motions, logit, truth, ones, ones, weights)
+    assert slopes(masks) == pytest.approx([0.5, -1.0, 0.5], abs=1e-3)
+    good = torch.tensor([-30.0, 0.0, -30.0])[None, :, None, None].repeat(1, 1, side, side)
+    none = losses.mask_supervision(motions, good, truth, ones, ones, weights)["masks"]
+    assert float(none) == pytest.approx(0, abs=1e-3)
+
+
+def test_irises_and_masks_are_terms_only_where_asked_for(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training
+
+    def terms(**losses):
+        phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
+        return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
+
+    plain, more = terms(), terms(irises=10.0, masks=0.1)
+    assert set(more) - set(plain) == {"irises", "masks"}
+    assert min(more["irises"], more["masks"]) > 0
+    assert all(torch.isclose(more[name], plain[name]) for name in set(plain) - {"loss"})
+
+
 def test_the_term_of_fidelity_is_what_psnr_measures():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.stimuli.scores import peak_signal_noise_ratio
     from studykit.training.losses import fidelity
-    from studykit.training.recipe import LossWeights
 
     truth, image = moving_pattern(0), moving_pattern(2)
     face = np.zeros((64, 64), bool)

@@ -61,8 +61,16 @@ class Shelf:
         self._pairs = np.zeros((count, PAIRS_A_FRAME * frames, 2), np.int64)
         self._pair_counts = np.zeros(count, np.int64)
         self._unrest = np.zeros(self._pairs.shape[:2])  # mean length of a pair's flow
+        self._opening = np.zeros(self._pairs.shape[:2])  # of the eyes from source to driving
 
-    def draw(self, step: int, count: int, rng: np.random.Generator, calm: float = 0.0) -> Batch:
+    def draw(
+        self,
+        step: int,
+        count: int,
+        rng: np.random.Generator,
+        calm: float = 0.0,
+        blinks: float = 0.0,
+    ) -> Batch:
         """Draw pairs, mirror half of them, change colours and sharpness alike in both images.
 
         Parameters
@@ -71,17 +79,20 @@ class Shelf:
         rng : numpy.random.Generator
         calm : float
             Share of the pairs that are the calmest of a few.
+        blinks : float
+            Share of the pairs that are, of a few, the one in which eyes close most.
         """
         size = self._cache.settings.size
         pool = self._cache.settings.available(step)
         self._fill(pool)
         identity = rng.integers(0, pool, count)
         pair = rng.integers(0, self._pair_counts[identity])
-        if calm:
-            others = rng.integers(0, self._pair_counts[identity], (_CANDIDATES - 1, count))
-            among = np.vstack([pair, others])
-            best = self._unrest[identity, among].argmin(0)
-            pair = np.where(rng.random(count) < calm, among[best, np.arange(count)], pair)
+        for share, least in ((calm, self._unrest), (blinks, self._opening)):
+            if share:
+                others = rng.integers(0, self._pair_counts[identity], (_CANDIDATES - 1, count))
+                among = np.vstack([pair, others])
+                best = least[identity, among].argmin(0)
+                pair = np.where(rng.random(count) < share, among[best, np.arange(count)], pair)
         driving, source = self._pairs[identity, pair].T
         where = torch.from_numpy(np.stack([identity, pair, driving, source])).to(self._device)
         identity, pair, driving, source = where
@@ -123,6 +134,8 @@ class Shelf:
             self._pairs[seed, : len(pairs)], self._pair_counts[seed] = pairs, len(pairs)
             unrest = np.hypot(*np.moveaxis(content["flow"].astype(np.float32), -1, 0)).mean((1, 2))
             self._unrest[seed, : len(pairs)] = unrest
+            gap = _lid_gap(content["landmarks"])
+            self._opening[seed, : len(pairs)] = gap[pairs[:, 0]] - gap[pairs[:, 1]]
             for name in ("images", "keypoints", "landmarks", "face", "flow", "seen"):
                 values = torch.from_numpy(content[name])
                 if name not in self._tensors:
@@ -134,6 +147,12 @@ class Shelf:
                     )
                 self._tensors[name][seed, : len(values)] = values.to(self._device)
         self._filled = max(self._filled, pool)
+
+
+def _lid_gap(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the lids are apart in the middle of both eyes, given (N, 68, 2): (N,)."""
+    upper, lower = landmarks[:, [37, 38, 43, 44]], landmarks[:, [41, 40, 47, 46]]
+    return np.linalg.norm(upper - lower, axis=-1).mean(1)
 
 
 def normalised(points: Tensor, size: int) -> Tensor:

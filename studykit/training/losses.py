@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.errors import StudyError
+from studykit.training.data import KEYPOINTS
 from studykit.training.networks import Keypoints, coordinate_grid, gaussians, inverse_2x2
 from studykit.training.recipe import LossWeights
 
 _HEATMAP_VARIANCE = 0.03**2
+_IRISES = [list(KEYPOINTS).index(name) for name in ("left iris", "right iris")]
+_EXPLAINED, _LEAST_MASK = 0.4, -4.0  # in the dense motion's pixels; logarithm of a mask
 
 
 def attention(face: Tensor, landmarks: Tensor, weights: LossWeights) -> Tensor:
@@ -98,6 +101,9 @@ def keypoint_supervision(
         target = target / target.sum(2, keepdim=True).clamp_min(1e-8)
         entropy = -(target * heatmap.flatten(2).clamp_min(1e-8).log()).sum(2)
         out["heatmap"] = weights.heatmap * entropy.mean()
+    if weights.irises:
+        missed = (found["value"][:, _IRISES] - truth[:, _IRISES]).abs().mean()
+        out["irises"] = weights.irises * missed
     return out
 
 
@@ -130,6 +136,40 @@ def motion_supervision(
         entropy = F.binary_cross_entropy_with_logits(occlusion_logit, seen, weight=counts)
         out["occlusion"] = weights.occlusion * entropy
     return out
+
+
+def mask_supervision(
+    motions: Tensor,
+    mask_logit: Tensor,
+    truth: Tensor,
+    seen: Tensor,
+    counts: Tensor,
+    weights: LossWeights,
+) -> dict[str, Tensor]:
+    """Compare the masks with what each keypoint's motion explains, as a divergence.
+
+    A mask near 0 gets next to no gradient from the flow and may stay there for good, though its
+    keypoint moves as the pixel does. So every keypoint is taken to have some share of each pixel,
+    and gets more of it the nearer its motion comes to the true one: the responsibilities of a
+    mixture of Gaussians (Bishop 2006, eq. 9.23) whose weights the masks are.
+
+    Parameters
+    ----------
+    motions : (B, K, h, w, 2)
+        Where in the source each keypoint would take a pixel from, in [-1, 1].
+    mask_logit : (B, K, h, w)
+    truth, seen, counts, weights
+        As for :func:`motion_supervision`.
+    """
+    if not weights.masks:
+        return {}
+    square = (((motions - truth[:, None]) * (truth.shape[1] - 1) / 2) ** 2).sum(-1)
+    mask = F.log_softmax(mask_logit, 1)
+    nearness = -square / (2 * _EXPLAINED**2)
+    theirs = F.log_softmax(mask.detach().clamp_min(_LEAST_MASK) + nearness, 1)
+    divergence = (theirs.exp() * (theirs - mask)).sum(1)
+    valid = (seen * counts)[:, 0]
+    return {"masks": weights.masks * (divergence * valid).sum() / valid.sum()}
 
 
 @dataclass(frozen=True)

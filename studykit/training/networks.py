@@ -272,8 +272,9 @@ class DenseMotion(nn.Module):
     def forward(self, source: Tensor, driving_kp: Keypoints, source_kp: Keypoints) -> Keypoints:
         """Return ``deformation`` (B, h, w, 2), ``mask`` (B, K + 1, h, w) and ``occlusion_map``.
 
-        The deformation says where in the source, in [-1, 1], each pixel comes from. The map is
-        given as ``occlusion_logit`` as well, (B, 1, h, w) like itself.
+        The deformation says where in the source, in [-1, 1], each pixel comes from; the map is
+        (B, 1, h, w). For the losses, what both are made of is given as well: ``motions`` of the
+        background and the keypoints, (B, K + 1, h, w, 2), ``mask_logit`` and ``occlusion_logit``.
         """
         if hasattr(self, "down"):
             source = self.down(source)
@@ -284,6 +285,7 @@ class DenseMotion(nn.Module):
         maps = self._maps(self.hourglass(inputs)).float()
         mask = F.softmax(maps[:, : motions.shape[1]], 1)
         out = {"mask": mask, "deformation": (motions * mask[..., None]).sum(1)}
+        out |= {"motions": motions, "mask_logit": maps[:, : motions.shape[1]]}
         if self.occlusion is not None:
             out["occlusion_logit"] = maps[:, motions.shape[1] :]
             out["occlusion_map"] = torch.sigmoid(out["occlusion_logit"])

@@ -83,6 +83,15 @@ class Objective(nn.Module):
             F.avg_pool2d(counts, 2),
             weights,
         )
+        grid = out["mask_logit"].shape[2:]
+        terms |= losses.mask_supervision(
+            out["motions"],
+            out["mask_logit"],
+            resized(batch.deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1),
+            resized(batch.seen, grid),
+            resized(F.avg_pool2d(counts, 2), grid),
+            weights,
+        )
         if self.vgg is not None:
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image

@@ -31,6 +31,12 @@ class LossWeights:
     flow, occlusion
         Distance of the dense motion from the true one, in its pixels, where the source shows
         the surface; cross-entropy of the occlusion map with where it does.
+    irises
+        Distance of the irises' two keypoints beyond that of them all: they are small, and glances
+        move them by a pixel or two.
+    masks
+        Divergence of the dense motion's masks from what each keypoint's motion explains, so that
+        a mask that has died is found again.
     equivariance_value, equivariance_jacobian
         Eq. 9 to 12 of the paper, under a random thin-plate spline.
     perceptual, adversarial
@@ -48,6 +54,8 @@ class LossWeights:
     heatmap: float = 0.05
     flow: float = 0.5
     occlusion: float = 0.1
+    irises: float = 0.0
+    masks: float = 0.0
     equivariance_value: float = 1.0
     equivariance_jacobian: float = 1.0
     perceptual: float = 0.0
@@ -72,6 +80,8 @@ class Phase:
     calm : float
         Share of the samples for which the pair that moves least is taken out of four: in most of
         a video little moves.
+    blinks : float
+        Share of the samples for which the pair in which eyes close most is taken out of four.
     fixed_statistics : bool
         Batch norms normalise by what they have averaged so far.
     losses : dict
@@ -89,6 +99,7 @@ class Phase:
     networks: tuple[str, ...] = ("kp_detector", "generator")
     true_motion: tuple[float, float] = (0.0, 0.0)
     calm: float = 0.0
+    blinks: float = 0.0
     fixed_statistics: bool = False
     losses: dict[str, float] = field(default_factory=dict)
     compiled: bool = False

@@ -116,7 +116,7 @@ class Training:
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
-        batch = self._shelf.draw(self.step, phase.batch, rng, phase.calm)
+        batch = self._shelf.draw(self.step, phase.batch, rng, phase.calm, phase.blinks)
         # Half a batch is enough for what the renderer's keypoints pin down already.
         spline = losses.ThinPlateSpline.draw(rng, -(-phase.batch // 2), self.device)
         share = phase.true_motion[0] + progress * (phase.true_motion[1] - phase.true_motion[0])
