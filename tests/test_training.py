@@ -330,7 +330,7 @@ def test_a_batch_is_true_to_itself_mirrored_or_not(filled):
     known = batch.seen * functional.avg_pool2d(batch.face, 2)
     errors = [((image - truth).abs() * known).sum((1, 2, 3)) for image in (moved, half)]
     assert errors[0].sum() < 0.7 * errors[1].sum()
-    nose = list(data.KEYPOINTS).index("nose tip")
+    (nose,) = data.keypoint_indices("nose tip")
     where = batch.driving_kp[:, None, nose : nose + 1]
     field = batch.deformation.permute(0, 3, 1, 2)
     at_nose = functional.grid_sample(field, where, align_corners=True)[:, :, 0, 0]
@@ -377,8 +377,7 @@ def test_blinks_are_drawn_more_often_where_asked_for(filled):
     from studykit.training.batches import Shelf
 
     shelf = Shelf(data.Cache(filled, SMALL, held_out=2), torch.device("cpu"))
-    names = list(data.KEYPOINTS)
-    upper, lower = names.index("left upper lid"), names.index("left lower lid")
+    upper, lower = data.keypoint_indices("left upper lid", "left lower lid")
     closing = []
     for blinks in (0.0, 1.0):
         batch = shelf.draw(0, 64, np.random.default_rng(1), blinks=blinks)
@@ -415,15 +414,17 @@ def test_resizing_by_matrices_is_bilinear(size):
     assert torch.allclose(resized(maps, size), wanted, atol=1e-6)
 
 
-def test_a_phase_weighs_its_losses_by_itself(filled):
-    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+def first_terms(filled: Path, **losses: float):
+    """The terms of a first step, with some weights changed."""
     from studykit.training.train import Training
 
-    def first_terms(**losses):
-        phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
-        return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
+    phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
+    return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
 
-    plain, changed = first_terms(), first_terms(flow=1.0, fidelity=0.5)
+
+def test_a_phase_weighs_its_losses_by_itself(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    plain, changed = (first_terms(filled, **w) for w in ({}, {"flow": 1.0, "fidelity": 0.5}))
     assert torch.isclose(changed["flow"], 2 * plain["flow"]) and plain["l1"] == changed["l1"]
     assert "fidelity" in changed and "fidelity" not in plain
 
@@ -511,29 +512,22 @@ def test_a_keypoint_whose_mask_has_died_is_found_again():
     logit = torch.tensor([0.0, -30.0, 0.0])[None, :, None, None].repeat(1, 1, side, side)
     logit.requires_grad_(True)
 
-    def slopes(terms) -> list[float]:
-        (loss,) = terms.values()
+    def slopes(loss) -> list[float]:
         return torch.autograd.grad(loss, logit)[0].sum((0, 2, 3)).tolist()
 
     moved = (motions * logit.softmax(1)[..., None]).sum(1)
     flow = losses.motion_supervision(moved, None, truth, ones, ones, weights)
-    assert abs(slopes({"flow": flow["flow"]})[1]) < 1e-9
+    assert abs(slopes(flow["flow"])[1]) < 1e-9
     masks = losses.mask_supervision(motions, logit, truth, ones, ones, weights)
     assert slopes(masks) == pytest.approx([0.5, -1.0, 0.5], abs=1e-3)
     good = torch.tensor([-30.0, 0.0, -30.0])[None, :, None, None].repeat(1, 1, side, side)
-    none = losses.mask_supervision(motions, good, truth, ones, ones, weights)["masks"]
+    none = losses.mask_supervision(motions, good, truth, ones, ones, weights)
     assert float(none) == pytest.approx(0, abs=1e-3)
 
 
 def test_irises_and_masks_are_terms_only_where_asked_for(filled):
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
-    from studykit.training.train import Training
-
-    def terms(**losses):
-        phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
-        return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
-
-    plain, more = terms(), terms(irises=10.0, masks=0.1)
+    plain, more = (first_terms(filled, **w) for w in ({}, {"irises": 10.0, "masks": 0.1}))
     assert set(more) - set(plain) == {"irises", "masks"}
     assert min(more["irises"], more["masks"]) > 0
     assert all(torch.isclose(more[name], plain[name]) for name in set(plain) - {"loss"})

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache
+from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache, keypoint_indices
 from studykit.training.networks import coordinate_grid
 
 _CANDIDATES = 4
@@ -134,7 +134,7 @@ class Shelf:
             self._pairs[seed, : len(pairs)], self._pair_counts[seed] = pairs, len(pairs)
             unrest = np.hypot(*np.moveaxis(content["flow"].astype(np.float32), -1, 0)).mean((1, 2))
             self._unrest[seed, : len(pairs)] = unrest
-            gap = _lid_gap(content["landmarks"])
+            gap = _lid_gap(content["keypoints"])
             self._opening[seed, : len(pairs)] = gap[pairs[:, 0]] - gap[pairs[:, 1]]
             for name in ("images", "keypoints", "landmarks", "face", "flow", "seen"):
                 values = torch.from_numpy(content[name])
@@ -149,9 +149,15 @@ class Shelf:
         self._filled = max(self._filled, pool)
 
 
-def _lid_gap(landmarks: np.ndarray) -> np.ndarray:
-    """Return how far the lids are apart in the middle of both eyes, given (N, 68, 2): (N,)."""
-    upper, lower = landmarks[:, [37, 38, 43, 44]], landmarks[:, [41, 40, 47, 46]]
+def _lid_gap(keypoints: np.ndarray) -> np.ndarray:
+    """Return how far the lids of both eyes are apart, given (N, K, 2) keypoints: (N,), in pixels.
+
+    As a share of the eyes' width it would change with every turn of the head.
+    """
+    upper, lower = (
+        keypoints[:, keypoint_indices(f"left {lid} lid", f"right {lid} lid")]
+        for lid in ("upper", "lower")
+    )
     return np.linalg.norm(upper - lower, axis=-1).mean(1)
 
 

@@ -117,6 +117,11 @@ class HeldOut:
     face: np.ndarray
 
 
+def keypoint_indices(*names: str) -> list[int]:
+    """Return the places of keypoints among :data:`KEYPOINTS`."""
+    return [list(KEYPOINTS).index(name) for name in names]
+
+
 def kind_of(seed: int) -> str:
     """Return the type of a training identity: ``frontal``, ``side`` or ``drawn``."""
     return str(np.random.default_rng([seed, 11]).choice(_KINDS, p=_SHARES))

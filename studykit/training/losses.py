@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.errors import StudyError
-from studykit.training.data import KEYPOINTS
+from studykit.training.data import keypoint_indices
 from studykit.training.networks import Keypoints, coordinate_grid, gaussians, inverse_2x2
 from studykit.training.recipe import LossWeights
 
 _HEATMAP_VARIANCE = 0.03**2
-_IRISES = [list(KEYPOINTS).index(name) for name in ("left iris", "right iris")]
+_IRISES = keypoint_indices("left iris", "right iris")
 _EXPLAINED, _LEAST_MASK = 0.4, -4.0  # in the dense motion's pixels; logarithm of a mask
 
 
@@ -145,7 +145,7 @@ def mask_supervision(
     seen: Tensor,
     counts: Tensor,
     weights: LossWeights,
-) -> dict[str, Tensor]:
+) -> Tensor:
     """Compare the masks with what each keypoint's motion explains, as a divergence.
 
     A mask near 0 gets next to no gradient from the flow and may stay there for good, though its
@@ -161,15 +161,13 @@ def mask_supervision(
     truth, seen, counts, weights
         As for :func:`motion_supervision`.
     """
-    if not weights.masks:
-        return {}
     square = (((motions - truth[:, None]) * (truth.shape[1] - 1) / 2) ** 2).sum(-1)
     mask = F.log_softmax(mask_logit, 1)
     nearness = -square / (2 * _EXPLAINED**2)
     theirs = F.log_softmax(mask.detach().clamp_min(_LEAST_MASK) + nearness, 1)
     divergence = (theirs.exp() * (theirs - mask)).sum(1)
     valid = (seen * counts)[:, 0]
-    return {"masks": weights.masks * (divergence * valid).sum() / valid.sum()}
+    return weights.masks * (divergence * valid).sum() / valid.sum()
 
 
 @dataclass(frozen=True)

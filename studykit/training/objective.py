@@ -74,24 +74,25 @@ class Objective(nn.Module):
         terms |= losses.reconstruction(image, batch.driving, counts, weights)
         if weights.fidelity:
             terms["fidelity"] = losses.fidelity(image, batch.driving, batch.face, weights)
-        size = batch.seen.shape[2:]
+        size, halved = batch.seen.shape[2:], F.avg_pool2d(counts, 2)
         terms |= losses.motion_supervision(
             resized(out["deformation"].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
             resized(out["occlusion_logit"], size) if "occlusion_logit" in out else None,
             batch.deformation,
             batch.seen,
-            F.avg_pool2d(counts, 2),
+            halved,
             weights,
         )
-        grid = out["mask_logit"].shape[2:]
-        terms |= losses.mask_supervision(
-            out["motions"],
-            out["mask_logit"],
-            resized(batch.deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1),
-            resized(batch.seen, grid),
-            resized(F.avg_pool2d(counts, 2), grid),
-            weights,
-        )
+        if weights.masks:
+            grid = out["mask_logit"].shape[2:]
+            terms["masks"] = losses.mask_supervision(
+                out["motions"],
+                out["mask_logit"],
+                resized(batch.deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1),
+                resized(batch.seen, grid),
+                resized(halved, grid),
+                weights,
+            )
         if self.vgg is not None:
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image
