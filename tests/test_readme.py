@@ -1,5 +1,6 @@
 """README is true to the letter: its commands are run, its files and links exist."""
 
+import json
 import re
 import shlex
 import shutil
@@ -119,3 +120,16 @@ def test_linked_files_exist() -> None:
     assert links
     for link in links:
         assert (ROOT / link.split("#")[0]).exists(), link
+
+
+def test_the_table_of_the_benchmark_is_that_of_the_shipped_weights() -> None:
+    from studykit import weights
+
+    scores = json.loads((weights.SHIPPED / weights.DEFAULT / "benchmark-256.json").read_text())
+    rows = [row for row in scores["summary"] if row["method"] != "truth"]
+    assert len(rows) == 24
+    for row in rows:
+        names = " | ".join(row[name] for name in ("pairing", "type", "method"))
+        errors = f"{100 * row['l1']:.2f} | {row['mouth']:.2f} | {row['eyes']:.2f}"
+        line = f"| {names} | {row['psnr']:.2f} | {row['gain']:+.2f} | {errors}"
+        assert f"{line} | {row['landmarks']:.1f} |\n" in README, line

@@ -196,8 +196,8 @@ def test_weights_to_start_with_that_are_not_there_leave_nothing_behind(tmp_path)
     pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.training.__main__ import main
 
-    text = (RECIPES / "synth-256-glances.yaml").read_text()
-    (tmp_path / "r.yaml").write_text(text.replace("start: synth-256", "start: synth-255"))
+    text = (RECIPES / "synth-256.yaml").read_text()
+    (tmp_path / "r.yaml").write_text(text + "start: synth-255\n")
     out = tmp_path / "out"
     result = CliRunner().invoke(main, ["--config", str(tmp_path / "r.yaml"), "--out", str(out)])
     assert result.exit_code == 2 and "synth-255" in result.output
@@ -402,6 +402,18 @@ def test_what_a_gpu_adds_up_in_whole_numbers_is_the_gradient_of_the_warp():
     found = torch.autograd.grad(ours, (image, field), towards)
     assert torch.equal(plain, ours)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(wanted, found, strict=True))
+
+
+def test_the_gradient_of_doubled_maps_is_pytorchs_own():
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.networks import _Doubled
+
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, 5, 7, generator=random, requires_grad=True)
+    towards = torch.randn(2, 3, 10, 14, generator=random)
+    plain, ours = torch.nn.functional.interpolate(maps, scale_factor=2), _Doubled.apply(maps)
+    wanted, found = (torch.autograd.grad(out, maps, towards)[0] for out in (plain, ours))
+    assert torch.equal(plain, ours) and torch.equal(wanted, found)  # a run's log stays what it was
 
 
 @pytest.mark.parametrize("size", [(24, 30), (12, 15), (5, 7)])
