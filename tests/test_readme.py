@@ -130,6 +130,6 @@ def test_the_table_of_the_benchmark_is_that_of_the_shipped_weights() -> None:
     assert len(rows) == 24
     for row in rows:
         names = " | ".join(row[name] for name in ("pairing", "type", "method"))
-        errors = f"{100 * row['l1']:.2f} | {row['mouth']:.2f} | {row['eyes']:.2f}"
+        errors = f"{row['l1']:.2f} | {row['mouth']:.2f} | {row['eyes']:.2f}"
         line = f"| {names} | {row['psnr']:.2f} | {row['gain']:+.2f} | {errors}"
         assert f"{line} | {row['landmarks']:.1f} |\n" in README, line
