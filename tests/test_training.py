@@ -192,15 +192,20 @@ def test_fitting_needs_minutes_to_fit_into(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_to_start_with_that_are_not_there_leave_nothing_behind(tmp_path):
+@pytest.mark.parametrize("start", ["synth-255", "damaged.safetensors"])
+def test_weights_to_start_with_that_are_no_weights_leave_nothing_behind(
+    start, tmp_path, monkeypatch
+):
     pytest.importorskip("torch", reason="the trainer needs PyTorch")
     from studykit.training.__main__ import main
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.safetensors").write_bytes(b"junk")
     text = (RECIPES / "synth-256.yaml").read_text()
-    (tmp_path / "r.yaml").write_text(text + "start: synth-255\n")
+    (tmp_path / "r.yaml").write_text(f"{text}start: {start}\n")
     out = tmp_path / "out"
     result = CliRunner().invoke(main, ["--config", str(tmp_path / "r.yaml"), "--out", str(out)])
-    assert result.exit_code == 2 and "synth-255" in result.output
+    assert result.exit_code == 2 and start in result.output
     assert result.output.count("\n") == 1 and not out.exists()
 
 

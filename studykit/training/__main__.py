@@ -89,11 +89,11 @@ def _train(config, out, cache, resume, minutes, fit, render_only, workers, devic
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
-    from studykit.weights import locate
+    from studykit.weights import load, locate
 
     recipe = read_recipe(config, device)
     if recipe.start:
-        locate(recipe.start)  # before anything is rendered
+        load(locate(recipe.start))  # missing or damaged: said before anything is rendered
     frames = Cache(cache or out / "cache", recipe.data, recipe.held_out)
     frames.start(recipe.workers if workers is None else workers)
     try:
