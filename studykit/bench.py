@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files, media, processor, weights
+from studykit import files, processor, weights
 from studykit.errors import StudyError
+from studykit.media import video
 from studykit.methods._fomm_random import SMALL
 
 _SETTLE = 0.3  # seconds: threads spin that long after their work
@@ -238,11 +239,11 @@ class _Bench:
         chosen: dict[str, Any] = {"sources": {"frontal": []}, "drivings": {"frontal": []}}
         for index in range(self.plan.sources):
             path = folder / f"source-{index}.png"
-            media.write_image(path, frames[0])
+            video.write_image(path, frames[0])
             chosen["sources"]["frontal"].append(str(path))
         for index in range(self.plan.drivings):
             path = folder / f"driving-{index}.mp4"
-            media.write_video(path, frames, frame_rate=Fraction(25))
+            video.write_video(path, frames, frame_rate=Fraction(25))
             chosen["drivings"]["frontal"].append(str(path))
         path = self._study("tiny", "centre", 64, chosen, "copy")
         answer = self.once("animate_study", 1, study=str(path), out=str(self.folder / "tiny"))
@@ -263,7 +264,7 @@ class _Bench:
         """Make one by playing a driving of the inputs, or a still, forth and back."""
         drivings = sorted(inputs.glob("drivings/*/*"))
         if drivings:
-            frames = list(media.read_frames(drivings[0]))
+            frames = list(video.read_frames(drivings[0]))
         else:
             from studykit.methods._fomm_random import astronaut_frames
 
@@ -272,7 +273,7 @@ class _Bench:
         count = int(self.plan.long_seconds * 25)
         path = self.folder / "long.mp4"
         looped = (around[index % len(around)] for index in range(count))
-        media.write_video(path, looped, frame_rate=Fraction(25))
+        video.write_video(path, looped, frame_rate=Fraction(25))
         return path
 
 

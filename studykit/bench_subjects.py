@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from studykit import media, weights
+from studykit import weights
 from studykit.errors import MissingPackageError, StudyError
-from studykit.methods import Driving, Source, create_method
+from studykit.media.squares import Driving, Source
+from studykit.media.video import probe, read_frames
+from studykit.methods import create_method
 from studykit.methods._ppgan import import_paddle, missing_package
 
 Turn = Callable[[], dict[str, Any]]
@@ -154,7 +156,7 @@ def compute_convolutions(size: int) -> Turn:
 
 def hold_video(weights: str, config: dict | None, size: int, video: str, seconds: float) -> Turn:
     """Animate the start of a video, by the method or, with a config, as ppgan's predictor does."""
-    count = int(seconds * media.probe(video).frame_rate)
+    count = int(seconds * probe(video).frame_rate)
 
     def by_method() -> dict[str, Any]:
         method = create_method("fomm", weights=weights, device="cpu")
@@ -198,7 +200,7 @@ def animate_study(study: str, out: str) -> Turn:
 def _squares(video: str, size: int, count: int) -> Iterator[np.ndarray]:
     from PIL import Image
 
-    for index, frame in enumerate(media.read_frames(video)):
+    for index, frame in enumerate(read_frames(video)):
         if index == count:
             return
         yield np.asarray(Image.fromarray(frame).resize((size, size)))

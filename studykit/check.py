@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from studykit.errors import MediaError, NoFaceError
-from studykit.faces import face_crop, find_faces
-from studykit.inputs import open_driving
-from studykit.media import probe, read_frames, read_image
-from studykit.study import CropRule, Study
+from studykit.media.faces import face_crop, find_faces
+from studykit.media.squares import CropRule, open_driving
+from studykit.media.video import probe, read_frames, read_image
+from studykit.study import Study
 
 Level = Literal["error", "warning", "note"]
 

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
-from studykit import files, media
+from studykit import files
 from studykit.cells import CellRow, CellTable
 from studykit.errors import StudyError
 from studykit.executors import WorkerDied, open_executor
@@ -25,11 +25,13 @@ from studykit.making import (
     resources_of,
     write_clip,
 )
+from studykit.media import video
+from studykit.media.squares import CropRule
 from studykit.methods import create_method
 from studykit.plan import Plan
 from studykit.progress import Meter
 from studykit.provenance import Equipped, equip, equip_all
-from studykit.study import Cell, CropRule, Input, MethodSpec, Study, load_study, slug
+from studykit.study import Cell, Input, MethodSpec, Study, load_study, slug
 
 _PATIENCE = 20.0  # seconds
 
@@ -165,7 +167,7 @@ def animate(
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
     task = Task(cell, size, crop, equipped, key="", out=clip.parent, run=uuid.uuid4().hex)
-    with Meter(1, media.probe(driving).frame_count) as meter:
+    with Meter(1, video.probe(driving).frame_count) as meter:
         frames, note = write_clip(task, clip, meter.frame)
     return dataclasses.replace(
         task.row(),
@@ -307,7 +309,7 @@ def _frame_count(driving: Input, known: dict[Path, int]) -> int:
     """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
     if driving.path not in known:
         try:
-            known[driving.path] = media.probe(driving.path).frame_count
+            known[driving.path] = video.probe(driving.path).frame_count
         except StudyError:
             known[driving.path] = 0
     return known[driving.path]

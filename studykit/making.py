@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files, media
+from studykit import files
 from studykit.cells import CellRow
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.executors import Report
-from studykit.inputs import open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.methods import Method
 from studykit.overlap import ahead, behind
 from studykit.provenance import Equipped, device_of, method_settings
-from studykit.study import Cell, CropRule
+from studykit.study import Cell
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def write_clip(task: Task, clip: Path, report: Report = ignore) -> tuple[int, st
 
         def write(frames: Iterator[np.ndarray]) -> int:
             rate = opened.frame_rate
-            return media.write_video(clip, frames, frame_rate=rate, like=driving.path)
+            return video.write_video(clip, frames, frame_rate=rate, like=driving.path)
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 
 from studykit.document import Document
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.media.squares import CropRule
 from studykit.rating_rules import Ratings, read_ratings
 
-CropRule = Literal["face", "face-or-centre", "centre"]
 Protocol = Literal["cross-identity", "same-identity"]
 TYPES = ("frontal", "side", "stylised")
 

@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from studykit import media
+from studykit.media import video
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,7 +68,7 @@ def make_driving(portrait: np.ndarray) -> Callable[..., Path]:
             Image.fromarray(portrait[:400, :400]).resize((size + 2 * frames, size))
         )
         slid = (picture[:, 2 * (frames - i) :][:, :size] for i in range(frames))
-        media.write_video(path, slid, frame_rate=Fraction(25))
+        video.write_video(path, slid, frame_rate=Fraction(25))
         return path
 
     return make
@@ -77,8 +77,8 @@ def make_driving(portrait: np.ndarray) -> Callable[..., Path]:
 @pytest.fixture
 def small_study(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[..., Path]) -> Path:
     """A study of two sources, two drivings and the method copy, quick to run."""
-    media.write_image(tmp_path / "anna.png", portrait[:400, :400])
-    media.write_image(tmp_path / "berta.png", portrait[:380, 20:400])
+    video.write_image(tmp_path / "anna.png", portrait[:400, :400])
+    video.write_image(tmp_path / "berta.png", portrait[:380, 20:400])
     make_driving(tmp_path / "talk.mp4")
     make_driving(tmp_path / "turn.mp4", frames=5)
     path = tmp_path / "study.yaml"

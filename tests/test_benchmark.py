@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from studykit import media
 from studykit.cli import main
 from studykit.errors import NoFaceError, StudyError, StudyFileError
-from studykit.methods import Driving, Source, create_method
+from studykit.media import video
+from studykit.media.squares import Driving, Source
+from studykit.methods import create_method
 from studykit.stimuli import benchmark, scores
 from studykit.stimuli.render import render
 from studykit.stimuli.state import transferred
@@ -151,7 +152,7 @@ def test_a_method_that_knows_the_targets_is_perfect_but_where_it_refuses(everyon
     assert "| frontal  | knowing |" in (tmp_path / "summary.md").read_text()
     assert len((tmp_path / "frames.csv").read_text().splitlines()) == 1 + 3 * 8 * 2 * 10
     for pairing, rows in (("same", 2), ("cross", 3)):
-        sheet = media.read_image(tmp_path / f"{pairing}.png")
+        sheet = video.read_image(tmp_path / f"{pairing}.png")
         assert sheet.shape[0] > 6 * rows * 160 and sheet.shape[1] > 11 * 160
 
 
@@ -198,10 +199,10 @@ def test_clips_made_elsewhere_are_scored_from_a_folder(everyone, tmp_path, capsy
     by_name = {case.name: case for case in everyone}
     for source, driving, clip in lines:
         case = by_name[source.removeprefix("sources/").removesuffix(".png")]
-        assert np.array_equal(media.read_image(pairs.parent / source), case.own[0])
-        assert media.probe(pairs.parent / driving).frame_count == 11
+        assert np.array_equal(video.read_image(pairs.parent / source), case.own[0])
+        assert video.probe(pairs.parent / driving).frame_count == 11
         frames = case.truth("same" if case.name in driving else "cross")
-        media.write_video(tmp_path / "made" / clip, frames, frame_rate=benchmark.FRAME_RATE, crf=6)
+        video.write_video(tmp_path / "made" / clip, frames, frame_rate=benchmark.FRAME_RATE, crf=6)
     arguments = ["--clips", tmp_path / "made", "--size", 96, "--identities", 8]
     with pytest.raises(SystemExit) as stop:
         main(["stimuli", "benchmark", *map(str, arguments), "--out", str(tmp_path / "out")])

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studykit import media
 from studykit.clips import animate_cells
+from studykit.media import video
 from studykit.ratings.store import open_store
 from studykit.run import study_folder
 from studykit.study import load_study
@@ -44,12 +44,12 @@ FRAME = 1000 / 25  # milliseconds
 def folder(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
     """A study of 12 tiny clips whose names occur nowhere else, as acr.yaml and as dcr.yaml."""
     folder = tmp_path_factory.mktemp("rated")
-    media.write_image(folder / "quillsource.png", portrait[:400, :400])
-    media.write_image(folder / "plumsource.png", portrait[:380, 20:400])
+    video.write_image(folder / "quillsource.png", portrait[:400, :400])
+    video.write_image(folder / "plumsource.png", portrait[:380, 20:400])
     for name, step in (("wavedriving", 2), ("noddriving", 3)):
         wide = np.asarray(Image.fromarray(portrait[:400, :400]).resize((96 + 12 * step, 96)))
         slid = (wide[:, step * (12 - i) :][:, :96] for i in range(12))
-        media.write_video(folder / f"{name}.mp4", slid, frame_rate=Fraction(25))
+        video.write_video(folder / f"{name}.mp4", slid, frame_rate=Fraction(25))
     for task in ("acr", "dcr"):
         (folder / f"{task}.yaml").write_text(
             "name: zebrastudy\n"

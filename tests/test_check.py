@@ -9,7 +9,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from studykit.check import check_image, check_study, check_video, find_cuts
-from studykit.media import write_image, write_video
+from studykit.media.video import write_image, write_video
 from studykit.study import Input, MethodSpec, Study
 
 RATE = Fraction(25)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import media
 from studykit.cli import main
+from studykit.media import video
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def inputs(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[..., Pat
     """A folder with a good source and driving, and one file of each broken kind."""
     folder = tmp_path / "inputs"
     folder.mkdir()
-    media.write_image(folder / "anna.png", portrait)
+    video.write_image(folder / "anna.png", portrait)
     make_driving(folder / "talk.mp4", frames=12)
     (folder / "text.mp4").write_text("this is a text\n" * 50)
     data = (folder / "talk.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
     (folder / "zero.png").write_bytes(b"")
-    media.write_image(folder / "plain.png", np.full((200, 200, 3), 128, np.uint8))
+    video.write_image(folder / "plain.png", np.full((200, 200, 3), 128, np.uint8))
     write_sound_only(folder / "sound.mp4")
     return folder
 
@@ -167,8 +167,9 @@ def test_a_run_with_a_failed_cell_ends_with_1_and_says_so(
 
 def test_importing_studykit_loads_nothing_heavy() -> None:
     code = (
-        "import sys, studykit.cli, studykit.study, studykit.methods, studykit.faces, "
-        "studykit.media, studykit.weights, studykit.stimuli, studykit.check, studykit.doctor\n"
+        "import sys, studykit.cli, studykit.study, studykit.methods, studykit.media.faces\n"
+        "import studykit.media.video, studykit.weights, studykit.stimuli, studykit.check\n"
+        "import studykit.doctor\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import clips, media, methods
+from studykit import clips, methods
 from studykit.cells import CellRow, read_cells
 from studykit.clips import animate, animate_cells
 from studykit.errors import MediaError, NoFaceError, StudyError
-from studykit.methods import Driving, Source, register
+from studykit.media import video
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 from studykit.run import study_folder
 from studykit.study import load_study
 
@@ -43,7 +45,7 @@ def test_every_cell_gives_a_clip_with_the_drivings_frames(run_cells, tmp_path: P
     assert [row.status for row in rows] == ["done"] * 4
     assert {row.driving: row.frames for row in rows} == {"talk": 6, "turn": 5}
     for row in rows:
-        info = media.probe(tmp_path / "out" / row.clip)
+        info = video.probe(tmp_path / "out" / row.clip)
         assert (info.frame_count, info.frame_rate, info.width) == (row.frames, 25, 64)
 
 
@@ -59,7 +61,7 @@ def test_a_changed_input_makes_just_its_own_cells_again(
 ) -> None:
     run_cells()
     before = clips_of(tmp_path)
-    media.write_image(tmp_path / "anna.png", portrait[:390, :390])
+    video.write_image(tmp_path / "anna.png", portrait[:390, :390])
     run_cells()
     after = clips_of(tmp_path)
     changed = {name for name in after if after[name] != before[name]}
@@ -181,7 +183,7 @@ def test_memory_does_not_grow_with_the_cells(
 ) -> None:
     sources, drivings = [f"s{i}" for i in range(5)], [f"d{i}" for i in range(6)]
     for name in sources:
-        media.write_image(tmp_path / f"{name}.png", portrait[:64, :64])
+        video.write_image(tmp_path / f"{name}.png", portrait[:64, :64])
     for name in drivings:
         driving = make_driving(tmp_path / f"{name}.mp4", frames=2, size=64)
         for source in sources:
@@ -211,7 +213,7 @@ def test_one_pair_is_animated(tmp_path: Path, small_study: Path) -> None:
     row = animate(
         tmp_path / "anna.png", tmp_path / "talk.mp4", clip, method="copy", size=64, crop="centre"
     )
-    assert (row.frames, media.probe(clip).frame_count) == (6, 6)
+    assert (row.frames, video.probe(clip).frame_count) == (6, 6)
 
 
 def test_a_missing_face_is_an_error_or_a_stated_centre_crop(
@@ -219,7 +221,7 @@ def test_a_missing_face_is_an_error_or_a_stated_centre_crop(
 ) -> None:
     rng = np.random.default_rng(0)
     plain = tmp_path / "plain.png"
-    media.write_image(plain, rng.integers(100, 130, (128, 160, 3), np.uint8))
+    video.write_image(plain, rng.integers(100, 130, (128, 160, 3), np.uint8))
     clip = tmp_path / "clip.mp4"
     pair = (plain, tmp_path / "talk.mp4", clip)
     with pytest.raises(NoFaceError, match=r"no face found in .*plain\.png"):

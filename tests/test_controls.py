@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import media
 from studykit.clips import animate_cells
 from studykit.errors import StudyError
-from studykit.inputs import open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import open_driving, open_source
 from studykit.ratings import controls
 from studykit.ratings.controls import clip_path, made_clips, shown
 from studykit.ratings.design import Trial, reference
@@ -99,13 +99,13 @@ def test_a_reference_is_the_driving_as_methods_see_it(study: Study, out: Path) -
     trial = Trial(0, "reference", reference(driving))
     files = shown(study, out, trial)
     opened, _ = open_driving(driving.path, name="talk", size=64, crop="centre")
-    frames = list(media.read_frames(files.clip))
+    frames = list(video.read_frames(files.clip))
     assert len(frames) == opened.frame_count
-    assert media.probe(files.clip).frame_rate == opened.frame_rate
+    assert video.probe(files.clip).frame_rate == opened.frame_rate
     apart = [[np.abs(made.astype(float) - frame).mean() for frame in opened] for made in frames]
     assert list(np.argmin(apart, axis=1)) == list(range(len(frames)))
     assert np.diag(apart).max() < 6  # what the colour resolution of video leaves at 64 pixels
-    first = media.read_image(files.source)
+    first = video.read_image(files.source)
     np.testing.assert_array_equal(first, next(iter(opened)))
 
 
@@ -113,7 +113,7 @@ def test_the_source_is_shown_as_methods_see_it(study: Study, out: Path) -> None:
     clip = made_clips(study, out)[0]
     files = shown(study, out, Trial(0, "rating", clip))
     opened, _ = open_source(study.sources[0].path, name="anna", size=64, crop="centre")
-    np.testing.assert_array_equal(media.read_image(files.source), opened.image)
+    np.testing.assert_array_equal(video.read_image(files.source), opened.image)
     assert (files.driving, files.other) == (None, None)
 
 

@@ -19,7 +19,8 @@ from studykit.cells import CellTable, read_cells
 from studykit.clips import animate_cells
 from studykit.errors import StudyError
 from studykit.executors import SerialExecutor, WorkerDied, open_executor
-from studykit.methods import Driving, Source, register
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 from studykit.run import study_folder
 from studykit.study import Study, load_study
 

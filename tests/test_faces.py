@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import studykit.stimuli as stimuli
-from studykit import faces
 from studykit.errors import MissingPackageError, NoFaceError
-from studykit.faces import (
+from studykit.media import faces
+from studykit.media.faces import (
     Crop,
     Face,
     FaceTracker,
@@ -288,7 +288,7 @@ def test_missing_model_files_are_named_with_the_command(monkeypatch):
 
 def test_importing_faces_loads_no_heavy_package():
     code = (
-        "import studykit.faces, sys;"
+        "import studykit.media.faces, sys;"
         "print({'dlib', 'skimage', 'scipy', 'PIL', 'cv2'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -299,7 +299,7 @@ def test_faces_work_without_pkg_resources():
     """The models' own package imports pkg_resources, which newer setuptools lack."""
     code = (
         "import sys; sys.modules['pkg_resources'] = None\n"
-        "from studykit.faces import _landmark_predictor\n"
+        "from studykit.media.faces import _landmark_predictor\n"
         "_landmark_predictor(); print('face_recognition_models' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studykit import media
 from studykit.errors import MediaError
-from studykit.inputs import find_square, is_video, open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import find_square, is_video, open_driving, open_source
 
 
 def test_a_video_as_source_gives_the_first_square_of_that_driving(tmp_path, make_driving):
@@ -23,7 +23,7 @@ def test_the_square_is_sought_where_the_driving_seeks_it(tmp_path, portrait):
     """The first frame shows no face, so that the square is found on the second."""
     face = portrait[:256, 96:352]
     path = tmp_path / "late.mp4"
-    media.write_video(path, [np.full_like(face, 128), face, face], frame_rate=25)
+    video.write_video(path, [np.full_like(face, 128), face, face], frame_rate=25)
     source, _ = open_source(path, name="late", size=64, crop="face")
     assert np.ptp(source.image.astype(int)) < 8
     assert find_square(path, "face")[0].side < 256
@@ -34,7 +34,7 @@ def test_an_image_is_no_video_and_an_animated_gif_is_one(tmp_path, portrait):
     frames = [Image.fromarray(portrait[:64, :64]), Image.fromarray(portrait[8:72, :64])]
     frames[0].save(still)
     frames[0].save(moving, save_all=True, append_images=frames[1:])
-    media.write_image(picture, portrait[:64, :64])
+    video.write_image(picture, portrait[:64, :64])
     assert [is_video(path) for path in (still, moving, picture)] == [False, True, False]
 
 

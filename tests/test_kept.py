@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit.methods import Driving, kept
+from studykit.media.squares import Driving
+from studykit.methods import kept
 from studykit.methods.kept import kept as rows_of
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import media, metrics
+from studykit import metrics
 from studykit.clips import animate_cells
 from studykit.errors import StudyError
+from studykit.media import video
 from studykit.metrics.truth import find_truth
 from studykit.study import Cell, Input, Study, load_study
 
@@ -39,8 +40,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         truth[name] = truth[name][FRAMES]
     np.savez(folder / "truth/frontal-driving-1.npz", **truth)
     name = "drivings/frontal/frontal-driving-1.mp4"
-    frames = list(media.read_frames(INPUTS / name))[FRAMES]
-    media.write_video(folder / name, frames, frame_rate=RATE)
+    frames = list(video.read_frames(INPUTS / name))[FRAMES]
+    video.write_video(folder / name, frames, frame_rate=RATE)
     methods = [f"  - {{name: {name}, method: folder, path: clips/{name}}}\n" for name in FAULTS]
     path = folder / "study.yaml"
     path.write_text(
@@ -52,7 +53,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
     loaded = load_study(path)
     for fault, clip in _faults(loaded).items():
-        media.write_video(folder / "clips" / fault / f"{PAIR}.mp4", clip, frame_rate=RATE)
+        video.write_video(folder / "clips" / fault / f"{PAIR}.mp4", clip, frame_rate=RATE)
     return loaded
 
 
@@ -293,7 +294,7 @@ def test_a_cells_file_tells_its_key_and_holds_no_pickles(out):
 def test_a_clip_of_one_frame_has_what_one_frame_can_have(study, tmp_path):
     photo = study.sources[1]
     clip = tmp_path / "still.mp4"
-    media.write_video(clip, [media.read_image(photo.path)[:256, 96:352]], frame_rate=25)
+    video.write_video(clip, [video.read_image(photo.path)[:256, 96:352]], frame_rate=25)
     driving = Input("still", "frontal", clip)
     found = metrics.measure_cell(study, Cell(photo, driving, study.methods[0]), clip)
     for metric in ("landmark_motion_error", "head_motion_error"):
@@ -304,8 +305,8 @@ def test_a_clip_of_one_frame_has_what_one_frame_can_have(study, tmp_path):
 
 def test_a_clip_longer_than_its_driving_is_measured_and_said_so(study, out, tmp_path):
     cell, clip = _cell(study, f"{PAIR}__copy"), tmp_path / "long.mp4"
-    frames = list(media.read_frames(out / f"clips/{PAIR}__copy.mp4"))
-    media.write_video(clip, frames[:2] * 7, frame_rate=RATE)
+    frames = list(video.read_frames(out / f"clips/{PAIR}__copy.mp4"))
+    video.write_video(clip, frames[:2] * 7, frame_rate=RATE)
     found = metrics.measure_cell(study, cell, clip)
     assert f"the clip has 14 frames, the driving {COUNT}" in found.notes
     assert found.curves["psnr"].shape == (14,)

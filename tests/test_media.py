@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from studykit.errors import MediaError
-from studykit.media import probe, read_frames, read_image, write_image, write_video
+from studykit.media.video import probe, read_frames, read_image, write_image, write_video
 
 RATE = Fraction(25)
 
@@ -639,7 +639,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
         write_video(tmp_path / name, frames, frame_rate=RATE)
     code = (
         "import sys, numpy as np; from skimage.data import astronaut;"
-        "from studykit.media import write_video;"
+        "from studykit.media.video import write_video;"
         "write_video(sys.argv[1], (np.roll(astronaut()[:64, :64], i, axis=1) for i in range(60)),"
         "frame_rate=25)"
     )
@@ -785,7 +785,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     code = (
         "import resource, signal, sys, numpy as np\n"
         "from studykit.errors import MediaError\n"
-        "from studykit.media import write_video\n"
+        "from studykit.media.video import write_video\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
         "noise = np.random.default_rng(0)\n"
@@ -809,7 +809,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
 def test_memory_does_not_grow_with_the_length(tmp_path):
     code = (
         "import sys, resource, numpy as np\n"
-        "from studykit.media import write_video, read_frames, probe\n"
+        "from studykit.media.video import write_video, read_frames, probe\n"
         "frames = lambda n: (np.roll(base, i, axis=1) for i in range(n))\n"
         "base = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)\n"
         "def peak(n):\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from studykit.faces import find_face, identity_embedding
+from studykit.media.faces import find_face, identity_embedding
 from studykit.metrics.identity import cosine_similarity, embedding_distance
 
 

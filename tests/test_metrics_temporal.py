@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from studykit.faces import face_model, find_face
+from studykit.media.faces import face_model, find_face
 from studykit.metrics import temporal
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import media
-from studykit.inputs import find_square, open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import find_square, open_driving, open_source
 from studykit.metrics.truth import Transfer, find_truth
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study import Cell, Input, MethodSpec, Study
@@ -50,7 +50,7 @@ def test_the_drivings_own_person_moved_relatively_is_the_driving_itself(study, t
     np.savez(tmp_path / "truth/her.npz", **first)
     state = Pose(*pose[0].tolist()), Expression(*expression[0].tolist())
     image = render(read_identity(truth), *state).image
-    media.write_image(tmp_path / "sources/frontal/her.png", image)
+    video.write_image(tmp_path / "sources/frontal/her.png", image)
     study = dataclasses.replace(study, crop="centre")
     source = Input("her", "frontal", tmp_path / "sources/frontal/her.png")
     driving, _ = open_driving(DRIVING.path, name="d", size=128, crop="centre")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studykit import media, report
+from studykit import report
 from studykit.clips import animate_cells
+from studykit.media import video
 from studykit.report import previews, sections, strips
 from studykit.report.blocks import jpeg_url
 from studykit.report.page import page_key, write_page
@@ -56,7 +57,7 @@ def test_the_page_is_one_file_with_every_clip_and_failure(results: report.Result
 def test_film_strips_show_the_clips_own_frames(results: report.Results) -> None:
     report.film_strips(results)
     strip = np.asarray(Image.open(results.out / "figures/strip__copy__talk.png"))
-    clip = list(media.read_frames(results.out / "clips/anna__talk__copy.mp4"))
+    clip = list(video.read_frames(results.out / "clips/anna__talk__copy.mp4"))
     tile = np.asarray(Image.fromarray(clip[-1]).resize((160, 160), Image.Resampling.LANCZOS))
     assert np.array_equal(strip[26 + 164 : 26 + 164 + 160, -164:-4], tile)
 
@@ -122,7 +123,7 @@ def test_the_worst_moment_is_a_column_of_its_own_where_clips_were_measured(
     path, worst_by = strips.film_strip(results, study.methods[0], study.drivings[0])
     assert worst_by == "landmark motion"
     strip = np.asarray(Image.open(path))
-    clip = list(media.read_frames(results.out / "clips/anna__talk__copy.mp4"))
+    clip = list(video.read_frames(results.out / "clips/anna__talk__copy.mp4"))
     tile = np.asarray(Image.fromarray(clip[2]).resize((160, 160), Image.Resampling.LANCZOS))
     drawn = strip[26 + 164 : 26 + 164 + 160, -164:-4]
     assert np.array_equal(drawn[30:150, 10:150], tile[30:150, 10:150])

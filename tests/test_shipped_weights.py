@@ -10,7 +10,8 @@ import pytest
 from studykit import weights
 from studykit.cli import main
 from studykit.errors import StudyError, WeightsError
-from studykit.methods import Driving, Source, create_method
+from studykit.media.squares import Driving, Source
+from studykit.methods import create_method
 from studykit.methods._fomm_random import SMALL, random_checkpoint
 from tests import activations
 from tests.checkpoints import small_config

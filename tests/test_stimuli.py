@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, map_coordinates
 
-from studykit import media
+from studykit.media import video
 from studykit.stimuli import (
     Expression,
     Identity,
@@ -338,12 +338,12 @@ def test_written_stimuli_are_whole_and_their_truth_renders_again(tmp_path):
         assert truth["landmarks"][-1] == pytest.approx(frame.landmarks, abs=1e-3)
         mask = np.unpackbits(truth["mask"][-1], axis=-1).astype(bool)
         assert (mask != frame.mask).mean() < 1e-3
-        images = [media.read_image(item.path)] if count == 1 else list(media.read_frames(item.path))
+        images = [video.read_image(item.path)] if count == 1 else list(video.read_frames(item.path))
         assert len(images) == count
         difference = np.abs(images[-1].astype(float) - frame.image).mean()
         assert difference < (0.5 if count == 1 else 6)
     assert {item.path.parent.name for item in made} == {"frontal", "side", "stylised"}
-    assert media.probe(made[1].path).frame_rate == 25
+    assert video.probe(made[1].path).frame_rate == 25
     study = load_study(tmp_path / "study.yaml")
     written = {item.path for item in (*study.sources, *study.drivings)}
     assert written == {item.path for item in made}
@@ -364,12 +364,12 @@ def test_embedded_inputs_are_complete_and_true():
     for kind in ("frontal", "side", "stylised"):
         assert len(list((folder / "sources" / kind).glob("*.png"))) == 2
         (driving,) = (folder / "drivings" / kind).glob("*.mp4")
-        info = media.probe(driving)
+        info = video.probe(driving)
         assert (info.frame_count, info.frame_rate, info.width, info.height) == (18, 12.5, 256, 256)
         truth = np.load(folder / "truth" / f"{kind}-1.npz")
         identity = read_identity(folder / "truth" / f"{kind}-1.npz")
         state = Pose(*truth["pose"][0].tolist()), Expression(*truth["expression"][0].tolist())
-        image = media.read_image(folder / "sources" / kind / f"{kind}-1.png")
+        image = video.read_image(folder / "sources" / kind / f"{kind}-1.png")
         assert np.abs(render(identity, *state).image.astype(float) - image).mean() < 0.5
     assert (folder / "sources" / "frontal" / "astronaut.png").exists()
     assert sum(p.stat().st_size for p in folder.rglob("*.*")) < 3e6

@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from studykit import weights
 from studykit.errors import StudyError
-from studykit.methods import Driving, Source
+from studykit.media.squares import Driving, Source
 from studykit.training import data
 from studykit.training.recipe import RECIPES, LossWeights, Phase, Recipe, read_recipe
 

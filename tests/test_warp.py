@@ -8,8 +8,9 @@ import skimage
 
 import studykit.stimuli as stimuli
 from studykit.errors import NoFaceError
-from studykit.faces import face_crop, find_face, head_pose
-from studykit.methods import Driving, Source, create_method
+from studykit.media.faces import face_crop, find_face, head_pose
+from studykit.media.squares import Driving, Source
+from studykit.methods import create_method
 from studykit.methods._warp_geometry import (
     GRID,
     LOWER_LIDS,

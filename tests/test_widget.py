@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from studykit import media
 from studykit.clips import animate_cells
 from studykit.errors import StudyError
+from studykit.media import video
 from studykit.ratings.store import open_store
 from studykit.ratings.widget import RatingPage, rating_page
 from studykit.run import study_folder
@@ -47,8 +47,8 @@ class Browser:
         return reply
 
     def medium(self, slot: str) -> bytes:
-        (media,) = (item for item in self.state["media"] if item["slot"] == slot)
-        self.ask("media", id=media["id"])
+        (video,) = (item for item in self.state["media"] if item["slot"] == slot)
+        self.ask("media", id=video["id"])
         (data,) = self.sent[-1][1]
         return data
 
@@ -144,7 +144,7 @@ def test_clips_are_all_of_one_length_and_play(
     assert len(set(clips)) == len(clips)  # a clip that comes again is not the same bytes
     for clip in clips:
         (tmp_path / "sent.mp4").write_bytes(clip)
-        assert len(list(media.read_frames(tmp_path / "sent.mp4"))) in (5, 6)
+        assert len(list(video.read_frames(tmp_path / "sent.mp4"))) in (5, 6)
     assert boxes(clips[0])[-1] == b"free"
 
 

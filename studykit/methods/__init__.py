@@ -16,60 +16,14 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.media.squares import Driving, Source
 from studykit.study import Study
-
-
-@dataclass(frozen=True)
-class Source:
-    """The still image that is animated.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the study, such as ``frontal-anna``.
-    image : (S, S, 3) uint8
-        The RGB image, cropped and scaled to the study's size S.
-    """
-
-    name: str
-    image: np.ndarray
-
-
-@dataclass(frozen=True)
-class Driving:
-    """The video whose motion is taken; iterating over it decodes it anew, frame by frame.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the study, such as ``side-turning``.
-    open_frames : callable
-        Gives a fresh iterator over (S, S, 3) uint8 RGB frames, cropped and scaled like the source.
-    frame_rate : Fraction
-        Frames a second.
-    frame_count : int
-        How many frames there are.
-    key : str
-        A hash of what the frames are made of, under which a method may keep what it finds in them
-        (:func:`studykit.methods.kept.kept`); "" where nothing is to be kept.
-    """
-
-    name: str
-    open_frames: Callable[[], Iterable[np.ndarray]]
-    frame_rate: Fraction
-    frame_count: int
-    key: str = ""
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.open_frames())
 
 
 class Method(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from studykit.faces import RIGID_POINTS, face_model, fit_scaled_orthographic
+from studykit.media.faces import RIGID_POINTS, face_model, fit_scaled_orthographic
 
 # Nodes a side of the grid on which displacements are computed: two pixels apart at 256.
 GRID = 129

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit.methods import Driving, Source, register
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 
 
 @register("copy")

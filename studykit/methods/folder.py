@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit import media
 from studykit.errors import MediaError, StudyFileError
-from studykit.faces import centre_crop
-from studykit.methods import Driving, Source, register
+from studykit.media import video
+from studykit.media.faces import centre_crop
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 
 
 @register("folder")
@@ -55,7 +56,7 @@ class Folder:
     def animate(self, state: tuple[str, int], driving: Driving) -> Iterator[np.ndarray]:
         source, size = state
         path = self.clip(source, driving.name)
-        info = media.probe(path)
+        info = video.probe(path)
         if abs(info.frame_rate - driving.frame_rate) > driving.frame_rate / 1000:
             raise MediaError(
                 f"{path} has {float(info.frame_rate):g} frames/s, the driving "
@@ -67,5 +68,5 @@ class Folder:
                 "write one frame a driving frame"
             )
         crop = centre_crop((info.height, info.width))
-        for frame in media.read_frames(path):
+        for frame in video.read_frames(path):
             yield crop.apply(frame, size)

@@ -20,7 +20,8 @@ import numpy as np
 from studykit import processor
 from studykit import weights as checkpoints
 from studykit.errors import StudyError
-from studykit.methods import Driving, Source, register
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 from studykit.methods._fomm_dygraph import (
     DygraphEngine,
     Networks,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from studykit import files, weights
-from studykit.methods import Driving
+from studykit.media.squares import Driving
 
 LIMIT = 1 << 30  # bytes on disk, of all drivings and methods together
 _IN_MEMORY = 1 << 22

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from studykit import faces, files
+from studykit import files
 from studykit.errors import NoFaceError
-from studykit.faces import FaceTracker, find_face
-from studykit.methods import Driving, Source, register
+from studykit.media import faces
+from studykit.media.faces import FaceTracker, find_face
+from studykit.media.squares import Driving, Source
+from studykit.methods import register
 from studykit.methods._warp_geometry import (
     Field,
     Motion,

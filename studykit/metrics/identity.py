@@ -1,7 +1,7 @@
 """Whether a clip shows the source's person, by embeddings that a face recognition network gives.
 
 Papers use several networks, whose figures can't be compared: always name it. Here it is dlib's,
-with 128 numbers (:func:`studykit.faces.identity_embedding`).
+with 128 numbers (:func:`studykit.media.faces.identity_embedding`).
 """
 
 import numpy as np

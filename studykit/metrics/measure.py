@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studykit import files, media
+from studykit import files
 from studykit.cells import CellRow, read_cells
 from studykit.errors import StudyError, first_line
 from studykit.executors import WorkerDied, open_executor
-from studykit.inputs import open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import open_driving, open_source
 from studykit.methods.kept import kept
 from studykit.metrics import identity, motion, perceptual, temporal
 from studykit.metrics.catalogue import METRICS, WORST_BY
@@ -315,7 +316,7 @@ class _Scene:
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    from studykit.faces import find_faces, identity_embedding
+    from studykit.media.faces import find_faces, identity_embedding
 
     still, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
     opened, _ = open_driving(driving.path, name=driving.name, size=study.size, crop=study.crop)
@@ -363,7 +364,7 @@ class _Take:
     def __init__(self, cell: Cell, path: Path, truth: _TrueFrames | None) -> None:
         self.cell, self.truth = cell, truth
         self.failure: StudyError | None = None
-        self._frames = media.read_frames(path)
+        self._frames = video.read_frames(path)
         self._observer = Observer()
         self._scores: list[dict[str, float]] = []
         self._features: list[np.ndarray] = []

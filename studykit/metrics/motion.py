@@ -8,7 +8,7 @@ from dataclasses import astuple
 
 import numpy as np
 
-from studykit.faces import Pose
+from studykit.media.faces import Pose
 
 _EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))

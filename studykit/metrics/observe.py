@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit.faces import FaceTracker, head_pose, identity_embedding
+from studykit.media.faces import FaceTracker, head_pose, identity_embedding
 from studykit.metrics import temporal
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studykit import media
-from studykit.inputs import find_square, is_video, open_driving, probed
+from studykit.media import video
+from studykit.media.squares import find_square, is_video, open_driving, probed
 from studykit.methods import method_class
 from studykit.study import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
-    from studykit.faces import Crop
+    from studykit.media.faces import Crop
     from studykit.stimuli import Identity, State
 
 # Mean difference, of 255, up to which an image counts as what its truth file renders: a video's
@@ -131,9 +131,9 @@ def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -
     if is_video(path):
         if probed(path, changed).frame_count != len(states):
             return None
-        image = next(iter(media.read_frames(path)))
+        image = next(iter(video.read_frames(path)))
     else:
-        image = media.read_image(path)
+        image = video.read_image(path)
     script = _Script(truth, read_identity(truth), size, states)
     rendered = render(script.identity, *states[0], size=size).image
     if image.shape != rendered.shape:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit import files, media
+from studykit import files
 from studykit.cells import read_cells
 from studykit.errors import StudyError
-from studykit.inputs import open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import open_driving, open_source
 from studykit.ratings.design import Clip, Trial, study_clips
 from studykit.study import Input, Study
 
@@ -94,10 +95,10 @@ def clip_path(study: Study, out: Path, clip: Clip) -> Path:
     spoil = _SPOILT[clip.kind]
     path = _made(out, clip.kind, files.sha256(base), ".mp4")
     if not path.is_file():
-        rate = media.probe(base).frame_rate
+        rate = video.probe(base).frame_rate
         seed = zlib.crc32(clip.cell.encode())
-        frames = spoil(media.read_frames(base), float(rate), seed)
-        media.write_video(path, frames, frame_rate=rate, like=base)
+        frames = spoil(video.read_frames(base), float(rate), seed)
+        video.write_video(path, frames, frame_rate=rate, like=base)
     return path
 
 
@@ -171,7 +172,7 @@ def _reference(study: Study, out: Path, name: str) -> Path:
     opened, _ = open_driving(driving.path, name=name, size=study.size, crop=study.crop)
     path = _made(out, "reference", opened.key, ".mp4")
     if not path.is_file():
-        media.write_video(path, opened, frame_rate=opened.frame_rate, like=driving.path)
+        video.write_video(path, opened, frame_rate=opened.frame_rate, like=driving.path)
     return path
 
 
@@ -184,7 +185,7 @@ def _source(study: Study, out: Path, clip: Clip) -> Path:
     path = _made(out, "source", f"{_sha256(source.path)} {study.size} {study.crop}", ".png")
     if not path.is_file():
         opened, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
-        media.write_image(path, opened.image)
+        video.write_image(path, opened.image)
     return path
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from studykit import media
 from studykit.errors import StudyError
+from studykit.media import video
 from studykit.ratings.design import study_clips
 from studykit.study import Study
 
@@ -158,7 +158,7 @@ def driving_seconds(study: Study) -> dict[str, float]:
     MediaError
         A driving can't be read.
     """
-    return {driving.name: media.probe(driving.path).duration for driving in study.drivings}
+    return {driving.name: video.probe(driving.path).duration for driving in study.drivings}
 
 
 def screen(

@@ -16,8 +16,8 @@ from urllib.parse import parse_qs
 
 import anywidget
 
-from studykit import media
 from studykit.errors import StudyError
+from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
 from studykit.ratings.session import Session, open_session
@@ -212,7 +212,7 @@ class RatingPage(anywidget.AnyWidget):
             "task": ratings.task,
             "watch": ratings.watch,
             "highest": ratings.highest,
-            "sound": any(media.probe(driving.path).has_audio for driving in study.drivings),
+            "sound": any(video.probe(driving.path).has_audio for driving in study.drivings),
             "labels": {
                 "source": "source",
                 "driving": "driving",
@@ -278,7 +278,7 @@ class RatingPage(anywidget.AnyWidget):
 
     def _frame_rate(self, trial: Trial) -> float:
         path = controls.clip_path(self._session.study, self._session.out, trial.clip)
-        return float(media.probe(path).frame_rate)
+        return float(video.probe(path).frame_rate)
 
     def _medium(self, message: dict) -> tuple[dict, list[bytes]]:
         """Return what stands in a slot of the trial at hand or of the next."""

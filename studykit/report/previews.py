@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from studykit import media
 from studykit.errors import StudyError
-from studykit.inputs import open_driving
+from studykit.media import video
+from studykit.media.squares import open_driving
 from studykit.report.blocks import escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
@@ -48,8 +48,8 @@ class Previews:
         clip, error = self._results.clip_of(cell)
         if clip is None:
             return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
-        video = self._video(media.read_frames(clip), media.probe(clip).frame_rate)
-        return f"{video}<a href='clips/{escaped(clip.name)}'>full clip</a>"
+        preview = self._video(video.read_frames(clip), video.probe(clip).frame_rate)
+        return f"{preview}<a href='clips/{escaped(clip.name)}'>full clip</a>"
 
     def driving(self, driving: Input) -> str:
         """Return a driving's moving preview as methods see it, "" where it can't be read."""
@@ -90,7 +90,7 @@ class Previews:
 def _encoded(frames: list[np.ndarray], frame_rate: Fraction, quality: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "preview.mp4"
-        media.write_video(path, iter(frames), frame_rate=frame_rate, crf=quality)
+        video.write_video(path, iter(frames), frame_rate=frame_rate, crf=quality)
         return path.read_bytes()
 
 

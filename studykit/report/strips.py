@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from studykit import media
 from studykit.errors import StudyError
-from studykit.inputs import open_driving, open_source
+from studykit.media import video
+from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.report.results import Results
-from studykit.study import Cell, CropRule, Input, MethodSpec, Study
+from studykit.study import Cell, Input, MethodSpec, Study
 
 MOMENTS = 5
 _TILE, _GAP, _LABEL, _TOP = 160, 4, 150, 26
@@ -103,12 +103,12 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Pa
             pictures += moments(clip)
             if cell.name in worst:
                 frame = worst[cell.name]
-                pictures += _frames_at(media.read_frames(clip), [frame])
-                mark = f"{float(frame / media.probe(clip).frame_rate):.2f} s"
+                pictures += _frames_at(video.read_frames(clip), [frame])
+                mark = f"{float(frame / video.probe(clip).frame_rate):.2f} s"
         strips.append(Strip(label, pictures, error, mark))
     path = results.out / "figures" / f"strip__{method.name}__{driving.name}.png"
     header = [*header, "worst moment"] if worst else header
-    media.write_image(path, np.asarray(draw_strips(strips, header)))
+    video.write_image(path, np.asarray(draw_strips(strips, header)))
     return path, worst_by
 
 
@@ -171,7 +171,7 @@ def input_sheet(study: Study) -> Image.Image:
 
 def moments(clip: Path, count: int = MOMENTS) -> list[np.ndarray]:
     """Return ``count`` frames spread evenly over a clip, as (H, W, 3) uint8."""
-    return _spread(media.read_frames(clip), media.probe(clip).frame_count, count)
+    return _spread(video.read_frames(clip), video.probe(clip).frame_count, count)
 
 
 def moment_indices(frame_count: int, count: int = MOMENTS) -> list[int]:

@@ -248,7 +248,7 @@ def cases(
 
 def _renderer() -> str:
     """Name the code that the pictures and what is found in them depend on."""
-    from studykit import faces
+    from studykit.media import faces
 
     here = Path(__file__)
     apart = (here.name, Path(scores.__file__).name, "write.py")
@@ -418,7 +418,7 @@ def _clips(
 ) -> dict[str, tuple[np.ndarray, bool]]:
     """Return a source's clips by pairing, and whether the method refused to make it."""
     from studykit.errors import NoFaceError
-    from studykit.methods import Driving, Source
+    from studykit.media.squares import Driving, Source
 
     out = {}
     for pairing, driver in zip(PAIRINGS, (case, everyone[case.partner]), strict=True):
@@ -711,18 +711,18 @@ def write_pairs(
     StudyError
         The folder can't be written.
     """
-    from studykit import media
+    from studykit.media import video
 
     folder = Path(folder)
     lines = ["source,driving,clip"]
     for case in cases(seed=seed, size=size, identities=identities, say=say):
-        media.write_image(folder / "sources" / f"{case.name}.png", case.own[0])
-        media.write_video(
+        video.write_image(folder / "sources" / f"{case.name}.png", case.own[0])
+        video.write_video(
             folder / "drivings" / f"{case.name}.mp4", case.own, frame_rate=FRAME_RATE, crf=6
         )
         for driving in (case.name, name_of(case.partner)):
-            source, video = f"sources/{case.name}.png", f"drivings/{driving}.mp4"
-            lines.append(f"{source},{video},{case.name}__{driving}.mp4")
+            source, driven = f"sources/{case.name}.png", f"drivings/{driving}.mp4"
+            lines.append(f"{source},{driven},{case.name}__{driving}.mp4")
     path = folder / "pairs.csv"
     try:
         with files.whole(path) as part:

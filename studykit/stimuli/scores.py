@@ -67,7 +67,7 @@ def find_landmarks(image: np.ndarray) -> np.ndarray:
     Each frame is searched by itself, so that what is found owes nothing to the truth or to the
     frames before.
     """
-    from studykit.faces import find_faces
+    from studykit.media.faces import find_faces
 
     found = find_faces(image)
     return found[0].landmarks if found else np.full((68, 2), np.nan)

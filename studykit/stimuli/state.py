@@ -4,7 +4,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from studykit import faces
+from studykit.media import faces
 
 
 @dataclass(frozen=True)

@@ -126,18 +126,18 @@ def _still(kind: str, rng: np.random.Generator) -> tuple[Pose, Expression]:
 
 
 def _write_source(folder, kind, name, identity, state, size) -> Stimulus:
-    from studykit import media
+    from studykit.media import video
 
     path = folder / "sources" / kind / f"{name}.png"
     truth = folder / "truth" / f"{name}.npz"
     frame = render(identity, *state, size=size)
-    media.write_image(path, frame.image)
+    video.write_image(path, frame.image)
     _write_truth(truth, [frame], size, None)
     return Stimulus(kind, path, truth, identity)
 
 
 def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> Stimulus:
-    from studykit import media
+    from studykit.media import video
 
     path = folder / "drivings" / kind / f"{name}.mp4"
     truth = folder / "truth" / f"{name}.npz"
@@ -149,7 +149,7 @@ def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> St
             kept.append(dataclasses.replace(frame, _points=None, _depth=None, _index=None))
             yield frame.image
 
-    media.write_video(path, images(), frame_rate=frame_rate)
+    video.write_video(path, images(), frame_rate=frame_rate)
     _write_truth(truth, kept, size, frame_rate)
     return Stimulus(kind, path, truth, identity)
 
@@ -196,7 +196,7 @@ def write_demo_inputs(folder: str | Path) -> list[Path]:
     """
     from skimage.data import astronaut
 
-    from studykit import media
+    from studykit.media import video
 
     folder = Path(folder)
     out = []
@@ -214,5 +214,5 @@ def write_demo_inputs(folder: str | Path) -> list[Path]:
         )
         out.append(written.path)
     path = folder / "sources" / "frontal" / "astronaut.png"
-    media.write_image(path, astronaut())
+    video.write_image(path, astronaut())
     return [*out, path]

@@ -3,16 +3,65 @@
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from studykit import files, media
+from studykit import files
 from studykit.errors import MediaError, NoFaceError
-from studykit.faces import Crop, centre_crop, face_crop, find_faces
-from studykit.methods import Driving, Source
-from studykit.study import CropRule
+from studykit.media import video
+from studykit.media.faces import Crop, centre_crop, face_crop, find_faces
+
+CropRule = Literal["face", "face-or-centre", "centre"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The still image that is animated.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the study, such as ``frontal-anna``.
+    image : (S, S, 3) uint8
+        The RGB image, cropped and scaled to the study's size S.
+    """
+
+    name: str
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Driving:
+    """The video whose motion is taken; iterating over it decodes it anew, frame by frame.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the study, such as ``side-turning``.
+    open_frames : callable
+        Gives a fresh iterator over (S, S, 3) uint8 RGB frames, cropped and scaled like the source.
+    frame_rate : Fraction
+        Frames a second.
+    frame_count : int
+        How many frames there are.
+    key : str
+        A hash of what the frames are made of, under which a method may keep what it finds in them
+        (:func:`studykit.methods.kept.kept`); "" where nothing is to be kept.
+    """
+
+    name: str
+    open_frames: Callable[[], Iterable[np.ndarray]]
+    frame_rate: Fraction
+    frame_count: int
+    key: str = ""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.open_frames())
 
 
 def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Source, str]:
@@ -35,7 +84,7 @@ def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[So
         There is no face, and ``crop`` is "face".
     """
     square, note = find_square(path, crop)
-    image = next(media.read_frames(path)) if is_video(path) else media.read_image(path)
+    image = next(video.read_frames(path)) if is_video(path) else video.read_image(path)
     return Source(name, square.apply(image, size)), note
 
 
@@ -48,7 +97,7 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
     square, note = _driving_square(path, _changed(path), crop)
 
     def frames() -> Iterator[np.ndarray]:
-        for frame in media.read_frames(path):
+        for frame in video.read_frames(path):
             yield square.apply(frame, size)
 
     shown = f"{files.sha256(path)} {square} {size}"
@@ -68,20 +117,20 @@ def is_video(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def probed(path: Path, changed: int) -> media.VideoInfo:
+def probed(path: Path, changed: int) -> video.VideoInfo:
     """Probe a video once for as long as its time of change stays what it is."""
-    return media.probe(path)
+    return video.probe(path)
 
 
 @functools.lru_cache(maxsize=256)
 def _source_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
-    return _square([media.read_image(path)], path, crop)
+    return _square([video.read_image(path)], path, crop)
 
 
 @functools.lru_cache(maxsize=256)
 def _driving_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
     first_second = int(probed(path, changed).frame_rate) + 1
-    return _square(itertools.islice(media.read_frames(path), first_second), path, crop)
+    return _square(itertools.islice(video.read_frames(path), first_second), path, crop)
 
 
 @functools.lru_cache(maxsize=256)

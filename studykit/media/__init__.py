@@ -1,0 +1,1 @@
+"""Pixels in and out: video files, pictures, faces, squares, contact sheets."""
