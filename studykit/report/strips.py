@@ -1,23 +1,20 @@
 """Film strips: what a driving does and what the clips make of it, at a few moments."""
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.sheets import Strip, draw_strips
 from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.report.results import Results
 from studykit.study import Cell, Input, MethodSpec, Study
 
 MOMENTS = 5
-_TILE, _GAP, _LABEL, _TOP = 160, 4, 150, 26
 _INPUTS_SHOWN = 25
-_INK, _PALE, _PAPER, _EMPTY, _MARK = "#1b1f24", "#5b6570", "#ffffff", "#e9ecef", "#d55e00"
 
 # By which curve a clip's worst moment is found: the first that every clip of a strip has. The true
 # frame knows best; without one, a face that does not follow its driving is the fault to be seen.
@@ -26,54 +23,6 @@ _WORST_CURVES = {
     "landmark_motion_error": "landmark motion",
     "flow_warping_error": "flow-warping error",
 }
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One row of a sheet.
-
-    Attributes
-    ----------
-    label : tuple of str
-        What the row shows, its name and its type, drawn at its left.
-    pictures : sequence of (H, W, 3) uint8 or None
-        The row's squares; None leaves a place blank.
-    text : str
-        Stands in place of the pictures that are not there, such as an error.
-    mark : str
-        Where it is not "", the last picture is framed and bears this text.
-    """
-
-    label: tuple[str, str, str]
-    pictures: Sequence[np.ndarray | None] = field(default_factory=list)
-    text: str = ""
-    mark: str = ""
-
-
-def draw_strips(strips: Sequence[Strip], header: Sequence[str]) -> Image.Image:
-    """Draw rows of pictures under a line of column titles."""
-    width = _LABEL + len(header) * (_TILE + _GAP)
-    sheet = Image.new("RGB", (width, _TOP + len(strips) * (_TILE + _GAP)), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(header):
-        draw.text((_left(column) + _TILE / 2, 6), title, _PALE, _font(13), anchor="ma")
-    for index, strip in enumerate(strips):
-        top = _TOP + index * (_TILE + _GAP)
-        what, name, kind = strip.label
-        draw.text((4, top + 52), what, _PALE, _font(13), anchor="lm")
-        draw.text((4, top + 72), _shortened(name, _LABEL - 12, 15), _INK, _font(15), anchor="lm")
-        draw.text((4, top + 92), kind, _PALE, _font(13), anchor="lm")
-        for column, picture in enumerate(strip.pictures):
-            if picture is not None:
-                sheet.paste(_tile(picture), (_left(column), top))
-        if strip.mark:
-            _draw_mark(draw, _left(len(strip.pictures) - 1), top, strip.mark)
-        if strip.text:
-            left, right = _left(len(strip.pictures)), width - _GAP - 1
-            draw.rectangle((left, top, right, top + _TILE - 1), fill=_EMPTY)
-            text = _shortened(strip.text, right - left - 24, 14)
-            draw.text(((left + right) / 2, top + _TILE / 2), text, _INK, _font(14), anchor="mm")
-    return sheet
 
 
 def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Path, str]:
@@ -210,33 +159,3 @@ def _spread(frames: Iterable[np.ndarray], frame_count: int, count: int) -> list[
 
 def _frames_at(frames: Iterable[np.ndarray], wanted: list[int]) -> list[np.ndarray]:
     return [frame for i, frame in enumerate(frames) for _ in range(wanted.count(i))]
-
-
-def _draw_mark(draw: ImageDraw.ImageDraw, left: int, top: int, text: str) -> None:
-    draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), outline=_MARK, width=3)
-    room = _font(13).getlength(text) + 12
-    draw.rectangle((left, top, left + room, top + 22), fill=_MARK)
-    draw.text((left + 7, top + 11), text, _PAPER, _font(13), anchor="lm")
-
-
-def _tile(frame: np.ndarray) -> Image.Image:
-    return Image.fromarray(frame).resize((_TILE, _TILE), Image.Resampling.LANCZOS)
-
-
-def _left(column: int) -> int:
-    return _LABEL + column * (_TILE + _GAP)
-
-
-def _shortened(text: str, room: float, size: int) -> str:
-    if _font(size).getlength(text) <= room:
-        return text
-    while text and _font(size).getlength(text + "…") > room:
-        text = text[:-1]
-    return text + "…"
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

@@ -673,7 +673,7 @@ def draw_sheet(
     -------
     PIL.Image.Image
     """
-    from studykit.report.strips import Strip, draw_strips
+    from studykit.media.sheets import Strip, draw_strips
 
     strips = []
     for index in _SHOWN:

@@ -66,9 +66,9 @@ def photographs(weights: str, image: np.ndarray | None = None, size: int = 256) 
     PIL.Image.Image
     """
     from studykit.media.faces import face_crop, find_face
+    from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
     from studykit.methods import create_method
-    from studykit.report.strips import Strip, draw_strips
     from studykit.stimuli.benchmark import MOTIONS, identity_of, states_of
     from studykit.stimuli.render import render
 

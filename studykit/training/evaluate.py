@@ -155,7 +155,7 @@ def draw_sheet(
     held_out: Sequence[HeldOut], own: Sequence[np.ndarray], cross: Sequence[np.ndarray]
 ) -> Any:
     """Draw rows of driving, own and crossed clips of held-out identities; a PIL image."""
-    from studykit.report.strips import Strip, draw_strips
+    from studykit.media.sheets import Strip, draw_strips
 
     strips = []
     for item, clip, crossed in zip(held_out, own, cross, strict=True):
