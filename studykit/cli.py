@@ -129,9 +129,9 @@ def animate(source: Path, driving: Path, clip: Path, method: str, size: int, cro
 @_study_argument
 def check(study: Path) -> int:
     """List every problem of a study's inputs in one go."""
-    from studykit.check import check_study
     from studykit.methods import create_methods
-    from studykit.study import load_study
+    from studykit.study.check import check_study
+    from studykit.study.file import load_study
 
     loaded = load_study(study)
     create_methods(loaded)
@@ -173,7 +173,7 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
     from studykit.ratings.plan import plan_raters
     from studykit.ratings.screening import rating_status
     from studykit.ratings.simulate import simulate_into
-    from studykit.study import load_study
+    from studykit.study.file import load_study
 
     action, settings = _one_action(actions)
     loaded = load_study(study)
@@ -300,7 +300,7 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
     """Make the report again from what the study's folder holds; or --compare two studies."""
     from studykit.report import compare_studies
     from studykit.run import study_folder, write_report
-    from studykit.study import load_study
+    from studykit.study.file import load_study
 
     if compare != (other is not None):
         raise click.UsageError("two studies go with --compare, one without")

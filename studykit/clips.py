@@ -31,7 +31,7 @@ from studykit.methods import create_method
 from studykit.plan import Plan
 from studykit.progress import Meter
 from studykit.provenance import Equipped, equip, equip_all
-from studykit.study import Cell, Input, MethodSpec, Study, load_study, slug
+from studykit.study.file import Cell, Input, MethodSpec, Study, load_study, slug
 
 _PATIENCE = 20.0  # seconds
 

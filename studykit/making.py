@@ -26,7 +26,7 @@ from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.methods import Method
 from studykit.overlap import ahead, behind
 from studykit.provenance import Equipped, device_of, method_settings
-from studykit.study import Cell
+from studykit.study.file import Cell
 
 
 @dataclass(frozen=True)

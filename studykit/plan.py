@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studykit.cells import CellRow, CellTable, append, has_columns, rewrite, rows_at, scan
 from studykit.provenance import Equipped, cache_keys
-from studykit.study import Cell, Study
+from studykit.study.file import Cell, Study
 
 _NO_ROW, _NO_CLIP = -1, 0
 

@@ -18,7 +18,7 @@ from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import Method, create_methods
 from studykit.processor import processor_name, usable_cores
-from studykit.study import Cell, Study
+from studykit.study.file import Cell, Study
 
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",

@@ -14,7 +14,7 @@ from studykit.plan import Plan
 from studykit.processor import threads
 from studykit.provenance import Equipped, equip_all, write_manifest
 from studykit.report import page_key, write_page
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
 

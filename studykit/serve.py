@@ -12,7 +12,7 @@ from studykit.ratings.controls import made_clips
 from studykit.ratings.design import plan_session
 from studykit.ratings.store import open_store, store_of
 from studykit.run import notebook_path, study_folder
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 _HERE = ("127.0.0.1", "0.0.0.0", "::1", "localhost")
 _PAGE = Path(__file__).parent / "ratings" / "page"

@@ -24,7 +24,7 @@ from studykit.clips import animate_cells
 from studykit.media import video
 from studykit.ratings.store import open_store
 from studykit.run import study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from studykit.check import check_image, check_study, check_video, find_cuts
 from studykit.media.video import write_image, write_video
-from studykit.study import Input, MethodSpec, Study
+from studykit.study.check import check_image, check_study, check_video, find_cuts
+from studykit.study.file import Input, MethodSpec, Study
 
 RATE = Fraction(25)
 

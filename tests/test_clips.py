@@ -18,7 +18,7 @@ from studykit.media import video
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.run import study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from studykit.ratings import controls
 from studykit.ratings.controls import clip_path, made_clips, shown
 from studykit.ratings.design import Trial, reference
 from studykit.run import study_folder
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 
 @pytest.fixture

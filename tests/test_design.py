@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from studykit.errors import StudyError
-from studykit.rating_rules import Ratings
 from studykit.ratings.design import (
     Clip,
     Trial,
@@ -22,8 +21,9 @@ from studykit.ratings.design import (
     study_hash,
     williams_order,
 )
-from studykit.study import TYPES, Input, MethodSpec, Study
-from studykit.wording import CRITERIA
+from studykit.study.file import TYPES, Input, MethodSpec, Study
+from studykit.study.ratings import Ratings
+from studykit.study.wording import CRITERIA
 
 
 def make_study(

@@ -13,7 +13,7 @@ from studykit.ratings import RATING_COLUMNS
 from studykit.ratings.exchange import BadRowsError, export_ratings, import_ratings
 from studykit.ratings.simulate import simulate_into, simulate_ratings
 from studykit.ratings.store import Store, open_store
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 HEADER = "rater,cell,criterion,value"
 

@@ -22,7 +22,7 @@ from studykit.executors import SerialExecutor, WorkerDied, open_executor
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.run import study_folder
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from studykit.clips import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.metrics.truth import find_truth
-from studykit.study import Cell, Input, Study, load_study
+from studykit.study.file import Cell, Input, Study, load_study
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 FRAMES = slice(12)

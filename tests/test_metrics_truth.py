@@ -11,7 +11,7 @@ from studykit.media import video
 from studykit.media.squares import find_square, open_driving, open_source
 from studykit.metrics.truth import Transfer, find_truth
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
-from studykit.study import Cell, Input, MethodSpec, Study
+from studykit.study.file import Cell, Input, MethodSpec, Study
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 DRIVING = Input("frontal-driving-1", "frontal", INPUTS / "drivings/frontal/frontal-driving-1.mp4")

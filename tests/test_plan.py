@@ -12,7 +12,7 @@ from studykit.clips import animate_cells
 from studykit.plan import Plan
 from studykit.provenance import equip_all
 from studykit.run import study_folder
-from studykit.study import Input, Study, load_study
+from studykit.study.file import Input, Study, load_study
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from studykit.ratings.plan import (
 )
 from studykit.ratings.simulate import Effect, SimulationModel, simulate_scores
 from studykit.stats.comparison import signed_rank
-from studykit.study import Study, load_study
-from studykit.wording import CRITERIA
+from studykit.study.file import Study, load_study
+from studykit.study.wording import CRITERIA
 
 NAMED = Comparison("two conditions", n_levels=2, n_clips=1, n_pairs=1)
 

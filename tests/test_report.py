@@ -17,7 +17,7 @@ from studykit.report.blocks import jpeg_url
 from studykit.report.page import page_key, write_page
 from studykit.report.strips import MOMENTS, moment_indices, worst_moments
 from studykit.run import execute_notebook, study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from studykit.ratings.simulate import simulate_ratings
 from studykit.ratings.store import open_store, rehearsal_of, store_of
 from studykit.report import load_results, page_key
 from studykit.run import rehearse, run_study, study_folder
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from rating_tables import make_pairs, make_ratings
 from studykit import report, stats
 from studykit.report import words
 from studykit.report.results import Results
-from studykit.study import Input, MethodSpec, Study
+from studykit.study.file import Input, MethodSpec, Study
 
 TYPES = ("frontal", "side", "stylised")
 RATED_SECTIONS = (

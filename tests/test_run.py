@@ -16,7 +16,7 @@ from studykit.cells import read_cells
 from studykit.clips import animate_cells
 from studykit.errors import StudyError, StudyFileError
 from studykit.run import execute_notebook, notebook_path, run_study, study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 
 def modified(folder: Path) -> dict[str, int]:

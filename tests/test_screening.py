@@ -24,7 +24,7 @@ from studykit.ratings.screening import (
 )
 from studykit.ratings.simulate import SimulationModel, simulate_into, simulate_ratings
 from studykit.ratings.store import open_store
-from studykit.study import Study, load_study
+from studykit.study.file import Study, load_study
 
 RULES = ("gold", "repeat", "variance", "run", "speed", "watched", "agreement", "bt500")
 SLOPPY = "sim-0003"

@@ -13,7 +13,7 @@ from studykit.clips import animate_cells
 from studykit.errors import MissingPackageError, StudyError
 from studykit.run import study_folder
 from studykit.serve import serve
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 pytest.importorskip("voila", reason="Voila is not installed")
 

@@ -12,7 +12,7 @@ from studykit.errors import StudyError
 from studykit.ratings.session import Session, open_session
 from studykit.ratings.store import Store, open_store
 from studykit.run import study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 Open = Callable[..., Session]
 

@@ -24,8 +24,8 @@ from studykit.ratings.simulate import (
     typical_model,
 )
 from studykit.ratings.store import open_store
-from studykit.study import TYPES, Study, load_study
-from studykit.wording import CRITERIA
+from studykit.study.file import TYPES, Study, load_study
+from studykit.study.wording import CRITERIA
 
 CONDITIONS = [Condition(*types, "copy") for types in itertools.product(TYPES, TYPES)]
 ATTENTIVE = SimulationModel(inattentive=0)

@@ -24,7 +24,7 @@ from studykit.stimuli import (
     write_stimuli,
 )
 from studykit.stimuli.model import build_model
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 NEAR_LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
 

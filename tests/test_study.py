@@ -6,9 +6,9 @@ import pytest
 
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
-from studykit.rating_rules import Ratings
-from studykit.study import load_study, slug
-from studykit.wording import CRITERIA, TEXTS
+from studykit.study.file import load_study, slug
+from studykit.study.ratings import Ratings
+from studykit.study.wording import CRITERIA, TEXTS
 
 
 def test_a_whole_file_is_read(small_study: Path) -> None:

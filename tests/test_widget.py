@@ -17,7 +17,7 @@ from studykit.media import video
 from studykit.ratings.store import open_store
 from studykit.ratings.widget import RatingPage, rating_page
 from studykit.run import study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 ASKED = ("naturalness", "structure", "jitter", "consistency")
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import Driving, Source
-from studykit.study import Study
+from studykit.study.file import Study
 
 
 class Method(Protocol):

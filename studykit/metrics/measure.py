@@ -37,7 +37,7 @@ from studykit.metrics.reconstruction import (
     structural_similarities,
 )
 from studykit.metrics.truth import Transfer, Truth, find_truth, truth_files
-from studykit.study import Cell, Input, Study
+from studykit.study.file import Cell, Input, Study
 
 if TYPE_CHECKING:
     import pandas as pd

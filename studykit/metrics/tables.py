@@ -7,7 +7,7 @@ import numpy as np
 
 from studykit.metrics.measure import features, load
 from studykit.metrics.perceptual import frechet_distance, unavailable
-from studykit.study import Study
+from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd

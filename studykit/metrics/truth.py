@@ -23,7 +23,7 @@ import numpy as np
 from studykit.media import video
 from studykit.media.squares import find_square, is_video, open_driving, probed
 from studykit.methods import method_class
-from studykit.study import Cell, Input, MethodSpec, Study
+from studykit.study.file import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
     from studykit.media.faces import Crop

@@ -19,7 +19,7 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
 from studykit.ratings.design import Clip, Trial, study_clips
-from studykit.study import Input, Study
+from studykit.study.file import Input, Study
 
 _TORN_BANDS, _TORN_SHIFTS, _TORN_SECONDS = 7, (0.05, 0.16), 0.16
 _SHAKEN_SHIFT = 0.035

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.rating_rules import Ratings
-from studykit.study import Input, Study
+from studykit.study.file import Input, Study
+from studykit.study.ratings import Ratings
 
 Role = Literal["training", "rating", "repeat", "reference", "gold"]
 Kind = Literal["clip", "reference", "frozen", "torn", "shaken"]

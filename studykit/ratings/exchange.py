@@ -16,7 +16,7 @@ from studykit.errors import MissingPackageError, StudyError, did_you_mean, first
 from studykit.ratings import RATING_COLUMNS, ROLES
 from studykit.ratings.design import FLAWS, Clip, reference, study_clips
 from studykit.ratings.store import Store, check_rater_id
-from studykit.study import Study
+from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd

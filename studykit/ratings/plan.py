@@ -30,7 +30,7 @@ from studykit.ratings.simulate import (
     typical_model,
 )
 from studykit.stats.comparison import signed_rank
-from studykit.study import Study
+from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd

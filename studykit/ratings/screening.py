@@ -15,7 +15,7 @@ import numpy as np
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings.design import study_clips
-from studykit.study import Study
+from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,13 +14,13 @@ from typing import Literal
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
-from studykit.rating_rules import Ratings
 from studykit.ratings import controls
 from studykit.ratings.controls import Shown
 from studykit.ratings.design import Trial, plan_session, rating_rows, study_hash
 from studykit.ratings.store import SessionRecord, Store, Times, check_rater_id
-from studykit.study import Study
-from studykit.wording import Criterion
+from studykit.study.file import Study
+from studykit.study.ratings import Ratings
+from studykit.study.wording import Criterion
 
 State = Literal["consent", "declined", "questions", "training", "rating", "finished"]
 Clock = Callable[[], datetime]

@@ -28,8 +28,8 @@ from studykit.ratings.design import (
     study_hash,
 )
 from studykit.ratings.screening import driving_seconds
-from studykit.study import TYPES, Study
-from studykit.wording import CRITERIA, OVERALL
+from studykit.study.file import TYPES, Study
+from studykit.study.wording import CRITERIA, OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd

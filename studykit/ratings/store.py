@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy import Connection, CursorResult, Engine
 
-    from studykit.study import Study
+    from studykit.study.file import Study
 
 HISTORY_COLUMNS = ("attempt", "undone", "shown_at", "played_at", "software")
 

@@ -23,7 +23,7 @@ from studykit.ratings.design import Trial
 from studykit.ratings.session import Session, open_session
 from studykit.ratings.store import Store, check_rater_id, open_store, store_of
 from studykit.run import study_folder
-from studykit.study import load_study
+from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
 _SCRIPTS = ("elements.js", "browser.js", "link.js", "player.js", "trial.js", "page.js")

@@ -19,7 +19,7 @@ from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, 
 from studykit.report.page import fill_page, write_markdown
 from studykit.report.results import read_ratings
 from studykit.report.sections import simulated_banner
-from studykit.study import Ratings, load_study
+from studykit.study.file import Ratings, load_study
 
 if TYPE_CHECKING:
     import pandas

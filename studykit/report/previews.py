@@ -16,7 +16,7 @@ from studykit.media.squares import open_driving
 from studykit.report.blocks import escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
-from studykit.study import Cell, Input
+from studykit.study.file import Cell, Input
 
 SIDE = 144
 # All previews of a page together, in bytes of video: base64 adds a third.

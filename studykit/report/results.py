@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from studykit import stats
 from studykit.cells import CellRow, read_cells
-from studykit.study import TYPES, Cell, Input, Study, load_study
+from studykit.study.file import TYPES, Cell, Input, Study, load_study
 
 if TYPE_CHECKING:
     import numpy

@@ -28,7 +28,7 @@ from studykit.report.blocks import (
 from studykit.report.previews import Previews
 from studykit.report.results import Results
 from studykit.report.strips import film_strip, worst_moments
-from studykit.study import Cell, Input, MethodSpec, Study
+from studykit.study.file import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
     import pandas
@@ -341,7 +341,7 @@ def manifest(results: Results) -> Section:
 
 def problems(study: Study) -> Section:
     """List every problem of a study's inputs, as ``studykit check`` does."""
-    from studykit.check import check_study
+    from studykit.study.check import check_study
 
     found = check_study(study)
     if not found:

@@ -11,7 +11,7 @@ from studykit.media import video
 from studykit.media.sheets import Strip, draw_strips
 from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.report.results import Results
-from studykit.study import Cell, Input, MethodSpec, Study
+from studykit.study.file import Cell, Input, MethodSpec, Study
 
 MOMENTS = 5
 _INPUTS_SHOWN = 25

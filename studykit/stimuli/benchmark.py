@@ -24,7 +24,7 @@ from studykit.stimuli import scores
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.render import render
 from studykit.stimuli.state import Expression, Pose, State, transferred
-from studykit.study import TYPES
+from studykit.study.file import TYPES
 
 HELD_OUT = 1_000_000
 """No model of this package is trained on identities with this seed or above.

@@ -13,7 +13,7 @@ from studykit.stimuli.identity import Identity
 from studykit.stimuli.motion import motion
 from studykit.stimuli.render import Frame, render
 from studykit.stimuli.state import Expression, Pose
-from studykit.study import TYPES, slug
+from studykit.study.file import TYPES, slug
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from studykit.document import Document
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import CropRule
-from studykit.rating_rules import Ratings, read_ratings
+from studykit.study.document import Document
+from studykit.study.ratings import Ratings, read_ratings
 
 Protocol = Literal["cross-identity", "same-identity"]
 TYPES = ("frontal", "side", "stylised")

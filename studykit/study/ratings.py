@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from studykit.document import Document
 from studykit.errors import did_you_mean
-from studykit.wording import CONSENT, CRITERIA, OVERALL, QUESTIONS, TEXTS, Criterion, Question
+from studykit.study.document import Document
+from studykit.study.wording import CONSENT, CRITERIA, OVERALL, QUESTIONS, TEXTS, Criterion, Question
 
 Task = Literal["acr", "dcr", "pair"]
 
@@ -49,7 +49,7 @@ class Ratings:
     questions : tuple of Question
         What is asked about the rater, each of which may be left open.
     texts : dict of str
-        The page's words, by the keys of :data:`studykit.wording.TEXTS`.
+        The page's words, by the keys of :data:`studykit.study.wording.TEXTS`.
     language : str
         Of all these words, as an HTML page names it.
     store : str

@@ -14,7 +14,7 @@ from studykit.errors import MediaError, NoFaceError
 from studykit.media.faces import face_crop, find_faces
 from studykit.media.squares import CropRule, open_driving
 from studykit.media.video import probe, read_frames, read_image
-from studykit.study import Study
+from studykit.study.file import Study
 
 Level = Literal["error", "warning", "note"]
 

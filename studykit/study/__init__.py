@@ -1,0 +1,1 @@
+"""What a study file says, checked with its line."""
