@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files, processor, weights
+from studykit import files, processor
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.methods import weights
 from studykit.methods._fomm_random import SMALL
 
 _SETTLE = 0.3  # seconds: threads spin that long after their work

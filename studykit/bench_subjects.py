@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from studykit import weights
 from studykit.errors import MissingPackageError, StudyError
 from studykit.media.squares import Driving, Source
 from studykit.media.video import probe, read_frames
-from studykit.methods import create_method
+from studykit.methods import create_method, weights
 from studykit.methods._ppgan import import_paddle, missing_package
 
 Turn = Callable[[], dict[str, Any]]

@@ -411,7 +411,7 @@ def weights() -> None:
 @weights.command("list")
 def list_weights() -> None:
     """List the named checkpoints and what is in the cache."""
-    from studykit.weights import cache_folder, status
+    from studykit.methods.weights import cache_folder, status
 
     click.echo(f"cache: {cache_folder()}")
     for entry in status():
@@ -424,7 +424,7 @@ def list_weights() -> None:
 @click.argument("name")
 def fetch_weights(name: str) -> None:
     """Fetch a named checkpoint into the cache, or verify the one that is there."""
-    from studykit.weights import locate, sha256
+    from studykit.methods.weights import locate, sha256
 
     path = locate(name)
     click.echo(f"{path}\nSHA-256 {sha256(path)}")
@@ -439,7 +439,7 @@ def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
 
     An output ending in .pdparams is for PaddleGAN's own predictor, with its YAML file beside.
     """
-    from studykit.weights import load, save, save_for_ppgan
+    from studykit.methods.weights import load, save, save_for_ppgan
 
     loaded = load(checkpoint, config)
     if output.suffix == ".pdparams":

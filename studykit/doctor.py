@@ -242,7 +242,7 @@ def _face_models() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from studykit.weights import status
+    from studykit.methods.weights import status
 
     for entry in status():
         name = f"weights {entry.name}"

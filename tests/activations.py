@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 
-from studykit import weights
+from studykit.methods import weights
 
 STORED = Path(__file__).parent / "data" / "shipped_activations.npz"
 FRAMES = 16

@@ -8,7 +8,7 @@ writes one with the layout of a published checkpoint, which ``--weights OUT.safe
 import argparse
 import copy
 
-from studykit import weights
+from studykit.methods import weights
 from studykit.methods._fomm_random import SMALL, build, random_checkpoint
 
 

@@ -168,7 +168,7 @@ def test_a_run_with_a_failed_cell_ends_with_1_and_says_so(
 def test_importing_studykit_loads_nothing_heavy() -> None:
     code = (
         "import sys, studykit.cli, studykit.study.file, studykit.methods, studykit.media.faces\n"
-        "import studykit.media.video, studykit.weights, studykit.stimuli, studykit.study.check\n"
+        "import studykit.media.video, studykit.methods.weights, studykit.stimuli, studykit.study.check\n"
         "import studykit.doctor\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )

@@ -100,7 +100,7 @@ def test_a_probe_that_fails_is_a_finding(monkeypatch):
     def no_weights():
         raise PermissionError("cache")
 
-    monkeypatch.setattr("studykit.weights.status", no_weights)
+    monkeypatch.setattr("studykit.methods.weights.status", no_weights)
     monkeypatch.setattr(doctor, "_TRIALS", dict.fromkeys(doctor._TRIALS, "raise SystemExit(3)"))
     found = names(diagnose())
     assert "PermissionError: cache" in found["weights"].text

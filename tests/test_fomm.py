@@ -14,10 +14,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from studykit import weights
 from studykit.errors import MissingPackageError, StudyError, WeightsError
 from studykit.media.squares import Driving, Source
-from studykit.methods import _fomm_runtime, create_method, fomm
+from studykit.methods import _fomm_runtime, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
 from studykit.methods._fomm_random import SMALL, astronaut_frames, random_checkpoint
 from studykit.methods._fomm_runtime import GraphEngine, GraphError

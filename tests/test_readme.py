@@ -123,7 +123,7 @@ def test_linked_files_exist() -> None:
 
 
 def test_the_table_of_the_benchmark_is_that_of_the_shipped_weights() -> None:
-    from studykit import weights
+    from studykit.methods import weights
 
     scores = json.loads((weights.SHIPPED / weights.DEFAULT / "benchmark-256.json").read_text())
     rows = [row for row in scores["summary"] if row["method"] != "truth"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from studykit.errors import WeightsError
-from studykit.safe_pickle import load_arrays
+from studykit.methods.safe_pickle import load_arrays
 
 RANDOM = np.random.default_rng(0)
 ARRAYS = {
@@ -200,7 +200,7 @@ def test_random_bytes_are_refused(tmp_path):
 
 def test_the_list_of_globals_is_short():
     """Adding a name to the list must be a decision, so it is written here too."""
-    from studykit import safe_pickle
+    from studykit.methods import safe_pickle
 
     assert {name.replace("_core", "core") for name in map(".".join, safe_pickle._KNOWN)} == {
         "numpy.ndarray",

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import weights
 from studykit.cli import main
 from studykit.errors import StudyError, WeightsError
 from studykit.media.squares import Driving, Source
-from studykit.methods import create_method
+from studykit.methods import create_method, weights
 from studykit.methods._fomm_random import SMALL, random_checkpoint
 from tests import activations
 from tests.checkpoints import small_config

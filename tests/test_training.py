@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from scipy.ndimage import map_coordinates
 
-from studykit import weights
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
+from studykit.methods import weights
 from studykit.training import data
 from studykit.training.recipe import RECIPES, LossWeights, Phase, Recipe, read_recipe
 

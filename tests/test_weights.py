@@ -11,8 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from studykit import safe_pickle, weights
 from studykit.errors import MissingPackageError, WeightsError
+from studykit.methods import safe_pickle, weights
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
 
 

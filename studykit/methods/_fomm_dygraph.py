@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from studykit import weights as checkpoints
 from studykit.errors import StudyError, WeightsError
+from studykit.methods import weights as checkpoints
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from studykit import weights
+from studykit.methods import weights
 from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
 
 # Of networks that run in milliseconds.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit import weights as checkpoints
+from studykit.methods import weights as checkpoints
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
 from studykit.methods._fomm_motion import Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle

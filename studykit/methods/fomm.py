@@ -18,10 +18,10 @@ from typing import Literal, Protocol
 import numpy as np
 
 from studykit import processor
-from studykit import weights as checkpoints
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
+from studykit.methods import weights as checkpoints
 from studykit.methods._fomm_dygraph import (
     DygraphEngine,
     Networks,

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from studykit import files, weights
+from studykit import files
 from studykit.media.squares import Driving
+from studykit.methods import weights
 
 LIMIT = 1 << 30  # bytes on disk, of all drivings and methods together
 _IN_MEMORY = 1 << 22

@@ -86,10 +86,10 @@ def main(
 
 
 def _train(config, out, cache, resume, minutes, fit, render_only, workers, device):
+    from studykit.methods.weights import load, locate
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
-    from studykit.weights import load, locate
 
     recipe = read_recipe(config, device)
     if recipe.start:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from studykit import files
-from studykit import weights as checkpoints
 from studykit.errors import StudyError
+from studykit.methods import weights as checkpoints
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 

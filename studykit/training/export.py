@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from studykit import files
-from studykit import weights as checkpoints
 from studykit.errors import StudyError
+from studykit.methods import weights as checkpoints
 from studykit.stimuli.benchmark import IDENTITIES
 from studykit.training import evaluate, networks
 from studykit.training.card import measure, write_card, write_text
@@ -117,7 +117,7 @@ def ship(
     sizes: Sequence[int] = SIZES,
     say: Callable[[str], None] = print,
 ) -> Export:
-    """Turn a run into a folder of :data:`studykit.weights.SHIPPED`.
+    """Turn a run into a folder of :data:`studykit.methods.weights.SHIPPED`.
 
     Leaves in ``out``: ``weights.safetensors`` and ``checkpoint.json``, its hash; the run's
     ``recipe.yaml`` and ``log.jsonl``; ``benchmark-<size>.json``, its scores beside those of

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studykit import weights as checkpoints
 from studykit.errors import StudyError
+from studykit.methods import weights as checkpoints
 from studykit.training import evaluate, losses, networks
 from studykit.training.batches import Batch, Shelf
 from studykit.training.data import Cache

@@ -1,7 +1,7 @@
 """Checkpoints of the First Order Motion Model: found or fetched, verified, and read safely.
 
 Published checkpoints are pickles, which can run anything; they are read once by a reader that
-can't (:mod:`studykit.safe_pickle`) and kept as safetensors, which hold nothing but arrays. The
+can't (:mod:`studykit.methods.safe_pickle`) and kept as safetensors, which hold nothing but arrays. The
 project's own one lies in the package, so that a machine without a network has it too.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files, safe_pickle
+from studykit import files
 from studykit.errors import MissingPackageError, WeightsError, did_you_mean
+from studykit.methods import safe_pickle
 
 Settings = dict[str, Any]
 Tensors = dict[str, np.ndarray]
@@ -122,7 +123,7 @@ _PUBLISHED = {
 _RETRIES = 2
 
 
-SHIPPED = Path(__file__).parent / "checkpoints"
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
 """The folder of what comes with the package: a folder a checkpoint, which also holds its model
 card, training log and recipe."""
 
