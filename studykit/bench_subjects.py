@@ -180,7 +180,7 @@ def hold_video(weights: str, config: dict | None, size: int, video: str, seconds
 
 def animate_study(study: str, out: str) -> Turn:
     """Make the clips of a study."""
-    from studykit.clips import animate_cells
+    from studykit.clips.animate import animate_cells
     from studykit.study.file import load_study
 
     loaded = load_study(study)

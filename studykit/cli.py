@@ -83,7 +83,7 @@ def run(
     scheduler: str | None,
 ) -> int:
     """Run a study end to end; what is already made is kept."""
-    from studykit.cells import CellTable
+    from studykit.clips.cells import CellTable
     from studykit.run import run_study
 
     report = run_study(study, out=out, device=device, only=only, jobs=jobs, scheduler=scheduler)
@@ -116,7 +116,7 @@ def run(
 )
 def animate(source: Path, driving: Path, clip: Path, method: str, size: int, crop: str, **settings):
     """Animate SOURCE (an image) with DRIVING (a video) into one clip."""
-    from studykit.clips import animate
+    from studykit.clips.animate import animate
 
     given = {key: value for key, value in settings.items() if value is not None}
     row = animate(source, driving, clip, method=method, size=size, crop=crop, **given)

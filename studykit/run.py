@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import studykit.report
-from studykit import files, progress
-from studykit.clips import check_jobs
+from studykit import files
+from studykit.clips import progress
+from studykit.clips.animate import check_jobs
+from studykit.clips.plan import Plan
+from studykit.clips.provenance import Equipped, equip_all, write_manifest
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.plan import Plan
 from studykit.processor import threads
-from studykit.provenance import Equipped, equip_all, write_manifest
 from studykit.report import page_key, write_page
 from studykit.study.file import Study, load_study
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.media import video
 from studykit.ratings.store import open_store
 from studykit.run import study_folder

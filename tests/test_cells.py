@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from studykit.cells import CellRow, CellTable, append, read_cells, rewrite, rows_at, scan
+from studykit.clips.cells import CellRow, CellTable, append, read_cells, rewrite, rows_at, scan
 
 ROW = CellRow(
     cell="a__b__copy",

@@ -168,8 +168,8 @@ def test_a_run_with_a_failed_cell_ends_with_1_and_says_so(
 def test_importing_studykit_loads_nothing_heavy() -> None:
     code = (
         "import sys, studykit.cli, studykit.study.file, studykit.methods, studykit.media.faces\n"
-        "import studykit.media.video, studykit.methods.weights, studykit.stimuli, studykit.study.check\n"
-        "import studykit.doctor\n"
+        "import studykit.media.video, studykit.methods.weights, studykit.stimuli\n"
+        "import studykit.study.check, studykit.doctor\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

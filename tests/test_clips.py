@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit import clips, methods
-from studykit.cells import CellRow, read_cells
-from studykit.clips import animate, animate_cells
+from studykit import methods
+from studykit.clips.animate import animate, animate_cells
+from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import MediaError, NoFaceError, StudyError
 from studykit.media import video
 from studykit.media.squares import Driving, Source
@@ -256,7 +256,7 @@ def test_rows_name_what_they_were_made_of(run_cells, tmp_path: Path) -> None:
 def test_two_runs_do_not_work_in_one_folder(
     run_cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips, "_PATIENCE", 0.0)
+    monkeypatch.setattr(animate, "_PATIENCE", 0.0)
     lock = tmp_path / "out" / ".running"
     lock.parent.mkdir()
     lock.write_text(str(os.getppid()))

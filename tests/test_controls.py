@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source

@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from studykit import executors, methods
-from studykit.cells import CellTable, read_cells
-from studykit.clips import animate_cells
+from studykit import methods
+from studykit.clips import executors
+from studykit.clips.animate import animate_cells
+from studykit.clips.cells import CellTable, read_cells
+from studykit.clips.executors import SerialExecutor, WorkerDied, open_executor
 from studykit.errors import StudyError
-from studykit.executors import SerialExecutor, WorkerDied, open_executor
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.run import study_folder
@@ -224,7 +225,7 @@ class TestProcesses:
         program = tmp_path / "program.py"
         program.write_text(
             "import time\n"
-            "from studykit.executors import ProcessExecutor\n"
+            "from studykit.clips.executors import ProcessExecutor\n"
             "import test_executors\n"
             "if __name__ == '__main__':\n"
             "    executor = ProcessExecutor(2, print)\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studykit import metrics
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.metrics.truth import find_truth

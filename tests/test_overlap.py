@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from studykit.overlap import ahead, behind
+from studykit.clips.overlap import ahead, behind
 
 
 @pytest.fixture(autouse=True)

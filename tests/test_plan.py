@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from studykit.cells import CellRow, append, read_cells
-from studykit.clips import animate_cells
-from studykit.plan import Plan
-from studykit.provenance import equip_all
+from studykit.clips.animate import animate_cells
+from studykit.clips.cells import CellRow, append, read_cells
+from studykit.clips.plan import Plan
+from studykit.clips.provenance import equip_all
 from studykit.run import study_folder
 from studykit.study.file import Input, Study, load_study
 

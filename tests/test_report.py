@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from studykit import report
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.media import video
 from studykit.report import previews, sections, strips
 from studykit.report.blocks import jpeg_url

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from rating_tables import make_ratings
 
-from studykit.cells import CellRow, append
 from studykit.cli import main
+from studykit.clips.cells import CellRow, append
 from studykit.errors import StudyError
 from studykit.ratings.store import open_store
 from studykit.report import compare, compare_studies

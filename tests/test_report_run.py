@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from studykit import run
+from studykit.clips.provenance import equip_all
 from studykit.metrics import load
-from studykit.provenance import equip_all
 from studykit.ratings.simulate import simulate_ratings
 from studykit.ratings.store import open_store, rehearsal_of, store_of
 from studykit.report import load_results, page_key

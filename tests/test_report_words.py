@@ -230,7 +230,7 @@ def test_the_methods_section_names_what_was_done(results_of) -> None:
 def test_what_shipped_weights_know_is_said_once_with_the_weights_and_once_with_the_clips(
     results_of,
 ) -> None:
-    from studykit.cells import CellRow
+    from studykit.clips.cells import CellRow
 
     known = "synth-128 was trained on rendered faces alone, at 128 pixels"
     row = CellRow("a__b__fomm", "a", "side", "b", "side", "fomm", "done", weights="synth-128",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from studykit import files
-from studykit.cells import read_cells
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
+from studykit.clips.cells import read_cells
 from studykit.errors import StudyError, StudyFileError
 from studykit.run import execute_notebook, notebook_path, run_study, study_folder
 from studykit.study.file import load_study

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from studykit import serve as serving
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.errors import MissingPackageError, StudyError
 from studykit.run import study_folder
 from studykit.serve import serve

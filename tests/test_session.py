@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studykit import files
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.ratings.session import Session, open_session
 from studykit.ratings.store import Store, open_store

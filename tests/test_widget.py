@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studykit.clips import animate_cells
+from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings.store import open_store

@@ -1,8 +1,8 @@
 """Checkpoints of the First Order Motion Model: found or fetched, verified, and read safely.
 
 Published checkpoints are pickles, which can run anything; they are read once by a reader that
-can't (:mod:`studykit.methods.safe_pickle`) and kept as safetensors, which hold nothing but arrays. The
-project's own one lies in the package, so that a machine without a network has it too.
+can't (:mod:`studykit.methods.safe_pickle`) and kept as safetensors, which hold nothing but arrays.
+The project's own one lies in the package, so that a machine without a network has it too.
 """
 
 import dataclasses

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studykit import files
-from studykit.cells import CellRow, read_cells
+from studykit.clips.cells import CellRow, read_cells
+from studykit.clips.executors import WorkerDied, open_executor
 from studykit.errors import StudyError, first_line
-from studykit.executors import WorkerDied, open_executor
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
 from studykit.methods.kept import kept

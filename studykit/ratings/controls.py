@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from studykit import files
-from studykit.cells import read_cells
+from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studykit import stats
-from studykit.cells import read_cells
+from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.report import figures, tables
 from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studykit import stats
-from studykit.cells import CellRow, read_cells
+from studykit.clips.cells import CellRow, read_cells
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
 
 if TYPE_CHECKING:

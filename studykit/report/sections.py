@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studykit import stats
-from studykit.cells import CellRow
+from studykit.clips.cells import CellRow
 from studykit.report import figures, tables, words
 from studykit.report.blocks import (
     Block,

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from studykit import files
-from studykit.cells import CellRow
+from studykit.clips.cells import CellRow
+from studykit.clips.executors import Report
+from studykit.clips.overlap import ahead, behind
+from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
-from studykit.executors import Report
 from studykit.media import video
 from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.methods import Method
-from studykit.overlap import ahead, behind
-from studykit.provenance import Equipped, device_of, method_settings
 from studykit.study.file import Cell
 
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studykit import files
-from studykit.cells import CellRow, CellTable
-from studykit.errors import StudyError
-from studykit.executors import WorkerDied, open_executor
-from studykit.making import (
+from studykit.clips.cell import (
     FilesUnseen,
     Made,
     Sent,
@@ -25,12 +22,15 @@ from studykit.making import (
     resources_of,
     write_clip,
 )
+from studykit.clips.cells import CellRow, CellTable
+from studykit.clips.executors import WorkerDied, open_executor
+from studykit.clips.plan import Plan
+from studykit.clips.progress import Meter
+from studykit.clips.provenance import Equipped, equip, equip_all
+from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import CropRule
 from studykit.methods import create_method
-from studykit.plan import Plan
-from studykit.progress import Meter
-from studykit.provenance import Equipped, equip, equip_all
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study, slug
 
 _PATIENCE = 20.0  # seconds

@@ -9,8 +9,8 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from studykit.cells import CellRow, CellTable, append, has_columns, rewrite, rows_at, scan
-from studykit.provenance import Equipped, cache_keys
+from studykit.clips.cells import CellRow, CellTable, append, has_columns, rewrite, rows_at, scan
+from studykit.clips.provenance import Equipped, cache_keys
 from studykit.study.file import Cell, Study
 
 _NO_ROW, _NO_CLIP = -1, 0

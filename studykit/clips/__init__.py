@@ -1,0 +1,1 @@
+"""Cells become clips, here or on a cluster."""
