@@ -392,7 +392,7 @@ def benchmark(
     Without --method: fomm and warp. Clips made elsewhere: --write DIR gives sources, drivings and
     the names of the clips to make, --clips DIR scores them.
     """
-    from studykit.stimuli.benchmark import contestants, run_benchmark, table, write_pairs
+    from studykit.metrics.benchmark import contestants, run_benchmark, table, write_pairs
 
     if pairs is not None:
         click.echo(write_pairs(pairs, say=_say, **settings))

@@ -12,7 +12,7 @@ from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media import video
 from studykit.media.squares import Driving, Source
 from studykit.methods import create_method
-from studykit.stimuli import benchmark, scores
+from studykit.metrics import benchmark, pixels
 from studykit.stimuli.render import render
 from studykit.stimuli.state import transferred
 from studykit.training import data
@@ -161,34 +161,34 @@ def test_scores_agree_with_scikit_image(everyone):
 
     image, truth = everyone[0].own[0], everyone[0].own[5]
     where = np.ones(truth.shape[:2], bool)
-    found = scores.peak_signal_noise_ratio(image, truth, where)
+    found = pixels.peak_signal_noise_ratio(image, truth, where)
     assert np.isclose(found, peak_signal_noise_ratio(truth, image, data_range=255))
-    assert found == scores.peak_signal_noise_ratio(image, truth)
+    assert found == pixels.peak_signal_noise_ratio(image, truth)
 
 
 def test_scores_of_equal_images_stay_finite_and_of_no_pixels_are_nan(everyone):
     image = everyone[0].own[0]
-    assert 108 < scores.peak_signal_noise_ratio(image, image) < 108.2
-    assert scores.mean_absolute_error(image, image) == 0
-    for score in (scores.peak_signal_noise_ratio, scores.mean_absolute_error):
+    assert 108 < pixels.peak_signal_noise_ratio(image, image) < 108.2
+    assert pixels.mean_absolute_error(image, image) == 0
+    for score in (pixels.peak_signal_noise_ratio, pixels.mean_absolute_error):
         assert np.isnan(score(image, image, np.zeros(image.shape[:2], bool)))
 
 
 def test_regions_hold_their_landmarks_in_both_frames_and_little_else(everyone):
     marks = everyone[0].landmarks[0][[0, 1]]
-    where = scores.around(marks, scores.MOUTH, 96)
+    where = pixels.around(marks, pixels.MOUTH, 96)
     x, y = np.rint(marks[:, 48:68].reshape(-1, 2)).astype(int).T
     assert where[y, x].all() and where.mean() < 0.15
-    eyes = scores.around(marks, scores.EYES, 96)
+    eyes = pixels.around(marks, pixels.EYES, 96)
     assert not eyes[y, x].any()
 
 
 def test_landmark_distance_is_in_percent_of_the_eyes_distance():
     marks = np.zeros((68, 2))
     marks[45] = 40, 0
-    assert scores.eye_distance(marks) == 40
-    assert np.isclose(scores.landmark_distance(marks + np.array([3, 4]), marks, 40), 12.5)
-    assert np.isnan(scores.landmark_distance(marks * np.nan, marks, 40))
+    assert pixels.eye_distance(marks) == 40
+    assert np.isclose(pixels.landmark_distance(marks + np.array([3, 4]), marks, 40), 12.5)
+    assert np.isnan(pixels.landmark_distance(marks * np.nan, marks, 40))
 
 
 def test_clips_made_elsewhere_are_scored_from_a_folder(everyone, tmp_path, capsys):

@@ -256,7 +256,7 @@ def test_rows_name_what_they_were_made_of(run_cells, tmp_path: Path) -> None:
 def test_two_runs_do_not_work_in_one_folder(
     run_cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(animate, "_PATIENCE", 0.0)
+    monkeypatch.setattr("studykit.clips.animate._PATIENCE", 0.0)
     lock = tmp_path / "out" / ".running"
     lock.parent.mkdir()
     lock.write_text(str(os.getppid()))

@@ -552,7 +552,7 @@ def test_irises_and_masks_are_terms_only_where_asked_for(filled):
 
 def test_the_term_of_fidelity_is_what_psnr_measures():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
-    from studykit.stimuli.scores import peak_signal_noise_ratio
+    from studykit.metrics.pixels import peak_signal_noise_ratio
     from studykit.training.losses import fidelity
 
     truth, image = moving_pattern(0), moving_pattern(2)

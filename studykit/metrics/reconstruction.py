@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from studykit.stimuli import scores
+from studykit.metrics import pixels
 
 # What identical images get, whose ratio is infinite, so that means stay finite; of images above
 # 222 pixels a side, also those that differ by one step in one number.
@@ -33,7 +33,7 @@ def l1(image: np.ndarray, truth: np.ndarray, *, mask: np.ndarray | None = None) 
     mask : (H, W) bool, optional
         Where to look.
     """
-    return scores.mean_absolute_error(_checked(image), _checked(truth, image), mask) / 255
+    return pixels.mean_absolute_error(_checked(image), _checked(truth, image), mask) / 255
 
 
 def peak_signal_noise_ratio(
@@ -49,7 +49,7 @@ def peak_signal_noise_ratio(
     mask : (H, W) bool, optional
         Where to look.
     """
-    ratio = scores.peak_signal_noise_ratio(_checked(image), _checked(truth, image), mask)
+    ratio = pixels.peak_signal_noise_ratio(_checked(image), _checked(truth, image), mask)
     return float(np.minimum(BEST_PSNR, ratio))
 
 

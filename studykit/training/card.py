@@ -28,7 +28,7 @@ def measure(
     import tempfile
 
     from studykit.methods import create_method
-    from studykit.stimuli.benchmark import run_benchmark
+    from studykit.metrics.benchmark import run_benchmark
 
     weights = str(folder / "weights.safetensors")
     for size in sizes:
@@ -69,7 +69,7 @@ def photographs(weights: str, image: np.ndarray | None = None, size: int = 256) 
     from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
     from studykit.methods import create_method
-    from studykit.stimuli.benchmark import MOTIONS, identity_of, states_of
+    from studykit.metrics.benchmark import MOTIONS, identity_of, states_of
     from studykit.stimuli.render import render
 
     if image is None:
@@ -157,7 +157,7 @@ def _identities(folder: Path, step: int) -> int:
 def _tables(content: dict[str, Any]) -> str:
     import pandas as pd
 
-    from studykit.stimuli.benchmark import summary_tables
+    from studykit.metrics.benchmark import summary_tables
 
     return f"## At {content['size']} pixels\n\n" + summary_tables(pd.DataFrame(content["summary"]))
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from studykit.errors import StudyError
+from studykit.metrics.benchmark import HELD_OUT
 from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
-from studykit.stimuli.benchmark import HELD_OUT
 
 KEYPOINTS: dict[str, tuple[int, ...]] = {
     "nose tip": (30,),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studykit.stimuli.scores import (
+from studykit.metrics.pixels import (
     EYES,
     MOUTH,
     around,

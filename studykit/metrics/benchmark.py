@@ -20,7 +20,7 @@ import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.stimuli import scores
+from studykit.metrics import pixels
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.render import render
 from studykit.stimuli.state import Expression, Pose, State, transferred
@@ -188,7 +188,7 @@ def render_case(index: int, *, seed: int = 0, size: int = 128) -> Case:
     own = [render(identity, *state, size=size) for state in states]
     # The first frame of both is the source.
     other = [own[0], *(render(identity, *state, size=size) for state in moved[1:])]
-    found = [[scores.find_landmarks(frame.image) for frame in row] for row in (own, other[1:])]
+    found = [[pixels.find_landmarks(frame.image) for frame in row] for row in (own, other[1:])]
     return Case(
         index,
         name_of(index),
@@ -248,11 +248,11 @@ def cases(
 
 def _renderer() -> str:
     """Name the code that the pictures and what is found in them depend on."""
+    from studykit import stimuli
     from studykit.media import faces
 
-    here = Path(__file__)
-    apart = (here.name, Path(scores.__file__).name, "write.py")
-    code = [path for path in sorted(here.parent.glob("*.py")) if path.name not in apart]
+    room = Path(stimuli.__file__).parent
+    code = [path for path in sorted(room.glob("*.py")) if path.name != "write.py"]
     digests = [files.sha256(path) for path in (*code, faces.__file__)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
@@ -438,12 +438,12 @@ def _clips(
 
 
 def _truth_rows(case: Case) -> Iterator[dict[str, Any]]:
-    eyes = scores.eye_distance(case.landmarks[0, 0])
+    eyes = pixels.eye_distance(case.landmarks[0, 0])
     for which, pairing in enumerate(PAIRINGS):
         for frame, motion in enumerate(MOTIONS, start=1):
             yield {
                 **_named("truth", case, pairing, motion),
-                "landmarks": scores.landmark_distance(
+                "landmarks": pixels.landmark_distance(
                     case.found[which, frame], case.landmarks[which, frame], eyes
                 ),
             }
@@ -460,19 +460,19 @@ def _measured(
 ) -> Iterator[dict[str, float]]:
     which, truth = PAIRINGS.index(pairing), case.truth(pairing)
     landmarks = case.landmarks[which]
-    eyes = scores.eye_distance(landmarks[0])
-    parts = {"mouth": scores.MOUTH, "blink": scores.EYES}
+    eyes = pixels.eye_distance(landmarks[0])
+    parts = {"mouth": pixels.MOUTH, "blink": pixels.EYES}
     for frame, motion in enumerate(MOTIONS, start=1):
         image, target = clip[frame], truth[frame]
-        found = case.found[0, 0] if still else scores.find_landmarks(image)
+        found = case.found[0, 0] if still else pixels.find_landmarks(image)
         values = {
-            "psnr": scores.peak_signal_noise_ratio(image, target, case.face[which, frame]),
-            "l1": scores.mean_absolute_error(image, target),
-            "landmarks": scores.landmark_distance(found, landmarks[frame], eyes),
+            "psnr": pixels.peak_signal_noise_ratio(image, target, case.face[which, frame]),
+            "l1": pixels.mean_absolute_error(image, target),
+            "landmarks": pixels.landmark_distance(found, landmarks[frame], eyes),
         }
         if motion in parts:
-            where = scores.around(landmarks[[0, frame]], parts[motion], len(image))
-            values["region"] = scores.mean_absolute_error(image, target, where)
+            where = pixels.around(landmarks[[0, frame]], parts[motion], len(image))
+            values["region"] = pixels.mean_absolute_error(image, target, where)
         yield values
 
 
