@@ -286,7 +286,7 @@ def _one_action(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
 def serve(study: Path, out: Path | None, store: str, host: str, port: int) -> None:
     """Show the rating page to raters who have a browser only."""
-    from studykit.serve import serve
+    from studykit.ratings.serve import serve
 
     serve(study, out=out, store=store, host=host, port=port)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from studykit import serve as serving
 from studykit.clips.animate import animate_cells
 from studykit.errors import MissingPackageError, StudyError
+from studykit.ratings import serve as serving
+from studykit.ratings.serve import serve
 from studykit.run import study_folder
-from studykit.serve import serve
 from studykit.study.file import load_study
 
 pytest.importorskip("voila", reason="Voila is not installed")

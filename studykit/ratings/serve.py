@@ -15,7 +15,7 @@ from studykit.run import notebook_path, study_folder
 from studykit.study.file import Study, load_study
 
 _HERE = ("127.0.0.1", "0.0.0.0", "::1", "localhost")
-_PAGE = Path(__file__).parent / "ratings" / "page"
+_PAGE = Path(__file__).with_name("page")
 
 # A page that was left open keeps its kernel; one that was closed gives it back.
 _IDLE_SECONDS = 3600
