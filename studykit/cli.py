@@ -170,9 +170,9 @@ def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> No
     People rate on the page that "studykit serve" opens, or in notebook 3.
     """
     from studykit.ratings.exchange import export_ratings
-    from studykit.ratings.plan import plan_raters
     from studykit.ratings.screening import rating_status
     from studykit.ratings.simulate import simulate_into
+    from studykit.stats.power import plan_raters
     from studykit.study.file import load_study
 
     action, settings = _one_action(actions)

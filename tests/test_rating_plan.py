@@ -12,7 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from studykit.errors import StudyError
-from studykit.ratings.plan import (
+from studykit.ratings.simulate import Effect, SimulationModel, simulate_scores
+from studykit.stats.comparison import signed_rank
+from studykit.stats.power import (
     MOST_RATERS,
     Comparison,
     SimulatedStudies,
@@ -21,8 +23,6 @@ from studykit.ratings.plan import (
     latent_difference,
     plan_raters,
 )
-from studykit.ratings.simulate import Effect, SimulationModel, simulate_scores
-from studykit.stats.comparison import signed_rank
 from studykit.study.file import Study, load_study
 from studykit.study.wording import CRITERIA
 
