@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files, processor
+from studykit import files, machine
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.methods import weights
@@ -85,7 +85,7 @@ def run_bench(
         missing, its columns are empty and a line says why.
     """
     plan = _QUICK if quick else _full()
-    cores = max(1, int(processor.usable_cores()))
+    cores = max(1, int(machine.usable_cores()))
     threads = threads or tuple(sorted({1, min(2, cores)}))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -520,7 +520,7 @@ def _machine(cores: int) -> dict[str, Any]:
             continue
     return {
         "system": platform.platform(),
-        "processor": processor.processor_name(),
+        "processor": machine.processor_name(),
         "cores": cores,
         "versions": versions,
     }

@@ -112,7 +112,7 @@ def compute_convolutions(size: int) -> Turn:
     import_paddle()
     import paddle
 
-    from studykit import processor
+    from studykit import machine
     from studykit.methods._fomm_runtime import _Predictor
 
     class Product(paddle.nn.Layer):
@@ -130,12 +130,12 @@ def compute_convolutions(size: int) -> Turn:
         paddle.jit.save(Product(), f"{folder}/product", input_spec=pair)
         subjects = [
             (
-                _Predictor(Path(folder) / "convolutions", processor.threads()),
+                _Predictor(Path(folder) / "convolutions", machine.threads()),
                 [np.ones((1, channels, side, side), np.float32)],
                 4 * 2 * 9 * channels**2 * side**2 / 1e9,
             ),
             (
-                _Predictor(Path(folder) / "product", processor.threads()),
+                _Predictor(Path(folder) / "product", machine.threads()),
                 [np.ones((1536, 1536), np.float32)] * 2,
                 2 * 1536**3 / 1e9,
             ),

@@ -83,12 +83,12 @@ def run(
     scheduler: str | None,
 ) -> int:
     """Run a study end to end; what is already made is kept."""
-    from studykit.clips.cells import CellTable
+    from studykit.clips.cells import read_cells
     from studykit.run import run_study
 
     report = run_study(study, out=out, device=device, only=only, jobs=jobs, scheduler=scheduler)
     table = report.parent / "cells.csv"
-    rows = [row for row in CellTable(table) if only in (None, row.method, row.cell)]
+    rows = [row for row in read_cells(table).values() if only in (None, row.method, row.cell)]
     statuses = [row.status for row in rows]
     failed = statuses.count("failed")
     if failed:
@@ -226,6 +226,7 @@ def _folder(study: Any, out: Path | None) -> Path:
 
 def _ratings_store(action: str, study: Any, out: Path | None, store: str | None) -> Any:
     """Open the store of an action; where none is named, simulated raters have their own."""
+    from studykit.clips.folder import study_folder
     from studykit.ratings.store import (
         is_there,
         open_rehearsal,
@@ -233,7 +234,6 @@ def _ratings_store(action: str, study: Any, out: Path | None, store: str | None)
         place_to_report,
         store_of,
     )
-    from studykit.run import study_folder
 
     if action in ("status", "export"):
         place = store or place_to_report(study.name, _folder(study, out), study.ratings.store)
@@ -298,8 +298,9 @@ def serve(study: Path, out: Path | None, store: str, host: str, port: int) -> No
 @_out_option
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
+    from studykit.clips.folder import study_folder
     from studykit.report import compare_studies
-    from studykit.run import study_folder, write_report
+    from studykit.run import write_report
     from studykit.study.file import load_study
 
     if compare != (other is not None):
@@ -411,7 +412,8 @@ def weights() -> None:
 @weights.command("list")
 def list_weights() -> None:
     """List the named checkpoints and what is in the cache."""
-    from studykit.methods.weights import cache_folder, status
+    from studykit.cache import cache_folder
+    from studykit.methods.weights import status
 
     click.echo(f"cache: {cache_folder()}")
     for entry in status():

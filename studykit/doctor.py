@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studykit.processor import usable_cores
+from studykit.machine import usable_cores
 
 _TIMEOUT = 60
 _ENOUGH_MEMORY = 2e9

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ import studykit.report
 from studykit import files
 from studykit.clips import progress
 from studykit.clips.animate import check_jobs
-from studykit.clips.plan import Plan
+from studykit.clips.cells import CellTable
+from studykit.clips.folder import notebook_path, study_folder
 from studykit.clips.provenance import Equipped, equip_all, write_manifest
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.processor import threads
+from studykit.machine import threads
 from studykit.report import page_key, write_page
 from studykit.study.file import Study, load_study
 
@@ -124,45 +124,6 @@ def write_report(study: Study, out: Path, *, key: str = "") -> Path:
     return report
 
 
-def study_folder(study: Study, out: str | Path | None = None) -> Path:
-    """Return the folder of a study's results, made and found writable.
-
-    Raises
-    ------
-    StudyError
-        It can't be made or written.
-    """
-    out = Path(out) if out is not None else Path("reports") / study.name
-    probe = out / f".writable.{os.getpid()}"
-    try:
-        for folder in ("clips", "notebooks", "figures", "tables"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StudyError(
-            f"the folder {out} can't be written ({error.strerror}): choose another with --out"
-        ) from None
-    return out
-
-
-def notebook_path(name: str) -> Path:
-    """Return where one of studykit's notebooks is: in the repository, or in the package.
-
-    Raises
-    ------
-    StudyFileError
-        There is no such notebook.
-    """
-    package = Path(studykit.__file__).parent
-    folders = (package.parent / "notebooks", package / "notebooks")
-    for folder in folders:
-        if (folder / f"{name}.ipynb").is_file():
-            return folder / f"{name}.ipynb"
-    known = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
-    raise StudyFileError(f'no notebook "{name}": {did_you_mean(name, known)}')
-
-
 def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     """Execute one of studykit's notebooks with Papermill and return the executed copy.
 
@@ -224,7 +185,7 @@ def _state(
     ]
     for path in (*map(notebook_path, NOTEBOOKS), *shown_by):
         digest.update(path.read_bytes())
-    for cell, key, holds in Plan(study, methods, out).cells(only):
+    for cell, key, holds in CellTable(study, methods, out).cells(only):
         finished = finished and holds
         digest.update(f"{cell.name} {key}\n".encode())
     return digest.hexdigest(), finished

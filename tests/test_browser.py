@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from studykit.clips.animate import animate_cells
+from studykit.clips.folder import study_folder
 from studykit.media import video
 from studykit.ratings.store import open_store
-from studykit.run import study_folder
 from studykit.study.file import load_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

@@ -1,11 +1,17 @@
 """cells.csv survives what a killed run leaves, and the last row of a cell counts."""
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from studykit.clips.cells import CellRow, CellTable, append, read_cells, rewrite, rows_at, scan
+from studykit.clips.animate import animate_cells
+from studykit.clips.cells import CellRow, CellTable, append, read_cells, rewrite
+from studykit.clips.folder import study_folder
+from studykit.clips.provenance import equip_all
+from studykit.study.file import Input, load_study
 
 ROW = CellRow(
     cell="a__b__copy",
@@ -69,14 +75,6 @@ def test_the_clip_is_named_after_the_cell() -> None:
     assert ROW.clip == "clips/a__b__copy.mp4"
 
 
-def test_a_rows_place_in_the_file_gives_it_back(tmp_path: Path) -> None:
-    table = tmp_path / "cells.csv"
-    rows = [replace(ROW, cell=f"cell {number}", error="é" * number) for number in range(5)]
-    starts = [append(table, row) for row in rows]
-    assert [start for start, _ in scan(table)] == starts
-    assert list(rows_at(table, reversed(starts))) == rows[::-1]
-
-
 def test_a_half_row_longer_than_any_block_is_dropped(tmp_path: Path) -> None:
     table = tmp_path / "cells.csv"
     append(table, ROW)
@@ -86,14 +84,112 @@ def test_a_half_row_longer_than_any_block_is_dropped(tmp_path: Path) -> None:
     assert list(read_cells(table)) == ["a__b__copy", "next"]
 
 
-def test_a_table_is_a_sequence_of_what_the_file_holds_now(tmp_path: Path) -> None:
-    table = CellTable(tmp_path / "cells.csv")
-    assert list(table) == []
-    for number in range(3):
-        append(tmp_path / "cells.csv", replace(ROW, cell=str(number)))
-    assert len(table) == 3
-    assert (table[0].cell, table[-1].cell) == ("0", "2")
-    assert [row.cell for row in table[1:]] == ["1", "2"]
-    for wrong in (3, -4):
-        with pytest.raises(IndexError):
-            table[wrong]
+@pytest.fixture
+def table(small_study: Path) -> Callable[[], CellTable]:
+    """Read the table of the small study, whose folder is beside it."""
+    out = small_study.parent / "out"
+    (out / "clips").mkdir(parents=True)
+
+    def read() -> CellTable:
+        study = load_study(small_study)
+        return CellTable(study, equip_all(study), out)
+
+    return read
+
+
+def row(name: str, key: str, **values: object) -> CellRow:
+    source, driving, method = name.split("__")
+    return CellRow(
+        name, source, "", driving, "", method, **{"status": "done", "cache_key": key, **values}
+    )
+
+
+def made(table: CellTable, out: Path, *, reverse: bool = False) -> list[str]:
+    """Pretend to make every cell that has no clip, and return which these were."""
+    todo = [(cell.name, key) for cell, key, holds in table.cells() if not holds]
+    for name, key in reversed(todo) if reverse else todo:
+        (out / f"clips/{name}.mp4").touch()
+        table.add(row(name, key))
+    return [name for name, _ in todo]
+
+
+NAMES = ["anna__talk__copy", "anna__turn__copy", "berta__talk__copy", "berta__turn__copy"]
+
+
+def test_rows_end_in_the_studys_order_whatever_order_they_came_in(table, tmp_path: Path) -> None:
+    first = table()
+    assert made(first, tmp_path / "out", reverse=True) == NAMES
+    table = tmp_path / "out/cells.csv"
+    assert list(read_cells(table)) == NAMES[::-1]
+    assert [row.cell for row in first.tidy()] == NAMES
+    assert list(read_cells(table)) == NAMES
+    assert len(table.read_text().splitlines()) == 5
+
+
+def test_a_tidy_file_is_left_alone(table, tmp_path: Path) -> None:
+    first = table()
+    made(first, tmp_path / "out")
+    first.tidy()
+    before = (tmp_path / "out/cells.csv").stat().st_mtime_ns
+    table().tidy()
+    assert (tmp_path / "out/cells.csv").stat().st_mtime_ns == before
+
+
+def test_the_last_row_of_a_cell_tells_whether_it_holds(table, tmp_path: Path) -> None:
+    made(table(), tmp_path / "out")
+    first = table()
+    keys = {cell.name: key for cell, key, _ in first.cells()}
+    first.add(row(NAMES[0], keys[NAMES[0]], status="failed"))
+    first.add(row(NAMES[1], "another key"))
+    first.add(row(NAMES[2], ""))
+    holding = [cell.name for cell, _, holds in table().cells() if holds]
+    assert holding == [cell.name for cell, _, holds in first.cells() if holds] == NAMES[3:]
+    assert [row.status for row in first.tidy()] == ["failed", "done", "done", "done"]
+
+
+def test_rows_of_cells_that_are_no_longer_in_the_study_go(table, tmp_path: Path) -> None:
+    made(table(), tmp_path / "out")
+    append(tmp_path / "out/cells.csv", row("clara__talk__copy", "key"))
+    assert [row.cell for row in table().tidy()] == NAMES
+
+
+def test_a_table_of_another_version_is_begun_anew(table, tmp_path: Path) -> None:
+    (tmp_path / "out/cells.csv").write_text("cell,status\nanna__talk__copy,done\n")
+    first = table()
+    assert made(first, tmp_path / "out") == NAMES
+    assert [row.cell for row in first.tidy()] == NAMES
+
+
+def test_only_keeps_a_methods_or_one_cells_place(table, tmp_path: Path) -> None:
+    assert [cell.name for cell, _, _ in table().cells(NAMES[2])] == NAMES[2:3]
+    assert len(list(table().cells("copy"))) == 4
+
+
+def test_ten_thousand_cells_are_no_burden(table, small_study: Path) -> None:
+    """Less than a kilobyte of memory a cell, rows included."""
+    study, out = load_study(small_study), small_study.parent / "out"
+
+    def copies(item: Input) -> tuple[Input, ...]:
+        return tuple(replace(item, name=f"{item.name}{number}") for number in range(100))
+
+    study = replace(study, sources=copies(study.sources[0]), drivings=copies(study.drivings[0]))
+    rewrite(out / "cells.csv", (row(cell.name, "key") for cell in study.cells()))
+    tracemalloc.start()
+    whole = CellTable(study, equip_all(study), out)
+    assert sum(not holds for _, _, holds in whole.cells()) == 10_000
+    assert tracemalloc.get_traced_memory()[1] < 10_000 * 1024
+    tracemalloc.stop()
+
+
+def test_a_table_holds_first_frames_too(small_study: Path, tmp_path: Path) -> None:
+    """Cells of the same-identity protocol have places of their own, beside the crossed ones."""
+    text = small_study.read_text()
+    for protocols in ("[same-identity]", "[cross-identity, same-identity]"):
+        small_study.write_text(f"{text}protocols: {protocols}\n")
+        study = load_study(small_study)
+        out = study_folder(study, tmp_path / protocols.strip("[]"))
+        rows = animate_cells(study, out)
+        assert [row.cell for row in rows] == [cell.name for cell in study.cells()]
+        assert {row.status for row in rows} == {"done"}
+        table = CellTable(study, equip_all(study), out)
+        assert all(holds for _, _, holds in table.cells())

@@ -13,11 +13,11 @@ import pytest
 from studykit import methods
 from studykit.clips.animate import animate, animate_cells
 from studykit.clips.cells import CellRow, read_cells
+from studykit.clips.folder import study_folder
 from studykit.errors import MediaError, NoFaceError, StudyError
 from studykit.media import video
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
-from studykit.run import study_folder
 from studykit.study.file import load_study
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from studykit.clips.animate import animate_cells
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
 from studykit.ratings import controls
 from studykit.ratings.controls import clip_path, made_clips, shown
 from studykit.ratings.design import Trial, reference
-from studykit.run import study_folder
 from studykit.study.file import Study, load_study
 
 

@@ -17,12 +17,12 @@ import pytest
 from studykit import methods
 from studykit.clips import executors
 from studykit.clips.animate import animate_cells
-from studykit.clips.cells import CellTable, read_cells
+from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import SerialExecutor, WorkerDied, open_executor
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
-from studykit.run import study_folder
 from studykit.study.file import Study, load_study
 
 
@@ -106,12 +106,12 @@ def clips_of(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "clips").iterdir()}
 
 
-def make(study: Study, name: str, **places: object) -> tuple[CellTable, Path]:
+def make(study: Study, name: str, **places: object) -> tuple[list[CellRow], Path]:
     out = study_folder(study, study.path.parent / name)
     return animate_cells(study, out, **places), out
 
 
-def outcome(rows: CellTable) -> list[tuple]:
+def outcome(rows: list[CellRow]) -> list[tuple]:
     return [(row.cell, row.status, row.frames, row.cache_key) for row in rows]
 
 
@@ -137,7 +137,7 @@ def cluster() -> Iterator[str]:
 
 class TestSameAsSerial:
     @pytest.fixture
-    def serial(self, study: Callable[..., Study]) -> tuple[CellTable, Path]:
+    def serial(self, study: Callable[..., Study]) -> tuple[list[CellRow], Path]:
         return make(self.both(study), "serial")
 
     @staticmethod

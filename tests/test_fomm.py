@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, StudyError, WeightsError
 from studykit.media.squares import Driving, Source
 from studykit.methods import _fomm_runtime, create_method, fomm, weights
@@ -195,7 +196,7 @@ def test_graphs_of_any_settings_give_what_the_layers_give(config, tmp_path, monk
     clip = animate(weights=path)
     assert prepared(path).engine.note == ""
     fomm._engine.cache_clear()
-    shutil.rmtree(weights.cache_folder() / "graphs")
+    shutil.rmtree(cache_folder() / "graphs")
     monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
     expected = animate(weights=path)
     assert np.abs(clip.astype(int) - expected).max() <= 1
@@ -275,7 +276,7 @@ def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch):
     monkeypatch.setattr(_fomm_runtime, "warp", lambda *args: wrong(*args) * 1.5)
     state = prepared(small)
     assert "differ from ppgan's networks by" in state.engine.note
-    assert list((weights.cache_folder() / "graphs").iterdir()) == []
+    assert list((cache_folder() / "graphs").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_costs_speed_and_no_clip(small, cache):
@@ -287,7 +288,7 @@ def test_a_cache_that_cannot_be_written_costs_speed_and_no_clip(small, cache):
 @pytest.mark.parametrize("broken", ["paint.pdiparams", "motion.json"])
 def test_damaged_graphs_are_made_anew(small, broken):
     before = animate(weights=small)
-    (folder,) = (weights.cache_folder() / "graphs").iterdir()
+    (folder,) = (cache_folder() / "graphs").iterdir()
     (folder / broken).write_bytes((folder / broken).read_bytes()[:1000])
     fomm._engine.cache_clear()
     assert isinstance(prepared(small).engine, GraphEngine)
@@ -299,7 +300,7 @@ def test_only_the_graphs_used_last_are_kept(small, monkeypatch):
     folders = []
     for size in (48, 64, 80):
         prepared(small, Source("any", np.zeros((size, size, 3), np.uint8)))
-        kept = set((weights.cache_folder() / "graphs").iterdir())
+        kept = set((cache_folder() / "graphs").iterdir())
         folders.append((kept - set(folders)).pop())
         os.utime(folders[0])
     assert kept == {folders[0], folders[2]}

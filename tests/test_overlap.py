@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from studykit.clips.overlap import ahead, behind
+from studykit.clips.cell import ahead, behind
 
 
 @pytest.fixture(autouse=True)

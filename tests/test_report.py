@@ -11,12 +11,13 @@ from PIL import Image
 
 from studykit import report
 from studykit.clips.animate import animate_cells
+from studykit.clips.folder import study_folder
 from studykit.media import video
 from studykit.report import previews, sections, strips
 from studykit.report.blocks import jpeg_url
 from studykit.report.page import page_key, write_page
 from studykit.report.strips import MOMENTS, moment_indices, worst_moments
-from studykit.run import execute_notebook, study_folder
+from studykit.run import execute_notebook
 from studykit.study.file import load_study
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from studykit import run
+from studykit.clips.folder import study_folder
 from studykit.clips.provenance import equip_all
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
 from studykit.ratings.store import open_store, rehearsal_of, store_of
 from studykit.report import load_results, page_key
-from studykit.run import rehearse, run_study, study_folder
+from studykit.run import rehearse, run_study
 from studykit.study.file import Study, load_study
 
 

@@ -14,8 +14,9 @@ import pytest
 from studykit import files
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import read_cells
+from studykit.clips.folder import notebook_path, study_folder
 from studykit.errors import StudyError, StudyFileError
-from studykit.run import execute_notebook, notebook_path, run_study, study_folder
+from studykit.run import execute_notebook, run_study
 from studykit.study.file import load_study
 
 

@@ -9,10 +9,10 @@ import nbformat
 import pytest
 
 from studykit.clips.animate import animate_cells
+from studykit.clips.folder import study_folder
 from studykit.errors import MissingPackageError, StudyError
 from studykit.ratings import serve as serving
 from studykit.ratings.serve import serve
-from studykit.run import study_folder
 from studykit.study.file import load_study
 
 pytest.importorskip("voila", reason="Voila is not installed")

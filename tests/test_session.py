@@ -8,10 +8,10 @@ import pytest
 
 from studykit import files
 from studykit.clips.animate import animate_cells
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.ratings.session import Session, open_session
 from studykit.ratings.store import Store, open_store
-from studykit.run import study_folder
 from studykit.study.file import load_study
 
 Open = Callable[..., Session]

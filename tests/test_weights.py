@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, WeightsError
 from studykit.methods import safe_pickle, weights
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
@@ -161,9 +162,9 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
     monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path / "elsewhere"))
-    assert weights.cache_folder() == tmp_path / "elsewhere"
+    assert cache_folder() == tmp_path / "elsewhere"
     monkeypatch.delenv("STUDYKIT_CACHE")
-    assert weights.cache_folder().name == "studykit"
+    assert cache_folder().name == "studykit"
 
 
 # --- files -------------------------------------------------------------------------------------

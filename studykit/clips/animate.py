@@ -24,7 +24,6 @@ from studykit.clips.cell import (
 )
 from studykit.clips.cells import CellRow, CellTable
 from studykit.clips.executors import WorkerDied, open_executor
-from studykit.clips.plan import Plan
 from studykit.clips.progress import Meter
 from studykit.clips.provenance import Equipped, equip, equip_all
 from studykit.errors import StudyError
@@ -44,7 +43,7 @@ def animate_cells(
     only: str | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
-) -> CellTable:
+) -> list[CellRow]:
     """Make the clip of every cell that has none yet, and return all rows in the study's order.
 
     A cell that fails becomes a row with its error; an error that is not the user's leaves its
@@ -54,7 +53,7 @@ def animate_cells(
     ----------
     study : Study
     out : Path
-        The folder of its results, as :func:`studykit.run.study_folder` makes it.
+        The folder of its results, as :func:`studykit.clips.folder.study_folder` makes it.
     device : {"auto", "cpu", "gpu"}
         Where methods compute that can choose.
     only : str, optional
@@ -85,16 +84,16 @@ def _animate_planned(
     only: str | None,
     jobs: int,
     scheduler: str | None,
-) -> CellTable:
-    plan = Plan(study, methods, out)
+) -> list[CellRow]:
+    table = CellTable(study, methods, out)
     counts: dict[Path, int] = {}
     cells = frames = 0
-    for cell, _, holds in plan.cells(only):
+    for cell, _, holds in table.cells(only):
         if not holds:
             cells += 1
             frames += _frame_count(cell.driving, counts)
     if not cells:
-        return plan.tidy()
+        return table.tidy()
     run = uuid.uuid4().hex
     with contextlib.ExitStack() as stack:
         meter = stack.enter_context(Meter(cells, frames))
@@ -104,15 +103,15 @@ def _animate_planned(
         mark = stack.enter_context(_mark(out)) if scheduler else None
         tasks = (
             Task(cell, study.size, study.crop, methods[cell.method.name], key, out, run, mark)
-            for cell, key, holds in plan.cells(only)
+            for cell, key, holds in table.cells(only)
             if not holds
         )
         for task, made in _made(executor, tasks):
             _keep(made, out)
-            plan.add(made.row)
+            table.add(made.row)
             meter.end(task.cell.name, _frame_count(task.cell.driving, counts))
     files.remove_partial(out / "clips")  # of workers that died
-    return plan.tidy()
+    return table.tidy()
 
 
 def check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:

@@ -7,26 +7,33 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
+import queue
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from studykit import files
 from studykit.clips.cells import CellRow
 from studykit.clips.executors import Report
-from studykit.clips.overlap import ahead, behind
 from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.methods import Method
 from studykit.study.file import Cell
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_END = object()
 
 
 @dataclass(frozen=True)
@@ -326,3 +333,71 @@ def _reading_from(equipped: Equipped, here: dict[Path, Path]) -> Equipped:
         if isinstance(value, str) and value in moved
     }
     return dataclasses.replace(equipped, method=dataclasses.replace(equipped.method, **changes))
+
+
+def ahead(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+    """Yield the items, which a thread of their own takes from ``items`` up to ``depth`` ahead.
+
+    An error of ``items`` is raised where the item would have been. When this generator ends or is
+    closed, ``items`` is closed too and the thread is gone.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="studykit-ahead") as thread:
+        waiting = deque(thread.submit(next, source, _END) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, source, _END))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+            if hasattr(source, "close"):
+                thread.submit(source.close).result()
+
+
+def behind(
+    consume: Callable[[Iterator[Item]], Result], items: Iterable[Item], depth: int = 4
+) -> Result:
+    """Return ``consume(items)``, where a thread consumes what is computed here, ``depth`` behind.
+
+    An error of ``items`` is raised inside ``consume`` as well, so that it can clean up; one of
+    ``consume`` stops ``items``, which are closed. Either is raised here, with the thread gone.
+    """
+    handed: queue.SimpleQueue = queue.SimpleQueue()
+    free, ended = threading.Semaphore(depth), threading.Event()
+
+    def received() -> Iterator[Item]:
+        while (item := handed.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+            free.release()
+
+    def consumed() -> Result:
+        try:
+            return consume(received())
+        finally:
+            ended.set()
+            free.release()
+
+    source = iter(items)
+    closing = contextlib.closing(source) if hasattr(source, "close") else contextlib.nullcontext()
+    with ThreadPoolExecutor(1, thread_name_prefix="studykit-behind") as thread, closing:
+        result = thread.submit(consumed)
+        try:
+            for item in source:
+                free.acquire()
+                if ended.is_set():
+                    break
+                handed.put(item)
+            handed.put(_END)
+        except BaseException as error:
+            handed.put(_Failure(error))
+            result.exception()  # wait until it has cleaned up
+            raise
+        return result.result()
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -1,19 +1,16 @@
-"""cells.csv: one row a cell, appended as soon as the cell is finished, so a killed run goes on.
-
-Rows are read and written as a stream, since a study may have more cells than memory should hold.
-"""
+"""cells.csv: one row a cell, appended as soon as the cell is finished, so a killed run goes on."""
 
 import csv
 import dataclasses
 import io
-import itertools
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from studykit import files
+from studykit.clips.provenance import Equipped, cache_keys
+from studykit.study.file import Cell, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,75 +56,92 @@ class CellRow:
 
 _FIELDS = [field.name for field in dataclasses.fields(CellRow)]
 _HEADER = (",".join(_FIELDS) + "\n").encode()
-# What stands in row after row, and so is kept in memory once.
-_REPEATED = ("source", "source_type", "driving", "driving_type", "method", "status", "device",
-             "weights", "weights_hash")  # fmt: skip
-_BLOCK = 1 << 16
 
 
-class CellTable(Sequence[CellRow]):
-    """The rows of a cells.csv, read from the file each time that they are asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> Iterator[CellRow]:
-        return (row for _, row in scan(self._path))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __getitem__(self, index: int | slice) -> CellRow | list[CellRow]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        if index < 0:
-            index += len(self)
-        for row in itertools.islice(self, max(index, 0), None) if index >= 0 else ():
-            return row
-        raise IndexError(f"no row {index} in {self._path}")
-
-
-def append(path: Path, row: CellRow) -> int:
-    """Append a row in one write, on the disk before this returns; return where it begins."""
-    with path.open("ab") as file:
-        start = _whole_length(path)
-        file.truncate(start)  # a killed run may have left half a row
-        if not start:
-            start = file.write(_HEADER)
-        file.write(_line(row))
+def append(path: Path, row: CellRow) -> None:
+    """Append a row in one write, on the disk before this returns."""
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read() != b"\n":  # a killed run has left half a row
+                file.seek(0)
+                end = file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(_line(row) if end else _HEADER + _line(row))
         file.flush()
         os.fsync(file.fileno())
-    return start
 
 
-def scan(path: Path) -> Iterator[tuple[int, CellRow]]:
-    """Yield each whole row as it stands in the file, with where it begins, in bytes.
+def read_cells(path: Path) -> dict[str, CellRow]:
+    """Return the last row of each cell by its name; a half-written row counts as not there.
 
     A file with other columns, written by another version, has no rows: every cell is made again.
     """
-    if not has_columns(path):
-        return
+    if not _has_columns(path):
+        return {}
+    rows = {}
     with path.open("rb") as file:
-        start = len(file.readline())
-        for line in file:
+        for line in file.readlines()[1:]:
             try:
-                row = _row(line) if line.endswith(b"\n") else None
+                values = next(csv.reader([line.decode()])) if line.endswith(b"\n") else []
+                fields = dict(zip(_FIELDS, values, strict=True))
+                fields |= {"seconds": float(fields["seconds"]), "frames": int(fields["frames"])}
             except (ValueError, StopIteration):
-                row = None  # edited by hand: it counts as not there
-            if row is not None:
-                yield start, row
-            start += len(line)
+                continue  # edited by hand: it counts as not there
+            rows[fields["cell"]] = CellRow(**fields)
+    return rows
 
 
-def rows_at(path: Path, starts: Iterable[int]) -> Iterator[CellRow]:
-    """Yield the rows that begin at these bytes, as :func:`append` and :func:`scan` tell them."""
-    with path.open("rb") as file:
-        for start in starts:
-            file.seek(start)
-            yield _row(file.readline())
+def rewrite(path: Path, rows: Iterable[CellRow]) -> None:
+    """Put just these rows into the file, whole or not at all."""
+    with files.whole(path) as part:
+        part.write_bytes(_text(rows))
 
 
-def has_columns(path: Path) -> bool:
+class CellTable:
+    """A study's cells, in order, beside what its folder holds of them.
+
+    Parameters
+    ----------
+    study : Study
+    methods : dict of Equipped
+        By their names in the study.
+    out : Path
+        The folder of its results.
+    """
+
+    def __init__(self, study: Study, methods: dict[str, Equipped], out: Path) -> None:
+        self._study, self._out, self._path = study, out, out / "cells.csv"
+        self._key = cache_keys(study, methods)
+        self._rows = read_cells(self._path)
+
+    def cells(self, only: str | None = None) -> Iterator[tuple[Cell, str, bool]]:
+        """Yield each cell, the key of what its clip depends on, and whether its clip holds.
+
+        ``only`` keeps those of one method, or one cell, by name.
+        """
+        for cell in self._study.cells(only):
+            key, row = self._key(cell), self._rows.get(cell.name)
+            made = row is not None and row.status == "done" and row.cache_key == key != ""
+            yield cell, key, made and (self._out / row.clip).is_file()
+
+    def add(self, row: CellRow) -> None:
+        """Append a row to cells.csv, where it stands for its cell from now on."""
+        if not _has_columns(self._path):
+            rewrite(self._path, [])
+        append(self._path, row)
+        self._rows[row.cell] = row
+
+    def tidy(self) -> list[CellRow]:
+        """Leave one row a cell in cells.csv, in the study's order, and return them."""
+        names = [cell.name for cell in self._study.cells()]
+        rows = [self._rows[name] for name in names if name in self._rows]
+        if not self._path.is_file() or self._path.read_bytes() != _text(rows):
+            rewrite(self._path, rows)
+        return rows
+
+
+def _has_columns(path: Path) -> bool:
     """Say whether a file is there with just the columns of today's rows."""
     if not path.is_file():
         return False
@@ -135,16 +149,8 @@ def has_columns(path: Path) -> bool:
         return file.readline() == _HEADER
 
 
-def read_cells(path: Path) -> dict[str, CellRow]:
-    """Return the last row of each cell by its name; a half-written row counts as not there."""
-    return {row.cell: row for _, row in scan(path)}
-
-
-def rewrite(path: Path, rows: Iterable[CellRow]) -> None:
-    """Put just these rows into the file, whole or not at all."""
-    with files.whole(path) as part, part.open("wb") as file:
-        file.write(_HEADER)
-        file.writelines(map(_line, rows))
+def _text(rows: Iterable[CellRow]) -> bytes:
+    return _HEADER + b"".join(map(_line, rows))
 
 
 def _line(row: CellRow) -> bytes:
@@ -155,26 +161,3 @@ def _line(row: CellRow) -> bytes:
         " ".join(str(value).split()) for value in values.values()
     )
     return text.getvalue().encode()
-
-
-def _row(line: bytes) -> CellRow:
-    values = dict(zip(_FIELDS, next(csv.reader([line.decode()])), strict=True))
-    for name in _REPEATED:
-        values[name] = sys.intern(values[name])
-    return CellRow(
-        **values | {"seconds": float(values["seconds"]), "frames": int(values["frames"])}
-    )
-
-
-def _whole_length(path: Path) -> int:
-    """Return the length of the file up to its last line break, in bytes."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - _BLOCK)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-    return 0

@@ -17,7 +17,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import studykit
-from studykit import processor
+from studykit import machine
 from studykit.errors import MissingPackageError, StudyError, first_line
 
 Report = Callable[..., None]
@@ -111,7 +111,7 @@ class ProcessExecutor(ThreadPoolExecutor):
     def __init__(self, jobs: int, report: Report) -> None:
         super().__init__(jobs, thread_name_prefix="studykit-worker")
         self.room = jobs + 1
-        threads = str(max(1, processor.threads() // jobs))
+        threads = str(max(1, machine.threads() // jobs))
         self._environment = dict.fromkeys(_THREAD_VARIABLES, threads)
         self._report = report
         self._own = threading.local()

@@ -16,8 +16,8 @@ from typing import Any
 import studykit
 from studykit import files
 from studykit.errors import StudyError
+from studykit.machine import processor_name, usable_cores
 from studykit.methods import Method, create_methods
-from studykit.processor import processor_name, usable_cores
 from studykit.study.file import Cell, Study
 
 _PACKAGES = (

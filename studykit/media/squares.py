@@ -51,7 +51,7 @@ class Driving:
         How many frames there are.
     key : str
         A hash of what the frames are made of, under which a method may keep what it finds in them
-        (:func:`studykit.methods.kept.kept`); "" where nothing is to be kept.
+        (:func:`studykit.cache.kept`); "" where nothing is to be kept.
     """
 
     name: str

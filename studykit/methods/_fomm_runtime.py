@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit.methods import weights as checkpoints
+from studykit.cache import cache_folder
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
 from studykit.methods._fomm_motion import Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle
@@ -140,7 +140,7 @@ def graph_folder(*identity: str, height: int, width: int) -> Path:
     maker = Path(__file__).with_name("_fomm_graph.py").read_bytes()
     parts = [*identity, height, width, paddle.__version__, hashlib.sha256(maker).hexdigest()]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    return checkpoints.cache_folder() / "graphs" / key
+    return cache_folder() / "graphs" / key
 
 
 def build_graphs(networks: Networks, folder: Path, height: int, width: int) -> None:

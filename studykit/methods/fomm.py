@@ -17,7 +17,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from studykit import processor
+from studykit import machine
+from studykit.cache import kept
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
@@ -30,7 +31,6 @@ from studykit.methods._fomm_dygraph import (
 )
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
-from studykit.methods.kept import kept
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -174,7 +174,7 @@ def _load_engine(
     place = find_device(device)
     _require_precision(precision, place)
     return _engine(
-        weights, digest, config, config_digest, place, precision, height, width, processor.threads()
+        weights, digest, config, config_digest, place, precision, height, width, machine.threads()
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from studykit import files
+from studykit.cache import kept
 from studykit.errors import NoFaceError
 from studykit.media import faces
 from studykit.media.faces import FaceTracker, find_face
@@ -22,7 +23,6 @@ from studykit.methods._warp_geometry import (
     fit_head,
     motion_since,
 )
-from studykit.methods.kept import kept
 
 # What a flat picture bears before the far side of the head that it can't show is missed, per
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.

@@ -7,7 +7,6 @@ The project's own one lies in the package, so that a machine without a network h
 
 import dataclasses
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from studykit import files
+from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, WeightsError, did_you_mean
 from studykit.methods import safe_pickle
 
@@ -169,15 +169,6 @@ def stored_settings(name_or_path: str | Path) -> Settings:
 
 def _shipped() -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(SHIPPED.glob("*/weights.safetensors"))}
-
-
-def cache_folder() -> Path:
-    """Return the folder of fetched checkpoints: ``STUDYKIT_CACHE``, or the user's cache folder."""
-    if folder := os.environ.get("STUDYKIT_CACHE"):
-        return Path(folder).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("studykit"))
 
 
 def status() -> list[WeightsStatus]:

@@ -229,7 +229,7 @@ def cases(
     """
     if identities % (2 * len(_ORDER)) or not 0 < identities <= _SEEDS_A_RUN:
         raise StudyError(f"identities must be a multiple of {2 * len(_ORDER)}, not {identities}")
-    from studykit.methods.weights import cache_folder
+    from studykit.cache import cache_folder
 
     folder = cache_folder() / "benchmark" / _renderer()
     if folder.parent.is_dir():

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studykit import files
+from studykit.cache import kept
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import WorkerDied, open_executor
 from studykit.errors import StudyError, first_line
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
-from studykit.methods.kept import kept
 from studykit.metrics import identity, motion, perceptual, temporal
 from studykit.metrics.catalogue import METRICS, WORST_BY
 from studykit.metrics.observe import Observation, Observer

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from studykit.clips.folder import notebook_path, study_folder
 from studykit.errors import MissingPackageError, StudyError
 from studykit.ratings.controls import made_clips
 from studykit.ratings.design import plan_session
 from studykit.ratings.store import open_store, store_of
-from studykit.run import notebook_path, study_folder
 from studykit.study.file import Study, load_study
 
 _HERE = ("127.0.0.1", "0.0.0.0", "::1", "localhost")

@@ -16,13 +16,13 @@ from urllib.parse import parse_qs
 
 import anywidget
 
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
 from studykit.ratings.session import Session, open_session
 from studykit.ratings.store import Store, check_rater_id, open_store, store_of
-from studykit.run import study_folder
 from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")

@@ -13,10 +13,18 @@ import numpy as np
 
 from studykit import files
 from studykit.media.squares import Driving
-from studykit.methods import weights
 
 LIMIT = 1 << 30  # bytes on disk, of all drivings and methods together
 _IN_MEMORY = 1 << 22
+
+
+def cache_folder() -> Path:
+    """Return the folder of all that is kept between runs: ``STUDYKIT_CACHE``, or the user's cache folder."""
+    if folder := os.environ.get("STUDYKIT_CACHE"):
+        return Path(folder).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("studykit"))
 
 
 def kept(
@@ -45,7 +53,7 @@ def kept(
         yield from find()
         return
     name = hashlib.sha256(f"{driving.key} {found_by}".encode()).hexdigest()[:40]
-    path = weights.cache_folder() / "drivings" / f"{name}.npy"
+    path = cache_folder() / "drivings" / f"{name}.npy"
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from studykit import processor
+from studykit import machine
 from studykit.errors import StudyError
 
 
@@ -14,8 +14,8 @@ def unlimited(monkeypatch, tmp_path):
     for name in ("STUDYKIT_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(processor, "_CONTROL_GROUPS", tmp_path)
-    monkeypatch.setattr(processor, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "_CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_GROUPS", tmp_path / "own")
 
 
 def limit(folder, own, groups):
@@ -26,7 +26,7 @@ def limit(folder, own, groups):
 
 
 def test_cores_are_those_of_the_affinity_not_the_hosts():
-    assert processor.usable_cores() == processor.threads() == 4
+    assert machine.usable_cores() == machine.threads() == 4
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_cores_are_those_of_the_affinity_not_the_hosts():
 )
 def test_a_containers_quota_limits_them(tmp_path, own, groups, cores, threads):
     limit(tmp_path, own, groups)
-    assert processor.usable_cores() == cores
-    assert processor.threads() == threads
+    assert machine.usable_cores() == cores
+    assert machine.threads() == threads
 
 
 def test_what_the_environment_asks_for_comes_first(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    assert processor.threads() == 3
+    assert machine.threads() == 3
     monkeypatch.setenv("STUDYKIT_THREADS", "2")
-    assert processor.threads() == 2
+    assert machine.threads() == 2
 
 
 @pytest.mark.parametrize("asked", ["0", "many", "-1", "1.5"])
 def test_a_number_of_threads_that_is_none_is_refused_in_one_line(monkeypatch, asked):
     monkeypatch.setenv("STUDYKIT_THREADS", asked)
     with pytest.raises(StudyError, match=r"^STUDYKIT_THREADS is .*number above 0$"):
-        processor.threads()
+        machine.threads()

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from studykit.cache import kept as rows_of
 from studykit.media.squares import Driving
-from studykit.methods import kept
-from studykit.methods.kept import kept as rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +103,7 @@ def test_the_rows_that_were_not_used_for_longest_go(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 4 * 3 * 2 * 8 + 128
-    monkeypatch.setattr(kept, "LIMIT", 2 * size)
+    monkeypatch.setattr("studykit.cache.LIMIT", 2 * size)
     find = Finder()
     for age, key in enumerate(("old", "older")):
         list(rows_of(driving(key), "mine", find))

@@ -1,0 +1,47 @@
+"""Where a study's results and studykit's notebooks lie."""
+
+import os
+from pathlib import Path
+
+import studykit
+from studykit.errors import StudyError, StudyFileError, did_you_mean
+from studykit.study.file import Study
+
+
+def study_folder(study: Study, out: str | Path | None = None) -> Path:
+    """Return the folder of a study's results, made and found writable.
+
+    Raises
+    ------
+    StudyError
+        It can't be made or written.
+    """
+    out = Path(out) if out is not None else Path("reports") / study.name
+    probe = out / f".writable.{os.getpid()}"
+    try:
+        for folder in ("clips", "notebooks", "figures", "tables"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"the folder {out} can't be written ({error.strerror}): choose another with --out"
+        ) from None
+    return out
+
+
+def notebook_path(name: str) -> Path:
+    """Return where one of studykit's notebooks is: in the repository, or in the package.
+
+    Raises
+    ------
+    StudyFileError
+        There is no such notebook.
+    """
+    package = Path(studykit.__file__).parent
+    folders = (package.parent / "notebooks", package / "notebooks")
+    for folder in folders:
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    known = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
+    raise StudyFileError(f'no notebook "{name}": {did_you_mean(name, known)}')
