@@ -19,7 +19,7 @@ _IN_MEMORY = 1 << 22
 
 
 def cache_folder() -> Path:
-    """Return the folder of all that is kept between runs: ``STUDYKIT_CACHE``, or the user's cache folder."""
+    """Return the folder of what is kept between runs: ``STUDYKIT_CACHE``, or the user's own."""
     if folder := os.environ.get("STUDYKIT_CACHE"):
         return Path(folder).expanduser()
     import pooch
