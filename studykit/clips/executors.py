@@ -213,6 +213,9 @@ class ProcessExecutor(Executor):
     def _death(self, error: BaseException) -> WorkerDied | None:
         if not isinstance(error, BrokenProcessPool):
             return None
+        ended = multiprocessing.connection.wait([each.sentinel for each in self._workers], 1)
+        for worker in self._workers:
+            worker.join(1 if worker.sentinel in ended else 0)
         # The pool itself ends the workers that were left over by SIGTERM.
         codes = {worker.exitcode for worker in self._workers} - {None, 0, -signal.SIGTERM}
         ends = [signal.Signals(-code).name if code < 0 else f"exit code {code}" for code in codes]
