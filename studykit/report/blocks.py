@@ -43,10 +43,10 @@ class Words:
     text: str
 
     def to_html(self) -> str:
-        from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+        import mistune
 
-        renderer = IPythonRenderer(escape=True, exclude_anchor_links=True)
-        return MarkdownWithMath(renderer=renderer).render(self.text)
+        markdown = mistune.create_markdown(escape=True, plugins=["strikethrough", "table", "url"])
+        return markdown(self.text)
 
     def to_markdown(self) -> str:
         return self.text
@@ -104,10 +104,12 @@ class Table:
 
     def write(self, folder: Path) -> None:
         """Write the table as CSV, Markdown and LaTeX, each whole or not at all."""
+        from pandas.io.formats.style_render import _escape_latex
+
         latex = self.shown.to_latex(
             index=False,
             escape=True,
-            caption=_latex_text(self.caption),
+            caption=_escape_latex(self.caption),  # which to_latex leaves as it is
             label=f"tab:{self.name}",
             position="htbp",
         )
@@ -163,7 +165,7 @@ class Picture:
     def _source(self) -> str:
         drawn = self.path.with_suffix(".svg")
         if drawn.is_file():
-            return _data_url("image/svg+xml", drawn.read_bytes())
+            return data_url("image/svg+xml", drawn.read_bytes())
         import numpy as np
         from PIL import Image
 
@@ -228,10 +230,11 @@ def jpeg_url(image: "numpy.ndarray", *, room: int | None = None) -> str:
         resized.save(buffer, "JPEG", quality=quality, optimize=True)
         if room is None or buffer.tell() <= room:
             break
-    return _data_url("image/jpeg", buffer.getvalue())
+    return data_url("image/jpeg", buffer.getvalue())
 
 
-def _data_url(kind: str, data: bytes) -> str:
+def data_url(kind: str, data: bytes) -> str:
+    """Return bytes of a media type as an address that holds them."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -247,9 +250,3 @@ def _unbroken(text: str) -> str:
 def _pipes(shown: "pandas.DataFrame") -> str:
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.itertuples(index=False)]
     return "\n".join("| " + " | ".join(plain(value) for value in line) + " |" for line in lines)
-
-
-def _latex_text(text: str) -> str:
-    from pandas.io.formats.style_render import _escape_latex
-
-    return _escape_latex(text)

@@ -16,7 +16,7 @@ from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.report import figures, tables
 from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain
-from studykit.report.page import fill_page, write_markdown
+from studykit.report.page import fill_page
 from studykit.report.results import read_ratings
 from studykit.report.sections import simulated_banner
 from studykit.study.file import Ratings, load_study
@@ -86,10 +86,9 @@ def compare_studies(first: str | Path, second: str | Path, out: str | Path | Non
     for block in section.blocks:
         if isinstance(block, Table):
             block.write(out / "tables")
-    title = " and ".join(labels)
-    fill_page(out / "compare.html", title=title, body=section.html)
-    write_markdown(out / "compare.md", [section.markdown])
-    return out / "compare.html"
+    page = out / "compare.html"
+    fill_page(page, section, title=" and ".join(labels))
+    return page
 
 
 def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
@@ -174,10 +173,8 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
         path = figures.compared_scores(
             out / "figures" / "compared-scores.png",
             data[data["criterion"] == stats.OVERALL],
-            conditions=list(dict.fromkeys(shown["condition"])),
-            names=(sides[0].label, sides[1].label),
-            scale=scale,
-            simulated=simulated,
+            list(dict.fromkeys(shown["condition"])),
+            figures.Look([side.label for side in sides], scale, simulated),
         )
         pictures.append(Picture(path, out, f"Mean score over the criteria by condition.{said}"))
     return [

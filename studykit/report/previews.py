@@ -2,7 +2,6 @@
 
 import itertools
 import tempfile
-from base64 import b64encode
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving
-from studykit.report.blocks import escaped, jpeg_url
+from studykit.report.blocks import data_url, escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
 from studykit.study.file import Cell, Input
@@ -82,8 +81,8 @@ class Previews:
             if len(data) <= self._room:
                 break
         return (
-            f"<video src='data:video/mp4;base64,{b64encode(data).decode()}' width='{SIDE}' "
-            f"height='{SIDE}' muted loop playsinline tabindex='0'></video>"
+            f"<video src='{data_url('video/mp4', data)}' width='{SIDE}' height='{SIDE}' "
+            "muted loop playsinline tabindex='0'></video>"
         )
 
 

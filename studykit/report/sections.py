@@ -91,33 +91,20 @@ def scores(results: Results) -> Section:
     if by_condition.empty:
         return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
     criteria = [name for name in dict.fromkeys(by_condition["criterion"]) if name != stats.OVERALL]
-    common = {
-        "methods": results.methods,
-        "scale": results.study.ratings.scale,
-        "simulated": results.simulated,
-    }
+    look = _look(results)
     maps = {
         name: figures.heat_maps(
-            _figure(results, f"mos-{name}"),
-            by_condition[by_condition["criterion"] == name],
-            types=results.types,
-            **common,
+            _figure(results, f"mos-{name}"), by_condition[by_condition["criterion"] == name], look
         )
         for name in [stats.OVERALL, *criteria]
     }
-    overall = by_condition[by_condition["criterion"] == stats.OVERALL]
     means = figures.criteria_by_method(
-        _figure(results, "scores-by-method"), by_method, criteria=criteria, **common
+        _figure(results, "scores-by-method"), by_method, criteria, look
     )
-    course = figures.methods_by_condition(
-        _figure(results, "methods-by-condition"), overall, types=results.types, **common
-    )
+    overall = by_condition[by_condition["criterion"] == stats.OVERALL]
+    course = figures.methods_by_condition(_figure(results, "methods-by-condition"), overall, look)
     dots = figures.criteria_by_condition(
-        _figure(results, "criteria-by-condition"),
-        by_condition,
-        criteria=criteria,
-        types=results.types,
-        **common,
+        _figure(results, "criteria-by-condition"), by_condition, criteria, look
     )
     files = ", ".join(f"[{name}](figures/{maps[name].name})" for name in criteria)
     return _kept(
@@ -369,6 +356,11 @@ def _figure(results: Results, name: str) -> Path:
     return results.out / "figures" / f"{name}.png"
 
 
+def _look(results: Results) -> figures.Look:
+    scale = results.study.ratings.scale
+    return figures.Look(results.methods, scale, results.simulated, results.types)
+
+
 def _picture(results: Results, path: Path, caption: str, *, wide: bool = True) -> Picture:
     said = f"{caption} Simulated ratings." if results.simulated else caption
     return Picture(path, results.out, said, wide)
@@ -448,10 +440,8 @@ def _metrics_and_ratings(results: Results) -> list[Block]:
         _figure(results, "metrics-and-ratings"),
         points,
         strongest,
-        labels=_axis_labels(results.metrics),
-        methods=results.methods,
-        scale=results.study.ratings.scale,
-        simulated=results.simulated,
+        _axis_labels(results.metrics),
+        _look(results),
     )
     caption = (
         "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "
@@ -484,7 +474,7 @@ def _motion(results: Results) -> list[Block]:
         return []
     row = results.rows[cell]
     worst_by, frames = worst_moments({cell: curves})
-    colour = figures.Look.of(results.methods).colours[row.method]
+    colour = _look(results).colours[row.method]
     path = figures.motion_over_time(
         _figure(results, "motion-over-time"), curves, worst=frames.get(cell), colour=colour
     )
