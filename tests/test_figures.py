@@ -143,7 +143,9 @@ def test_raters_are_drawn_with_those_who_were_excluded(tmp_path: Path) -> None:
     raters = pd.DataFrame(
         {"rater": list("abc"), "figure": [0.8, np.nan, -0.3], "excluded": [False, False, True]}
     )
-    path = figures.agreement(tmp_path / "a.png", agreements, raters, threshold=0.2, simulated=False)
+    path = figures.agreement(
+        tmp_path / "a.png", agreements, raters, 0.2, figures.Look(["copy"], 5, False)
+    )
     text = path.with_suffix(".svg").read_text()
     assert "<!-- excluded -->" in text
     assert "<!-- structure -->" not in text

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from PIL import Image
 
 from studykit import files
-
-if TYPE_CHECKING:
-    import numpy
-    import pandas
 
 # What Markdown would take for markup: not every such sign, so that tables stay legible as text.
 _MARKUP = re.compile(r"[\\`*|$]|<(?=[A-Za-z/!?])|\](?=[(\[:])|~(?=~)|(?<![A-Za-z0-9])_")
@@ -80,8 +80,8 @@ class Table:
 
     name: str
     caption: str
-    data: "pandas.DataFrame"
-    shown: "pandas.DataFrame"
+    data: pd.DataFrame
+    shown: pd.DataFrame
     classes: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     def to_html(self) -> str:
@@ -166,9 +166,6 @@ class Picture:
         drawn = self.path.with_suffix(".svg")
         if drawn.is_file():
             return data_url("image/svg+xml", drawn.read_bytes())
-        import numpy as np
-        from PIL import Image
-
         with Image.open(self.path) as picture:
             return jpeg_url(np.asarray(picture.convert("RGB")), room=self.room)
 
@@ -215,13 +212,11 @@ def plain(text: object) -> str:
     return _MARKUP.sub(lambda sign: f"\\{sign[0]}", str(text))
 
 
-def jpeg_url(image: "numpy.ndarray", *, room: int | None = None) -> str:
+def jpeg_url(image: np.ndarray, *, room: int | None = None) -> str:
     """Return an image, (H, W, 3) uint8, as a JPEG inside an address.
 
     With ``room``, in bytes, it is made coarser, and at last smaller, until it fits.
     """
-    from PIL import Image
-
     picture = Image.fromarray(image)
     for scale, quality in ((1, 84), (1, 72), (1, 60), (0.75, 60), (0.5, 60), (0.5, 40)):
         size = [max(1, round(side * scale)) for side in picture.size]
@@ -247,6 +242,6 @@ def _unbroken(text: str) -> str:
     return _TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
-def _pipes(shown: "pandas.DataFrame") -> str:
+def _pipes(shown: pd.DataFrame) -> str:
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.itertuples(index=False)]
     return "\n".join("| " + " | ".join(plain(value) for value in line) + " |" for line in lines)

@@ -9,9 +9,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from studykit import stats
+import pandas as pd
+import yaml
+
+from studykit import metrics, stats
 from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.report import figures, tables
@@ -21,10 +24,8 @@ from studykit.report.results import read_ratings
 from studykit.report.sections import simulated_banner
 from studykit.study.file import Ratings, load_study
 
-if TYPE_CHECKING:
-    import pandas
-
 _BY = list(stats.CONDITION)
+_METHOD_FACTS = ("method", "settings", "weights", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,8 @@ class Side:
     manifest: Mapping[str, Any]
     conditions: frozenset[tuple[str, str, str]]
     scale: int
-    ratings: "pandas.DataFrame"
-    metrics: "pandas.DataFrame"
+    ratings: pd.DataFrame
+    metrics: pd.DataFrame
 
 
 def compare_studies(first: str | Path, second: str | Path, out: str | Path | None = None) -> Path:
@@ -120,8 +121,6 @@ def _overlap(first: Side, second: Side, both: frozenset) -> str:
 
 
 def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -> list[Block]:
-    import pandas as pd
-
     if not all(len(side.ratings) for side in sides):
         missing = [plain(side.label) for side in sides if not len(side.ratings)]
         return [Words(f"No scores to compare: no ratings of {' and '.join(missing)}.")]
@@ -133,17 +132,15 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     parts = [
         result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
     ]
-    data = pd.concat(parts, ignore_index=True)
-    data["condition"] = data[_BY].agg(" × ".join, axis=1)
-    data = data[[tuple(line) in both for line in data[_BY].itertuples(index=False)]]
+    data = _of(both, pd.concat(parts, ignore_index=True))
     if data.empty:
         return [Words("No condition was rated in both studies.")]
-    rows = []
-    for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False):
-        lines = {line["study"]: line for _, line in here.iterrows()}
-        if len(lines) == 2:
-            a, b = (lines[side.label] for side in sides)
-            rows.append((condition, criterion, a, b))
+    data = data.assign(condition=data[_BY].agg(" × ".join, axis=1))
+    rows = [
+        (condition, criterion, here.iloc[0], here.iloc[1])
+        for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False)
+        if len(here) == 2
+    ]
     if not rows:
         return [Words("No criterion was rated in both studies.")]
     # Where not all criteria were rated there is no mean over them, and each is shown.
@@ -188,16 +185,14 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
 
 
 def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
-    import pandas as pd
-
     if not all(len(side.metrics) for side in sides):
         missing = [plain(side.label) for side in sides if not len(side.metrics)]
         return [Words(f"No metrics to compare: {' and '.join(missing)} has none.")]
     parts = []
     for side in sides:
-        its = side.metrics
-        its = its[[tuple(line) in both for line in its[_BY].itertuples(index=False)]]
-        means = its.groupby([*_BY, "metric", "better"], sort=False)["value"].mean()
+        means = (
+            _of(both, side.metrics).groupby([*_BY, "metric", "better"], sort=False)["value"].mean()
+        )
         parts.append(means.rename(side.label))
     data = pd.concat(parts, axis=1, join="inner").reset_index()
     if data.empty:
@@ -227,6 +222,11 @@ def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
     return [Table("compared-metrics", caption, data, shown)]
 
 
+def _of(conditions: frozenset, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that are of certain conditions."""
+    return table[[line in conditions for line in table[_BY].itertuples(index=False, name=None)]]
+
+
 def _differences(sides: list[Side]) -> list[Block]:
     """Tabulate every fact of the manifests that is not the same in both."""
     facts = [_facts(side.manifest) for side in sides]
@@ -249,10 +249,8 @@ def _differences(sides: list[Side]) -> list[Block]:
 def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     facts = {name: str(manifest[name]) for name in ("seed", "size", "crop")}
     for name, values in manifest["methods"].items():
-        facts[f"{name}: method"] = values["method"]
-        facts[f"{name}: settings"] = ", ".join(f"{k}={v}" for k, v in values["settings"].items())
-        facts[f"{name}: weights"] = f"{values['weights']} {values['weights_hash'][:16]}".strip()
-        facts[f"{name}: device"] = values["device"]
+        known = tables.made_by(values)
+        facts |= {f"{name}: {what}": known[what] for what in _METHOD_FACTS}
     for item in manifest["inputs"].values():
         facts[f"{item['type']} input {item['name']}"] = item["sha256"][:16]
     facts |= {f"{name} (version)": version for name, version in manifest["versions"].items()}
@@ -284,18 +282,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _side(folder: Path, label: str) -> Side:
-    import pandas as pd
-    import yaml
-
-    from studykit import metrics
     from studykit.ratings.screening import screen
     from studykit.ratings.store import place_to_report
 
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
-    cells = pd.DataFrame(
-        [(r.cell, r.source_type, r.driving_type, r.method) for r in rows.values()],
-        columns=["cell", *_BY],
-    )
+    cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
     place = place_to_report(manifest["study"], folder, settings.get("store", ""))
     ratings, _ = read_ratings(place, manifest["study"])
@@ -303,7 +294,7 @@ def _side(folder: Path, label: str) -> Side:
         label,
         folder,
         manifest,
-        frozenset((r.source_type, r.driving_type, r.method) for r in rows.values()),
+        frozenset(cells[_BY].itertuples(index=False, name=None)),
         settings.get("scale", Ratings.scale),
         screen(ratings).kept,
         metrics.load(folder).merge(cells, on="cell"),

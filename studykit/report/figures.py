@@ -8,16 +8,16 @@ import contextlib
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from studykit import files
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
@@ -65,7 +65,7 @@ class Look:
         return dict(zip(self.methods, itertools.cycle("oDs^vP*X<>"), strict=False))
 
 
-def heat_maps(path: Path, scores: "pandas.DataFrame", look: Look) -> Path:
+def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     """Draw source type x driving type, a map a method: mean, interval and n in each cell.
 
     Parameters
@@ -94,8 +94,12 @@ def heat_maps(path: Path, scores: "pandas.DataFrame", look: Look) -> Path:
         panels = figure.subplots(down, across, squeeze=False)
         for panel, method in zip(panels.flat, look.methods, strict=False):
             here = scores[scores["method"] == method]
-            here = here.pivot(index="source_type", columns="driving_type").reindex(sources)
-            means, details = (here[name].reindex(columns=drivings) for name in ("mean", "detail"))
+            means, details = (
+                here.pivot(index="source_type", columns="driving_type", values=column).reindex(
+                    index=sources, columns=drivings
+                )
+                for column in ("mean", "detail")
+            )
             means = means.astype(float)
             for words, form, size in ((means, ".2f", large), (details, "", small)):
                 sns.heatmap(means, annot=words, fmt=form, annot_kws=size, cmap="cividis", vmin=1,
@@ -118,7 +122,7 @@ def heat_maps(path: Path, scores: "pandas.DataFrame", look: Look) -> Path:
 
 
 def criteria_by_method(
-    path: Path, scores: "pandas.DataFrame", criteria: Sequence[str], look: Look
+    path: Path, scores: pd.DataFrame, criteria: Sequence[str], look: Look
 ) -> Path:
     """Draw the score of every method on every criterion, over all conditions, with intervals."""
     height = 0.75 + len(criteria) * max(0.32, 0.13 * (len(look.methods) + 1))
@@ -128,7 +132,7 @@ def criteria_by_method(
 
 
 def criteria_by_condition(
-    path: Path, scores: "pandas.DataFrame", criteria: Sequence[str], look: Look
+    path: Path, scores: pd.DataFrame, criteria: Sequence[str], look: Look
 ) -> Path:
     """Draw the scores of all conditions, one panel a criterion, a line a pair of types."""
     pairs = [" × ".join(pair) for pair in itertools.product(*look.types)]
@@ -141,7 +145,7 @@ def criteria_by_condition(
 
 
 def compared_scores(
-    path: Path, scores: "pandas.DataFrame", conditions: Sequence[str], look: Look
+    path: Path, scores: pd.DataFrame, conditions: Sequence[str], look: Look
 ) -> Path:
     """Draw the scores of the same conditions in two studies, one below the other.
 
@@ -154,7 +158,7 @@ def compared_scores(
     return path
 
 
-def methods_by_condition(path: Path, scores: "pandas.DataFrame", look: Look) -> Path:
+def methods_by_condition(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     """Draw how each method's score goes over driving types, one panel a source type.
 
     ``scores`` is one criterion of ``stats.mean_scores`` by condition. Lines that run side by side
@@ -178,8 +182,8 @@ def methods_by_condition(path: Path, scores: "pandas.DataFrame", look: Look) -> 
 
 def metrics_and_ratings(
     path: Path,
-    clips: "pandas.DataFrame",
-    correlations: "pandas.DataFrame",
+    clips: pd.DataFrame,
+    correlations: pd.DataFrame,
     labels: Mapping[str, str],
     look: Look,
 ) -> Path:
@@ -220,12 +224,7 @@ def metrics_and_ratings(
 
 
 def agreement(
-    path: Path,
-    agreements: "pandas.DataFrame",
-    raters: "pandas.DataFrame",
-    *,
-    threshold: float | None,
-    simulated: bool,
+    path: Path, agreements: pd.DataFrame, raters: pd.DataFrame, threshold: float | None, look: Look
 ) -> Path:
     """Draw agreement by criterion, and each rater's correlation with all others.
 
@@ -245,14 +244,14 @@ def agreement(
     ranked = raters.dropna(subset=["figure"]).sort_values("figure", ascending=False)
     ranked["place"] = np.arange(len(ranked)) + 1
     ranked["rater"] = np.where(ranked["excluded"], "excluded", "kept")
-    with _drawing(path, TEXT, 2.3, simulated) as figure:
+    with _drawing(path, TEXT, 2.3, look.simulated) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        one = Look([""], 1, simulated)
-        plot = _intervals(known, one, "y", ("criterion", [*known["criterion"]])).label(y="")
+        alone = replace(look, methods=[""])
+        plot = _intervals(known, alone, "y", ("criterion", [*known["criterion"]])).label(y="")
         plot = plot.label(x="Krippendorff's alpha (ordinal), 95 % interval")
         plot.limit(x=(min(0, known["low"].min() - 0.05), 1)).on(left).plot()
         left.set_title("Agreement among raters")
-        kinds = Look(["kept", "excluded"], 1, simulated)
+        kinds = replace(look, methods=["kept", "excluded"])
         sns.scatterplot(
             ranked, x="place", y="figure", hue="rater", hue_order=kinds.methods, s=26,
             palette=kinds.colours, style="rater", markers={"kept": "o", "excluded": "X"},
@@ -368,7 +367,7 @@ def _stamp(figure: "Figure") -> None:
 
 
 def _intervals(
-    scores: "pandas.DataFrame",
+    scores: pd.DataFrame,
     look: Look,
     axis: str,
     places: tuple[str, Sequence[str]],
@@ -408,7 +407,7 @@ def _intervals(
 
 def _score_rows(
     figure: "Figure",
-    scores: "pandas.DataFrame",
+    scores: pd.DataFrame,
     look: Look,
     places: tuple[str, Sequence[str]],
     panels: tuple[str, Sequence[str]] | None = None,
