@@ -1,4 +1,4 @@
-"""A run measures, rehearses where nobody has rated, and reports anew when a rating comes."""
+"""A run measures, rehearses where nobody has rated, and reports again when a rating comes."""
 
 from pathlib import Path
 

@@ -121,18 +121,16 @@ def _overlap(first: Side, second: Side, both: frozenset) -> str:
 
 
 def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -> list[Block]:
-    if not all(len(side.ratings) for side in sides):
-        missing = [plain(side.label) for side in sides if not len(side.ratings)]
-        return [Words(f"No scores to compare: no ratings of {' and '.join(missing)}.")]
-    scales = {side.scale for side in sides}
-    if len(scales) > 1:
+    if lacking := _lacking(sides, "ratings"):
+        return [Words(f"No scores to compare: no ratings of {lacking}.")]
+    scale = sides[0].scale
+    if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
-    scale = scales.pop()
     found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
-    parts = [
+    tables_of_both = [
         result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
     ]
-    data = _of(both, pd.concat(parts, ignore_index=True))
+    data = _of(both, pd.concat(tables_of_both, ignore_index=True))
     if data.empty:
         return [Words("No condition was rated in both studies.")]
     data = data.assign(condition=data[_BY].agg(" × ".join, axis=1))
@@ -185,41 +183,34 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
 
 
 def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
-    if not all(len(side.metrics) for side in sides):
-        missing = [plain(side.label) for side in sides if not len(side.metrics)]
-        return [Words(f"No metrics to compare: {' and '.join(missing)} has none.")]
-    parts = []
-    for side in sides:
-        means = (
-            _of(both, side.metrics).groupby([*_BY, "metric", "better"], sort=False)["value"].mean()
-        )
-        parts.append(means.rename(side.label))
+    if lacking := _lacking(sides, "metrics"):
+        return [Words(f"No metrics to compare: {lacking} has none.")]
+    parts = [
+        _of(both, side.metrics)
+        .groupby([*_BY, "metric", "better"], sort=False)["value"]
+        .mean()
+        .rename(side.label)
+        for side in sides
+    ]
     data = pd.concat(parts, axis=1, join="inner").reset_index()
     if data.empty:
         return [Words("No metric was measured in both studies.")]
     first, second = (side.label for side in sides)
     data["difference"] = data[second] - data[first]
-    by_method = data.groupby(["method", "metric", "better"], sort=False)[
-        [first, second, "difference"]
-    ].mean()
-    shown = pd.DataFrame(
-        [
-            {
-                "method": method,
-                "metric": tables.metric_label(metric),
-                "better": better,
-                first: tables.significant(line[first]),
-                second: tables.significant(line[second]),
-                "second minus first": tables.significant(line["difference"]),
-            }
-            for (method, metric, better), line in by_method.iterrows()
-        ]
-    )
+    values = [first, second, "difference"]
+    means = data.groupby(["method", "metric", "better"], sort=False)[values].mean()
+    shown = means.map(tables.significant).reset_index()
+    shown["metric"] = shown["metric"].map(tables.metric_label)
+    shown = shown.rename(columns={"difference": "second minus first"})
     caption = (
         "Metrics by method, mean over the conditions that are in both studies; single conditions "
         "are in the CSV file."
     )
     return [Table("compared-metrics", caption, data, shown)]
+
+
+def _lacking(sides: list[Side], what: str) -> str:
+    return " and ".join(plain(side.label) for side in sides if not len(getattr(side, what)))
 
 
 def _of(conditions: frozenset, table: pd.DataFrame) -> pd.DataFrame:

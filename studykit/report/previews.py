@@ -31,28 +31,28 @@ def room_for_each(study: Study) -> int:
     return _ROOM // max(len(study.methods) * shown, 1)
 
 
-def clip_preview(results: Results, cell: Cell, room: int) -> str:
+def clip(results: Results, cell: Cell, room: int) -> str:
     """Return a cell's moving preview and the link to its clip, or that there is none."""
-    clip, error = results.clip_of(cell)
-    if clip is None:
+    path, error = results.clip_of(cell)
+    if path is None:
         return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
-    preview = _preview(video.read_frames(clip), video.probe(clip).frame_rate, room)
-    return f"{preview}<a href='clips/{escaped(clip.name)}'>full clip</a>"
+    preview = _preview(video.read_frames(path), video.probe(path).frame_rate, room)
+    return f"{preview}<a href='clips/{escaped(path.name)}'>full clip</a>"
 
 
-def driving_preview(study: Study, driving: Input, room: int) -> str:
+def driving(study: Study, item: Input, room: int) -> str:
     """Return a driving's moving preview as methods see it, "" where it can't be read."""
     try:
-        opened, _ = open_driving(driving.path, name=driving.name, size=study.size, crop=study.crop)
+        opened, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
         return _preview(iter(opened), opened.frame_rate, room)
     except StudyError:
         return ""
 
 
-def source_preview(study: Study, source: Input) -> str:
+def source(study: Study, item: Input) -> str:
     """Return a source as methods see it, as an image."""
-    picture = _shrunk(source_picture(source, study.size, study.crop), SIDE)
-    return f"<img src='{jpeg_url(picture)}' alt='source {escaped(source.name)}'>"
+    picture = _shrunk(source_picture(item, study.size, study.crop), SIDE)
+    return f"<img src='{jpeg_url(picture)}' alt='source {escaped(item.name)}'>"
 
 
 def _preview(frames: Iterator[np.ndarray], frame_rate: Fraction, room: int) -> str:

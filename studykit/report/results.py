@@ -107,17 +107,6 @@ class Results:
             seed=self.study.seed,
         )
 
-    @cached_property
-    def scores_of_all(self) -> stats.Result:
-        """Mean scores by method as they would be if nobody had been excluded."""
-        rules = self.study.ratings
-        return stats.mean_scores(self.ratings, ("method",), scale=rules.scale, seed=self.study.seed)
-
-    @cached_property
-    def verdicts_of_all(self) -> stats.Result:
-        """The verdicts as they would be if nobody had been excluded."""
-        return stats.verdicts(self.ratings, self.analysis.rule)
-
 
 def load_results(study: str | Path, out: str | Path) -> Results:
     """Read a study's folder; what is not there yet is empty.

@@ -14,7 +14,7 @@ from typing import Any
 from studykit import metrics as measured
 from studykit import stats
 from studykit.clips.cells import CellRow
-from studykit.report import figures, tables, words
+from studykit.report import figures, previews, tables, words
 from studykit.report.blocks import (
     Block,
     Note,
@@ -25,12 +25,6 @@ from studykit.report.blocks import (
     Words,
     escaped,
     plain,
-)
-from studykit.report.previews import (
-    clip_preview,
-    driving_preview,
-    room_for_each,
-    source_preview,
 )
 from studykit.report.results import Results
 from studykit.report.strips import film_strip, worst_moments
@@ -81,7 +75,7 @@ def verdicts(results: Results) -> Section:
     if not results.rated:
         return _nothing("No verdict without ratings.")
     table = tables.verdicts(results)
-    rule = plain(words.verdict_rule(results))
+    rule = plain(results.analysis.rule.words)
     return _kept(results, [table, Words(f"The rule: {rule}")])
 
 
@@ -288,17 +282,15 @@ def manifest(results: Results) -> Section:
     ]
     made_by = [(name, *tables.made_by(values).values()) for name, values in data["methods"].items()]
     inputs = [(item["name"], item["type"], item["sha256"]) for item in data["inputs"].values()]
-    shown = [(name, kind, f"{digest[:16]}…") for name, kind, digest in inputs]
-    columns = ("input", "type", "SHA-256")
-    table = tables.plain_table("inputs", "Inputs.", columns, inputs)
-    table = dataclasses.replace(table, shown=tables.plain_table("", "", columns, shown).shown)
+    table = tables.plain_table("inputs", "Inputs.", ("input", "type", "SHA-256"), inputs)
+    short = table.shown.assign(**{"SHA-256": table.shown["SHA-256"].str[:16] + "…"})
     named = ("name", *tables.MADE_BY)
     return _kept(
         results,
         [
             tables.plain_table("run", "The run.", ("what", "which"), facts),
             tables.plain_table("methods", "Methods and their settings.", named, made_by),
-            _beginning(table),
+            _beginning(dataclasses.replace(table, shown=short)),
         ],
     )
 
@@ -458,9 +450,11 @@ def _beginning(table: Table) -> Table:
 
 def _changed_verdicts(results: Results) -> str:
     """Say which verdicts would be others if nobody had been excluded."""
-    by = ["source_type", "driving_type", "method"]
-    kept = results.analysis.verdicts.table.set_index(by)["verdict"]
-    everybody = results.verdicts_of_all.table.set_index(by)["verdict"]
+    by = list(stats.CONDITION)
+    of_all = stats.verdicts(results.ratings, results.analysis.rule)
+    kept, everybody = (
+        result.table.set_index(by)["verdict"] for result in (results.analysis.verdicts, of_all)
+    )
     changed = [
         f"{plain(' × '.join(condition))} ({everybody[condition]} instead of {verdict})"
         for condition, verdict in kept.items()
@@ -473,16 +467,16 @@ def _changed_verdicts(results: Results) -> str:
 
 def _matrices(results: Results) -> str:
     """Return the previews of each method, sources down and drivings across."""
-    study, room = results.study, room_for_each(results.study)
+    study, room = results.study, previews.room_for_each(results.study)
     head = "".join(
         f"<th scope='col'>{escaped(driving.name)}<small>{driving.type}</small>"
-        f"{driving_preview(study, driving, room)}</th>"
+        f"{previews.driving(study, driving, room)}</th>"
         for driving in study.drivings
     )
     rows: list[tuple[str, Iterable[tuple[Input, Input]]]] = []
     if "cross-identity" in study.protocols:
         for source in study.sources:
-            title = f"{source_preview(study, source)}{escaped(source.name)}"
+            title = f"{previews.source(study, source)}{escaped(source.name)}"
             pairs = [(source, driving) for driving in study.drivings]
             rows.append((f"{title}<small>{source.type}</small>", pairs))
     if study.first_frames:
@@ -492,7 +486,7 @@ def _matrices(results: Results) -> str:
     for method in study.methods:
         body = "".join(
             f"<tr><th scope='row'>{title}</th>"
-            + "".join(f"<td>{clip_preview(results, Cell(*pair, method), room)}</td>"
+            + "".join(f"<td>{previews.clip(results, Cell(*pair, method), room)}</td>"
                       for pair in pairs)
             + "</tr>"
             for title, pairs in rows
@@ -526,10 +520,8 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
 
 
 def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
-    first: dict[str, Input] = {}
-    for item in items:
-        first.setdefault(item.type, item)
-    return tuple(first.values())
+    kinds = dict.fromkeys(item.type for item in items)
+    return tuple(next(item for item in items if item.type == kind) for kind in kinds)
 
 
 def _conditions(results: Results) -> Screen:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from studykit import metrics
+from studykit import metrics, stats
 from studykit.report.blocks import Table
 from studykit.report.results import Results
 
@@ -61,6 +61,12 @@ def p_value(p: Any) -> str:
     if p < 0.001:
         return "< 0.001"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_words(p: Any) -> str:
+    """Return a p value inside a sentence, as ``p = 0.031``."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def verdicts(results: Results) -> Table:
@@ -243,7 +249,9 @@ def exclusions(results: Results) -> Table:
 
 def kept_beside_all(results: Results) -> Table:
     """Each method's overall score with and without the excluded raters."""
-    parts = {"kept": results.analysis.method_scores.table, "all": results.scores_of_all.table}
+    scale, seed = results.study.ratings.scale, results.study.seed
+    of_all = stats.mean_scores(results.ratings, ("method",), scale=scale, seed=seed)
+    parts = {"kept": results.analysis.method_scores.table, "all": of_all.table}
     data = _stacked(parts, "raters")
     wide = _wide(data, ["method", "criterion"], "raters", with_interval, columns=list(parts),
                  missing=_NONE)  # fmt: skip
@@ -370,8 +378,7 @@ def _f_test(line: Any) -> str:
     if line["words"]:
         return line["words"]
     degrees = f"{number(line['df'], 0)}, {number(line['df_error'], 1)}"
-    p = p_value(line["p"])
-    return f"F({degrees}) = {number(line['f'])}, p {p if p.startswith('<') else f'= {p}'}"
+    return f"F({degrees}) = {number(line['f'])}, {p_words(line['p'])}"
 
 
 def significant(value: Any) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from studykit import metrics, stats
 from studykit.report.blocks import plain
 from studykit.report.results import Results
-from studykit.report.tables import metric_label, p_value, with_interval
+from studykit.report.tables import metric_label, p_words, with_interval
 
 SIMULATED = (
     "Simulated ratings: no person rated these clips. Every score, statistic and verdict here is "
@@ -86,11 +86,6 @@ def cautions(results: Results) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def verdict_rule(results: Results) -> str:
-    """State the rule by which the verdicts come out of the numbers."""
-    return results.analysis.rule.words
-
-
 def of_result(result: stats.Result) -> str:
     """Return how a result was found, if it was, and what its notes say: the lines below a table."""
     return " ".join([*([result.how] if len(result.table) else []), *result.notes]).strip()
@@ -137,7 +132,7 @@ def _rating_findings(results: Results) -> list[str]:
 
 
 def _verdict_findings(results: Results, verdicts: pd.DataFrame) -> list[str]:
-    """Tell, method by method, which conditions are good, flawed and poor."""
+    """Say, method by method, which conditions are good, flawed and poor."""
     points = []
     for method in results.methods:
         here = verdicts[verdicts["method"] == method]
@@ -157,7 +152,7 @@ def _verdict_findings(results: Results, verdicts: pd.DataFrame) -> list[str]:
 
 
 def _pair_findings(strengths: pd.DataFrame) -> list[str]:
-    """Tell which methods were preferred to, or less liked than, an average one."""
+    """Say which methods were preferred to, or less liked than, an average one."""
     points = []
     for criterion, here in strengths.groupby("criterion", sort=False):
         parts = [
@@ -185,7 +180,7 @@ def _which(conditions: pd.DataFrame, *, others: bool, of: int) -> str:
 
 
 def _method_findings(results: Results) -> list[str]:
-    """Tell which methods were shown to differ, and where no difference was shown."""
+    """Say which methods were shown to differ, and where no difference was shown."""
     table = results.analysis.pairwise.table
     points = []
     for (first, second), here in table.groupby(["first", "second"], sort=False):
@@ -212,35 +207,33 @@ def _method_findings(results: Results) -> list[str]:
 
 
 def _type_findings(results: Results) -> list[str]:
-    """Tell which source and driving types score lower, by the mixed model of all criteria."""
+    """Say which source and driving types score lower, by the mixed model of all criteria."""
     model = results.analysis.models.get(stats.OVERALL)
     if model is None or model.differences.empty:
         return []
     points = []
     study = results.study
-    for factor, noun, inputs in (
-        ("source_type", "source", (*study.sources, *study.first_frames)),
-        ("driving_type", "driving", study.drivings),
+    for noun, inputs in (
+        ("source", (*study.sources, *study.first_frames)),
+        ("driving", study.drivings),
     ):
-        counts = Counter(item.type for item in inputs)
-        here = model.differences[model.differences["factor"] == factor]
+        here = model.differences[model.differences["factor"] == f"{noun}_type"]
         sure = here[here["p_holm"] < _LEVEL]
         if here.empty:
             continue
         if sure.empty:
-            kinds = factor.replace("_", " ") + "s"
-            points.append(f"Over all methods no difference between {kinds} was shown.")
+            points.append(f"Over all methods no difference between {noun} types was shown.")
             continue
+        counts = Counter(item.type for item in inputs)
         parts = []
         for _, line in sure.iterrows():
-            better, worse = line["first"], line["second"]
-            if line["difference"] < 0:
-                better, worse = worse, better
+            pair = (line["first"], line["second"])
+            better, worse = pair if line["difference"] >= 0 else pair[::-1]
             if counts[better] == counts[worse] == 1:
-                pair = f"the one {worse} {noun} scored lower than the one {better} {noun}"
+                said = f"the one {worse} {noun} scored lower than the one {better} {noun}"
             else:
-                pair = f"{worse} {noun}s scored lower than {better} ones"
-            parts.append(f"{pair} (by {_size(line)})")
+                said = f"{worse} {noun}s scored lower than {better} ones"
+            parts.append(f"{said} (by {_size(line)})")
         points.append(_sentence(f"{_joined(parts)}, over all methods (mixed model)."))
     return points
 
@@ -260,7 +253,7 @@ def _criterion_findings(scores: pd.DataFrame) -> list[str]:
 
 
 def _certainty(results: Results) -> list[str]:
-    """Tell how sure the scores are: the width of intervals and how raters agree."""
+    """Say how sure the scores are: the width of intervals and how raters agree."""
     scores = results.analysis.condition_scores.table
     overall = scores[scores["criterion"] == stats.OVERALL].dropna(subset=["low", "high"])
     points = []
@@ -288,7 +281,7 @@ def _certainty(results: Results) -> list[str]:
 
 
 def _metric_findings(results: Results) -> list[str]:
-    """Tell which metric goes with the ratings, or where none was shown to."""
+    """Say which metric goes with the ratings, or where none was shown to."""
     if results.metrics.empty:
         return ["No metrics were measured."]
     if not results.rated:
@@ -355,16 +348,13 @@ def _procedure(results: Results) -> str:
     who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
         else "Raters"  # fmt: skip
     share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
-    counts = [
-        _count(number, noun)
-        for number, noun in (
-            (rules.training, "training clip"),
-            (rules.repeats, "hidden repeat"),
-            (rules.references, "hidden reference"),
-            (rules.gold, "gold clip"),
-        )
-        if number
-    ]
+    held = {
+        "training clip": rules.training,
+        "hidden repeat": rules.repeats,
+        "hidden reference": rules.references,
+        "gold clip": rules.gold,
+    }
+    counts = [_count(number, noun) for noun, number in held.items() if number]
     text = (
         f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
         f"balanced over raters (Williams design, seed {results.study.seed}); {share} of a clip "
@@ -403,7 +393,7 @@ def _statistics(results: Results) -> str:
         analysis.bradley_terry,
     ]
     hows = dict.fromkeys(result.how for result in used if len(result.table) and result.how)
-    return f"**Statistics.** {' '.join(hows)} {verdict_rule(results)}"
+    return f"**Statistics.** {' '.join(hows)} {analysis.rule.words}"
 
 
 def _described(results: Results) -> list[str]:
@@ -412,18 +402,17 @@ def _described(results: Results) -> list[str]:
     for spec in results.study.methods:
         known = results.manifest.get("methods", {}).get(spec.name, {})
         used = {"weights": known["weights"]} if known.get("weights") else {}
-        told = [f"{plain(key)} {plain(value)}" for key, value in (spec.settings | used).items()
+        said = [f"{plain(key)} {plain(value)}" for key, value in (spec.settings | used).items()
                 if key not in ("path", "device")]  # fmt: skip
         kind = [f"method {spec.method}"] if spec.method != spec.name else []
-        inside = "; ".join(kind + told)
+        inside = "; ".join(kind + said)
         described.append(plain(spec.name) + (f" ({inside})" if inside else ""))
     return described
 
 
 def _difference(line: Any) -> str:
-    """Return a criterion and how large the difference on it is, whichever its sign."""
-    p = p_value(line["p_holm"])
-    return f"{line['criterion']} (by {_size(line)}, p {p if p.startswith('<') else f'= {p}'})"
+    """Return a criterion and how large the difference on it is, without its sign."""
+    return f"{line['criterion']} (by {_size(line)}, {p_words(line['p_holm'])})"
 
 
 def _size(line: Any) -> str:
