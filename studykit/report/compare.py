@@ -44,7 +44,6 @@ class Side:
     """
 
     label: str
-    folder: Path
     manifest: Mapping[str, Any]
     conditions: frozenset[tuple[str, str, str]]
     scale: int
@@ -100,7 +99,7 @@ def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
     both = first.conditions & second.conditions
     blocks.append(Words(_overlap(first, second, both)))
     blocks += [Words("## Scores"), *_scores(sides, both, out, simulated=simulated)]
-    blocks += [Words("## Metrics"), *_metrics(sides, both)]
+    blocks += [Words("## Metrics"), *_metrics(sides)]
     blocks += [Words("## What differs in how they were made"), *_differences(sides)]
     return Section(blocks)
 
@@ -127,10 +126,9 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
     found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
-    tables_of_both = [
-        result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
-    ]
-    data = _of(both, pd.concat(tables_of_both, ignore_index=True))
+    parts = {side.label: result.table for side, result in zip(sides, found, strict=True)}
+    data = tables.stacked(parts, "study")
+    data = data[[line in both for line in data[_BY].itertuples(index=False, name=None)]]
     if data.empty:
         return [Words("No condition was rated in both studies.")]
     data = data.assign(condition=data[_BY].agg(" × ".join, axis=1))
@@ -182,22 +180,17 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     ]
 
 
-def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
+def _metrics(sides: list[Side]) -> list[Block]:
     if lacking := _lacking(sides, "metrics"):
         return [Words(f"No metrics to compare: {lacking} has none.")]
-    parts = [
-        _of(both, side.metrics)
-        .groupby([*_BY, "metric", "better"], sort=False)["value"]
-        .mean()
-        .rename(side.label)
-        for side in sides
-    ]
-    data = pd.concat(parts, axis=1, join="inner").reset_index()
+    keys = [*_BY, "metric", "better"]
+    means = [side.metrics.groupby(keys, sort=False)["value"].mean() for side in sides]
+    labels = [side.label for side in sides]
+    data = pd.concat(means, axis=1, keys=labels, join="inner").reset_index()
     if data.empty:
         return [Words("No metric was measured in both studies.")]
-    first, second = (side.label for side in sides)
-    data["difference"] = data[second] - data[first]
-    values = [first, second, "difference"]
+    data["difference"] = data[labels[1]] - data[labels[0]]
+    values = [*labels, "difference"]
     means = data.groupby(["method", "metric", "better"], sort=False)[values].mean()
     shown = means.map(tables.significant).reset_index()
     shown["metric"] = shown["metric"].map(tables.metric_label)
@@ -211,11 +204,6 @@ def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
 
 def _lacking(sides: list[Side], what: str) -> str:
     return " and ".join(plain(side.label) for side in sides if not len(getattr(side, what)))
-
-
-def _of(conditions: frozenset, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a table that are of certain conditions."""
-    return table[[line in conditions for line in table[_BY].itertuples(index=False, name=None)]]
 
 
 def _differences(sides: list[Side]) -> list[Block]:
@@ -283,7 +271,6 @@ def _side(folder: Path, label: str) -> Side:
     ratings, _ = read_ratings(place, manifest["study"])
     return Side(
         label,
-        folder,
         manifest,
         frozenset(cells[_BY].itertuples(index=False, name=None)),
         settings.get("scale", Ratings.scale),

@@ -133,7 +133,7 @@ def mixed_models(results: Results) -> list[Table]:
     models = {name: model for name, model in results.analysis.models.items() if len(model.table)}
     shown = []
     if models:
-        data = _stacked({name: m.table.assign(formula=m.formula) for name, m in models.items()})
+        data = stacked({name: m.table.assign(formula=m.formula) for name, m in models.items()})
         terms = _wide(data, ["term"], "criterion", _f_test, missing=_NONE).reset_index()
         caption = "Tests of the mixed model's terms, one model a criterion."
         shown.append(Table("mixed-model-terms", said(results, caption), data, terms))
@@ -142,7 +142,7 @@ def mixed_models(results: Results) -> list[Table]:
         parts = {name: table for name, table in parts.items() if len(table)}
         if not parts:
             continue
-        data = _stacked(parts)
+        data = stacked(parts)
         wide = _noted(_wide(data, keys, "criterion", text), data.groupby(keys, sort=False))
         wide = wide.reset_index()
         wide[keys] = wide[keys].map(lambda key: str(key).replace("_", " "))
@@ -252,7 +252,7 @@ def kept_beside_all(results: Results) -> Table:
     scale, seed = results.study.ratings.scale, results.study.seed
     of_all = stats.mean_scores(results.ratings, ("method",), scale=scale, seed=seed)
     parts = {"kept": results.analysis.method_scores.table, "all": of_all.table}
-    data = _stacked(parts, "raters")
+    data = stacked(parts, "raters")
     wide = _wide(data, ["method", "criterion"], "raters", with_interval, columns=list(parts),
                  missing=_NONE)  # fmt: skip
     shown = wide.rename(columns="{} raters".format).reset_index()
@@ -262,16 +262,11 @@ def kept_beside_all(results: Results) -> Table:
 
 def rater_answers(results: Results) -> Table | None:
     """What raters said of themselves, counted; None where nothing was asked."""
-    asked = [name for name in results.raters.columns if name not in ("rater", "complete")]
-    people = results.raters.drop_duplicates("rater")
-    rows = [
-        (question, answer, count)
-        for question in asked
-        for answer, count in people[question].fillna("").value_counts().items()
-    ]
-    if not rows:
+    people = results.raters.drop_duplicates("rater").drop(columns=["rater", "complete"])
+    if people.empty:
         return None
-    data = pd.DataFrame(rows, columns=["question", "answer", "raters"])
+    counts = {question: people[question].fillna("").value_counts() for question in people}
+    data = pd.concat(counts, names=["question", "answer"]).rename("raters").reset_index()
     shown = data.astype(str).replace({"answer": {"": "not answered"}})
     shown["question"] = shown["question"].str.replace("_", " ")
     return Table("raters", said(results, "What raters said of themselves."), data, shown)
@@ -298,6 +293,13 @@ def metric_label(name: str) -> str:
 def said(results: Results, caption: str) -> str:
     """Return a caption that says so where the ratings are simulated."""
     return f"{caption} Simulated ratings." if results.simulated else caption
+
+
+def stacked(tables: Mapping[str, pd.DataFrame], column: str = "criterion") -> pd.DataFrame:
+    """Return tables one below the other, with a last column of their names."""
+    named = (table.drop(columns=column, errors="ignore").assign(**{column: name})
+             for name, table in tables.items())  # fmt: skip
+    return pd.concat(named, ignore_index=True)
 
 
 def _wide(
@@ -357,12 +359,6 @@ def _in_order(names: Sequence[str]) -> list[str]:
     there = list(dict.fromkeys(names))
     known = [name for name in metrics.METRICS if name in there]
     return known + [name for name in there if name not in metrics.METRICS]
-
-
-def _stacked(tables: Mapping[str, pd.DataFrame], column: str = "criterion") -> pd.DataFrame:
-    named = (table.drop(columns=column, errors="ignore").assign(**{column: name})
-             for name, table in tables.items())  # fmt: skip
-    return pd.concat(named, ignore_index=True)
 
 
 def _cut(table: Table) -> Table:
