@@ -75,8 +75,20 @@ def test_only_a_picture_of_simulated_ratings_is_stamped(tmp_path: Path) -> None:
         look = figures.Look(["copy", "warp"], 5, simulated, TYPES)
         drawn = [
             figures.heat_maps(folder / "a.png", overall, look),
-            figures.criteria_by_condition(folder / "b.png", here, CRITERIA, look),
-            figures.criteria_by_method(folder / "c.png", by_method, CRITERIA, look),
+            figures.score_rows(
+                folder / "b.png",
+                here,
+                ("source_type", TYPES[0]),
+                look,
+                panels=("criterion", CRITERIA),
+            ),
+            figures.score_rows(
+                folder / "c.png",
+                by_method,
+                ("criterion", CRITERIA),
+                look,
+                width=figures.COLUMN,
+            ),
             figures.methods_by_condition(folder / "d.png", overall, look),
         ]
         for path in drawn:
@@ -90,7 +102,7 @@ def test_a_picture_drawn_again_is_the_same_file(tmp_path: Path) -> None:
     here = scores(["copy"]).drop_duplicates(["method", "criterion"])
     look = figures.Look(["copy"], 5, True)
     files = [
-        figures.criteria_by_method(tmp_path / name, here, CRITERIA, look)
+        figures.score_rows(tmp_path / name, here, ("criterion", CRITERIA), look)
         for name in ("a.png", "b.png")
     ]
     first, second = (path.with_suffix(".svg").read_bytes() for path in files)

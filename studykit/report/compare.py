@@ -163,11 +163,13 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
             "Mean score over the criteria with its 95 % interval in both studies; single criteria "
             f"are in the CSV file.{said}"
         )
-        path = figures.compared_scores(
+        overall = data[data["criterion"] == stats.OVERALL]
+        path = figures.score_rows(
             out / "figures" / "compared-scores.png",
-            data[data["criterion"] == stats.OVERALL],
-            list(dict.fromkeys(shown["condition"])),
+            overall.assign(method=overall["study"]),
+            ("condition", list(dict.fromkeys(shown["condition"]))),
             figures.Look([side.label for side in sides], scale, simulated),
+            width=figures.TEXT * 0.75,
         )
         pictures.append(Picture(path, out, f"Mean score over the criteria by condition.{said}"))
     return [

@@ -121,40 +121,40 @@ def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     return path
 
 
-def criteria_by_method(
-    path: Path, scores: pd.DataFrame, criteria: Sequence[str], look: Look
+def score_rows(
+    path: Path,
+    scores: pd.DataFrame,
+    places: tuple[str, Sequence[str]],
+    look: Look,
+    *,
+    panels: tuple[str, Sequence[str]] | None = None,
+    width: float = TEXT,
 ) -> Path:
-    """Draw the score of every method on every criterion, over all conditions, with intervals."""
-    height = 0.75 + len(criteria) * max(0.32, 0.13 * (len(look.methods) + 1))
-    with _drawing(path, COLUMN, height, look.simulated) as figure:
-        _score_rows(figure, scores, look, ("criterion", criteria))
-    return path
+    """Draw means with intervals: a row a place, the methods one below the other in it.
 
-
-def criteria_by_condition(
-    path: Path, scores: pd.DataFrame, criteria: Sequence[str], look: Look
-) -> Path:
-    """Draw the scores of all conditions, one panel a criterion, a line a pair of types."""
-    pairs = [" × ".join(pair) for pair in itertools.product(*look.types)]
-    scores = scores.assign(pair=scores["source_type"] + " × " + scores["driving_type"])
-    height = 0.9 + len(pairs) * max(0.2, 0.085 * (len(look.methods) + 1))
-    with _drawing(path, TEXT, height, look.simulated) as figure:
-        _score_rows(figure, scores, look, ("pair", pairs), panels=("criterion", criteria))
-        figure.axes[0].set_ylabel("source × driving")
-    return path
-
-
-def compared_scores(
-    path: Path, scores: pd.DataFrame, conditions: Sequence[str], look: Look
-) -> Path:
-    """Draw the scores of the same conditions in two studies, one below the other.
-
-    ``scores`` has the columns study, condition, mean, low and high; the "methods" of ``look`` are
-    the studies' names.
+    Parameters
+    ----------
+    scores : DataFrame
+        method, mean, low and high, with the columns of places and panels.
+    places, panels : str, sequence of str
+        A column, and its values in order.
+    width : float
+        In inches.
     """
-    with _drawing(path, TEXT * 0.75, 0.9 + 0.24 * len(conditions), look.simulated) as figure:
-        scores = scores.assign(method=scores["study"])
-        _score_rows(figure, scores, look, ("condition", conditions))
+    column, order = places
+    methods = len(look.methods) + 1
+    row = max(0.32, 0.13 * methods) if width == COLUMN else max(0.2, 0.085 * methods)
+    with _drawing(path, width, 0.85 + len(order) * row, look.simulated) as figure:
+        plot = _intervals(scores, look, "y", places).limit(x=(0.85, look.scale + 0.15))
+        plot = plot.label(x="mean score, 95 % interval", y="")
+        if panels:
+            plot = plot.facet(panels[0], order=panels[1]).label(x="mean score", y=column)
+        plot.on(figure).plot()
+        for panel in figure.axes:
+            panel.set_xticks(range(1, look.scale + 1))
+            for edge in np.arange(0.5, len(order) - 1):
+                panel.axhline(edge, color=_GRID, linewidth=0.5, zorder=0.5)
+        _method_legend(figure, look)
     return path
 
 
@@ -403,25 +403,6 @@ def _intervals(
         )
         .theme(_theme())
     )
-
-
-def _score_rows(
-    figure: "Figure",
-    scores: pd.DataFrame,
-    look: Look,
-    places: tuple[str, Sequence[str]],
-    panels: tuple[str, Sequence[str]] | None = None,
-) -> None:
-    """Draw means with intervals: a row a place, the methods one below the other in it."""
-    plot = _intervals(scores, look, "y", places).limit(x=(0.85, look.scale + 0.15)).label(y="")
-    if panels:
-        plot = plot.facet(panels[0], order=panels[1])
-    plot.label(x="mean score" if panels else "mean score, 95 % interval").on(figure).plot()
-    for panel in figure.axes:
-        panel.set_xticks(range(1, look.scale + 1))
-        for edge in np.arange(0.5, len(places[1]) - 1):
-            panel.axhline(edge, color=_GRID, linewidth=0.5, zorder=0.5)
-    _method_legend(figure, look)
 
 
 def _method_legend(figure: "Figure", look: Look) -> None:

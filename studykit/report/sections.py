@@ -34,6 +34,7 @@ from studykit.study.file import Cell, Input, Study
 MOST_SHOWN = 200
 
 _LINKS, _GROUPS = 5, 50
+_PAIR = "source × driving"
 # All film strips of a page together, in bytes of JPEG.
 _STRIPS_ROOM = 1_900_000
 
@@ -89,6 +90,10 @@ def scores(results: Results) -> Section:
         return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
     criteria = [name for name in dict.fromkeys(by_condition["criterion"]) if name != stats.OVERALL]
     overall = by_condition[by_condition["criterion"] == stats.OVERALL]
+    pairs = [" × ".join(pair) for pair in itertools.product(*results.types)]
+    paired = by_condition.assign(
+        **{_PAIR: by_condition["source_type"] + " × " + by_condition["driving_type"]}
+    )
     maps = {
         name: _drawn(
             results,
@@ -107,14 +112,15 @@ def scores(results: Results) -> Section:
             maps[stats.OVERALL],
             Words(f"The same maps of single criteria: {files}."),
             _drawn(results, "scores-by-method", "Mean score by method and criterion.",
-                   figures.criteria_by_method, by_method, criteria, wide=False),
+                   figures.score_rows, by_method, ("criterion", criteria), wide=False,
+                   width=figures.COLUMN),
             tables.scores(results, "method"),
             _drawn(results, "methods-by-condition",
                    "Mean score over the criteria by driving type.",
                    figures.methods_by_condition, overall),
             _drawn(results, "criteria-by-condition",
                    "Mean scores of all conditions, criterion by criterion.",
-                   figures.criteria_by_condition, by_condition, criteria),
+                   figures.score_rows, paired, (_PAIR, pairs), panels=("criterion", criteria)),
             tables.scores(results, "condition"),
             *_said_by(results.analysis.condition_scores),
             *_compared(results),
@@ -333,9 +339,10 @@ def _drawn(
     draw: Callable[..., Path],
     *data: Any,
     wide: bool = True,
+    **options: Any,
 ) -> Picture:
     """Draw a picture of ratings, and return it with its caption."""
-    path = draw(results.out / "figures" / f"{name}.png", *data, _look(results))
+    path = draw(results.out / "figures" / f"{name}.png", *data, _look(results), **options)
     return Picture(path, results.out, tables.said(results, caption), wide)
 
 

@@ -31,12 +31,14 @@ def studied(results: Results) -> str:
     done = sum(row.status == "done" for row in rows)
     cells = sum(1 for _ in study.cells())
     sources, drivings = results.types
+    pairs = {(source.type, driving.type) for source, driving in study.pairs()}
+    conditions = len(pairs) * len(study.methods)
     not_run = f", {cells - len(rows)} were not run" if cells > len(rows) else ""
     return (
         f"{_count(len(study.sources), 'source image')} ({_joined(sources)}) and "
         f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}) were crossed with "
         f"{_count(len(study.methods), 'method')} ({_joined(map(plain, results.methods))}): "
-        f"{_count(cells, 'cell')} in {_count(_conditions(results), 'condition')}. "
+        f"{_count(cells, 'cell')} in {_count(conditions, 'condition')}. "
         f"{done} have a clip, {len(rows) - done} failed{not_run}. {_rated(results)}"
     )
 
@@ -234,7 +236,8 @@ def _type_findings(results: Results) -> list[str]:
             else:
                 said = f"{worse} {noun}s scored lower than {better} ones"
             parts.append(f"{said} (by {_size(line)})")
-        points.append(_sentence(f"{_joined(parts)}, over all methods (mixed model)."))
+        said = _joined(parts)
+        points.append(f"{said[0].upper()}{said[1:]}, over all methods (mixed model).")
     return points
 
 
@@ -427,11 +430,6 @@ def _kinds(counts: Counter, noun: str) -> str:
     return f"{_joined(parts)} {noun}{'' if sum(counts.values()) == 1 else 's'}"
 
 
-def _conditions(results: Results) -> int:
-    pairs = {(source.type, driving.type) for source, driving in results.study.pairs()}
-    return len(pairs) * len(results.methods)
-
-
 def _spread(counts: pd.Series) -> str:
     low, high = int(counts.min()), int(counts.max())
     return _count(high, "rater") if low == high else f"{low} to {high} raters"
@@ -458,7 +456,3 @@ def _joined(items: Iterable[str]) -> str:
     """
     *most, last = [*items] or [""]
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
