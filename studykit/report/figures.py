@@ -167,10 +167,9 @@ def methods_by_condition(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     import seaborn.objects as so
 
     sources, drivings = look.types
-    scores = scores.assign(width=0.25)  # of the way from one type to the next
     with _drawing(path, TEXT, 2.6, look.simulated) as figure:
-        plot = _intervals(scores, look, "x", ("driving_type", drivings), width="width")
-        plot = plot.add(so.Line(marker=""), so.Dodge(), legend=False, width="width")
+        plot = _intervals(scores, look, "x", ("driving_type", drivings), width=0.25)
+        plot = plot.add(so.Line(marker=""), so.Dodge(by=["color"]), legend=False, width="width")
         plot = plot.facet("source_type", order=sources).label(title="{} sources".format)
         plot = plot.limit(y=(0.9, look.scale + 0.1))
         plot.label(x="driving", y="mean score, 95 % interval").on(figure).plot()
@@ -371,7 +370,7 @@ def _intervals(
     look: Look,
     axis: str,
     places: tuple[str, Sequence[str]],
-    **variables: str,
+    width: float = 0.8,
 ) -> Any:
     """Return a plot of means with the intervals that they have, the methods side by side.
 
@@ -383,8 +382,8 @@ def _intervals(
         On which the places lie.
     places : str, sequence of str
         The column that says where a mean belongs, and its values in order.
-    **variables : str
-        Further columns for seaborn.
+    width : float
+        How much of the way from one place to the next the methods take together.
     """
     import seaborn.objects as so
 
@@ -392,10 +391,12 @@ def _intervals(
     value = {"x": "y", "y": "x"}[axis]
     limits = {f"{value}min": "low", f"{value}max": "high"}
     known = scores[scores[column].isin(order) & scores["method"].isin(look.methods)]
+    known = known.assign(width=width)
+    aside = so.Dodge(by=["color"])  # by marker too, it would leave room for every pair of the two
     return (
         so.Plot(known, **{axis: column, value: "mean"}, color="method", marker="method")
-        .add(so.Range(), so.Dodge(), legend=False, **limits, **variables)
-        .add(so.Dot(pointsize=4.5), so.Dodge(), legend=False, **variables)
+        .add(so.Range(), aside, legend=False, width="width", **limits)
+        .add(so.Dot(pointsize=4.5), aside, legend=False, width="width")
         .scale(
             **{axis: so.Nominal(order=list(order))},
             color=so.Nominal(look.colours, order=list(look.methods)),
