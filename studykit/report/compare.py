@@ -24,7 +24,7 @@ from studykit.study.file import Ratings, load_study
 if TYPE_CHECKING:
     import pandas
 
-_BY = list(stats.CONDITION)
+_BY = list(stats.CONDITION_COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     if len(scales) > 1:
         return [Words("No scores to compare: the rating scales have different steps.")]
     scale = scales.pop()
-    found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
+    found = [stats.mean_scores(side.ratings, scale=scale) for side in sides]
     parts = [
         result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
     ]

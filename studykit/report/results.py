@@ -110,7 +110,7 @@ class Results:
     def scores_of_all(self) -> "stats.Result":
         """Mean scores by method as they would be if nobody had been excluded."""
         rules = self.study.ratings
-        return stats.mean_scores(self.ratings, ("method",), scale=rules.scale, seed=self.study.seed)
+        return stats.mean_scores(self.ratings, ("method",), scale=rules.scale)
 
     @cached_property
     def verdicts_of_all(self) -> "stats.Result":

@@ -5,17 +5,19 @@ to other raters always, to other sources and drivings only where a type has seve
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
-from studykit.errors import StudyError, did_you_mean
 from studykit.stats.comparison import holm
 from studykit.stats.reml import Fit, contrast, f_test, fit_reml
 from studykit.stats.table import (
-    CONDITION,
+    CONDITION_COLUMNS,
+    NO_RATINGS,
     OVERALL,
     Result,
     criteria_of,
@@ -23,6 +25,7 @@ from studykit.stats.table import (
     is_simulated,
     levels_of,
     rated,
+    refuse_unrated,
 )
 
 if TYPE_CHECKING:
@@ -95,23 +98,29 @@ def mixed_model(
     asked = criteria_of(rows)
     if criterion == OVERALL and asked and OVERALL not in asked:
         criterion = asked[0]
-    if asked and criterion not in asked:
-        raise StudyError(f'no ratings of "{criterion}": {did_you_mean(criterion, asked)}')
+    refuse_unrated([criterion], asked or [criterion])
     rows = rows[rows["criterion"] == criterion].reset_index(drop=True)
-    simulated, nothing = is_simulated(ratings), _how(criterion, {}, level)
-    factors = [name for name in CONDITION if rows[name].nunique() > 1]
+    about = {"n_raters": rows["rater"].nunique(), "simulated": is_simulated(ratings)}
+    factors = [name for name in CONDITION_COLUMNS if rows[name].nunique() > 1]
+
+    def nothing(note: str) -> MixedModel:
+        return MixedModel(
+            table=_table(_TERMS), means=_table(_MEANS), differences=_table(_DIFFERENCES),
+            variances=_table(_VARIANCES), how=_how(criterion, (), level), notes=(note,), **about,
+        )  # fmt: skip
+
     problem = _problem(rows, factors)
     if problem:
-        return _nothing(rows, nothing, problem, simulated)
+        return nothing(problem)
     levels = {name: levels_of(rows[name]) for name in factors}
     terms, x, note = _design(rows, levels)
     if len(rows) <= x.shape[1] + 1:
-        note = "There are too few ratings for a mixed model."
-        return _nothing(rows, nothing, note, simulated)
+        return nothing("There are too few ratings for a mixed model.")
     y = rows["value"].to_numpy()
     if _explains_all(np.column_stack([x, _indicator(rows["rater"].factorize()[0])]), y):
-        note = "Conditions and raters explain all scores: a mixed model has no error to test by."
-        return _nothing(rows, nothing, note, simulated)
+        return nothing(
+            "Conditions and raters explain all scores: a mixed model has no error to test by."
+        )
     random = _random_effects(rows, x)
     fit = fit_reml(y, x, list(random.values()))
     fallback = ""
@@ -126,31 +135,31 @@ def mixed_model(
             "whose tests are too optimistic where raters differ in what they like."
         )
         if not fit.converged:
-            return _nothing(rows, nothing, "The mixed model did not converge.", simulated)
-    formula = " + ".join(
-        [
-            "value ~ " + (" + ".join(":".join(term) for term in terms) or "1"),
-            *(f"(1 | {':'.join(name)})" for name in random),
-        ]
-    )
+            return nothing("The mixed model did not converge.")
+    fixed = " + ".join(map(":".join, terms)) or "1"
     weights = _marginal_weights(terms, levels)
     return MixedModel(
         table=_term_tests(fit, terms, levels),
         how=_how(criterion, random, level),
-        n_raters=rows["rater"].nunique(),
         notes=tuple(filter(None, [note, *_reach(rows, factors, random), fallback])),
-        simulated=simulated,
         means=_means(fit, weights, level),
         differences=_differences(fit, weights, level),
         variances=_variances(fit, random),
-        formula=formula,
+        formula=" + ".join([f"value ~ {fixed}", *(f"(1 | {':'.join(name)})" for name in random)]),
         fallback=fallback,
+        **about,
     )
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple] = ()) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=columns)
 
 
 def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
     if rows.empty:
-        return "There are no ratings yet."
+        return NO_RATINGS
     if rows["rater"].nunique() < 2:
         return "One rater: a mixed model needs at least two."
     if not factors:
@@ -158,21 +167,6 @@ def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
     if np.ptp(rows["value"]) < 1e-9:
         return "All ratings are equal: a mixed model has nothing to explain."
     return ""
-
-
-def _nothing(rows: "pd.DataFrame", how: str, note: str, simulated: bool) -> MixedModel:
-    import pandas as pd
-
-    return MixedModel(
-        table=pd.DataFrame(columns=_TERMS),
-        how=how,
-        n_raters=rows["rater"].nunique(),
-        notes=(note,),
-        simulated=simulated,
-        means=pd.DataFrame(columns=_MEANS),
-        differences=pd.DataFrame(columns=_DIFFERENCES),
-        variances=pd.DataFrame(columns=_VARIANCES),
-    )
 
 
 def _sum_coding(size: int) -> np.ndarray:
@@ -199,10 +193,7 @@ def _design(
     rows: "pd.DataFrame", levels: dict[str, list[str]]
 ) -> tuple[list[tuple[str, ...]], np.ndarray, str]:
     """Return the terms that the study's conditions can tell apart, their design and a note."""
-    index = {
-        name: rows[name].map({value: i for i, value in enumerate(found)}).to_numpy()
-        for name, found in levels.items()
-    }
+    index = {name: rows[name].map(found.index).to_numpy() for name, found in levels.items()}
     seen = np.unique(np.column_stack(list(index.values())), axis=0)
     conditions = dict(zip(levels, seen.T, strict=True))
     terms: list[tuple[str, ...]] = []
@@ -261,16 +252,12 @@ def _explains_all(x: np.ndarray, columns: np.ndarray) -> bool:
 def _term_tests(
     fit: Fit, terms: list[tuple[str, ...]], levels: dict[str, list[str]]
 ) -> "pd.DataFrame":
-    import pandas as pd
-
     found, start = [], 1
     for term in terms:
-        size = int(np.prod([len(levels[name]) - 1 for name in term]))
-        weights = np.eye(len(fit.beta))[start : start + size]
-        f, df, df_error, p = f_test(fit, weights)
-        found.append((in_words(term), f, df, df_error, p, ""))
-        start += size
-    return pd.DataFrame(found, columns=_TERMS)
+        end = start + math.prod(len(levels[name]) - 1 for name in term)
+        found.append((in_words(term), *f_test(fit, np.eye(len(fit.beta))[start:end]), ""))
+        start = end
+    return _table(_TERMS, found)
 
 
 def _marginal_weights(
@@ -289,51 +276,43 @@ def _marginal_weights(
     }
 
 
-def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
-    import pandas as pd
-    from scipy.stats import t
+def _estimate(fit: Fit, weights: np.ndarray, level: float) -> tuple[float, float, float, float]:
+    """Return a contrast's estimate, the ends of its interval, and the p of its t test."""
+    estimate, error, df = contrast(fit, weights)
+    half = scipy.stats.t.ppf((1 + level) / 2, df) * error
+    p = 2 * scipy.stats.t.sf(abs(estimate / error), df)
+    return estimate, estimate - half, estimate + half, p
 
-    found = []
-    for factor, of_level in weights.items():
-        for name, row in of_level.items():
-            mean, error, df = contrast(fit, row)
-            half = t.ppf((1 + level) / 2, df) * error
-            found.append((factor, name, mean, mean - half, mean + half, ""))
-    return pd.DataFrame(found, columns=_MEANS)
+
+def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
+    found = [
+        (factor, name, *_estimate(fit, row, level)[:3], "")
+        for factor, of_level in weights.items()
+        for name, row in of_level.items()
+    ]
+    return _table(_MEANS, found)
 
 
 def _differences(
     fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float
 ) -> "pd.DataFrame":
-    import pandas as pd
-    from scipy.stats import t
-
     found = []
     for factor, of_level in weights.items():
         pairs = list(itertools.combinations(of_level, 2))
-        tests = [contrast(fit, of_level[first] - of_level[second]) for first, second in pairs]
-        p_values = [2 * t.sf(abs(estimate / error), df) for estimate, error, df in tests]
-        corrected = holm(np.array(p_values))
-        for pair, (estimate, error, df), p, p_holm in zip(
-            pairs, tests, p_values, corrected, strict=True
-        ):
-            half = t.ppf((1 + level) / 2, df) * error
-            found.append((factor, *pair, estimate, estimate - half, estimate + half, p, p_holm, ""))
-    return pd.DataFrame(found, columns=_DIFFERENCES)
+        tests = [_estimate(fit, of_level[a] - of_level[b], level) for a, b in pairs]
+        corrected = holm([p for *_, p in tests])
+        found += [
+            (factor, *pair, *test, p_holm, "")
+            for pair, test, p_holm in zip(pairs, tests, corrected, strict=True)
+        ]
+    return _table(_DIFFERENCES, found)
 
 
-def _variances(fit: Fit, random: dict[tuple[str, ...], np.ndarray]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _variances(fit: Fit, random: Collection[tuple[str, ...]]) -> "pd.DataFrame":
     values = np.append(fit.variances, fit.residual)
-    return pd.DataFrame(
-        {
-            "group": [*map(_name, random), "residual"],
-            "variance": values,
-            "share": values / values.sum(),
-            "words": "",
-        }
-    )
+    shares = values / values.sum()
+    groups = [*map(_name, random), "residual"]
+    return _table(_VARIANCES, [(*row, "") for row in zip(groups, values, shares, strict=True)])
 
 
 def _name(names: tuple[str, ...]) -> str:
@@ -341,7 +320,7 @@ def _name(names: tuple[str, ...]) -> str:
 
 
 def _reach(
-    rows: "pd.DataFrame", factors: list[str], random: dict[tuple[str, ...], np.ndarray]
+    rows: "pd.DataFrame", factors: list[str], random: Collection[tuple[str, ...]]
 ) -> list[str]:
     """Say for which stimuli the model can't speak."""
     notes = []
@@ -360,7 +339,7 @@ def _reach(
                 f"these {item}s."
             )
     stimuli = any(set(names) <= {"source", "driving", "method"} for names in random)
-    clips = rows.groupby(list(CONDITION), observed=True)["cell"].nunique()
+    clips = rows.groupby(list(CONDITION_COLUMNS), observed=True)["cell"].nunique()
     if not stimuli and clips.max() == 1:
         notes.append(
             "Each condition has one clip, so that clips can't be random: the tests generalise to "
@@ -369,7 +348,7 @@ def _reach(
     return notes
 
 
-def _how(criterion: str, random: dict[tuple[str, ...], np.ndarray], level: float) -> str:
+def _how(criterion: str, random: Collection[tuple[str, ...]], level: float) -> str:
     effects = ", ".join(map(_name, random)) or "raters and clips"
     return (
         f"Linear mixed model of {criterion}, scores taken as numbers, with source type, driving "

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from studykit.errors import StudyError
+from studykit.errors import StudyError, did_you_mean
+from studykit.study.file import TYPES
+from studykit.study.wording import CRITERIA, OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CRITERIA = ("naturalness", "structure", "jitter", "consistency")
-OVERALL = "overall"
-CONDITION = ("source_type", "driving_type", "method")
-TYPES = ("frontal", "side", "stylised")
+CONDITION_COLUMNS = ("source_type", "driving_type", "method")
+NO_RATINGS = "There are no ratings yet."
 
 _NEEDED = ("rater", "simulated", "role", "task", "cell", "source", "source_type", "driving",
            "driving_type", "method", "other", "criterion", "value")  # fmt: skip
@@ -93,7 +93,7 @@ def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame
             worst = outside.iloc[0]
             raise StudyError(
                 f"{len(outside)} ratings lie outside 1..{scale}, such as {worst['value']} by "
-                f"rater {worst['rater']} for {worst['cell']}: mend them, or the study's scale"
+                f"rater {worst['rater']} for {worst['cell']}: correct them, or the study's scale"
             )
     identity = ["rater", "cell", "source", "source_type", "driving", "driving_type", "method"]
     single = rows[[*identity, "criterion"]].assign(value=rows["value"].astype(float))
@@ -143,8 +143,21 @@ def criteria_of(table: "pd.DataFrame") -> list[str]:
     ['naturalness', 'jitter', 'sync', 'overall']
     """
     found = set(table["criterion"].unique())
-    usual = [name for name in CRITERIA if name in found]
-    return [*usual, *sorted(found - {*CRITERIA, OVERALL}), *([OVERALL] if OVERALL in found else [])]
+    others = sorted(found - {*CRITERIA, OVERALL})
+    return [name for name in (*CRITERIA, *others, OVERALL) if name in found]
+
+
+def refuse_unrated(asked: Iterable[str], rated: Sequence[str]) -> None:
+    """Refuse criteria, or levels to compare, that nobody rated.
+
+    Raises
+    ------
+    StudyError
+        The first of them.
+    """
+    for name in asked:
+        if name not in rated:
+            raise StudyError(f'no ratings of "{name}": {did_you_mean(name, rated)}')
 
 
 def levels_of(values: Iterable[str]) -> list[str]:
@@ -159,25 +172,29 @@ def levels_of(values: Iterable[str]) -> list[str]:
 
 def in_order(table: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
     """Sort rows by these columns, criteria and types in their usual order."""
-    keys = {
-        name: (criteria_of(table) if name == "criterion" else levels_of(table[name]))
-        for name in columns
-    }
-    ranks = {name: {value: i for i, value in enumerate(order)} for name, order in keys.items()}
-    return table.sort_values(
-        list(columns), key=lambda column: column.map(ranks[column.name]), ignore_index=True
-    )
+
+    def rank(column: "pd.Series") -> "pd.Series":
+        order = criteria_of(table) if column.name == "criterion" else levels_of(column)
+        return column.map({value: place for place, value in enumerate(order)})
+
+    return table.sort_values(list(columns), key=rank, ignore_index=True)
 
 
 def label(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
     """Name the level of each row over some columns, such as "side x frontal x warp"."""
-    parts = [table[name].astype(str) for name in over]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined + " x " + part
-    return joined
+    first, *others = (table[name].astype(str) for name in over)
+    return first.str.cat(others, sep=" x ")
 
 
 def in_words(names: Sequence[str]) -> str:
     """Name columns as a text does: ("source_type", "method") is "source type x method"."""
     return " x ".join(name.replace("_", " ") for name in names)
+
+
+def counted(number: int, noun: str) -> str:
+    """Name a number of things.
+
+    >>> counted(1, "rater"), counted(0, "clip")
+    ('1 rater', '0 clips')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
