@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from studykit.errors import StudyError, did_you_mean
-from studykit.stats.table import NO_RATINGS, OVERALL, Result, criteria_of, is_simulated, rated
+from studykit.stats.table import OVERALL, Result, criteria_of, rated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,6 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         n_complete (raters who rated every clip, whom the intraclass correlations are of),
         reading ("good" from an alpha of 0.8, "tentative" from 0.667, else "low"), words.
     """
-    import pandas as pd
-
     rows = rated(ratings)
     rng = np.random.default_rng(seed)
     asked = criteria_of(rows)
@@ -41,17 +39,17 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         asked = [name for name in asked if name != OVERALL]
     found = []
     for name in asked:
-        table = rows[rows["criterion"] == name].pivot_table(
-            index="rater", columns="cell", values="value"
-        )
-        found.append({"criterion": name} | _agreement(table.to_numpy(), level, rng))
+        of_one = rows[rows["criterion"] == name]
+        values = of_one.pivot_table(index="rater", columns="cell", values="value").to_numpy()
+        found.append({"criterion": name} | _agreement(values, level, rng))
     columns = ["criterion", "alpha", "alpha_low", "alpha_high", "icc_single", "icc_single_low",
                "icc_single_high", "icc_mean", "icc_mean_low", "icc_mean_high", "n_raters",
                "n_clips", "n_ratings", "n_complete", "reading", "words"]  # fmt: skip
-    table = pd.DataFrame(found, columns=columns)
-    n_dropped = int((table["n_raters"] - table["n_complete"]).max()) if found else 0
-    return Result(
-        table=table,
+    n_dropped = max((row["n_raters"] - row["n_complete"] for row in found), default=0)
+    return Result.of(
+        ratings,
+        found,
+        columns,
         how=(
             "Agreement: Krippendorff's alpha for ordinal data (Krippendorff 2011), with a "
             f"{100 * level:g}% percentile bootstrap interval over clips ({_RESAMPLES:,} "
@@ -61,8 +59,6 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         n_raters=rows["rater"].nunique(),
         n_dropped=n_dropped,
         why="had not rated every clip (intraclass correlation only)" if n_dropped else "",
-        notes=() if found else (NO_RATINGS,),
-        simulated=is_simulated(ratings),
     )
 
 

@@ -23,12 +23,7 @@ from studykit.stats.table import (
 if TYPE_CHECKING:
     import pandas as pd
 
-GOOD, FLAWED, POOR, OPEN = VERDICTS = (
-    "good",
-    "acceptable but flawed",
-    "poor",
-    "not enough data",
-)
+GOOD, FLAWED, POOR, OPEN = VERDICTS = ("good", "acceptable but flawed", "poor", "not enough data")
 # ITU-R BT.500-15 asks for at least 15 observers.
 _RATERS_LEAST = 15
 _END_SHARE = 0.6
@@ -121,12 +116,12 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
         )
     columns = [*CONDITION_COLUMNS, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
                "weakest_low", "weakest_high", "n_raters", "reason", "words"]  # fmt: skip
-    return Result(
-        table=in_order(pd.DataFrame(found, columns=columns), CONDITION_COLUMNS),
+    return Result.of(
+        ratings,
+        in_order(pd.DataFrame(found, columns=columns), CONDITION_COLUMNS),
+        columns,
         how=f"{rule.words} {scores.how}",
         n_raters=scores.n_raters,
-        notes=scores.notes,
-        simulated=scores.simulated,
     )
 
 

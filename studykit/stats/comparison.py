@@ -20,7 +20,6 @@ from studykit.stats.table import (
     counted,
     criteria_of,
     in_words,
-    is_simulated,
     label,
     levels_of,
     rated,
@@ -47,8 +46,6 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
     Result
         Columns criterion, chi2, df, p, kendall_w, n_conditions, n_raters, n_dropped, words.
     """
-    import pandas as pd
-
     rows = rated(ratings)
     rows = rows.assign(level=label(rows, over))
     found = [
@@ -57,13 +54,15 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
     ]
     columns = ["criterion", "chi2", "df", "p", "kendall_w", "n_conditions", "n_raters",
                "n_dropped", "words"]  # fmt: skip
-    table = pd.DataFrame(found, columns=columns)
-    n_raters, n_dropped = _most(table, "n_raters"), _most(table, "n_dropped")
-    notes = () if found else (NO_RATINGS,)
+    n_raters, n_dropped = _most(found, "n_raters"), _most(found, "n_dropped")
+    known = {}
     if n_raters < 2 and n_dropped > 1:
-        notes = ("No two raters saw every condition: the mixed model uses what they did see.",)
-    return Result(
-        table=table,
+        words = "No two raters saw every condition: the mixed model uses what they did see."
+        known["notes"] = (words,)
+    return Result.of(
+        ratings,
+        found,
+        columns,
         how=(
             f"Friedman's rank test over the levels of {in_words(over)}, taken as one factor, "
             "within raters who rated all of them, with the chi-square approximation corrected for "
@@ -72,8 +71,7 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
         n_raters=n_raters,
         n_dropped=n_dropped,
         why="had not rated every condition" if n_dropped else "",
-        notes=notes,
-        simulated=is_simulated(ratings),
+        **known,
     )
 
 
@@ -140,15 +138,16 @@ def pairwise(
                "effect", "n_raters", "n_dropped", "n_zero", "exact", "words"]  # fmt: skip
     table = pd.DataFrame(found, columns=columns)
     table["p_holm"] = holm(table["p"])
-    n_dropped = _most(table, "n_dropped")
-    return Result(
-        table=table,
+    n_raters, n_dropped = _most(found, "n_raters"), _most(found, "n_dropped")
+    return Result.of(
+        ratings,
+        table,
+        columns,
         how=_pairwise_words(over, table, level),
-        n_raters=_most(table, "n_raters"),
+        n_raters=n_raters,
         n_dropped=n_dropped,
         why="had rated only one side of a pair" if n_dropped else "",
-        notes=_pairwise_notes(over, levels, table),
-        simulated=is_simulated(ratings),
+        notes=_pairwise_notes(over, levels, table, n_raters),
     )
 
 
@@ -259,8 +258,8 @@ def _sign_flip_p(ranks: np.ndarray, w: float) -> float:
     return float(min(np.ldexp(ways[as_far].sum(), -len(doubled)), 1))
 
 
-def _most(table: "pd.DataFrame", column: str) -> int:
-    return int(table[column].max()) if len(table) else 0
+def _most(rows: list[dict], name: str) -> int:
+    return max((row[name] for row in rows), default=0)
 
 
 def _friedman(rows: "pd.DataFrame") -> dict[str, float | str]:
@@ -317,13 +316,13 @@ def _pairwise_words(over: Sequence[str], table: "pd.DataFrame", level: float) ->
 
 
 def _pairwise_notes(
-    over: Sequence[str], levels: list[str], table: "pd.DataFrame"
+    over: Sequence[str], levels: list[str], table: "pd.DataFrame", n_raters: int
 ) -> tuple[str, ...]:
     if not levels:
         return (NO_RATINGS,)
     if table.empty:
         return (f"There is one level of {in_words(over)} only: nothing to compare.",)
-    n_raters, n_tests = _most(table, "n_raters"), int(table["p"].notna().sum())
+    n_tests = int(table["p"].notna().sum())
     smallest = 2.0 ** (1 - n_raters) * n_tests
     if smallest > 0.05:
         return (

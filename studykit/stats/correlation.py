@@ -13,15 +13,7 @@ import numpy as np
 import scipy
 
 from studykit.stats.comparison import holm
-from studykit.stats.table import (
-    NO_RATINGS,
-    OVERALL,
-    Result,
-    counted,
-    criteria_of,
-    is_simulated,
-    rated,
-)
+from studykit.stats.table import NO_RATINGS, OVERALL, Result, counted, criteria_of, rated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,9 +148,7 @@ def _score_table(ratings: "pd.DataFrame") -> "pd.DataFrame":
     return rows.pivot_table(index="cell", columns="criterion", values="value")[criteria_of(rows)]
 
 
-def _metric_columns(
-    metrics: "pd.DataFrame",
-) -> Iterator[tuple[tuple[str, str], "pd.Series"]]:
+def _metric_columns(metrics: "pd.DataFrame") -> Iterator[tuple[tuple[str, str], "pd.Series"]]:
     """Yield each metric's name and direction, and its values by cell."""
     for metric, rows in metrics.groupby("metric", sort=False, observed=True):
         extractors = list(rows.groupby(rows["extractor"].fillna(""), sort=False, observed=True))
@@ -183,8 +173,10 @@ def _result(
     columns = [*columns, "rho", "low", "high", "p", "p_holm", "n_clips", "exact", "words"]
     table = pd.DataFrame(found, columns=columns)
     table["p_holm"] = holm(table["p"])
-    return Result(
-        table=table,
+    return Result.of(
+        ratings,
+        table,
+        columns,
         how=(
             f"Spearman's rank correlations {what} over clips, of mean scores over raters; "
             f"two-sided permutation tests (all orders up to {_CLIPS_EXACT} clips, "
@@ -194,7 +186,6 @@ def _result(
         ),
         n_raters=rated(ratings)["rater"].nunique(),
         notes=notes,
-        simulated=is_simulated(ratings),
     )
 
 

@@ -7,8 +7,8 @@ that the page shows what this code does and not what it is hoped to do.
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import click
@@ -45,6 +45,11 @@ _RESAMPLES = 999
 _BATCH = 250
 # Of an approximate p: far above the 0.05 / 12 that the smallest must pass.
 _WORTH_COUNTING = 0.025
+_COVERAGE_HEADINGS = ("ratings", "true scores", "raters", "condition, t", "condition, bootstrap",
+                      "**condition, score**", "of single conditions", "**method, score**",
+                      "**method difference, t**")  # fmt: skip
+_ALARM_HEADINGS = ("ratings", "raters", "any of 12 method comparisons",
+                   "any of 36 condition comparisons", "Friedman's test")  # fmt: skip
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 
 
@@ -54,8 +59,8 @@ class Coverage:
 
     Attributes
     ----------
-    means : (float, float)
-        The lowest and highest true mean score of a condition.
+    truth : str
+        The lowest and the highest true mean score of a condition.
     t, bootstrap, score : float
         Of the mean score of a condition, one rating a rater.
     score_range : (float, float)
@@ -67,8 +72,8 @@ class Coverage:
     """
 
     shape: str
+    truth: str
     n_raters: int
-    means: tuple[float, float]
     t: float
     bootstrap: float
     score: float
@@ -121,8 +126,8 @@ def coverage_of(shape: str, n_raters: int, *, studies: int = 2000, seed: int = 0
     shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in held.items()}
     return Coverage(
         shape=shape,
+        truth=f"{truth.min():.1f} to {truth.max():.1f}",
         n_raters=n_raters,
-        means=(truth.min(), truth.max()),
         score_range=(shares["score"].min(), shares["score"].max()),
         **{name: share.mean() for name, share in shares.items()},
     )
@@ -148,55 +153,26 @@ def false_alarms_of(
 
 def report(*, studies: int = 2000) -> str:
     """Simulate all shapes and numbers of raters; return the two tables as Markdown."""
-    with click.progressbar(
-        list(itertools.product(SHAPES, RATERS)), label="simulated studies", file=sys.stderr
-    ) as todo:
+    todo = list(itertools.product(SHAPES, RATERS))
+    with click.progressbar(todo, label="simulated studies", file=sys.stderr) as rows:
         found = [
             (coverage_of(*row, studies=studies), false_alarms_of(*row, studies=studies))
-            for row in todo
+            for row in rows
         ]
+    covered, alarmed = zip(*found, strict=True)
     error = 1.96 * np.sqrt(_LEVEL * (1 - _LEVEL) / studies)
-    covered = [
-        (
-            row.shape,
-            "{:.1f} to {:.1f}".format(*row.means),
-            str(row.n_raters),
-            *map("{:.1%}".format, (row.t, row.bootstrap, row.score)),
-            "{:.1%} to {:.1%}".format(*row.score_range),
-            *map("{:.1%}".format, (row.method, row.difference)),
-        )
-        for row, _ in found
+    lines = [
+        f"Share of 95 % intervals that hold the truth, over {studies:,} simulated studies a row "
+        f"(simulation error at most ± {error:.1%}):",
+        "",
+        *_markdown(_COVERAGE_HEADINGS, covered),
+        "",
+        f"Share of {studies:,} simulated studies without any effect in which a test finds one at "
+        f"the 5 % level (simulation error ± {error:.1%}):",
+        "",
+        *_markdown(_ALARM_HEADINGS, alarmed),
     ]
-    alarmed = [
-        (
-            row.shape,
-            str(row.n_raters),
-            *map("{:.1%}".format, (row.methods, row.conditions, row.friedman)),
-        )
-        for _, row in found
-    ]
-    return "\n".join(
-        [
-            f"Share of 95 % intervals that hold the truth, over {studies:,} simulated studies a "
-            f"row (simulation error at most ± {error:.1%}):",
-            "",
-            *_markdown(
-                ["ratings", "true scores", "raters", "condition, t", "condition, bootstrap",
-                 "**condition, score**", "of single conditions", "**method, score**",
-                 "**method difference, t**"],
-                covered,
-            ),
-            "",
-            f"Share of {studies:,} simulated studies without any effect in which a test finds one "
-            f"at the 5 % level (simulation error ± {error:.1%}):",
-            "",
-            *_markdown(
-                ["ratings", "raters", "any of 12 method comparisons",
-                 "any of 36 condition comparisons", "Friedman's test"],
-                alarmed,
-            ),
-        ]
-    )  # fmt: skip
+    return "\n".join(lines)
 
 
 def write_into(page: Path, tables: str) -> None:
@@ -219,9 +195,15 @@ def write_into(page: Path, tables: str) -> None:
         part.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
 
 
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in (headings, *rows)]
+def _markdown(headings: Sequence[str], rows: Iterable[Coverage | FalseAlarms]) -> list[str]:
+    lines = [f"| {' | '.join(map(_cell, line))} |" for line in (headings, *map(astuple, rows))]
     return [lines[0], "|" + "---|" * len(headings), *lines[1:]]
+
+
+def _cell(value: str | float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(map(_cell, value))
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
 
 
 def _simulated(

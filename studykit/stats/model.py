@@ -22,7 +22,6 @@ from studykit.stats.table import (
     Result,
     criteria_of,
     in_words,
-    is_simulated,
     levels_of,
     rated,
     refuse_unrated,
@@ -100,13 +99,14 @@ def mixed_model(
         criterion = asked[0]
     refuse_unrated([criterion], asked or [criterion])
     rows = rows[rows["criterion"] == criterion].reset_index(drop=True)
-    about = {"n_raters": rows["rater"].nunique(), "simulated": is_simulated(ratings)}
+    n_raters = rows["rater"].nunique()
     factors = [name for name in CONDITION_COLUMNS if rows[name].nunique() > 1]
 
     def nothing(note: str) -> MixedModel:
-        return MixedModel(
-            table=_table(_TERMS), means=_table(_MEANS), differences=_table(_DIFFERENCES),
-            variances=_table(_VARIANCES), how=_how(criterion, (), level), notes=(note,), **about,
+        return MixedModel.of(
+            ratings, (), _TERMS, means=_table(_MEANS), differences=_table(_DIFFERENCES),
+            variances=_table(_VARIANCES), how=_how(criterion, (), level), n_raters=n_raters,
+            notes=(note,),
         )  # fmt: skip
 
     problem = _problem(rows, factors)
@@ -138,8 +138,10 @@ def mixed_model(
             return nothing("The mixed model did not converge.")
     fixed = " + ".join(map(":".join, terms)) or "1"
     weights = _marginal_weights(terms, levels)
-    return MixedModel(
-        table=_term_tests(fit, terms, levels),
+    return MixedModel.of(
+        ratings,
+        _term_tests(fit, terms, levels),
+        _TERMS,
         how=_how(criterion, random, level),
         notes=tuple(filter(None, [note, *_reach(rows, factors, random), fallback])),
         means=_means(fit, weights, level),
@@ -147,7 +149,7 @@ def mixed_model(
         variances=_variances(fit, random),
         formula=" + ".join([f"value ~ {fixed}", *(f"(1 | {':'.join(name)})" for name in random)]),
         fallback=fallback,
-        **about,
+        n_raters=n_raters,
     )
 
 
@@ -251,13 +253,13 @@ def _explains_all(x: np.ndarray, columns: np.ndarray) -> bool:
 
 def _term_tests(
     fit: Fit, terms: list[tuple[str, ...]], levels: dict[str, list[str]]
-) -> "pd.DataFrame":
+) -> list[tuple]:
     found, start = [], 1
     for term in terms:
         end = start + math.prod(len(levels[name]) - 1 for name in term)
         found.append((in_words(term), *f_test(fit, np.eye(len(fit.beta))[start:end]), ""))
         start = end
-    return _table(_TERMS, found)
+    return found
 
 
 def _marginal_weights(

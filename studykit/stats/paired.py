@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy
 
-from studykit.stats.table import Result, criteria_of, is_simulated, only_rating
+from studykit.stats.table import Result, criteria_of, only_rating
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,10 +60,10 @@ def bradley_terry(
         notes.append("There are no paired comparisons.")
     columns = ["criterion", "item", "strength", "low", "high", "share", "wins", "n_comparisons",
                "n_raters", "words"]  # fmt: skip
-    return Result(
-        table=pd.concat(found, ignore_index=True)[columns]
-        if found
-        else pd.DataFrame(columns=columns),
+    return Result.of(
+        ratings,
+        pd.concat(found, ignore_index=True) if found else (),
+        columns,
         how=(
             f"Bradley-Terry model of {items} preferences (forced choice, no ties) by maximum "
             f"likelihood; {100 * level:g}% intervals of the log strengths, which add up to zero, "
@@ -73,7 +73,6 @@ def bradley_terry(
         ),
         n_raters=rows["rater"].nunique(),
         notes=tuple(notes),
-        simulated=is_simulated(ratings),
     )
 
 

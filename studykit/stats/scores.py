@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studykit.stats.intervals import score_interval
-from studykit.stats.table import (
-    CONDITION_COLUMNS,
-    NO_RATINGS,
-    Result,
-    in_order,
-    in_words,
-    is_simulated,
-    rated,
-)
+from studykit.stats.table import CONDITION_COLUMNS, Result, in_order, in_words, rated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +60,10 @@ def mean_scores(
         row = (values.mean(), low, high, deviation, len(values), *counts.loc[key], words)
         found.append((*key, *row))
     columns = [*keys, "mean", "low", "high", "sd", "n_raters", "n_ratings", "n_clips", "words"]
-    return Result(
-        table=in_order(pd.DataFrame(found, columns=columns), keys),
+    return Result.of(
+        ratings,
+        in_order(pd.DataFrame(found, columns=columns), keys),
+        columns,
         how=(
             f"Mean opinion scores by {in_words(by)}: each rater's ratings were averaged first, so "
             f"that the rater is the unit; {100 * level:g}% confidence intervals over raters by a "
@@ -77,6 +71,4 @@ def mean_scores(
             "variance of Wedderburn 1974 and Student's t quantile)."
         ),
         n_raters=rows["rater"].nunique(),
-        notes=() if found else (NO_RATINGS,),
-        simulated=is_simulated(ratings),
     )

@@ -6,7 +6,7 @@ quoted from it has to be looked up elsewhere.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.study.file import TYPES
@@ -50,6 +50,31 @@ class Result:
     why: str = ""
     notes: tuple[str, ...] = ()
     simulated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        ratings: "pd.DataFrame",
+        found: "Sequence | pd.DataFrame",
+        columns: Sequence[str],
+        **known: Any,
+    ) -> Self:
+        """Make a result of the rows that were found in a ratings table.
+
+        Parameters
+        ----------
+        found : sequence of tuple or dict, or pandas.DataFrame
+            A row each; what a dict lacks is missing.
+        columns : sequence of str
+            Of the table, which has them without any row, too.
+        known
+            The other attributes; without ``notes``, a table without rows has no ratings.
+        """
+        import pandas as pd
+
+        notes = () if len(found) else (NO_RATINGS,)
+        table = pd.DataFrame(found, columns=list(columns))
+        return cls(table=table, simulated=is_simulated(ratings), **{"notes": notes} | known)
 
 
 def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame":
