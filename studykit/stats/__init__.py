@@ -3,7 +3,7 @@
 Each function takes the ratings table and returns a :class:`Result`, which carries its method in
 words; docs/statistics.md explains them and shows what their intervals cover in simulations.
 
-- ``table``: what is read and handed back: the checked ratings, results, the usual order.
+- ``table``: what is read: the ratings, checked; ``result``: what is handed back.
 - ``scores``: mean scores of any groups of clips; ``intervals``: the intervals of a mean.
 - ``comparison``: tests within raters, of all conditions and of pairs, and Holm's correction.
 - ``model``: the mixed model of a criterion; ``reml``: how such a model is fitted and tested.
@@ -23,8 +23,10 @@ from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
 from studykit.stats.paired import bradley_terry
+from studykit.stats.result import Result
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import CONDITION_COLUMNS, OVERALL, Result
+from studykit.stats.table import CONDITION_COLUMNS
+from studykit.study.wording import OVERALL
 
 __all__ = [
     "CONDITION_COLUMNS",

@@ -9,7 +9,9 @@ import numpy as np
 import scipy
 
 from studykit.errors import StudyError, did_you_mean
-from studykit.stats.table import OVERALL, Result, criteria_of, rated
+from studykit.stats.result import Result
+from studykit.stats.table import criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,8 +141,7 @@ def intraclass_correlation(
             # least that one can be worth, -1 / (k - 1).
             shared = 1 + (k - 1) * found
             found = np.where(shared > 1e-9, k * found / shared, np.nan)
-    single, low, high = np.where(np.isfinite(found), found, np.nan).tolist()
-    return single, low, high
+    return tuple(np.where(np.isfinite(found), found, np.nan).tolist())
 
 
 def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> dict:

@@ -11,15 +11,10 @@ from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
 from studykit.stats.paired import bradley_terry
+from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import (
-    CONDITION_COLUMNS,
-    OVERALL,
-    Result,
-    criteria_of,
-    is_simulated,
-    rated,
-)
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studykit.stats.agreement import ALPHA_TENTATIVE, agreement
+from studykit.stats.result import Result, counted, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import (
-    CONDITION_COLUMNS,
-    OVERALL,
-    Result,
-    counted,
-    criteria_of,
-    in_order,
-    is_simulated,
-    only_rating,
-    rated,
-)
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, only_rating, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +85,8 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
 
     rule = rule or VerdictRule()
     scores = mean_scores(ratings, scale=rule.scale, level=rule.level)
-    asked, found = criteria_of(scores.table), []
+    asked = criteria_of(scores.table)
+    span, found = ["mean", "low", "high"], []
     for key, rows in scores.table.groupby(list(CONDITION_COLUMNS), observed=True):
         # A criterion that nobody answered here is as open as one that too few did.
         rows = (
@@ -101,19 +94,11 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
         )
         overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
         single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
-        weakest = single["mean"].fillna(np.inf).idxmin()
+        weakest = single.loc[single["mean"].fillna(np.inf).idxmin()]
         verdict, reason = _verdict(rule, overall, single)
-        found.append(
-            dict(zip(CONDITION_COLUMNS, key, strict=True))
-            | overall[["mean", "low", "high", "n_raters"]].to_dict()
-            | single.loc[weakest, ["mean", "low", "high"]].add_prefix("weakest_").to_dict()
-            | {
-                "verdict": verdict,
-                "weakest": weakest,
-                "reason": reason,
-                "words": overall["words"] or single.loc[weakest, "words"],
-            }
-        )
+        scored = (*overall[span], weakest.name, *weakest[span], overall["n_raters"])
+        words = overall["words"] or weakest["words"]
+        found.append((*key, verdict, *scored, reason, words))
     columns = [*CONDITION_COLUMNS, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
                "weakest_low", "weakest_high", "n_raters", "reason", "words"]  # fmt: skip
     return Result.of(
@@ -164,19 +149,14 @@ def warnings_of(
 
 def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") -> tuple[str, str]:
     needed = max(rule.raters_least, 2)
-    scarcest = single["n_raters"].idxmin()
-    for n_raters, what in (
-        (int(overall["n_raters"]), ""),
-        (int(single.loc[scarcest, "n_raters"]), f"{scarcest}: "),
-    ):
-        if n_raters < needed:
-            return OPEN, f"{what}{counted(n_raters, 'rater')}, {needed} are needed"
+    scarcest = single.loc[single["n_raters"].idxmin()]
+    for what, score in (("", overall), (f"{scarcest.name}: ", scarcest)):
+        if score["n_raters"] < needed:
+            return OPEN, f"{what}{counted(int(score['n_raters']), 'rater')}, {needed} are needed"
     low, high = overall["low"], overall["high"]
     worst_low, worst_high = single["low"].idxmin(), single["high"].idxmin()
     poor, good = rule.on_scale(rule.poor_below), rule.on_scale(rule.good_from)
-    limit, each = (
-        rule.on_scale(value) for value in (rule.criterion_poor_below, rule.criterion_good_from)
-    )
+    limit, each = map(rule.on_scale, (rule.criterion_poor_below, rule.criterion_good_from))
     if high < poor:
         return POOR, f"overall {_interval(overall)} lies below {poor:g}"
     if single.loc[worst_high, "high"] < limit:
@@ -196,11 +176,9 @@ def _interval(score: "pd.Series") -> str:
 
 def _few_raters(n_raters: int, rows: "pd.DataFrame", raters_min: int) -> Iterator[str]:
     needed = max(raters_min, _RATERS_LEAST)
-    whose = (
-        f"the study asks for {raters_min}"
-        if raters_min >= _RATERS_LEAST
-        else f"ITU-R BT.500 asks for {_RATERS_LEAST}"
-    )
+    whose = f"the study asks for {raters_min}"
+    if raters_min < _RATERS_LEAST:
+        whose = f"ITU-R BT.500 asks for {_RATERS_LEAST}"
     by_condition = rows.groupby(list(CONDITION_COLUMNS), observed=True)["rater"].nunique()
     few = int((by_condition < needed).sum())
     if n_raters < needed:
@@ -247,11 +225,9 @@ def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> Iterator[str]:
 def _disagreement(ratings: "pd.DataFrame") -> Iterator[str]:
     for row in agreement(ratings).table.itertuples():
         if row.alpha < ALPHA_TENTATIVE:
-            means = (
-                f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
-                if row.icc_mean >= ALPHA_TENTATIVE
-                else ""
-            )
+            means = ""
+            if row.icc_mean >= ALPHA_TENTATIVE:
+                means = f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
             yield (
                 f"Raters agree little on {row.criterion} (Krippendorff's alpha = {row.alpha:.2f}, "
                 f"below {ALPHA_TENTATIVE:g}){means}."

@@ -12,19 +12,9 @@ import numpy as np
 import scipy
 
 from studykit.stats.intervals import t_interval
-from studykit.stats.table import (
-    CONDITION_COLUMNS,
-    NO_RATINGS,
-    OVERALL,
-    Result,
-    counted,
-    criteria_of,
-    in_words,
-    label,
-    levels_of,
-    rated,
-    refuse_unrated,
-)
+from studykit.stats.result import NO_RATINGS, Result, counted, in_words
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, rated, refuse_unrated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +37,7 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
         Columns criterion, chi2, df, p, kendall_w, n_conditions, n_raters, n_dropped, words.
     """
     rows = rated(ratings)
-    rows = rows.assign(level=label(rows, over))
+    rows = rows.assign(level=_labels(rows, over))
     found = [
         {"criterion": name} | _friedman(rows[rows["criterion"] == name])
         for name in criteria_of(rows)
@@ -55,10 +45,9 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
     columns = ["criterion", "chi2", "df", "p", "kendall_w", "n_conditions", "n_raters",
                "n_dropped", "words"]  # fmt: skip
     n_raters, n_dropped = _most(found, "n_raters"), _most(found, "n_dropped")
-    known = {}
+    notes = () if found else (NO_RATINGS,)
     if n_raters < 2 and n_dropped > 1:
-        words = "No two raters saw every condition: the mixed model uses what they did see."
-        known["notes"] = (words,)
+        notes = ("No two raters saw every condition: the mixed model uses what they did see.",)
     return Result.of(
         ratings,
         found,
@@ -71,7 +60,7 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
         n_raters=n_raters,
         n_dropped=n_dropped,
         why="had not rated every condition" if n_dropped else "",
-        **known,
+        notes=notes,
     )
 
 
@@ -119,10 +108,8 @@ def pairwise(
     if criteria is None:
         criteria = [name for name in asked if name != OVERALL] or asked
     refuse_unrated(criteria, asked)
-    rows = rows.assign(level=label(rows, over))
-    present = set(rows["level"])
-    grid = itertools.product(*(levels_of(rows[name]) for name in over))
-    levels = [name for name in map(" x ".join, grid) if name in present]
+    rows = rows.assign(level=_labels(rows, over))
+    levels = in_order(rows[[*over, "level"]].drop_duplicates(), over)["level"].tolist()
     pairs = list(itertools.combinations(levels, 2)) if pairs is None else pairs
     refuse_unrated(itertools.chain.from_iterable(pairs), levels)
     found = []
@@ -138,12 +125,22 @@ def pairwise(
                "effect", "n_raters", "n_dropped", "n_zero", "exact", "words"]  # fmt: skip
     table = pd.DataFrame(found, columns=columns)
     table["p_holm"] = holm(table["p"])
+    n_criteria = table["criterion"].nunique()
     n_raters, n_dropped = _most(found, "n_raters"), _most(found, "n_dropped")
     return Result.of(
         ratings,
         table,
         columns,
-        how=_pairwise_words(over, table, level),
+        how=(
+            f"Two-sided Wilcoxon signed-rank tests between levels of {in_words(over)} on each "
+            "rater's mean difference over matched clips; zero differences ranked and left out "
+            "(Pratt 1959), mean ranks for ties, exact permutation distribution given the ties "
+            f"(normal approximation beyond {_EXACT_RATERS} raters); Holm's correction over the "
+            f"family of {counted(len(table), 'comparison')} (all pairs asked for, on {n_criteria} "
+            f"criteri{'on' if n_criteria == 1 else 'a'}); effect size: matched-pairs "
+            f"rank-biserial correlation; {100 * level:g}% t intervals of the mean difference, each "
+            "on its own."
+        ),
         n_raters=n_raters,
         n_dropped=n_dropped,
         why="had rated only one side of a pair" if n_dropped else "",
@@ -228,19 +225,18 @@ def signed_rank(differences: np.ndarray) -> SignedRank:
     return SignedRank(w=w, p=p, effect=(2 * w - total) / total, n_zero=n_zero, exact=exact)
 
 
-def approximate_p(differences: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Two-sided p of many signed-rank tests by the normal approximation: quick.
+def approximate_p(differences: np.ndarray) -> np.ndarray:
+    """Two-sided p of many signed-rank tests by the normal approximation, which is quick.
 
     Parameters
     ----------
-    differences : (..., n, ...) float array
-        A test along ``axis``; where no difference is left, p is 1.
+    differences : (..., n) float array
+        A test along the last axis, whose p is 1 where nothing differs.
     """
+    differences = np.round(differences, 9)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = scipy.stats.wilcoxon(
-            np.round(differences, 9), axis=axis, zero_method="pratt", method="asymptotic"
-        ).pvalue
-    return np.where(np.isnan(p), 1.0, p)
+        test = scipy.stats.wilcoxon(differences, axis=-1, zero_method="pratt", method="asymptotic")
+    return np.where(np.isnan(test.pvalue), 1.0, test.pvalue)
 
 
 def _sign_flip_p(ranks: np.ndarray, w: float) -> float:
@@ -256,6 +252,12 @@ def _sign_flip_p(ranks: np.ndarray, w: float) -> float:
         reach += rank
     as_far = np.abs(2 * np.arange(total + 1) - total) >= abs(round(4 * w / unit) - total)
     return float(min(np.ldexp(ways[as_far].sum(), -len(doubled)), 1))
+
+
+def _labels(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
+    """Name the level of each row over some columns, such as "side x frontal x warp"."""
+    first, *others = (table[name].astype(str) for name in over)
+    return first.str.cat(others, sep=" x ")
 
 
 def _most(rows: list[dict], name: str) -> int:
@@ -300,19 +302,6 @@ def _compare(sides: "pd.DataFrame", level: float) -> dict[str, float | str | boo
         return result | {"words": "the same difference for every rater: no interval"}
     low, high = t_interval(gaps, level=level)
     return result | {"low": low, "high": high, "words": ""}
-
-
-def _pairwise_words(over: Sequence[str], table: "pd.DataFrame", level: float) -> str:
-    criteria = table["criterion"].nunique()
-    return (
-        f"Two-sided Wilcoxon signed-rank tests between levels of {in_words(over)} on each rater's "
-        "mean difference over matched clips; zero differences ranked and left out (Pratt 1959), "
-        "mean ranks for ties, exact permutation distribution given the ties (normal approximation "
-        f"beyond {_EXACT_RATERS} raters); Holm's correction over the family of "
-        f"{counted(len(table), 'comparison')} (all pairs asked for, on {criteria} "
-        f"criteri{'on' if criteria == 1 else 'a'}); effect size: matched-pairs rank-biserial "
-        f"correlation; {100 * level:g}% t intervals of the mean difference, each on its own."
-    )
 
 
 def _pairwise_notes(

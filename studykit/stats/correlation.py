@@ -13,7 +13,9 @@ import numpy as np
 import scipy
 
 from studykit.stats.comparison import holm
-from studykit.stats.table import NO_RATINGS, OVERALL, Result, counted, criteria_of, rated
+from studykit.stats.result import NO_RATINGS, Result, counted
+from studykit.stats.table import criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,11 +69,9 @@ def correlate_metrics(
             both = scores[[criterion]].join(values.rename("metric"), how="inner").dropna()
             key = {"metric": name, "better": better, "criterion": criterion}
             pairs.append((key, both[["metric", criterion]], sign))
-    notes = ()
+    notes = () if pairs else ("There are no metrics yet.",)
     if scores.empty:
         notes = (NO_RATINGS,)
-    elif not pairs:
-        notes = ("There are no metrics yet.",)
     columns = ["metric", "better", "criterion"]
     return _result(ratings, columns, pairs, "of metrics with criteria", notes, level, seed)
 

@@ -5,9 +5,8 @@ to other raters always, to other sources and drivings only where a type has seve
 """
 
 import itertools
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,17 +14,9 @@ import scipy
 
 from studykit.stats.comparison import holm
 from studykit.stats.reml import Fit, contrast, f_test, fit_reml
-from studykit.stats.table import (
-    CONDITION_COLUMNS,
-    NO_RATINGS,
-    OVERALL,
-    Result,
-    criteria_of,
-    in_words,
-    levels_of,
-    rated,
-    refuse_unrated,
-)
+from studykit.stats.result import NO_RATINGS, Result, in_words
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, levels_of, rated, refuse_unrated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +62,9 @@ class MixedModel(Result):
         What was fitted instead of the full model and why; empty where it is the full one.
     """
 
-    means: "pd.DataFrame"
-    differences: "pd.DataFrame"
-    variances: "pd.DataFrame"
+    means: "pd.DataFrame" = field(default_factory=lambda: _table(_MEANS))
+    differences: "pd.DataFrame" = field(default_factory=lambda: _table(_DIFFERENCES))
+    variances: "pd.DataFrame" = field(default_factory=lambda: _table(_VARIANCES))
     formula: str = ""
     fallback: str = ""
 
@@ -103,17 +94,14 @@ def mixed_model(
     factors = [name for name in CONDITION_COLUMNS if rows[name].nunique() > 1]
 
     def nothing(note: str) -> MixedModel:
-        return MixedModel.of(
-            ratings, (), _TERMS, means=_table(_MEANS), differences=_table(_DIFFERENCES),
-            variances=_table(_VARIANCES), how=_how(criterion, (), level), n_raters=n_raters,
-            notes=(note,),
-        )  # fmt: skip
+        how = _how(criterion, (), level)
+        return MixedModel.of(ratings, (), _TERMS, how=how, n_raters=n_raters, notes=(note,))
 
     problem = _problem(rows, factors)
     if problem:
         return nothing(problem)
     levels = {name: levels_of(rows[name]) for name in factors}
-    terms, x, note = _design(rows, levels)
+    places, x, note = _design(rows, levels)
     if len(rows) <= x.shape[1] + 1:
         return nothing("There are too few ratings for a mixed model.")
     y = rows["value"].to_numpy()
@@ -136,11 +124,14 @@ def mixed_model(
         )
         if not fit.converged:
             return nothing("The mixed model did not converge.")
-    fixed = " + ".join(map(":".join, terms)) or "1"
-    weights = _marginal_weights(terms, levels)
+    fixed = " + ".join(map(":".join, places)) or "1"
+    tests = [
+        (in_words(term), *f_test(fit, np.eye(x.shape[1])[at]), "") for term, at in places.items()
+    ]
+    weights = _marginal_weights(places, levels, x.shape[1])
     return MixedModel.of(
         ratings,
-        _term_tests(fit, terms, levels),
+        tests,
         _TERMS,
         how=_how(criterion, random, level),
         notes=tuple(filter(None, [note, *_reach(rows, factors, random), fallback])),
@@ -177,36 +168,34 @@ def _sum_coding(size: int) -> np.ndarray:
 
 
 def _columns(
-    terms: Sequence[tuple[str, ...]], levels: dict[str, list[str]], index: dict[str, np.ndarray]
-) -> list[np.ndarray]:
-    """Design columns of each term, (rows, columns of the term), for the levels' numbers."""
-    n = len(next(iter(index.values())))
-    blocks = []
-    for term in terms:
-        block = np.ones((n, 1))
-        for name in term:
-            codes = _sum_coding(len(levels[name]))[index[name]]
-            block = np.einsum("ni,nj->nij", block, codes).reshape(n, -1)
-        blocks.append(block)
-    return blocks
+    term: tuple[str, ...], levels: dict[str, list[str]], conditions: np.ndarray
+) -> np.ndarray:
+    """Design columns of a term, one row a condition, which is a row of the levels' numbers."""
+    block = np.ones((len(conditions), 1))
+    for (name, found), numbers in zip(levels.items(), conditions.T, strict=True):
+        if name in term:
+            codes = _sum_coding(len(found))[numbers]
+            block = np.einsum("ni,nj->nij", block, codes).reshape(len(conditions), -1)
+    return block
 
 
 def _design(
     rows: "pd.DataFrame", levels: dict[str, list[str]]
-) -> tuple[list[tuple[str, ...]], np.ndarray, str]:
-    """Return the terms that the study's conditions can tell apart, their design and a note."""
-    index = {name: rows[name].map(found.index).to_numpy() for name, found in levels.items()}
-    seen = np.unique(np.column_stack(list(index.values())), axis=0)
-    conditions = dict(zip(levels, seen.T, strict=True))
-    terms: list[tuple[str, ...]] = []
+) -> tuple[dict[tuple[str, ...], slice], np.ndarray, str]:
+    """Return the columns of the terms that the study's conditions can tell apart, the design, and
+    a note on the others.
+    """
+    numbers = np.column_stack([rows[name].map(found.index) for name, found in levels.items()])
+    conditions, condition = np.unique(numbers, axis=0, return_inverse=True)
+    places: dict[tuple[str, ...], slice] = {}
     missing: list[tuple[str, ...]] = []
-    grid = np.ones((len(seen), 1))
+    grid = np.ones((len(conditions), 1))
     for size in range(1, len(levels) + 1):
         for term in itertools.combinations(levels, size):
             margins = itertools.combinations(term, size - 1) if size > 1 else ()
-            wider = np.column_stack([grid, *_columns([term], levels, conditions)])
-            if set(margins) <= set(terms) and np.linalg.matrix_rank(wider) == wider.shape[1]:
-                terms.append(term)
+            wider = np.column_stack([grid, _columns(term, levels, conditions)])
+            if set(margins) <= set(places) and np.linalg.matrix_rank(wider) == wider.shape[1]:
+                places[term] = slice(grid.shape[1], wider.shape[1])
                 grid = wider
             else:
                 missing.append(term)
@@ -216,7 +205,7 @@ def _design(
             "Some conditions have no ratings, so that the model has to leave out "
             f"{', '.join(map(in_words, missing))}."
         )
-    return terms, np.column_stack([np.ones(len(rows)), *_columns(terms, levels, index)]), note
+    return places, grid[condition.ravel()], note
 
 
 def _random_effects(rows: "pd.DataFrame", x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
@@ -251,30 +240,18 @@ def _explains_all(x: np.ndarray, columns: np.ndarray) -> bool:
     return bool(np.abs(columns - fitted).max() < 1e-8)
 
 
-def _term_tests(
-    fit: Fit, terms: list[tuple[str, ...]], levels: dict[str, list[str]]
-) -> list[tuple]:
-    found, start = [], 1
-    for term in terms:
-        end = start + math.prod(len(levels[name]) - 1 for name in term)
-        found.append((in_words(term), *f_test(fit, np.eye(len(fit.beta))[start:end]), ""))
-        start = end
-    return found
-
-
 def _marginal_weights(
-    terms: list[tuple[str, ...]], levels: dict[str, list[str]]
+    places: dict[tuple[str, ...], slice], levels: dict[str, list[str]], size: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Weights of the fixed effects in the mean of each level over all conditions, by factor."""
-    grid = np.array(list(itertools.product(*(range(len(found)) for found in levels.values()))))
-    index = dict(zip(levels, grid.T, strict=True))
-    design = np.column_stack([np.ones(len(grid)), *_columns(terms, levels, index)])
+    effects = np.eye(size)
+    # The codes of all other terms add up to zero over all conditions.
     return {
-        name: {
-            value: design[index[name] == number].mean(axis=0) for number, value in enumerate(found)
-        }
+        name: dict(
+            zip(found, effects[0] + _sum_coding(len(found)) @ effects[places[name,]], strict=True)
+        )
         for name, found in levels.items()
-        if (name,) in terms
+        if (name,) in places
     }
 
 
@@ -330,16 +307,13 @@ def _reach(
         of_type = f"{item}_type"
         if of_type not in factors or (item,) in random:
             continue
+        why = f"The {item}s of a type are not at random in this model"
         if rows.groupby(of_type, observed=True)[item].nunique().max() == 1:
-            notes.append(
+            why = (
                 f"Each {item} type has one {item}, so that an effect of the type can't be told "
-                f"from that of the {item}: the tests speak about these {item}s."
+                f"from that of the {item}"
             )
-        else:
-            notes.append(
-                f"The {item}s of a type are not at random in this model: the tests speak about "
-                f"these {item}s."
-            )
+        notes.append(f"{why}: the tests speak about these {item}s.")
     stimuli = any(set(names) <= {"source", "driving", "method"} for names in random)
     clips = rows.groupby(list(CONDITION_COLUMNS), observed=True)["cell"].nunique()
     if not stimuli and clips.max() == 1:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import scipy
 
-from studykit.stats.table import Result, criteria_of, only_rating
+from studykit.stats.result import Result
+from studykit.stats.table import criteria_of, only_rating
 
 if TYPE_CHECKING:
     import pandas as pd

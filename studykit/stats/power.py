@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from studykit.ratings.simulate import (
     typical_model,
 )
 from studykit.stats.comparison import approximate_p, holm, matched_on, signed_rank
-from studykit.stats.table import in_words
+from studykit.stats.result import in_words
 from studykit.study.file import Study
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 MOST_RATERS = 512
 _SIGNIFICANCE = 0.05
 _ANY = Condition("frontal", "frontal", "")
-_HIGH, _LOW = "high", "low"
 _NEAR = 4  # the normal approximation of a p that matters is off by less than this factor
 _SESSIONS = 36  # the balanced order of 18 conditions, twice
 _LINE = "{:34}{:>7}{:>7}{:>8}{:>8}{:>14}{:>9}"
@@ -97,18 +97,9 @@ class RaterPlan:
         """Set the table as text, with the method below it."""
         shown = self.table.astype({"raters": "string", "invite": "string"})
         shown = shown.fillna({"raters": f"> {MOST_RATERS}", "invite": ""})
-        lines = [
-            _LINE.format(
-                row.comparison,
-                row.tests,
-                row.clips,
-                row.raters,
-                row.invite,
-                f"{row.power:.2f} ± {row.power_error:.2f}",
-                row.ratings,
-            )
-            for row in shown.itertuples()
-        ]
+        shown["power"] = [f"{row.power:.2f} ± {row.power_error:.2f}" for row in shown.itertuples()]
+        shown = shown[["comparison", "tests", "clips", "raters", "invite", "power", "ratings"]]
+        lines = [_LINE.format(*row) for row in shown.itertuples(index=False)]
         return "\n".join(
             [
                 _LINE.format(*_HEADINGS),
@@ -181,12 +172,12 @@ def plan_raters(
         clip_seconds=float(np.mean([lengths[trial.clip.driving] for trial in trials])),
         criteria=len(criteria),
     )
-    attentive = 1 - model.inattentive
     rows = []
     for comparison in comparisons(study):
+        usable = (1 - model.inattentive) * comparison.usable
         studies = SimulatedStudies(model, shift, comparison, criteria, n_studies, seed)
         raters, reached = studies.fewest(power)
-        asked = raters or MOST_RATERS
+        counts = ratings_per_condition(study, clips, raters or MOST_RATERS)
         rows.append(
             {
                 "comparison": comparison.name,
@@ -195,9 +186,9 @@ def plan_raters(
                 "raters": raters,
                 "power": reached,
                 "power_error": math.sqrt(reached * (1 - reached) / n_studies),
-                "invite": raters and math.ceil(raters / (attentive * comparison.usable)),
+                "invite": raters and math.ceil(raters / usable),
                 "minutes": minutes,
-                "ratings": min(ratings_per_condition(study, clips, asked).values()),
+                "ratings": min(counts.values()),
             }
         )
     table = pd.DataFrame(rows).astype({"raters": "Int64", "invite": "Int64"})
@@ -239,15 +230,9 @@ def comparisons(study: Study) -> list[Comparison]:
             ]
         )
         if shared.any():
-            found.append(
-                Comparison(
-                    f"two of {len(levels)} {in_words([column])}s",
-                    len(levels),
-                    round(float(shared[shared > 0].mean())),
-                    len(pairs),
-                    float((shared > 0).mean()),
-                )
-            )
+            name = f"two of {len(levels)} {in_words([column])}s"
+            n_clips, usable = round(shared[shared > 0].mean()), float((shared > 0).mean())
+            found.append(Comparison(name, len(levels), n_clips, len(pairs), usable))
     if len({clip.condition for clips in sessions for clip in clips}) < 2:
         raise StudyError(f"{study.path} has one condition only: there is nothing to compare")
     return [*found, Comparison("two conditions, named beforehand", 2, 1, 1)]
@@ -303,18 +288,19 @@ class SimulatedStudies:
         seed: int,
     ) -> None:
         # Other levels lie in the middle between the two, so that they help Holm's method little.
+        levels = ["high", "low", *map(str, range(2, comparison.n_levels))]
         effects = (
-            Effect(shift / 2, method=_HIGH, criterion=criteria[0]),
-            Effect(-shift / 2, method=_LOW, criterion=criteria[0]),
+            Effect(shift / 2, method="high", criterion=criteria[0]),
+            Effect(-shift / 2, method="low", criterion=criteria[0]),
         )
-        self._model = dataclasses.replace(model, effects=effects)
-        self._criteria, self._seed = criteria, seed
-        levels = [_HIGH, _LOW, *map(str, range(2, comparison.n_levels))]
-        self._conditions = [
-            Condition("frontal", "frontal", level)
-            for level in levels
-            for _ in range(comparison.n_clips)
-        ]
+        self._draw = partial(
+            simulate_scores,
+            dataclasses.replace(model, effects=effects),
+            n_studies * _BLOCK,
+            [_ANY._replace(method=level) for level in levels for _ in range(comparison.n_clips)],
+            criteria=criteria,
+        )
+        self._seed = seed
         self._pairs = np.transpose(list(itertools.combinations(range(len(levels)), 2)))
         self._shape = (n_studies, _BLOCK, len(levels), comparison.n_clips, len(criteria))
         self._means = np.empty((n_studies, 0, len(levels), len(criteria)))
@@ -352,27 +338,20 @@ class SimulatedStudies:
         means = self._of_raters(n_raters)
         first, second = self._pairs
         gaps = (means[:, :, first] - means[:, :, second]).reshape(*means.shape[:2], -1)
-        p = approximate_p(gaps, axis=1)
+        gaps = gaps.swapaxes(1, 2)  # (studies, tests, raters)
+        p = approximate_p(gaps)
         if exact:
             # Holm's method rejects no less where p values fall, so that most studies are settled.
             is_open = _finds_first(p * _NEAR) != _finds_first(p / _NEAR)
             near = is_open[:, None] & (p < _NEAR * _SIGNIFICANCE)
-            for study, test in zip(*np.nonzero(near), strict=True):
-                p[study, test] = signed_rank(gaps[study, :, test]).p
+            p[near] = [signed_rank(gap).p for gap in gaps[near]]
         return float(_finds_first(p).mean())
 
     def _of_raters(self, n_raters: int) -> np.ndarray:
         """Return means over clips of the first raters: (studies, raters, levels, criteria)."""
         while (drawn := self._means.shape[1]) < n_raters:
             rng = np.random.default_rng([self._seed, drawn // _BLOCK])
-            scores = simulate_scores(
-                self._model,
-                self._shape[0] * _BLOCK,
-                self._conditions,
-                rng,
-                criteria=self._criteria,
-            )
-            block = scores.reshape(self._shape).mean(axis=3)
+            block = self._draw(rng).reshape(self._shape).mean(axis=3)
             self._means = np.concatenate([self._means, block], axis=1)
         return self._means[:, :n_raters]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studykit.stats.intervals import score_interval
-from studykit.stats.table import CONDITION_COLUMNS, Result, in_order, in_words, rated
+from studykit.stats.result import Result, in_words
+from studykit.stats.table import CONDITION_COLUMNS, in_order, rated
 
 if TYPE_CHECKING:
     import pandas as pd

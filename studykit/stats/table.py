@@ -1,12 +1,7 @@
-"""What statistics read and hand back: the checked ratings table, and results that say how.
-
-A result carries its numbers, its method in words and whom it left out, so that nothing that is
-quoted from it has to be looked up elsewhere.
-"""
+"""What statistics read: the ratings table, checked, and the order in which things are shown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.study.file import TYPES
@@ -16,65 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONDITION_COLUMNS = ("source_type", "driving_type", "method")
-NO_RATINGS = "There are no ratings yet."
 
 _NEEDED = ("rater", "simulated", "role", "task", "cell", "source", "source_type", "driving",
            "driving_type", "method", "other", "criterion", "value")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """One statistic over a ratings table.
-
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        Tidy; empty where there is nothing to say. A number that can't be had is missing, and the
-        row's ``words`` then say why; they are empty where every number is there.
-    how : str
-        The method in a sentence or two, ready to be quoted.
-    n_raters, n_dropped : int
-        Raters behind the numbers; raters who were left out of some of them.
-    why : str
-        Why they were left out, empty where nobody was.
-    notes : tuple of str
-        Sentences: what could not be computed, and what weakens the rest.
-    simulated : bool
-        The ratings come from a simulation.
-    """
-
-    table: "pd.DataFrame"
-    how: str
-    n_raters: int = 0
-    n_dropped: int = 0
-    why: str = ""
-    notes: tuple[str, ...] = ()
-    simulated: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        ratings: "pd.DataFrame",
-        found: "Sequence | pd.DataFrame",
-        columns: Sequence[str],
-        **known: Any,
-    ) -> Self:
-        """Make a result of the rows that were found in a ratings table.
-
-        Parameters
-        ----------
-        found : sequence of tuple or dict, or pandas.DataFrame
-            A row each; what a dict lacks is missing.
-        columns : sequence of str
-            Of the table, which has them without any row, too.
-        known
-            The other attributes; without ``notes``, a table without rows has no ratings.
-        """
-        import pandas as pd
-
-        notes = () if len(found) else (NO_RATINGS,)
-        table = pd.DataFrame(found, columns=list(columns))
-        return cls(table=table, simulated=is_simulated(ratings), **{"notes": notes} | known)
 
 
 def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame":
@@ -155,11 +94,6 @@ def only_rating(ratings: "pd.DataFrame") -> "pd.DataFrame":
     return ratings[(ratings["role"] == "rating") & ratings["value"].notna()]
 
 
-def is_simulated(ratings: "pd.DataFrame") -> bool:
-    """Say whether a table holds simulated ratings."""
-    return bool(len(ratings)) and bool(ratings["simulated"].iloc[0])
-
-
 def criteria_of(table: "pd.DataFrame") -> list[str]:
     """Return the criteria of a table: the usual four first, then others, "overall" last.
 
@@ -203,23 +137,3 @@ def in_order(table: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
         return column.map({value: place for place, value in enumerate(order)})
 
     return table.sort_values(list(columns), key=rank, ignore_index=True)
-
-
-def label(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
-    """Name the level of each row over some columns, such as "side x frontal x warp"."""
-    first, *others = (table[name].astype(str) for name in over)
-    return first.str.cat(others, sep=" x ")
-
-
-def in_words(names: Sequence[str]) -> str:
-    """Name columns as a text does: ("source_type", "method") is "source type x method"."""
-    return " x ".join(name.replace("_", " ") for name in names)
-
-
-def counted(number: int, noun: str) -> str:
-    """Name a number of things.
-
-    >>> counted(1, "rater"), counted(0, "clip")
-    ('1 rater', '0 clips')
-    """
-    return f"{number} {noun}{'s' * (number != 1)}"
