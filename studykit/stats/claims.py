@@ -89,9 +89,8 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
     span, found = ["mean", "low", "high"], []
     for key, rows in scores.table.groupby(list(CONDITION_COLUMNS), observed=True):
         # A criterion that nobody answered here is as open as one that too few did.
-        rows = (
-            rows.set_index("criterion").reindex(asked).fillna({"n_raters": 0, "words": "not rated"})
-        )
+        rows = rows.set_index("criterion").reindex(asked)
+        rows = rows.fillna({"n_raters": 0, "words": "not rated"})
         overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
         single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
         weakest = single.loc[single["mean"].fillna(np.inf).idxmin()]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import scipy
 
 from studykit import files
 from studykit.errors import StudyError
@@ -122,13 +121,13 @@ def coverage_of(shape: str, n_raters: int, *, studies: int = 2000, seed: int = 0
             ("difference", t_interval(gap), by_method[0] - by_method[1]),
         ):
             held[name].append((low <= true) & (true <= high))
-    shares = {name: np.concatenate(parts).mean(axis=0) for name, parts in held.items()}
+    by_condition = np.concatenate(held["score"]).mean(axis=0)
     return Coverage(
         shape=shape,
         truth=f"{truth.min():.1f} to {truth.max():.1f}",
         n_raters=n_raters,
-        score_range=(shares["score"].min(), shares["score"].max()),
-        **{name: share.mean() for name, share in shares.items()},
+        score_range=(by_condition.min(), by_condition.max()),
+        **{name: np.concatenate(parts).mean() for name, parts in held.items()},
     )
 
 
@@ -136,7 +135,8 @@ def false_alarms_of(
     shape: str, n_raters: int, *, studies: int = 2000, seed: int = 0
 ) -> FalseAlarms:
     """Simulate studies in which nothing has an effect, and count those that find one."""
-    friedmanchisquare = scipy.stats.friedmanchisquare
+    from scipy.stats import friedmanchisquare
+
     model = replace(SHAPES[shape], effects=())
     rng = np.random.default_rng((seed, n_raters))
     alarms = [

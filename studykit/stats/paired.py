@@ -113,12 +113,10 @@ def _strengths(rows: "pd.DataFrame", level: float) -> tuple["pd.DataFrame", str]
         quantile = scipy.stats.norm.ppf((1 + level) / 2)
         if bounded and n_raters > k:
             surprise = won - scipy.special.expit(strength[first] - strength[second])
-            slopes = np.zeros((n_raters, k))  # of each rater's log likelihood
-            rater = rows["rater"].factorize()[0]
-            np.add.at(slopes, (rater, first), surprise)
-            np.add.at(slopes, (rater, second), -surprise)
-            covariance = covariance @ slopes.T @ slopes @ covariance
-            covariance *= n_raters / (n_raters - 1) * (len(rows) - 1) / (len(rows) - k + 1)
+            slopes = np.zeros((len(rows), k))  # of each answer's log likelihood
+            slopes[np.arange(len(rows)), first] = surprise
+            slopes[np.arange(len(rows)), second] = -surprise
+            covariance = cluster_covariance(covariance, slopes, rows["rater"].factorize()[0])
             quantile = scipy.stats.t.ppf((1 + level) / 2, n_raters - 1)
         half = quantile * np.sqrt(np.diag(covariance))
     found = {
@@ -161,3 +159,29 @@ def fit_strengths(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Far from the maximum a whole step may overshoot.
         strength = strength + step / max(np.max(np.abs(step)), 1)
     return strength, covariance
+
+
+def cluster_covariance(
+    covariance: np.ndarray, slopes: np.ndarray, cluster: np.ndarray
+) -> np.ndarray:
+    """Let the answers of a cluster, such as a rater, depend on each other in any way.
+
+    Parameters
+    ----------
+    covariance : (k, k) float array
+        The model's own: of k strengths that add up to zero, k - 1 are free.
+    slopes : (n, k) float array
+        Of each answer's log likelihood.
+    cluster : (n,) int array
+        From 0 without gaps.
+
+    References
+    ----------
+    Liang, K.-Y., Zeger, S. L. (1986). Longitudinal data analysis using generalized linear models.
+    Biometrika 73, 13-22; with the correction G / (G - 1) (n - 1) / (n - p) for G clusters.
+    """
+    (n, k), n_clusters = slopes.shape, cluster.max() + 1
+    sums = np.zeros((n_clusters, k))
+    np.add.at(sums, cluster, slopes)
+    correction = n_clusters / (n_clusters - 1) * (n - 1) / (n - k + 1)
+    return correction * covariance @ sums.T @ sums @ covariance
