@@ -24,7 +24,7 @@ from studykit.study.file import Cell, Study
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "mistune", "ipykernel", "matplotlib",
-    "seaborn", "pandas", "statsmodels", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
+    "seaborn", "pandas", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
 )  # fmt: skip
 
 

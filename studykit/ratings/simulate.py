@@ -183,7 +183,7 @@ class SimulationModel:
 
         That of "overall" is the mean of the four criteria's.
         """
-        if criterion == OVERALL.name:
+        if criterion == OVERALL:
             return float(np.mean([self.latent_mean(condition, name) for name in CRITERIA]))
         condition = Condition(*condition)
         return self.mean + sum(
@@ -473,7 +473,7 @@ class _Simulation:
                 effects = clip_effects(model, self.seed, clip.cell, names)
                 latent = effects + [model.latent_mean(clip.condition, name) for name in names]
                 if clip.kind in FLAWS:
-                    flawed = (*FLAWS[clip.kind], OVERALL.name)
+                    flawed = (*FLAWS[clip.kind], OVERALL)
                     latent[[name in flawed for name in names]] = model.spoilt
             self._latent[clip.cell] = latent
         return self._latent[clip.cell]

@@ -24,7 +24,7 @@ from studykit.report.results import read_ratings
 from studykit.report.sections import simulated_banner
 from studykit.study.file import Ratings, load_study
 
-_BY = list(stats.CONDITION)
+_BY = list(stats.CONDITION_COLUMNS)
 _METHOD_FACTS = ("method", "settings", "weights", "device")
 
 
@@ -125,7 +125,9 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     scale = sides[0].scale
     if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
-    found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
+    found = [
+        stats.mean_scores(side.ratings, stats.CONDITION_COLUMNS, scale=scale) for side in sides
+    ]
     parts = {side.label: result.table for side, result in zip(sides, found, strict=True)}
     data = tables.stacked(parts, "study")
     data = data[[line in both for line in data[_BY].itertuples(index=False, name=None)]]

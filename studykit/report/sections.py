@@ -457,7 +457,7 @@ def _beginning(table: Table) -> Table:
 
 def _changed_verdicts(results: Results) -> str:
     """Say which verdicts would be others if nobody had been excluded."""
-    by = list(stats.CONDITION)
+    by = list(stats.CONDITION_COLUMNS)
     of_all = stats.verdicts(results.ratings, results.analysis.rule)
     kept, everybody = (
         result.table.set_index(by)["verdict"] for result in (results.analysis.verdicts, of_all)
