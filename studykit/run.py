@@ -100,9 +100,9 @@ def rehearse(study: Study, out: Path) -> None:
     if not wanted:
         return
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_rehearsal
+    from studykit.ratings.store import open_store, place_to_write
 
-    with open_rehearsal(study, out) as store:
+    with open_store(place_to_write(study, out, simulated=True)) as store:
         missing = wanted - store.ratings(study.name)["rater"].nunique()
         if missing > 0:
             simulate_into(store, study, missing, seed=study.seed)
@@ -198,10 +198,10 @@ def _key(clips: str, study: Study, out: Path) -> str:
 
 def _ratings_state(study: Study, out: Path) -> str:
     """Return what changes with every rating that is given or taken back, "" without a store."""
-    from studykit.ratings.store import open_store, place_to_report
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-    place = place_to_report(study.name, out, study.ratings.store)
-    if isinstance(place, Path) and not place.is_file():
+    place = place_to_read(study.name, out, study.ratings.store)
+    if not is_there(place):
         return ""
     with open_store(place) as store:
         return f"{place} {store.state(study.name)}"

@@ -9,7 +9,7 @@ from studykit.clips.folder import study_folder
 from studykit.clips.provenance import equip_all
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
-from studykit.ratings.store import open_store, rehearsal_of, store_of
+from studykit.ratings.store import open_store, place_to_write
 from studykit.report import load_results, page_key
 from studykit.run import rehearse, run_study
 from studykit.study.file import Study, load_study
@@ -40,7 +40,7 @@ def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(
     run_study(rehearsed.path, out=out, only="anna__talk__copy")
     assert report.stat().st_mtime_ns == made
     assert page_key(report) == key_of(rehearsed, out)
-    with open_store(rehearsal_of(out)) as store:
+    with open_store(out / "rehearsal.sqlite") as store:
         store.append(simulate_ratings(rehearsed, 1, seed=3, first=3))
     assert page_key(report) != key_of(rehearsed, out)
 
@@ -64,7 +64,7 @@ def test_where_people_have_rated_no_rehearsal_is_shown(rehearsed: Study, tmp_pat
     people = simulate_ratings(rehearsed, 2, seed=1).assign(simulated=False)
     people["rater"] = people["rater"].str.replace("sim-", "r-")
     people["session"] = people["session"].str.replace("sim-", "r-")
-    with store_of(rehearsed, out) as store:
+    with open_store(place_to_write(rehearsed, out)) as store:
         store.append(people)
     rehearse(rehearsed, out)
     results = load_results(rehearsed.path, out)

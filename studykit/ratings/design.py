@@ -30,7 +30,7 @@ FLAWS: dict[Kind, tuple[str, ...]] = {
 }
 # Of a scale of 5, a gold clip's flaw must get 1 or 2.
 _FAILING = 0.4
-# Gold clips of each kind are made from so many of a study's clips, lest there be one a clip.
+# Gold clips of each kind are made from so many of a study's clips, and not from each of them.
 _GOLD_BASES = 8
 # A gold clip, a reference or a repeat comes after so many rated clips at the earliest.
 _UNDISTURBED = 2
@@ -75,6 +75,11 @@ class Clip:
         return {"clip": self.cell, "reference": ""}.get(
             self.kind, self.cell.removeprefix(f"{self.kind}__")
         )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the ratings table says of it."""
+        return {name: value for name, value in asdict(self).items() if name != "kind"}
 
     def spoilt(self, kind: Kind) -> "Clip":
         """Return the clip that is made from this one by spoiling it."""
@@ -260,7 +265,6 @@ def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict
     values : dict of int
         The answer by criterion.
     """
-    clip = trial.clip
     rows = []
     for criterion, value in values.items():
         low, high = trial.expected.get(criterion, (None, None))
@@ -270,12 +274,7 @@ def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict
                 "trial": trial.number,
                 "role": trial.role,
                 "task": study.ratings.task,
-                "cell": clip.cell,
-                "source": clip.source,
-                "source_type": clip.source_type,
-                "driving": clip.driving,
-                "driving_type": clip.driving_type,
-                "method": clip.method,
+                **trial.clip.columns,
                 "other": trial.other.cell if trial.other else "",
                 "criterion": criterion,
                 "value": value,

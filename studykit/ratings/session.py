@@ -112,8 +112,8 @@ class Session:
                     "put that back, or give another id"
                 )
         if self._record is None:
-            # Who agrees should find clips, so their want is told before.
-            self._clips = controls.made_clips(study, out)
+            # Whoever agrees should find clips: if there are none, that is said before.
+            self._clips = controls.available_clips(study, out)
             plan_session(study, self._clips, 0)
 
     @property
@@ -199,7 +199,7 @@ class Session:
         self._declined = True
 
     def answer_questions(self, answers: Mapping[str, str]) -> None:
-        """Store what the rater tells of itself.
+        """Store what the rater says of itself.
 
         Parameters
         ----------
@@ -282,7 +282,7 @@ class Session:
             self._rest(True)
 
     def resume(self) -> None:
-        """Go on after a pause; the trial is to be shown and watched anew."""
+        """Go on after a pause; the trial is to be shown and watched again."""
         if self.paused:
             self._rest(False)
 

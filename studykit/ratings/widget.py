@@ -22,7 +22,7 @@ from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
 from studykit.ratings.session import Session, open_session
-from studykit.ratings.store import Store, check_rater_id, open_store, store_of
+from studykit.ratings.store import Store, check_rater_id, open_store, place_to_write
 from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
@@ -63,7 +63,7 @@ def rating_page(
     """
     loaded = load_study(study)
     folder = study_folder(loaded, out)
-    if not controls.made_clips(loaded, folder):
+    if not controls.available_clips(loaded, folder):
         from IPython.display import Markdown
 
         return Markdown(
@@ -76,15 +76,15 @@ def rating_page(
         try:
             check_rater_id(rater)
         except StudyError:
-            rater = ""  # who has mistyped a code begins anew, or goes on by what the browser knows
-    opened = open_store(store) if store else store_of(loaded, folder)
+            rater = ""  # whoever mistyped a code starts over, or goes on by what the browser knows
+    opened = open_store(store or place_to_write(loaded, folder))
     return RatingPage(opened, open_session(opened, loaded, folder, rater=rater or None), alone)
 
 
 class RatingPage(anywidget.AnyWidget):
     """A session as a page: consent, questions, practice, trials, pause, end.
 
-    No trait tells anything: the page asks by messages and is answered by messages, clips as
+    No trait says anything: the page asks by messages and is answered by messages, clips as
     buffers, so that nothing of a session is saved with a notebook either. A change is answered
     after it was stored. Every change names the turn it was made in; one that is sent again
     because its answer was lost on the way is made once.
@@ -107,7 +107,7 @@ class RatingPage(anywidget.AnyWidget):
         self._replies: dict[str, dict] = {}
         self._unit = _PADDED_TO * max(
             controls.clip_path(session.study, session.out, clip).stat().st_size
-            for clip in controls.made_clips(session.study, session.out)
+            for clip in controls.available_clips(session.study, session.out)
         )
         self.on_msg(self._receive)
 
@@ -308,8 +308,8 @@ def _padded(clip: bytes, unit: int) -> bytes:
     """Fill an mp4 up to a multiple of ``unit`` bytes, with a box that players skip.
 
     A clip that hardly moves has few bytes, and one that comes again has the same: neither the
-    length nor the content of what is sent tells. The filling is random because a connection may
-    compress.
+    length nor the content of what is sent gives anything away. The filling is random because a
+    connection may compress.
     """
     size = 8 + -(len(clip) + 8) % unit
     return clip + struct.pack(">I4s", size, b"free") + os.urandom(size - 8)
