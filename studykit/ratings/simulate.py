@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from studykit.ratings import RATING_COLUMNS
 from studykit.ratings.design import (
     FLAWS,
     Clip,
+    Condition,
     Trial,
     plan_sessions,
     rating_rows,
@@ -39,14 +40,6 @@ if TYPE_CHECKING:
 _QUADRATURE_NODES = 48
 _INATTENTIVE = ("random", "always the same", "too fast")
 _FIRST_ANSWER = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-
-
-class Condition(NamedTuple):
-    """What statistics speak about: a source type x driving type x method."""
-
-    source_type: str
-    driving_type: str
-    method: str
 
 
 @dataclass(frozen=True)
@@ -178,21 +171,20 @@ class SimulationModel:
         """Latent opinions at which the score steps up, (scale - 1,) float: 1.5, 2.5, ..."""
         return np.arange(1, self.scale) + 0.5
 
-    def latent_mean(self, condition: Condition | tuple[str, str, str], criterion: str) -> float:
+    def latent_mean(self, condition: Condition, criterion: str) -> float:
         """Latent opinion of a condition, over raters and clips, before it is cut.
 
         That of "overall" is the mean of the four criteria's.
         """
         if criterion == OVERALL.name:
             return float(np.mean([self.latent_mean(condition, name) for name in CRITERIA]))
-        condition = Condition(*condition)
         return self.mean + sum(
             effect.shift for effect in self.effects if effect.applies(condition, criterion)
         )
 
     def true_mean(
         self,
-        condition: Condition | tuple[str, str, str],
+        condition: Condition,
         criterion: str,
         *,
         clip_effect: float | None = None,
@@ -221,7 +213,7 @@ class SimulationModel:
 
     def step_probabilities(
         self,
-        condition: Condition | tuple[str, str, str],
+        condition: Condition,
         criterion: str,
         *,
         clip_effect: float | None = None,
@@ -252,7 +244,7 @@ class SimulationModel:
 def simulate_scores(
     model: SimulationModel,
     n_raters: int,
-    conditions: Sequence[Condition | tuple[str, str, str]],
+    conditions: Sequence[Condition],
     rng: np.random.Generator,
     *,
     criteria: Sequence[str] = tuple(CRITERIA),
