@@ -32,13 +32,27 @@ class _Moment(sa.TypeDecorator):
         return value and datetime.fromisoformat(value)
 
 
-def _texts(*names: str) -> list[sa.Column]:
-    return [sa.Column(name, sa.Text, nullable=False) for name in names]
+def _table(name: str, *parts: Any, **options: Any) -> sa.Table:
+    """Make a table, each of whose rows names the software that wrote it; a name alone is a text."""
+    columns = [
+        sa.Column(part, sa.Text, nullable=False) if isinstance(part, str) else part
+        for part in parts
+    ]
+    software = sa.Column("software", sa.Text, nullable=False, default=studykit.__version__)
+    return sa.Table(name, _TABLES, *columns, software, **options)
+
+
+def _key(name: str, kind: Any = sa.Text) -> sa.Column:
+    return sa.Column(name, kind, primary_key=True, autoincrement=False)
 
 
 def _serial() -> sa.Column:
     kind = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     return sa.Column("id", kind, sa.Identity(always=True), primary_key=True)
+
+
+def _whole(name: str, **options: Any) -> sa.Column:
+    return sa.Column(name, sa.Integer, nullable=False, **options)
 
 
 def _real(name: str) -> sa.Column:
@@ -49,87 +63,48 @@ def _now(name: str) -> sa.Column:
     return sa.Column(name, _Moment, nullable=False, default=lambda: datetime.now(UTC))
 
 
-def _software() -> sa.Column:
-    return sa.Column("software", sa.Text, nullable=False, default=studykit.__version__)
+def _session(**options: Any) -> sa.Column:
+    return sa.Column("session", sa.ForeignKey("sessions.session"), nullable=False, **options)
 
 
-migrations = sa.Table(
-    "migrations",
-    _TABLES,
-    sa.Column("name", sa.Text, primary_key=True),
-    _software(),
-    _now("applied_at"),
-)
+migrations = _table("migrations", _key("name"), _now("applied_at"))
 # How many numbers were given to a study's raters.
-numbers = sa.Table(
-    "numbers",
-    _TABLES,
-    sa.Column("study", sa.Text, primary_key=True),
-    sa.Column("simulated", sa.Boolean, primary_key=True),
-    sa.Column("used", sa.Integer, nullable=False),
-)
-raters = sa.Table(
+numbers = sa.Table("numbers", _TABLES, _key("study"), _key("simulated", sa.Boolean), _whole("used"))
+raters = _table(
     "raters",
-    _TABLES,
-    sa.Column("study", sa.Text, primary_key=True),
-    sa.Column("rater", sa.Text, primary_key=True),
+    _key("study"),
+    _key("rater"),
     sa.Column("simulated", sa.Boolean, nullable=False),
     sa.Column("number", sa.Integer),
     _now("created_at"),
-    _software(),
     sa.UniqueConstraint("study", "simulated", "number"),
 )
-sessions = sa.Table(
+sessions = _table(
     "sessions",
-    _TABLES,
-    sa.Column("session", sa.Text, primary_key=True),
-    *_texts("study", "rater"),
-    _now("created_at"),
-    *_texts("plan", "study_hash"),
-    _software(),
+    *(_key("session"), "study", "rater", _now("created_at"), "plan", "study_hash"),
     sa.ForeignKeyConstraint(["study", "rater"], ["raters.study", "raters.rater"]),
 )
 # The ratings table; whether a rater is simulated stands once, with the rater.
-answers = sa.Table(
+answers = _table(
     "answers",
-    _TABLES,
-    _serial(),
-    sa.Column("session", sa.ForeignKey("sessions.session"), nullable=False),
-    *_texts("study", "rater"),
-    sa.Column("trial", sa.Integer, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False, default=0),
-    *_texts("role", "task", "cell", "source", "source_type", "driving", "driving_type"),
-    *_texts("method", "other", "criterion"),
-    sa.Column("value", sa.Integer, nullable=False),
-    sa.Column("expected_low", sa.Integer),
-    sa.Column("expected_high", sa.Integer),
-    _real("seconds"),
-    _real("watched"),
-    sa.Column("shown_at", _Moment),
-    sa.Column("played_at", _Moment),
-    sa.Column("answered_at", _Moment, nullable=False),
-    *_texts("clip_hash", "study_hash"),
-    _software(),
+    *(_serial(), _session(), "study", "rater", _whole("trial"), _whole("attempt", default=0)),
+    *("role", "task", "cell", "source", "source_type", "driving", "driving_type", "method"),
+    *("other", "criterion", _whole("value")),
+    *(sa.Column(name, sa.Integer) for name in ("expected_low", "expected_high")),
+    *(_real("seconds"), _real("watched")),
+    *(sa.Column(name, _Moment) for name in ("shown_at", "played_at")),
+    *(sa.Column("answered_at", _Moment, nullable=False), "clip_hash", "study_hash"),
     sa.UniqueConstraint("session", "trial", "attempt", "criterion"),
     sqlite_autoincrement=True,
 )
-undone = sa.Table(
+undone = _table(
     "undone",
-    _TABLES,
-    sa.Column("session", sa.ForeignKey("sessions.session"), primary_key=True),
-    sa.Column("trial", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    *(_session(primary_key=True), _key("trial", sa.Integer), _key("attempt", sa.Integer)),
     _now("undone_at"),
-    _software(),
 )
-events = sa.Table(
+events = _table(
     "events",
-    _TABLES,
-    _serial(),
-    sa.Column("session", sa.ForeignKey("sessions.session"), nullable=False),
-    *_texts("kind", "detail"),
-    _now("noted_at"),
-    _software(),
+    *(_serial(), _session(), "kind", "detail", _now("noted_at")),
     sa.Index("events_of_session", "session"),
     sqlite_autoincrement=True,
 )
@@ -178,23 +153,24 @@ def migrate(engine: sa.Engine) -> None:
     """
     known = {migration.__name__: migration for migration in MIGRATIONS}
     with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-        if sa.inspect(connection).has_table("migrations"):
-            applied = connection.scalars(sa.select(migrations.c.name))
-            if set(applied) == set(known):
-                return
+        if sa.inspect(connection).has_table("migrations") and _applied(connection) == set(known):
+            return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         migrations.create(connection, checkfirst=True)
-        applied = set(connection.scalars(sa.select(migrations.c.name)))
+        applied = _applied(connection)
         if newer := sorted(applied - set(known)):
             raise StudyError(
                 f"{place_of(engine)} was written by a newer studykit ({newer[0]}): update studykit"
             )
-        for name, migration in known.items():
-            if name not in applied:
-                migration(connection)
-                connection.execute(sa.insert(migrations).values(name=name))
+        for name in [name for name in known if name not in applied]:
+            known[name](connection)
+            connection.execute(sa.insert(migrations).values(name=name))
+
+
+def _applied(connection: sa.Connection) -> set[str]:
+    return set(connection.scalars(sa.select(migrations.c.name)))
 
 
 def make_engine(where: str | Path) -> sa.Engine:

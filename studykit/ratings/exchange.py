@@ -201,11 +201,11 @@ class _Reader:
             **clip.columns,
             "other": "",
             "criterion": _choice(given, "criterion", self.criteria),
-            "value": _whole(given, "value", low=1, high=highest, needed=True),
-            "expected_low": _whole(given, "expected_low", low=1, high=highest),
-            "expected_high": _whole(given, "expected_high", low=1, high=highest),
-            "seconds": _real(given, "seconds"),
-            "watched": _real(given, "watched"),
+            "value": _number(given, "value", 1, highest, needed=True),
+            "expected_low": _number(given, "expected_low", 1, highest),
+            "expected_high": _number(given, "expected_high", 1, highest),
+            "seconds": _number(given, "seconds"),
+            "watched": _number(given, "watched"),
             "answered_at": _time(given, "answered_at") or self.now,
             "clip_hash": _text(given, "clip_hash"),
             "study_hash": _text(given, "study_hash"),
@@ -221,7 +221,7 @@ class _Reader:
             if second == clip or (second.source, second.driving) != (clip.source, clip.driving):
                 raise ValueError("a pair is two clips of the same source and driving")
             row["other"] = second.cell
-        trial = _whole(given, "trial", low=0, high=_MOST_TRIALS)
+        trial = _number(given, "trial", 0, _MOST_TRIALS)
         # With a trial's number a clip may come again; without one that is a row given twice. Its
         # trial is then that of its other criteria, or a new one.
         session = row["session"]
@@ -368,35 +368,23 @@ def _choice(
     return value
 
 
-def _whole(
-    row: dict[str, Any], name: str, *, low: int, high: int | None = None, needed: bool = False
-) -> int | None:
+def _number(
+    row: dict[str, Any], name: str, low: int = 0, high: int | None = None, *, needed: bool = False
+) -> float | None:
+    """Return a number of at least ``low``; where there is a ``high``, a whole one up to that."""
     text = _text(row, name)
     if not text and not needed:
         return None
-    range_ = f"from {low} to {high}" if high else f"of at least {low}"
-    number = _number(text)  # a spreadsheet may write 4 as 4.0
-    if number is None or number != int(number) or number < low or (high and number > high):
-        raise ValueError(f'{name} must be a whole number {range_}, not "{text}"')
-    return int(number)
-
-
-def _real(row: dict[str, Any], name: str) -> float | None:
-    text = _text(row, name)
-    if not text:
-        return None
-    number = _number(text)
-    if number is None or number < 0:
-        raise ValueError(f'{name} must be a number of at least 0, not "{text}"')
-    return number
-
-
-def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(text)  # a spreadsheet may write 4 as 4.0
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        number = math.nan
+    if high is None and low <= number < math.inf:
+        return number
+    if high is not None and low <= number <= high and number.is_integer():
+        return int(number)
+    asked = f"number of at least {low}" if high is None else f"whole number from {low} to {high}"
+    raise ValueError(f'{name} must be a {asked}, not "{text}"')
 
 
 def _flag(row: dict[str, Any], name: str) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -269,8 +270,8 @@ class Store:
         if rater is not None:
             check_rater_id(rater)
             with self._reading() as connection:
-                if known := _rater(connection, study, rater, simulated):
-                    return _numbered(known, study)
+                if known := _rater(connection, study, rater):
+                    return _numbered(known, study, simulated)
         with self._writing() as connection:
             kind = {"study": study, "simulated": simulated}
             # This row is locked until the end, so that nobody else gets the same number.
@@ -284,11 +285,11 @@ class Store:
             number = connection.scalar(sa.select(numbers.c.used - 1).filter_by(**kind))
             made_up = rater is None
             rater = rater or new_rater_id()
-            while known := _rater(connection, study, rater, simulated):
+            while known := _rater(connection, study, rater):
                 if not made_up:  # another process was first, a moment ago
-                    return _numbered(known, study)
+                    return _numbered(known, study, simulated)
                 rater = new_rater_id()
-            connection.execute(sa.insert(raters).values(**kind, rater=rater, number=number))
+            _add(connection, raters, **kind, rater=rater, number=number)
         return RaterRecord(rater, number, simulated)
 
     def begin(
@@ -314,9 +315,7 @@ class Store:
             _lock(connection, raters, **who)
             if connection.execute(sa.select(sessions).filter_by(session=session)).first():
                 raise StudyError(_ELSEWHERE)
-            connection.execute(
-                sa.insert(sessions).values(**who, session=session, plan=plan, study_hash=study_hash)
-            )
+            _add(connection, sessions, **who, session=session, plan=plan, study_hash=study_hash)
             if consent:
                 _note(connection, session, "consent", {"text": consent})
         return self.session(study, rater.rater)
@@ -367,9 +366,7 @@ class Store:
             answered, attempt = _progress(connection, session)
             if attempt is None or answered != trial + 1:
                 raise StudyError(_ELSEWHERE)
-            connection.execute(
-                sa.insert(undone).values(session=session, trial=trial, attempt=attempt)
-            )
+            _add(connection, undone, session=session, trial=trial, attempt=attempt)
 
     def note(self, session: str, kind: str, **detail: Any) -> None:
         """Store something else that happened in a session: consent, questions, paused, resumed."""
@@ -417,24 +414,21 @@ class Store:
         try:
             with self._writing() as connection:
                 for study, rater, simulated in sorted(people):
-                    known = _rater(connection, study, rater, simulated)
+                    known = _rater(connection, study, rater)
                     if known is None:
-                        new = {"study": study, "rater": rater, "simulated": simulated}
-                        connection.execute(sa.insert(raters).values(new))
-                    elif known.number is not None:  # rows would stand in for the session's own
+                        _add(connection, raters, study=study, rater=rater, simulated=simulated)
+                    elif (
+                        _same_kind(known, study, simulated).number is not None
+                    ):  # rows would stand in for the session's own
                         raise StudyError(
                             f"rater {rater} of {study} rates in {self.place} itself: add these "
                             "ratings under another id"
                         )
                 begun = set(connection.scalars(sa.select(sessions.c.session)))
-                new = [
-                    {key: row[key] for key in ("session", "study", "rater", "study_hash")}
-                    | {"plan": "[]"}
-                    for session, row in by_session.items()
-                    if session not in begun
-                ]
-                if new:
-                    connection.execute(sa.insert(sessions), new)
+                for session in sorted(set(by_session) - begun):
+                    row = by_session[session]
+                    its = {name: row[name] for name in ("study", "rater", "study_hash")}
+                    _add(connection, sessions, session=session, **its, plan="[]")
                 connection.execute(sa.insert(answers), rows)
         except sa.exc.IntegrityError as error:
             raise StudyError(
@@ -524,36 +518,29 @@ class Store:
                 .where(*conditions)
                 .order_by(sessions.c.created_at, sessions.c.session)
             ).all()
-            noted: dict[str, dict[str, Any]] = {}
-            for session, kind, detail in connection.execute(
+            noted = connection.execute(
                 sa.select(events.c.session, events.c.kind, events.c.detail)
                 .join_from(events, sessions)
                 .where(*conditions)
                 .order_by(events.c.id)
-            ):
-                known = noted.setdefault(session, {})
-                if kind == "questions":
-                    known["questions"] = json.loads(detail)
-                elif kind in ("paused", "resumed"):
-                    known["paused"] = kind == "paused"
-            records = []
-            for row in found:
-                answered, attempt = _progress(connection, row.session)
-                records.append(
-                    SessionRecord(
-                        row.session,
-                        row.study,
-                        row.rater,
-                        row.number,
-                        row.simulated,
-                        row.created_at,
-                        tuple(map(Trial.from_json, json.loads(row.plan))),
-                        answered,
-                        undoable=attempt is not None,
-                        **noted.get(row.session, {}),
-                    )
-                )
-        return records
+            ).all()
+            progress = {row.session: _progress(connection, row.session) for row in found}
+        known = defaultdict(dict)
+        for session, kind, detail in noted:
+            if kind == "questions":
+                known[session]["questions"] = json.loads(detail)
+            elif kind in ("paused", "resumed"):
+                known[session]["paused"] = kind == "paused"
+        return [
+            SessionRecord(
+                *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
+                trials=tuple(map(Trial.from_json, json.loads(row.plan))),
+                answered=progress[row.session][0],
+                undoable=progress[row.session][1] is not None,
+                **known[row.session],
+            )
+            for row in found
+        ]
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -595,26 +582,29 @@ def _lock(connection: sa.Connection, table: sa.Table, **key: str) -> None:
     connection.execute(sa.select(table).filter_by(**key).with_for_update())
 
 
+def _add(connection: sa.Connection, table: sa.Table, **row: Any) -> None:
+    connection.execute(sa.insert(table).values(row))
+
+
 def _note(connection: sa.Connection, session: str, kind: str, detail: dict[str, Any]) -> None:
-    words = json.dumps(detail, ensure_ascii=False)
-    connection.execute(sa.insert(events).values(session=session, kind=kind, detail=words))
+    text = json.dumps(detail, ensure_ascii=False)
+    _add(connection, events, session=session, kind=kind, detail=text)
 
 
-def _rater(
-    connection: sa.Connection, study: str, rater: str, simulated: bool
-) -> RaterRecord | None:
-    """Return a rater who is known already, and refuse one of the other kind."""
+def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | None:
     row = connection.execute(sa.select(raters).filter_by(study=study, rater=rater)).one_or_none()
-    if row is None:
-        return None
-    if row.simulated != simulated:
-        kind = "simulated" if row.simulated else "human"
-        raise StudyError(f"rater {rater} of {study} is {kind}: choose another id")
-    return RaterRecord(row.rater, row.number, row.simulated)
+    return row and RaterRecord(row.rater, row.number, row.simulated)
 
 
-def _numbered(known: RaterRecord, study: str) -> RaterRecord:
-    if known.number is None:
+def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
+    if known.simulated != simulated:
+        kind = "simulated" if known.simulated else "human"
+        raise StudyError(f"rater {known.rater} of {study} is {kind}: choose another id")
+    return known
+
+
+def _numbered(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
+    if _same_kind(known, study, simulated).number is None:
         raise StudyError(
             f"the ratings of rater {known.rater} of {study} were collected elsewhere: "
             "choose another id to rate here"

@@ -27,7 +27,6 @@ from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
 _SCRIPTS = ("elements.js", "browser.js", "link.js", "player.js", "trial.js", "page.js")
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
 _REPLIES_KEPT = 32
 
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which
@@ -153,25 +152,16 @@ class RatingPage(anywidget.AnyWidget):
 
     def _change(self, verb: str, message: dict) -> None:
         session = self._session
-        match verb:
-            case "agree":
-                session.agree()
-            case "decline":
-                session.decline()
-            case "return":
-                self._session = self._reopened(self._known)
-            case "questions":
-                session.answer_questions(message["answers"])
-            case "answer":
-                session.answer(message["values"])
-            case "undo":
-                session.undo()
-            case "pause":
-                session.pause()
-            case "resume":
-                session.resume()
-            case _:
-                raise ValueError(f"no verb {verb}")
+        if verb == "return":
+            self._session = self._reopened(self._known)
+        elif verb == "questions":
+            session.answer_questions(message["answers"])
+        elif verb == "answer":
+            session.answer(message["values"])
+        elif verb in ("agree", "decline", "undo", "pause", "resume"):
+            getattr(session, verb)()
+        else:
+            raise ValueError(f"no verb {verb}")
 
     def _reopened(self, rater: str) -> Session:
         return open_session(self._store, self._session.study, self._session.out, rater=rater)
@@ -261,19 +251,15 @@ class RatingPage(anywidget.AnyWidget):
     def _media(self, trial: Trial) -> list[dict[str, str]]:
         ratings = self._session.ratings
         slots = {
-            "source": ratings.show_source,
-            "driving": ratings.task == "dcr",
-            "clip": True,
-            "other": trial.other is not None,
+            "source": ratings.show_source and "image/png",
+            "driving": ratings.task == "dcr" and "video/mp4",
+            "clip": "video/mp4",
+            "other": trial.other and "video/mp4",
         }
         return [
-            {
-                "slot": slot,
-                "id": f"{trial.number}.{slot}",
-                "type": _TYPES[".png" if slot == "source" else ".mp4"],
-            }
-            for slot, is_shown in slots.items()
-            if is_shown
+            {"slot": slot, "id": f"{trial.number}.{slot}", "type": kind}
+            for slot, kind in slots.items()
+            if kind
         ]
 
     def _frame_rate(self, trial: Trial) -> float:
