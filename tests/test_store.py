@@ -24,7 +24,6 @@ from studykit.ratings.store import (
     HISTORY_COLUMNS,
     RaterRecord,
     Store,
-    Times,
     check_rater_id,
     new_rater_id,
     open_store,
@@ -97,6 +96,7 @@ def opened(address: str) -> Iterator[Store]:
 def answer(
     to: Store, session: str, rater: str, trial: int, value: int = 3, study: str = "small"
 ) -> None:
+    shown = START + timedelta(minutes=trial)
     rows = [
         {
             "study": study,
@@ -116,14 +116,17 @@ def answer(
             "value": value,
             "expected_low": None,
             "expected_high": None,
+            "seconds": 9.5,
+            "watched": 1.0,
+            "shown_at": shown,
+            "played_at": shown + timedelta(seconds=4),
+            "answered_at": shown + timedelta(seconds=9.5),
             "clip_hash": "c",
             "study_hash": "h",
         }
         for criterion in CRITERIA
     ]
-    shown = START + timedelta(minutes=trial)
-    times = Times(shown, shown + timedelta(seconds=4), shown + timedelta(seconds=9.5), 1.0)
-    to.record(session, trial, rows, times)
+    to.record(session, trial, rows)
 
 
 def begin(to: Store, study: str = "small", rater: str | None = None) -> tuple[str, str]:

@@ -3,8 +3,8 @@
 Pure functions of the study, the clips and the rater's number, so that a plan can be made again.
 """
 
+import bisect
 import hashlib
-import heapq
 import itertools
 import json
 import random
@@ -80,9 +80,9 @@ class Clip:
     @property
     def base(self) -> str:
         """The cell whose clip this is, or was made from; "" of a reference."""
-        return {"clip": self.cell, "reference": ""}.get(
-            self.kind, self.cell.removeprefix(f"{self.kind}__")
-        )
+        if self.kind == "reference":
+            return ""
+        return self.cell if self.kind == "clip" else self.cell.removeprefix(f"{self.kind}__")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -133,15 +133,12 @@ class Trial:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Trial":
         """Make a trial from what :meth:`to_json` gave, through JSON or not."""
-        other = values["other"]
-        return cls(
-            number=values["number"],
-            role=values["role"],
-            clip=Clip(**values["clip"]),
-            other=None if other is None else Clip(**other),
-            expected={name: (low, high) for name, (low, high) in values["expected"].items()},
-            repeats=values["repeats"],
-        )
+        parts = {
+            "clip": Clip(**values["clip"]),
+            "other": values["other"] and Clip(**values["other"]),
+            "expected": {name: tuple(answers) for name, answers in values["expected"].items()},
+        }
+        return cls(**values | parts)
 
 
 def williams_order(count: int) -> tuple[tuple[int, ...], ...]:
@@ -322,7 +319,7 @@ class _Deck:
                 + (", with two methods or more for pairs" * (study.ratings.task == "pair"))
             )
         # By how often a content was dealt, and by chance among equals.
-        self._heaps = {
+        self._decks = {
             types: sorted((0, self._random.random(), content) for content in contents)
             for types, contents in self._contents.items()
         }
@@ -359,60 +356,51 @@ class _Deck:
     def _turn(self, order: list[tuple[str, ...]], dealt: list[Trial]) -> list[Trial]:
         """Choose a trial for each condition, of a content that this rater has not seen with it."""
         seen = {(trial.condition, _content(trial)) for trial in dealt}
-        last = dealt[-1].clip.source if dealt else ""
-        sources = [last, *[""] * len(order), ""]
-        chosen: list[Trial | None] = [None] * len(order)
+        sources = [dealt[-1].clip.source if dealt else "", *[""] * (len(order) + 1)]
+        chosen: dict[int, Trial] = {}
         for first, condition in enumerate(order):
-            if chosen[first] is not None:
+            if first in chosen:
                 continue
             types = condition[:2]
             places = [
-                index
-                for index in range(first, len(order))
-                if order[index][:2] == types and chosen[index] is None
+                place
+                for place in range(first, len(order))
+                if order[place][:2] == types and place not in chosen
             ]
-            content = self._take(types, condition, places, sources, seen)
-            if content is None:
-                continue
-            methods = self._contents[types][content]
-            for index in places:
-                if order[index] in methods and (order[index], content) not in seen:
-                    chosen[index] = methods[order[index]]
-                    sources[index + 1] = content[0]
-        return [trial for trial in chosen if trial is not None]
+            neighbours = [sources[place + side] for place in places for side in (0, 2)]
+            content = self._take(condition, neighbours, seen)
+            methods = self._contents[types].get(content, {})
+            for place in places:
+                if order[place] in methods and (order[place], content) not in seen:
+                    chosen[place] = methods[order[place]]
+                    sources[place + 1] = content[0]
+        return [chosen[place] for place in sorted(chosen)]
 
     def _take(
         self,
-        types: _Types,
         condition: tuple[str, ...],
-        places: list[int],
-        sources: list[str],
+        neighbours: list[str],
         seen: set[tuple[tuple[str, ...], _Content]],
     ) -> _Content | None:
         """Take the source and driving dealt least, if another does not stand apart better."""
-        heap, contents = self._heaps[types], self._contents[types]
-        aside, best, best_cost, considered, enough = [], None, 0, 0, None
-        while heap and considered < _CONSIDERED:
-            entry = heapq.heappop(heap)
-            aside.append(entry)
-            count, _, content = entry
-            if condition not in contents[content] or (condition, content) in seen:
-                continue
-            considered += 1
-            enough = count + _UNEVEN if enough is None else enough
-            if count >= enough:
-                break
-            neighbours = [sources[place + side] for place in places for side in (0, 2)]
-            cost = neighbours.count(content[0])
-            if best is None or cost < best_cost:
-                best, best_cost = entry, cost
-            if not cost:
-                break
-        for entry in aside:
-            if entry is best:
-                entry = (entry[0] + 1, self._random.random(), entry[2])
-            heapq.heappush(heap, entry)
-        return best[2] if best else None
+        deck, contents = self._decks[condition[:2]], self._contents[condition[:2]]
+        fresh = (
+            entry
+            for entry in deck
+            if condition in contents[entry[2]] and (condition, entry[2]) not in seen
+        )
+        considered = list(itertools.islice(fresh, _CONSIDERED))
+        if not considered:
+            return None
+        enough = considered[0][0] + _UNEVEN
+        best = min(
+            (entry for entry in considered if entry[0] < enough),
+            key=lambda entry: neighbours.count(entry[2][0]),
+        )
+        deck.remove(best)
+        count, _, content = best
+        bisect.insort(deck, (count + 1, self._random.random(), content))
+        return content
 
 
 def _rateable(study: Study, clips: Sequence[Clip]) -> Iterator[Trial]:

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,21 +91,6 @@ class SessionRecord:
     undoable: bool = False
     questions: dict[str, str] | None = None
     paused: bool = False
-
-
-@dataclass(frozen=True)
-class Times:
-    """When an answer came about, in UTC, and how much of the clip had been played."""
-
-    shown_at: datetime
-    played_at: datetime | None
-    answered_at: datetime
-    watched: float
-
-    @property
-    def seconds(self) -> float:
-        """From the clip's appearance to the answer."""
-        return (self.answered_at - self.shown_at).total_seconds()
 
 
 def new_rater_id() -> str:
@@ -320,9 +305,7 @@ class Store:
                 _note(connection, session, "consent", {"text": consent})
         return self.session(study, rater.rater)
 
-    def record(
-        self, session: str, trial: int, rows: Sequence[dict[str, Any]], times: Times
-    ) -> None:
+    def record(self, session: str, trial: int, rows: Sequence[dict[str, Any]]) -> None:
         """Store the answers of the next trial of a session.
 
         Parameters
@@ -331,8 +314,8 @@ class Store:
         trial : int
             Its number; those before it have answers and it has none.
         rows : sequence of dict
-            One a criterion, with the columns of the ratings table but for the times.
-        times : Times
+            One a criterion, with the columns of the ratings table, and shown_at and played_at:
+            when the clip appeared, and when it had been played to its end.
 
         Raises
         ------
@@ -347,11 +330,8 @@ class Store:
             earlier = connection.scalar(
                 sa.select(sa.func.max(answers.c.attempt)).filter_by(session=session, trial=trial)
             )
-            shared = asdict(times) | {
-                "seconds": times.seconds,
-                "attempt": 0 if earlier is None else earlier + 1,
-            }
-            connection.execute(sa.insert(answers), [row | shared for row in rows])
+            attempt = 0 if earlier is None else earlier + 1
+            connection.execute(sa.insert(answers), [row | {"attempt": attempt} for row in rows])
 
     def undo(self, session: str, trial: int) -> None:
         """Take the last answer of a session back; it stays in the history.
