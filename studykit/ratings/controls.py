@@ -190,10 +190,10 @@ def _source(study: Study, out: Path, clip: Clip) -> Path:
 
 
 def _input(study: Study, inputs: Iterable[Input], name: str) -> Input:
-    for item in inputs:
-        if item.name == name:
-            return item
-    raise StudyError(f'{study.path} has no "{name}" any more: put it back, and go on')
+    found = next((item for item in inputs if item.name == name), None)
+    if found is None:
+        raise StudyError(f'{study.path} has no "{name}" any more: put it back, and go on')
+    return found
 
 
 def _sha256(path: Path) -> str:

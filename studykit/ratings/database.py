@@ -55,10 +55,6 @@ def _whole(name: str, **options: Any) -> sa.Column:
     return sa.Column(name, sa.Integer, nullable=False, **options)
 
 
-def _real(name: str) -> sa.Column:
-    return sa.Column(name, sa.Double().with_variant(sa.REAL, "sqlite"))
-
-
 def _now(name: str) -> sa.Column:
     return sa.Column(name, _Moment, nullable=False, default=lambda: datetime.now(UTC))
 
@@ -91,7 +87,7 @@ answers = _table(
     *("role", "task", "cell", "source", "source_type", "driving", "driving_type", "method"),
     *("other", "criterion", _whole("value")),
     *(sa.Column(name, sa.Integer) for name in ("expected_low", "expected_high")),
-    *(_real("seconds"), _real("watched")),
+    *(sa.Column(name, sa.Double) for name in ("seconds", "watched")),
     *(sa.Column(name, _Moment) for name in ("shown_at", "played_at")),
     *(sa.Column("answered_at", _Moment, nullable=False), "clip_hash", "study_hash"),
     sa.UniqueConstraint("session", "trial", "attempt", "criterion"),

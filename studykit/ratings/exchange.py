@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
+
+import pandas as pd
 
 from studykit import files
 from studykit.errors import MissingPackageError, StudyError, did_you_mean, first_line
@@ -18,9 +20,6 @@ from studykit.ratings import RATING_COLUMNS, RATING_TYPES
 from studykit.ratings.design import FLAWS, Clip, Role, reference, study_clips
 from studykit.ratings.store import Store, check_rater_id
 from studykit.study.file import Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NEEDED_COLUMNS = ("rater", "cell", "criterion", "value")
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -51,11 +50,11 @@ class BadRowsError(StudyError):
 class Imported:
     """What an import adds to a store, as a ratings table, and the rows that it leaves out."""
 
-    ratings: "pd.DataFrame"
+    ratings: pd.DataFrame
     bad: tuple[BadRow, ...] = ()
 
 
-def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
+def export_ratings(ratings: pd.DataFrame, path: str | Path) -> Path:
     """Write a ratings table, as the file's suffix says: ``.csv`` or ``.parquet``.
 
     Raises
@@ -85,7 +84,7 @@ def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
 def read_ratings_file(
     study: Study,
     path: str | Path,
-    known: "pd.DataFrame | None" = None,
+    known: pd.DataFrame | None = None,
     *,
     skip_bad: bool = False,
 ) -> Imported:
@@ -159,7 +158,7 @@ def import_ratings(
 class _Reader:
     """Checks the rows of a file one by one and fills in what they leave out."""
 
-    def __init__(self, study: Study, known: "pd.DataFrame | None") -> None:
+    def __init__(self, study: Study, known: pd.DataFrame | None) -> None:
         self.study = study
         self.cells = _known_cells(study)
         self.criteria = [criterion.name for criterion in study.ratings.asked]
@@ -340,9 +339,7 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(RATING_COLUMNS)).astype(RATING_TYPES)
 
 

@@ -140,12 +140,13 @@ def screen_study(
     StudyError
         The table mixes simulated and human ratings.
     """
-    rules = dataclasses.replace(rules, played=min(rules.played, study.ratings.watch))
-    if study.ratings.task != "pair":
-        stretch = (study.ratings.scale - 1) / (_STEPS - 1)
-        in_steps = {name: getattr(rules, name) for name in ("repeat", "variance")}
-        stretched = {name: stretch * value for name, value in in_steps.items() if value is not None}
-        rules = dataclasses.replace(rules, **stretched)
+    stretch = 1.0 if study.ratings.task == "pair" else (study.ratings.scale - 1) / (_STEPS - 1)
+    rules = dataclasses.replace(
+        rules,
+        played=min(rules.played, study.ratings.watch),
+        repeat=rules.repeat and stretch * rules.repeat,
+        variance=rules.variance and stretch * rules.variance,
+    )
     return screen(ratings, rules, clip_seconds=driving_seconds(study))
 
 
@@ -302,7 +303,7 @@ def bt500_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def leave_one_out_correlation(
-    values: np.ndarray, groups: np.ndarray, *, fewest_others: int = _FEWEST_OTHERS
+    values: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correlate each rater with the mean of the others, over the items that both have.
 
@@ -312,9 +313,7 @@ def leave_one_out_correlation(
         NaN where a rater has no answer.
     groups : (items,) array
         The criterion of each item: values are centred in each, so that a level that differs
-        between criteria is no agreement.
-    fewest_others : int
-        Items with fewer other raters are left out.
+        between criteria is no agreement. Items with fewer than 2 other raters are left out.
 
     Returns
     -------
@@ -326,7 +325,7 @@ def leave_one_out_correlation(
     answered = ~np.isnan(values)
     others = answered.sum(axis=0) - answered
     total = np.nansum(values, axis=0) - np.where(answered, values, 0.0)
-    used = answered & (others >= fewest_others)
+    used = answered & (others >= _FEWEST_OTHERS)
     mean = total / np.maximum(others, 1)
     products = np.zeros((3, len(values)))
     for group in np.unique(groups):
@@ -349,8 +348,8 @@ def _centred(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 class _Rule(NamedTuple):
     """How a rule comes to its figures, and what it asks.
 
-    ``figures`` gives a frame by rater with the columns figure, evidence (words) and exempt: whether
-    a figure beyond the threshold does not yet exclude.
+    ``figures`` gives a frame by rater with the columns figure, evidence (words) and exempt: true
+    where a figure beyond the threshold does not yet exclude.
     """
 
     name: str
@@ -402,16 +401,10 @@ def _repeat(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     again = scale[scale["role"] == "repeat"].groupby(key)["value"].mean()
     change = (again - first).dropna().abs().reset_index()
     found = change.groupby("rater").agg(
-        mean=("value", "mean"), size=("value", "size"), clips=("cell", "nunique")
+        figure=("value", "mean"), size=("value", "size"), clips=("cell", "nunique")
     )
-    found = found[found["clips"] >= _FEWEST_REPEATS]
-    return _figures(
-        found["mean"],
-        [
-            f"{row.mean:.2f} steps on average between first and repeated answer ({row.size:.0f})"
-            for row in found.itertuples(index=False)
-        ],
-    )
+    words = "{figure:.2f} steps on average between first and repeated answer ({size})"
+    return _figures(found[found["clips"] >= _FEWEST_REPEATS], words)
 
 
 def _variance(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
@@ -420,7 +413,7 @@ def _variance(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     trials = counted.drop_duplicates([*by_task, "session", "trial"]).groupby(by_task).size()
     deviation = counted.groupby(by_task)["value"].std(ddof=0)
     least = deviation[trials >= _FEWEST_TRIALS].groupby("rater").min()
-    return _figures(least, [f"answers differ by {value:.2f} steps (SD)" for value in least])
+    return _figures(least.to_frame("figure"), "answers differ by {figure:.2f} steps (SD)")
 
 
 def _run(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
@@ -430,7 +423,7 @@ def _run(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
         index=["rater", "task", "session", "trial"], columns="criterion", values="value"
     ).reset_index()
     if trials.empty:
-        return _figures(pd.Series(dtype=float), [])
+        return _figures(pd.DataFrame(), "")
     values = trials.drop(columns=["session", "trial"])
     alike = values.eq(values.shift()) | (values.isna() & values.shift().isna())
     run = (~alike.all(axis=1)).cumsum()
@@ -438,13 +431,9 @@ def _run(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     longest = trials.groupby(["rater", "task", run]).size().groupby(["rater", "task"]).max()
     table = pd.DataFrame({"longest": longest, "trials": by_task})
     table = table[table["trials"] >= _FEWEST_TRIALS]
-    table["share"] = table["longest"] / table["trials"]
-    worst = table.sort_values("share").groupby("rater").last()
-    evidence = [
-        f"{row.longest} of {row.trials} trials in a row answered alike"
-        for row in worst.itertuples()
-    ]
-    return _figures(worst["share"], evidence)
+    table["figure"] = table["longest"] / table["trials"]
+    worst = table.sort_values("figure").groupby("rater").last()
+    return _figures(worst, "{longest} of {trials} trials in a row answered alike")
 
 
 def _speed(ratings: pd.DataFrame, rules: ScreeningRules) -> pd.DataFrame:
@@ -467,29 +456,26 @@ def _agreement(ratings: pd.DataFrame, rules: ScreeningRules) -> pd.DataFrame:
     correlation, count = leave_one_out_correlation(
         matrix.to_numpy(), matrix.columns.get_level_values("criterion").to_numpy()
     )
-    figure = pd.Series(correlation, index=matrix.index).where(count >= _FEWEST_TRIALS)
-    evidence = [
-        f"correlation {value:.2f} with the other raters over {number} answers"
-        for value, number in zip(figure, count, strict=True)
-    ]
-    median = figure.median()
-    found = _figures(figure, evidence, exempt=median < rules.agreement_median).dropna()
+    found = pd.DataFrame({"figure": correlation, "count": count}, index=matrix.index)
+    found = found[found["count"] >= _FEWEST_TRIALS].dropna()
+    median = found["figure"].median()
+    found["exempt"] = median < rules.agreement_median
+    words = "correlation {figure:.2f} with the other raters over {count} answers"
     if median < rules.agreement_median:
-        found["evidence"] += f"; nobody is judged by it, as the median is {median:.2f}"
-    return found
+        words += f"; nobody is judged by it, as the median is {median:.2f}"
+    return _figures(found, words)
 
 
 def _bt500(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     matrix = _matrix(ratings)
     above, below, scored = bt500_counts(matrix.to_numpy())
-    outliers = above + below
-    figure = pd.Series(outliers / np.maximum(scored, 1), index=matrix.index)
-    evidence = [
-        f"{up} outliers above and {down} below in {number} answers"
-        for up, down, number in zip(above, below, scored, strict=True)
-    ]
-    one_sided = np.abs(above - below) >= _BT500_BALANCE * np.maximum(outliers, 1)
-    return _figures(figure, evidence, exempt=one_sided | (scored < _FEWEST_SCORED))
+    counts = {"above": above, "below": below, "scored": scored}
+    found = pd.DataFrame(counts, index=matrix.index)
+    outliers = found["above"] + found["below"]
+    found["figure"] = outliers / found["scored"].clip(lower=1)
+    one_sided = (found["above"] - found["below"]).abs() >= _BT500_BALANCE * outliers.clip(lower=1)
+    found["exempt"] = one_sided | (found["scored"] < _FEWEST_SCORED)
+    return _figures(found, "{above} outliers above and {below} below in {scored} answers")
 
 
 _RULES = (
@@ -532,11 +518,13 @@ def _timed(ratings: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _shares(hits: pd.Series, raters: pd.Series, what: str) -> pd.DataFrame:
     found = hits.groupby(raters).agg(["sum", "size"])
-    evidence = [f"{int(row[0])} of {row[1]} {what}" for row in found.itertuples(index=False)]
-    return _figures(found["sum"] / found["size"], evidence)
+    return _figures(
+        found.assign(figure=found["sum"] / found["size"]), f"{{sum}} of {{size}} {what}"
+    )
 
 
-def _figures(
-    figure: pd.Series, evidence: list[str], *, exempt: bool | np.ndarray = False
-) -> pd.DataFrame:
-    return pd.DataFrame({"figure": figure, "exempt": exempt}).assign(evidence=evidence)
+def _figures(found: pd.DataFrame, words: str) -> pd.DataFrame:
+    """Return what a rule gives; ``words`` is a template of the columns that are found."""
+    evidence = [words.format_map(row) for row in found.to_dict("records")]
+    columns = ["figure", "exempt", "evidence"]
+    return found.assign(evidence=evidence).reindex(columns=columns)

@@ -45,7 +45,6 @@ def open_session(
     out: str | Path,
     *,
     rater: str | None = None,
-    simulated: bool = False,
     clock: Clock = utc_now,
 ) -> "Session":
     """Open a rater's session: a new one, or where the rater stopped.
@@ -59,21 +58,18 @@ def open_session(
     rater : str, optional
         The id of a rater who goes on, or under whom a new one is known elsewhere. Without it a new
         rater gets one with consent; nothing is stored before.
-    simulated : bool
-        Whether it stands for a simulated rater.
     clock : callable
         Gives the time in UTC.
 
     Raises
     ------
     StudyError
-        The id may be a name, there is no clip to rate, or the store holds ratings of the other
-        kind: of people where this one is simulated, or the other way round.
+        The id may be a name, there is no clip to rate, or the store holds simulated ratings.
     """
     if rater is not None:
         check_rater_id(rater)
-    store.refuse_other_kind(study.name, simulated=simulated)
-    return Session(store, study, Path(out), rater or "", simulated, clock)
+    store.refuse_other_kind(study.name, simulated=False)
+    return Session(store, study, Path(out), rater or "", clock)
 
 
 class Session:
@@ -92,11 +88,9 @@ class Session:
         The largest share of the clip that was played since it was shown.
     """
 
-    def __init__(
-        self, store: Store, study: Study, out: Path, rater: str, simulated: bool, clock: Clock
-    ) -> None:
+    def __init__(self, store: Store, study: Study, out: Path, rater: str, clock: Clock) -> None:
         self.study, self.out, self.rater = study, out, rater
-        self._store, self._simulated, self._clock = store, simulated, clock
+        self._store, self._clock = store, clock
         self._study_hash = study_hash(study)
         self._declined = self._waiting = False
         self._leave()
@@ -183,9 +177,7 @@ class Session:
         """Consent: the rater gets an id, a number and a plan, and is stored."""
         self._expect("consent")
         study = self.study
-        known = self._store.register(
-            study.name, rater=self.rater or None, simulated=self._simulated
-        )
+        known = self._store.register(study.name, rater=self.rater or None)
         trials = plan_session(study, self._clips, known.number)
         self._record = self._store.begin(
             study.name, self._study_hash, known, trials, consent=self.ratings.consent

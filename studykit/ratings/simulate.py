@@ -146,13 +146,10 @@ class SimulationModel:
     seconds_spread: float = 0.45
 
     def __post_init__(self) -> None:
-        sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "spread_sd", "taste_sd", "noise_sd",
-                 "seconds_spread")  # fmt: skip
-        for name in sizes:
-            if getattr(self, name) < 0:
+        for name, value in vars(self).items():
+            if name.endswith(("_sd", "_spread")) and value < 0:
                 raise StudyError(f"{name} of a simulation can't be negative: choose 0 or more")
-        for name in ("halo", "inattentive"):
-            if not 0 <= getattr(self, name) <= 1:
+            if name in ("halo", "inattentive") and not 0 <= value <= 1:
                 raise StudyError(f"{name} of a simulation is a share: choose 0 to 1")
         if self.scale < 2:
             raise StudyError(f"a scale has at least 2 steps, not {self.scale}")
@@ -284,6 +281,7 @@ def typical_model(scale: int = 5) -> SimulationModel:
     """Return the default model, stretched to a scale of another length."""
     default = SimulationModel()
     stretch = (scale - 1) / (default.scale - 1)
+    levels = ("mean", "reference", "spoilt")
     sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "taste_sd", "noise_sd")
     return dataclasses.replace(
         default,
@@ -291,12 +289,9 @@ def typical_model(scale: int = 5) -> SimulationModel:
         effects=tuple(
             dataclasses.replace(effect, shift=stretch * effect.shift) for effect in default.effects
         ),
-        **{name: 1 + stretch * (getattr(default, name) - 1) for name in _LEVELS},
+        **{name: 1 + stretch * (getattr(default, name) - 1) for name in levels},
         **{name: stretch * getattr(default, name) for name in sizes},
     )
-
-
-_LEVELS = ("mean", "reference", "spoilt")
 
 
 def simulate_ratings(

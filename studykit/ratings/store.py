@@ -32,11 +32,10 @@ from studykit.ratings.database import (
     undone,
 )
 from studykit.ratings.design import Trial, study_hash
+from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from studykit.study.file import Study
 
 HISTORY_COLUMNS = ("attempt", "undone", "shown_at", "played_at", "software")
 
@@ -115,7 +114,7 @@ def check_rater_id(text: str) -> str:
     )
 
 
-def place_to_write(study: "Study", out: Path, *, simulated: bool = False) -> str | Path:
+def place_to_write(study: Study, out: Path, *, simulated: bool = False) -> str | Path:
     """Return where a study's new ratings go; simulated ones stay apart from people's.
 
     A rehearsal of an earlier version of the study file is removed: it makes room for a new one.
