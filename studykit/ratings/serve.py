@@ -91,13 +91,9 @@ def serve(
         arguments = [f"--{key}={value}" for key, value in settings.items()]
         app.initialize([str(notebook), "--no-browser", *arguments])
         app.tornado_settings = {"websocket_max_message_size": _LARGEST_MESSAGE}
-        IOLoop.current().add_callback(_say, address)
+        said = f"rating page: {address}\na rater goes on with {address}?rater=ID; Ctrl-C ends it"
+        IOLoop.current().add_callback(print, said, flush=True)
         app.start()
-
-
-def _say(address: str) -> None:
-    print(f"rating page: {address}")
-    print(f"a rater goes on with {address}?rater=ID; Ctrl-C ends it", flush=True)
 
 
 def _check(study: Study, folder: Path, store: str) -> None:

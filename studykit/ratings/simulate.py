@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.ratings import RATING_COLUMNS
@@ -33,8 +34,6 @@ from studykit.study.file import TYPES, Study
 from studykit.study.wording import CRITERIA, OVERALL
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from studykit.ratings.store import Store
 
 _QUADRATURE_NODES = 48
@@ -180,11 +179,7 @@ class SimulationModel:
         )
 
     def true_mean(
-        self,
-        condition: Condition,
-        criterion: str,
-        *,
-        clip_effect: float | None = None,
+        self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> float:
         """Return the mean score that attentive raters give to a condition, 1 to ``scale``.
 
@@ -209,11 +204,7 @@ class SimulationModel:
         return float(probabilities @ np.arange(1, self.scale + 1))
 
     def step_probabilities(
-        self,
-        condition: Condition,
-        criterion: str,
-        *,
-        clip_effect: float | None = None,
+        self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> np.ndarray:
         """Return how often attentive raters give each step, (scale,) float that sums to 1."""
         from scipy.stats import norm
@@ -286,9 +277,7 @@ def typical_model(scale: int = 5) -> SimulationModel:
     return dataclasses.replace(
         default,
         scale=scale,
-        effects=tuple(
-            dataclasses.replace(effect, shift=stretch * effect.shift) for effect in default.effects
-        ),
+        effects=tuple(dataclasses.replace(e, shift=stretch * e.shift) for e in default.effects),
         **{name: 1 + stretch * (getattr(default, name) - 1) for name in levels},
         **{name: stretch * getattr(default, name) for name in sizes},
     )
@@ -301,7 +290,7 @@ def simulate_ratings(
     model: SimulationModel | None = None,
     seed: int = 0,
     first: int = 0,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Simulate raters who go through whole sessions of a study, in the order of its design.
 
     A rater's answers depend on the seed and the rater's number only: asking for more raters
@@ -328,8 +317,6 @@ def simulate_ratings(
     StudyError
         The model's scale is not the study's, or there is nothing to rate.
     """
-    import pandas as pd
-
     model = model or typical_model(study.ratings.scale)
     if model.scale != study.ratings.scale:
         raise StudyError(
@@ -428,9 +415,8 @@ class _Simulation:
             return np.full(shape, rng.integers(1, highest + 1))
         opinions = self._opinions(trials, rng)
         if habit:  # too fast to have any
-            opinions = self.model.middle + 0.25 * self.model.scale * rng.standard_normal(
-                opinions.shape
-            )
+            noise = rng.standard_normal(opinions.shape)
+            opinions = self.model.middle + 0.25 * self.model.scale * noise
         if self.study.ratings.task == "pair":
             return np.where(opinions[0] >= opinions[1], 1, 2)
         return self.model.cut(opinions[0])

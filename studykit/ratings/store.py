@@ -354,12 +354,42 @@ class Store:
 
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""
-        found = self._sessions(study=study, rater=rater)
-        return found[-1] if found else None
+        return (self.sessions(study, rater) or [None])[-1]
 
-    def sessions(self, study: str | None = None) -> list[SessionRecord]:
-        """Return all sessions, of one study if it is named, in the order in which they began."""
-        return self._sessions() if study is None else self._sessions(study=study)
+    def sessions(self, study: str | None = None, rater: str | None = None) -> list[SessionRecord]:
+        """Return all sessions, or those of a study or rater, in the order in which they began."""
+        wanted = {sessions.c.study: study, sessions.c.rater: rater}
+        conditions = [column == value for column, value in wanted.items() if value is not None]
+        with self._reading() as connection:
+            found = connection.execute(
+                sa.select(sessions, raters.c.number, raters.c.simulated)
+                .join_from(sessions, raters)
+                .where(*conditions)
+                .order_by(sessions.c.created_at, sessions.c.session)
+            ).all()
+            noted = connection.execute(
+                sa.select(events.c.session, events.c.kind, events.c.detail)
+                .join_from(events, sessions)
+                .where(*conditions)
+                .order_by(events.c.id)
+            ).all()
+            progress = {row.session: _progress(connection, row.session) for row in found}
+        known = defaultdict(dict)
+        for session, kind, detail in noted:
+            if kind == "questions":
+                known[session]["questions"] = json.loads(detail)
+            elif kind in ("paused", "resumed"):
+                known[session]["paused"] = kind == "paused"
+        return [
+            SessionRecord(
+                *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
+                trials=tuple(map(Trial.from_json, json.loads(row.plan))),
+                answered=progress[row.session][0],
+                undoable=progress[row.session][1] is not None,
+                **known[row.session],
+            )
+            for row in found
+        ]
 
     def append(self, ratings: "pd.DataFrame") -> int:
         """Add rows of a ratings table that was not collected by sessions here.
@@ -396,9 +426,9 @@ class Store:
                     known = _rater(connection, study, rater)
                     if known is None:
                         _add(connection, raters, study=study, rater=rater, simulated=simulated)
-                    elif (
-                        _same_kind(known, study, simulated).number is not None
-                    ):  # rows would stand in for the session's own
+                        continue
+                    _same_kind(known, study, simulated)
+                    if known.number is not None:  # rows would stand in for the session's own
                         raise StudyError(
                             f"rater {rater} of {study} rates in {self.place} itself: add these "
                             "ratings under another id"
@@ -442,17 +472,15 @@ class Store:
 
     def state(self, study: str) -> str:
         """Return what stays the same for as long as no answer is added or taken back."""
+        newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
+        given = sa.select(sa.func.count(), newest).where(answers.c.study == study)
+        taken_back = sa.select(sa.func.count()).select_from(undone.join(sessions))
         with self._reading() as connection:
-            newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
-            count, newest = connection.execute(
-                sa.select(sa.func.count(), newest).where(answers.c.study == study)
-            ).one()
-            taken_back = connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(undone.join(sessions))
-                .where(sessions.c.study == study)
-            )
-        return f"{count} {newest} {taken_back}"
+            figures = [
+                *connection.execute(given).one(),
+                connection.scalar(taken_back.where(sessions.c.study == study)),
+            ]
+        return " ".join(map(str, figures))
 
     def ratings(self, study: str | None = None, *, history: bool = False) -> "pd.DataFrame":
         """Return the ratings table, human and simulated rows alike.
@@ -487,39 +515,6 @@ class Store:
             rows = connection.execute(found).all()
         table = pd.DataFrame.from_records(rows, columns=list(names))
         return table.astype({name: _TYPES.get(name, object) for name in names})
-
-    def _sessions(self, **of: str) -> list[SessionRecord]:
-        conditions = [sessions.c[name] == value for name, value in of.items()]
-        with self._reading() as connection:
-            found = connection.execute(
-                sa.select(sessions, raters.c.number, raters.c.simulated)
-                .join_from(sessions, raters)
-                .where(*conditions)
-                .order_by(sessions.c.created_at, sessions.c.session)
-            ).all()
-            noted = connection.execute(
-                sa.select(events.c.session, events.c.kind, events.c.detail)
-                .join_from(events, sessions)
-                .where(*conditions)
-                .order_by(events.c.id)
-            ).all()
-            progress = {row.session: _progress(connection, row.session) for row in found}
-        known = defaultdict(dict)
-        for session, kind, detail in noted:
-            if kind == "questions":
-                known[session]["questions"] = json.loads(detail)
-            elif kind in ("paused", "resumed"):
-                known[session]["paused"] = kind == "paused"
-        return [
-            SessionRecord(
-                *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
-                trials=tuple(map(Trial.from_json, json.loads(row.plan))),
-                answered=progress[row.session][0],
-                undoable=progress[row.session][1] is not None,
-                **known[row.session],
-            )
-            for row in found
-        ]
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -571,8 +566,9 @@ def _note(connection: sa.Connection, session: str, kind: str, detail: dict[str, 
 
 
 def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | None:
-    row = connection.execute(sa.select(raters).filter_by(study=study, rater=rater)).one_or_none()
-    return row and RaterRecord(row.rater, row.number, row.simulated)
+    known = sa.select(raters.c.rater, raters.c.number, raters.c.simulated)
+    row = connection.execute(known.filter_by(study=study, rater=rater)).one_or_none()
+    return row and RaterRecord(*row)
 
 
 def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
