@@ -530,13 +530,10 @@ def _placed(rated: list[Trial], between: list[Trial], chance: random.Random) -> 
         if control.repeats is not None:
             first = max(first, control.repeats + 1 + _apart(rated))
         free = [slot for slot in slots[first:] if slot not in by_slot]
-        alike = {
-            slot: sum(
-                trial.clip.source == control.clip.source for trial in rated[slot - 1 : slot + 1]
-            )
-            for slot in _sample(free or slots[first:], len(slots), chance)
-        }
-        by_slot[min(alike, key=alike.__getitem__)].append(control)
+        tried = _sample(free or slots[first:], len(slots), chance)
+        near = {slot: [trial.clip.source for trial in rated[slot - 1 : slot + 1]] for slot in tried}
+        best = min(tried, key=lambda slot: near[slot].count(control.clip.source))
+        by_slot[best].append(control)
     return [trial for slot in slots for trial in (*by_slot[slot], *rated[slot : slot + 1])]
 
 

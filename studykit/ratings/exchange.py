@@ -185,7 +185,7 @@ class _Reader:
             check_rater_id(rater)
         except StudyError as error:
             raise ValueError(str(error)) from None
-        if (name := _text(given, "study")) and name != study.name:
+        if (name := _text(given, "study") or study.name) != study.name:
             raise ValueError(f'study "{name}" is not "{study.name}"')
         clip = self._clip(_text(given, "cell"))
         task, highest = study.ratings.task, study.ratings.highest

@@ -9,6 +9,7 @@ import os
 import struct
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,9 @@ class RatingPage(anywidget.AnyWidget):
         if verb == "recall":
             self._recall(message["rater"])
         elif message["turn"] == self._turn:
-            if verb == "show":
-                self._session.show()
-                return {}, None
-            if verb == "play":
-                self._session.play(float(message["share"]))
-                return {}, None
             self._change(verb, message)
+            if verb in ("show", "play"):
+                return {}, None
             self._turn += 1
         return {"state": self._state()}, None
 
@@ -158,7 +155,9 @@ class RatingPage(anywidget.AnyWidget):
             session.answer_questions(message["answers"])
         elif verb == "answer":
             session.answer(message["values"])
-        elif verb in ("agree", "decline", "undo", "pause", "resume"):
+        elif verb == "play":
+            session.play(float(message["share"]))
+        elif verb in ("agree", "decline", "show", "undo", "pause", "resume"):
             getattr(session, verb)()
         else:
             raise ValueError(f"no verb {verb}")
@@ -209,10 +208,7 @@ class RatingPage(anywidget.AnyWidget):
                 "clip": "first_clip" if pair else "clip",
                 "other": "second_clip",
             },
-            "questions": [
-                {"name": question.name, "label": question.label, "choices": question.choices}
-                for question in ratings.questions
-            ],
+            "questions": [asdict(question) for question in ratings.questions],
             "asked": [
                 {
                     "name": criterion.name,
