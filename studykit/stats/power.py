@@ -15,6 +15,7 @@ import numpy as np
 from studykit.errors import StudyError
 from studykit.ratings.design import (
     Clip,
+    Condition,
     plan_session,
     plan_sessions,
     ratings_per_condition,
@@ -23,7 +24,6 @@ from studykit.ratings.design import (
 )
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
-    Condition,
     Effect,
     SimulationModel,
     simulate_scores,
