@@ -15,7 +15,7 @@ import pandas as pd
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.ratings.design import study_clips
+from studykit.ratings.design import Condition, study_clips
 from studykit.study.file import Study
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Status:
     n_raters: int
     simulated: bool
     sessions: dict[str, int]
-    conditions: dict[tuple[str, ...], int]
+    conditions: dict[Condition, int]
     screening: Screening
 
     def __str__(self) -> str:
@@ -249,7 +249,7 @@ def rating_status(study: Study, store: "Store", rules: ScreeningRules = Screenin
     ratings = store.ratings(study.name)
     rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])
     shown = Counter([*rated["cell"], *rated["other"]])
-    conditions: Counter[tuple[str, ...]] = Counter()
+    conditions: Counter[Condition] = Counter()
     for clip in study_clips(study):
         conditions[clip.condition] += shown[clip.cell]
     return Status(
@@ -377,15 +377,9 @@ def _judge(
         by_hand = bad & bad.index.isin(rules.keep)
         reason = reason.mask(by_hand, reason + " (kept by hand)")
         bad &= ~by_hand
-    columns = {
-        "rater": raters,
-        "rule": rule.name,
-        "figure": figure,
-        "threshold": pd.array([threshold] * len(raters), dtype="Float64"),
-        "excluded": bad,
-        "reason": reason,
-    }
-    return pd.DataFrame(columns, columns=list(TABLE_COLUMNS))
+    thresholds = pd.array([threshold] * len(raters), dtype="Float64")
+    columns = (raters, rule.name, figure, thresholds, bad, reason)
+    return pd.DataFrame(dict(zip(TABLE_COLUMNS, columns, strict=True)))
 
 
 def _gold(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
