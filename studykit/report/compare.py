@@ -20,7 +20,7 @@ from studykit.errors import StudyError
 from studykit.report import figures, tables
 from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain
 from studykit.report.page import fill_page
-from studykit.report.results import read_ratings
+from studykit.report.results import stored_ratings
 from studykit.report.sections import simulated_banner
 from studykit.study.file import Ratings, load_study
 
@@ -266,13 +266,13 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _side(folder: Path, label: str) -> Side:
     from studykit.ratings.screening import screen
-    from studykit.ratings.store import place_to_report
+    from studykit.ratings.store import place_to_read
 
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
     cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    place = place_to_report(manifest["study"], folder, settings.get("store", ""))
-    ratings, _ = read_ratings(place, manifest["study"])
+    place = place_to_read(manifest["study"], folder, settings.get("store", ""))
+    ratings, _ = stored_ratings(place, manifest["study"])
     return Side(
         label,
         manifest,

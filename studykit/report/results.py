@@ -118,12 +118,12 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyError
         The ratings can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings.store import place_to_report
+    from studykit.ratings.store import place_to_read
 
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
-    place = place_to_report(loaded.name, out, loaded.ratings.store)
-    ratings, raters = read_ratings(place, loaded.name)
+    place = place_to_read(loaded.name, out, loaded.ratings.store)
+    ratings, raters = stored_ratings(place, loaded.name)
     return Results(
         study=loaded,
         out=out,
@@ -136,7 +136,7 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     )
 
 
-def read_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def stored_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a study's ratings, and what its raters said of themselves, from a store.
 
     Parameters
@@ -152,10 +152,10 @@ def read_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFr
         They can't be read, or mix simulated raters with people.
     """
     from studykit.ratings import RATING_COLUMNS
-    from studykit.ratings.store import open_store
+    from studykit.ratings.store import is_there, open_store
 
     columns = ["rater", "complete"]
-    if isinstance(where, Path) and not where.is_file():
+    if not is_there(where):
         return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
     with open_store(where) as store:
         ratings = store.ratings(study)

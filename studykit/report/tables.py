@@ -249,8 +249,8 @@ def exclusions(results: Results) -> Table:
 
 def kept_beside_all(results: Results) -> Table:
     """Each method's overall score with and without the excluded raters."""
-    scale, seed = results.study.ratings.scale, results.study.seed
-    of_all = stats.mean_scores(results.ratings, ("method",), scale=scale, seed=seed)
+    scale = results.study.ratings.scale
+    of_all = stats.mean_scores(results.ratings, ("method",), scale=scale)
     parts = {"kept": results.analysis.method_scores.table, "all": of_all.table}
     data = stacked(parts, "raters")
     wide = _wide(data, ["method", "criterion"], "raters", with_interval, columns=list(parts),

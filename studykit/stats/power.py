@@ -17,6 +17,7 @@ import scipy
 
 from studykit.errors import StudyError
 from studykit.ratings.design import (
+    Condition,
     plan_session,
     plan_sessions,
     ratings_per_condition,
@@ -25,7 +26,6 @@ from studykit.ratings.design import (
 )
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
-    Condition,
     Effect,
     SimulationModel,
     simulate_scores,

@@ -97,7 +97,7 @@ class Ratings:
         return 2 if self.task == "pair" else self.scale
 
 
-def read_ratings(document: Document, where: tuple) -> Ratings:
+def read_ratings_section(document: Document, where: tuple) -> Ratings:
     """Read the section; what is not there is the default.
 
     Raises
