@@ -2,7 +2,6 @@
 
 from studykit.metrics.catalogue import METRICS, WORST_BY, Metric
 from studykit.metrics.measure import (
-    Measurement,
     curves,
     load,
     measure_cell,
@@ -10,6 +9,7 @@ from studykit.metrics.measure import (
     notes,
     worst_frame,
 )
+from studykit.metrics.pair import Measurement
 from studykit.metrics.perceptual import unavailable
 from studykit.metrics.tables import paper_table
 
