@@ -542,15 +542,19 @@ def _matrix(results: Results, method: MethodSpec, previews: Previews) -> str:
     if "cross-identity" in study.protocols:
         for source in study.sources:
             title = f"{previews.source(source)}{escaped(source.name)}<small>{source.type}</small>"
-            rows.append((title, [Cell(source, driving, method) for driving in study.drivings]))
+            rows.append((title, [(source, driving) for driving in study.drivings]))
     if study.first_frames:
         pairs = zip(study.first_frames, study.drivings, strict=True)
-        rows.append(("its own first frame", [Cell(first, its, method) for first, its in pairs]))
+        rows.append(("its own first frame", list(pairs)))
+    met = set(study.pairs())
     body = "".join(
         f"<tr><th scope='row'>{title}</th>"
-        + "".join(f"<td>{previews.clip(cell)}</td>" for cell in cells)
+        + "".join(
+            f"<td>{previews.clip(Cell(*pair, method)) if pair in met else ''}</td>"
+            for pair in pairs
+        )
         + "</tr>"
-        for title, cells in rows
+        for title, pairs in rows
     )
     return (
         f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
@@ -568,22 +572,20 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
     if not _is_large(results):
         return results, []
     study = results.study
-    types = len({item.type for item in study.sources}) * len({i.type for i in study.drivings})
+    first: dict[tuple[str, str], tuple[Input, Input]] = {}
+    for source, driving in study.pairs():
+        if source in study.sources or not study.sources:
+            first.setdefault((source.type, driving.type), (source, driving))
+    sources, drivings = (set(items) for items in zip(*first.values(), strict=True))
     sample = dataclasses.replace(
         study,
-        sources=_first_of_each_type(study.sources),
-        drivings=_first_of_each_type(study.drivings),
-        methods=study.methods[: MOST_SHOWN // types],
+        sources=tuple(item for item in study.sources if item in sources),
+        drivings=tuple(item for item in study.drivings if item in drivings),
+        listed=tuple((s.name, d.name) for s, d in first.values()) if study.listed else (),
+        methods=study.methods[: MOST_SHOWN // len(first)],
     )
     said = Words("A sample: the first source and the first driving of each type.")
     return dataclasses.replace(results, study=sample), [said]
-
-
-def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
-    first: dict[str, Input] = {}
-    for item in items:
-        first.setdefault(item.type, item)
-    return tuple(first.values())
 
 
 def _conditions(results: Results) -> Screen:

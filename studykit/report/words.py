@@ -34,7 +34,9 @@ def studied(results: Results) -> str:
     sources, drivings = results.types
     sentences = [
         f"{_count(len(study.sources), 'source image')} ({_listed(sources)}) and "
-        f"{_count(len(study.drivings), 'driving video')} ({_listed(drivings)}) were crossed with "
+        f"{_count(len(study.drivings), 'driving video')} ({_listed(drivings)}) "
+        + (f"in {_count(len(study.listed), 'listed pair')} " if study.listed else "")
+        + "were crossed with "
         f"{_count(len(study.methods), 'method')} "
         f"({_listed([plain(name) for name in results.methods])}): "
         f"{_count(cells, 'cell')} in {_count(_conditions(results), 'condition')}."
@@ -323,6 +325,8 @@ def _stimuli(results: Results) -> str:
     study, data = results.study, results.manifest
     sources = Counter(item.type for item in study.sources)
     drivings = Counter(item.type for item in study.drivings)
+    listed = _count(len(study.listed), "listed pair")
+    combined = f"combined in {listed}" if study.listed else "crossed"
     crop = {
         "face": "a square around the largest face",
         "face-or-centre": "a square around the largest face, or the centred square where none "
@@ -331,7 +335,7 @@ def _stimuli(results: Results) -> str:
     }[study.crop]
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
-        f"were crossed. All were cropped to {crop} and scaled to {study.size} × {study.size} "
+        f"were {combined}. All were cropped to {crop} and scaled to {study.size} × {study.size} "
         f"pixels. Each pair was animated by {_listed(_described(results))}."
     )
     if "same-identity" in study.protocols:
