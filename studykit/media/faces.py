@@ -309,15 +309,11 @@ class Pose:
         x runs to the right, y down and z towards the viewer; a head at rest looks along +z.
         """
         yaw, pitch, roll = np.deg2rad([self.yaw, self.pitch, self.roll])
-        about_y = np.array(
-            [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
-        )
-        about_x = np.array(
-            [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
-        )
-        about_z = np.array(
-            [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
-        )
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        cr, sr = np.cos(roll), np.sin(roll)
+        about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
         return about_z @ about_y @ about_x
 
     @staticmethod
@@ -545,11 +541,10 @@ def _hog_detector() -> Any:
 
 @cache
 def _landmark_predictor() -> Any:
-    path = _model_folder() / "shape_predictor_68_face_landmarks.dat"
-    return _dlib().shape_predictor(str(path))
+    return _dlib().shape_predictor(f"{_model_folder()}/shape_predictor_68_face_landmarks.dat")
 
 
 @cache
 def _identity_network() -> Any:
-    path = _model_folder() / "dlib_face_recognition_resnet_model_v1.dat"
-    return _dlib().face_recognition_model_v1(str(path))
+    file = f"{_model_folder()}/dlib_face_recognition_resnet_model_v1.dat"
+    return _dlib().face_recognition_model_v1(file)

@@ -129,7 +129,7 @@ def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -
         for pose, expression in zip(poses, expressions, strict=True)
     )
     if is_video(path):
-        if probed(path, changed).frame_count != len(states):
+        if probed(path).frame_count != len(states):
             return None
         image = next(iter(video.read_frames(path)))
     else:
