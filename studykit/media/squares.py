@@ -144,7 +144,7 @@ def is_video(path: Path) -> bool:
     except UnidentifiedImageError:
         pass  # no image: a video, or neither
     except Exception:
-        return False  # a damaged image, as whoever reads it will say
+        return False  # a damaged image: reading it will say so
     try:
         probed(path)
     except MediaError:

@@ -63,11 +63,11 @@ def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
 
 
 def landmark_motion_error(points: np.ndarray, driving: np.ndarray) -> np.ndarray:
-    """Return how far landmarks moved otherwise than the driving's, in % of the face size: (T,).
+    """Return how far landmarks moved unlike the driving's, in % of the face size: (T,).
 
     For clips without a true frame. A landmark's way since the first frame that shows both faces,
     in face sizes, is compared with the driving's; the face size is the longer side of the
-    landmarks' bounding box in that frame. 0 is best. Heads of another shape or turned otherwise
+    landmarks' bounding box in that frame. 0 is best. Heads of another shape or another turn
     move a little differently in the image even when all is right.
 
     Parameters
