@@ -180,12 +180,8 @@ def _measure_and_keep(study: Study, out: Path, jobs: list[_Job], _report: Any) -
     for (cell, _, key), measured in zip(jobs, found, strict=True):
         if isinstance(measured, StudyError):
             measured = Measurement(cell.name, notes=(f"not measured: {measured}",))
-        record = {
-            "key": key,
-            "values": measured.values,
-            "driving": measured.driving,
-            "notes": measured.notes,
-        }
+        record = {name: getattr(measured, name) for name in ("values", "driving", "notes")}
+        record["key"] = key
         with files.whole(_file_of(out, cell.name)) as part:
             np.savez_compressed(part, **{_RECORD: json.dumps(record)}, **measured.curves)
 
@@ -200,25 +196,18 @@ def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) ->
         if name in failures:
             remarks.append((name, failures[name]))
         elif record.get("key") == key:
+            values, driving = record["values"], record["driving"]
             rows += [
-                {
-                    "cell": name,
-                    "metric": metric.name,
-                    "value": record["values"][metric.name],
-                    "unit": metric.unit,
-                    "better": metric.better,
-                    "extractor": metric.extractor,
-                    "driving": record["driving"].get(metric.name, np.nan),
-                }
-                for metric in METRICS.values()
-                if metric.name in record["values"]
+                (name, m.name, values[m.name], m.unit, m.better, m.extractor, driving.get(m.name))
+                for m in METRICS.values()
+                if m.name in values
             ]
             remarks += [(name, note) for note in record["notes"]]
-    for path, table in (
-        (out / _TABLE, pd.DataFrame(rows, columns=list(COLUMNS))),
-        (out / _NOTES, pd.DataFrame(remarks, columns=["cell", "note"])),
+    for name, table in (
+        (_TABLE, pd.DataFrame(rows, columns=COLUMNS)),
+        (_NOTES, pd.DataFrame(remarks, columns=("cell", "note"))),
     ):
-        with files.whole(path) as part:
+        with files.whole(out / name) as part:
             table.to_csv(part, index=False)
     return load(out)
 
