@@ -212,6 +212,7 @@ class _Terminal:
 
     def __enter__(self) -> "_Terminal":
         self._clock.start()
+        self._tell()
         return self
 
     def __exit__(self, *_: object) -> None:
