@@ -25,7 +25,7 @@ from studykit import files, machine
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.methods import weights
-from studykit.methods._fomm_random import SMALL
+from studykit.methods.random_weights import SMALL
 
 _SETTLE = 0.3  # seconds: threads spin that long after their work
 
@@ -232,7 +232,7 @@ class _Bench:
     def tiny_cells(self) -> dict[str, Any]:
         """Measure what a cell costs beyond its method: many of them, with copy."""
         _say("many tiny cells")
-        from studykit.methods._fomm_random import astronaut_frames
+        from studykit.methods.random_weights import astronaut_frames
 
         folder = self.folder / "inputs"
         folder.mkdir()
@@ -267,7 +267,7 @@ class _Bench:
         if drivings:
             frames = list(video.read_frames(drivings[0]))
         else:
-            from studykit.methods._fomm_random import astronaut_frames
+            from studykit.methods.random_weights import astronaut_frames
 
             frames = astronaut_frames(24, self.plan.size)
         around = frames + frames[-2:0:-1]

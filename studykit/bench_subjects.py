@@ -32,7 +32,7 @@ def make_weights(config: dict, size: int, folder: str) -> Turn:
 
     from studykit.methods._fomm_dygraph import load_networks
     from studykit.methods._fomm_graph import make_graphs
-    from studykit.methods._fomm_random import astronaut_frames, random_checkpoint
+    from studykit.methods.random_weights import astronaut_frames, random_checkpoint
 
     checkpoint = random_checkpoint(config, size=size)
     path = Path(folder) / "random.safetensors"
@@ -59,7 +59,7 @@ def make_weights(config: dict, size: int, folder: str) -> Turn:
 
 def animate_by_fomm(weights: str, size: int, count: int, clip: str, precision: str) -> Turn:
     """Animate a few frames by the method; the first start is behind it."""
-    from studykit.methods._fomm_random import astronaut_frames
+    from studykit.methods.random_weights import astronaut_frames
 
     frames = astronaut_frames(count, size)
     import_paddle()
@@ -82,7 +82,7 @@ def animate_by_fomm(weights: str, size: int, count: int, clip: str, precision: s
 
 def animate_by_ppgan(weights: str, config: dict, size: int, count: int, clip: str) -> Turn:
     """Animate the same frames by ``FirstOrderPredictor.make_animation``, as its users do."""
-    from studykit.methods._fomm_random import astronaut_frames
+    from studykit.methods.random_weights import astronaut_frames
 
     frames = [frame / 255.0 for frame in astronaut_frames(count, size)]
     predictor = _ppgan_predictor(weights, config)

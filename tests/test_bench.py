@@ -8,7 +8,7 @@ from PIL import Image
 
 from studykit import bench, bench_subjects
 from studykit.errors import StudyError
-from studykit.methods._fomm_random import SMALL
+from studykit.methods.random_weights import SMALL
 
 
 @pytest.fixture(scope="module")
