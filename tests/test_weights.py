@@ -172,7 +172,7 @@ def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
 
 def test_what_is_saved_comes_back_with_its_settings(small, tmp_path):
     config = small_config()
-    config["kp_detector_cfg"]["temperature"] = 0.07  # no tensor's shape tells this
+    config["kp_detector_cfg"]["temperature"] = 0.07  # no tensor's shape shows this
     checkpoint_files.save(dataclasses.replace(small, config=config), tmp_path / "mine.safetensors")
     loaded = weights.load(tmp_path / "mine.safetensors")
     assert loaded.config == config
@@ -287,10 +287,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(small, tmp_path, monkeypatc
 # --- settings ----------------------------------------------------------------------------------
 
 
-def told(settings):
+def shown(settings):
     """The settings without those that are off, and without the limit that may not be reached."""
     return {
-        key: told(value) if isinstance(value, dict) else value
+        key: shown(value) if isinstance(value, dict) else value
         for key, value in settings.items()
         if value is not False and key != "max_features"
     }
@@ -312,7 +312,7 @@ def variants():
 def test_settings_are_read_from_the_shapes_of_the_tensors(config, tmp_path):
     path = write_pickle(tmp_path / "a.pdparams", networks(random_checkpoint(config, size=128)))
     found = weights.load(path).config
-    assert told(found) == told(config) and layout(found) == layout(config)
+    assert shown(found) == shown(config) and layout(found) == layout(config)
 
 
 @pytest.mark.parametrize("name", ["vox-256", "vox-mobile"])
@@ -322,7 +322,7 @@ def test_the_published_settings_are_told_by_the_tensors_of_their_networks(name):
         {name: np.broadcast_to(np.float32(0), shape) for name, shape in network.items()}
         for network in layout(config)
     ]
-    assert told(checkpoint_files.settings_from_shapes("file", *tensors)) == told(config)
+    assert shown(checkpoint_files.settings_from_shapes("file", *tensors)) == shown(config)
 
 
 PADDLEGAN_YAML = """
@@ -432,7 +432,7 @@ def test_an_original_checkpoint_is_imported(small, tmp_path, legacy):
     path = tmp_path / "vox-cpk.pth.tar"
     torch.save({**content, "epoch": 99}, path, _use_new_zipfile_serialization=not legacy)
     assert_same_networks(weights.load(path), small)
-    assert told(weights.load(path).config) == told(SMALL)
+    assert shown(weights.load(path).config) == shown(SMALL)
 
 
 @pytest.mark.parametrize("legacy", [True, False], ids=["before 1.6", "zip"])

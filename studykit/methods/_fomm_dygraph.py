@@ -54,7 +54,7 @@ class DygraphEngine:
     networks : Networks
     precision : {"float32", "float16", "bfloat16"}
         What the decoder computes in, nine tenths of the work. Keypoints and motion are always
-        float32: their coordinates have to tell pixels apart.
+        float32: their coordinates have to distinguish pixels.
     note : str
         What a reader of the clips should know.
     """

@@ -19,7 +19,7 @@ from studykit.errors import MissingPackageError
 
 # What fomm runs on, as pip is asked for it. ppgan's release pins versions that no resolver accepts
 # on Python >= 3.11, so it is installed without what it depends on.
-PADDLE, OPENCV, PPGAN = "paddlepaddle>=3.0", "opencv-python-headless>=4.8", "ppgan==2.1.0"
+PADDLE, PPGAN = "paddlepaddle>=3.0", "ppgan==2.1.0"
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _quiet_import() -> Iterator[None]:
 def missing_package(error: ImportError) -> MissingPackageError:
     """Return what to raise for an import of Paddle or ppgan that failed."""
     return MissingPackageError(
-        f'fomm needs {error.name or error}: pip install "{PADDLE}" "{OPENCV}" and then '
-        f"pip install --no-deps {PPGAN}"
+        f'fomm needs {error.name or error}: pip install "{PADDLE}" "opencv-python-headless>=4.8" '
+        f"and then pip install --no-deps {PPGAN}"
     )
 
 

@@ -278,7 +278,7 @@ def at_size(checkpoint: Checkpoint, side: int) -> Checkpoint:
 
     Keypoints and motion are found on grids of as many places as in training, whatever the size;
     features are moved and painted at the image's own resolution, which keeps it sharp. One that
-    tells no size is returned as it is.
+    names no size is returned as it is.
 
     Parameters
     ----------
