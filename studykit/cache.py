@@ -21,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from studykit import files
+from studykit.errors import StudyError, did_you_mean
 from studykit.media.squares import Driving
 
 LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
@@ -56,6 +57,75 @@ def file_hash(path: str | Path) -> str:
         It can't be read.
     """
     return _remembered("sha256", Path(path), files.sha256)
+
+
+KINDS = {
+    "drivings": "what methods and metrics have found in drivings",
+    "graphs": "graphs of networks for this processor",
+    "benchmark": "faces that the benchmark has rendered",
+    "imported": "checkpoints read from other formats",
+    "hashes": "hashes of files that have not changed",
+    "weights": "published checkpoints that were fetched",
+}
+
+
+def contents() -> dict[str, int]:
+    """Return how many bytes of each of :data:`KINDS` are kept."""
+    return {kind: sum(map(_bytes, _entries(kind))) for kind in KINDS}
+
+
+def clear(*kinds: str) -> int:
+    """Remove what is kept of these kinds and return how many bytes that were.
+
+    Raises
+    ------
+    StudyError
+        There is no such kind.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise StudyError(f'nothing of kind "{kind}" is kept: {did_you_mean(kind, KINDS)}')
+    return _remove(entry for kind in kinds for entry in _entries(kind))
+
+
+def limit(size: int) -> int:
+    """Remove what was not used for longest until the rest is within ``size`` bytes.
+
+    Fetched checkpoints stay, since another machine may have to be asked for them. Returns how many
+    bytes were removed.
+    """
+    kept = [entry for kind in KINDS if kind != "weights" for entry in _entries(kind)]
+    return _remove(_beyond(kept, size))
+
+
+def _entries(kind: str) -> list[Path]:
+    folder = cache_folder() if kind == "weights" else cache_folder() / kind
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return [path for path in found if path.is_file()] if kind == "weights" else found
+
+
+def _bytes(entry: Path) -> int:
+    files_in = entry.rglob("*") if entry.is_dir() else [entry]
+    return sum(path.stat().st_size for path in files_in if path.is_file())
+
+
+def _beyond(entries: Iterable[Path], size: int) -> Iterator[Path]:
+    """Yield the entries that were not used for longest, without which the rest is within a size."""
+    for entry in sorted(entries, key=lambda entry: -entry.stat().st_mtime):
+        size -= _bytes(entry)
+        if size < 0:
+            yield entry
+
+
+def _remove(entries: Iterable[Path]) -> int:
+    freed = 0
+    for entry in list(entries):
+        with contextlib.suppress(OSError):  # another process may be removing the same
+            freed += _bytes(entry)
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return freed
 
 
 def code_hash(*modules: str) -> str:
@@ -237,15 +307,4 @@ def _keeping(rows: Iterable[np.ndarray], frame_count: int, path: Path) -> Iterat
         with contextlib.suppress(OSError), files.whole(path) as part, part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             shutil.copyfileobj(spool, file)
-    _remove_oldest(path.parent)
-
-
-def _remove_oldest(folder: Path) -> None:
-    """Remove what was used longest ago until the rest is within the limit."""
-    room = LIMIT
-    with contextlib.suppress(OSError):  # another process may be removing the same
-        found = [(path.stat(), path) for path in folder.glob("[!.]*.npy")]
-        for stat, path in sorted(found, key=lambda entry: -entry[0].st_mtime):
-            room -= stat.st_size
-            if room < 0:
-                path.unlink()
+    _remove(_beyond(_entries("drivings"), LIMIT))

@@ -201,12 +201,12 @@ def _import_ratings(
     study: Any, out: Path | None, store: str | None, path: Path, **settings: Any
 ) -> None:
     """Add a file's ratings; a store that is not there is made for rows that it can take only."""
-    from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings
-    from studykit.ratings.store import is_there, place_of
+    from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings_file
+    from studykit.ratings.store import is_there, place_to_write
 
     try:
-        if not is_there(store or place_of(study, _folder(study, out))):
-            read_ratings(study, path, **settings)
+        if not is_there(store or place_to_write(study, _folder(study, out))):
+            read_ratings_file(study, path, **settings)
         with _ratings_store("collected", study, out, store) as opened:
             done = import_ratings(opened, study, path, **settings)
     except BadRowsError as error:
@@ -227,23 +227,17 @@ def _folder(study: Any, out: Path | None) -> Path:
 def _ratings_store(action: str, study: Any, out: Path | None, store: str | None) -> Any:
     """Open the store of an action; where none is named, simulated raters have their own."""
     from studykit.clips.folder import study_folder
-    from studykit.ratings.store import (
-        is_there,
-        open_rehearsal,
-        open_store,
-        place_to_report,
-        store_of,
-    )
+    from studykit.ratings.store import is_there, open_store, place_to_read, place_to_write
 
     if action in ("status", "export"):
-        place = store or place_to_report(study.name, _folder(study, out), study.ratings.store)
+        place = store or place_to_read(study.name, _folder(study, out), study.ratings.store)
         if not is_there(place):
             raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
         return open_store(place)
     if store:
         return open_store(store)
     folder = study_folder(study, out)
-    return open_rehearsal(study, folder) if action == "simulate" else store_of(study, folder)
+    return open_store(place_to_write(study, folder, simulated=action == "simulate"))
 
 
 _SETTINGS_OF_ACTIONS = {

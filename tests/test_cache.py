@@ -11,9 +11,19 @@ import pytest
 
 import studykit
 from studykit import files
-from studykit.cache import NEVER_IN_A_KEY, _code_hash, _file_of, code_hash, file_hash
+from studykit.cache import (
+    NEVER_IN_A_KEY,
+    _code_hash,
+    _file_of,
+    clear,
+    code_hash,
+    contents,
+    file_hash,
+    limit,
+)
 from studykit.cache import kept as rows_of
 from studykit.clips.provenance import clip_code
+from studykit.errors import StudyError
 from studykit.media.squares import Driving
 from studykit.methods import method_class
 
@@ -223,3 +233,17 @@ def test_a_file_is_hashed_again_when_its_size_or_time_changes_only(
     path.write_text("three")
     assert file_hash(path) != first
     assert len(read) == 2
+
+
+def test_what_is_kept_is_shown_limited_and_cleared(cache: Path) -> None:
+    for number in range(3):
+        list(rows_of(driving(str(number)), "mine", Finder()))
+    (cache.parent / "vox.pdparams").write_bytes(bytes(1000))
+    size = contents()["drivings"] // 3
+    assert contents()["weights"] == 1000
+    assert limit(2 * size) == size
+    assert (contents()["drivings"], contents()["weights"]) == (2 * size, 1000)
+    assert clear("drivings") == 2 * size
+    assert (contents()["drivings"], contents()["weights"]) == (0, 1000)
+    with pytest.raises(StudyError, match='did you mean "graphs"'):
+        clear("graph")
