@@ -27,7 +27,8 @@ from studykit.media.squares import Driving
 LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
 _IN_MEMORY = 1 << 22
 _PACKAGE = Path(__file__).parent
-# Code that decides what is made, where, and how a failure reads, but never what is in it.
+# Code that decides what is made, where, and how a failure reads, but never what is in it. What a
+# study file says is in a key as values.
 NEVER_IN_A_KEY = (
     "studykit.cache",
     "studykit.cli",
@@ -36,6 +37,7 @@ NEVER_IN_A_KEY = (
     "studykit.errors",
     "studykit.files",
     "studykit.machine",
+    "studykit.study.file",
 )
 
 

@@ -282,7 +282,7 @@ def _key(study: Study, methods: dict[str, Equipped], out: Path, only: str | None
     parts = [
         study.path.read_text(encoding="utf-8"),
         *(files.sha256(notebook_path(name)) for name in NOTEBOOKS),
-        code_hash("studykit.report", "studykit.metrics"),
+        code_hash("studykit.report"),
         *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
         _ratings_state(study, out),
     ]

@@ -153,8 +153,8 @@ def keys() -> dict[str, str]:
     _code_hash.cache_clear()
     made = {name: clip_code(method_class(name)) for name in ("copy", "folder", "fomm", "warp")}
     return made | {
-        "measurement": code_hash("studykit.metrics.measure"),
-        "report": code_hash("studykit.report", "studykit.metrics"),
+        "measurement": code_hash("studykit.metrics.pair"),
+        "report": code_hash("studykit.report"),
     }
 
 
@@ -174,7 +174,7 @@ CHANGES = {
     "methods/_ppgan.py": {"fomm"},
     "methods/_fomm_graph.py": {"fomm"},
     "methods/weights.py": {"fomm"},
-    "metrics/measure.py": {"measurement", "report"},
+    "metrics/pair.py": {"measurement", "report"},
     "metrics/temporal.py": {"measurement", "report"},
     "metrics/tables.py": {"report"},
     "stimuli/render.py": {"measurement", "report"},
@@ -186,7 +186,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("changed", [*CHANGES, "errors.py", "files.py", "cli.py", "run.py"])
+@pytest.mark.parametrize(
+    "changed", [*CHANGES, "errors.py", "files.py", "cli.py", "run.py", "study/file.py"]
+)
 def test_a_changed_line_of_code_changes_just_the_keys_of_what_depends_on_it(
     package: Path, changed: str
 ) -> None:
@@ -217,6 +219,7 @@ def test_what_is_left_out_of_keys_is_there_and_makes_nothing() -> None:
         "studykit.errors",
         "studykit.files",
         "studykit.machine",
+        "studykit.study.file",
     )
     assert all(_file_of(name) for name in NEVER_IN_A_KEY)
 

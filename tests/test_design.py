@@ -355,3 +355,13 @@ def test_the_study_hash_follows_the_file_and_the_words(tmp_path: Path) -> None:
     assert study_hash(replace(study, ratings=Ratings(consent="Other words"))) != first
     path.write_text("name: plan # changed\n")
     assert study_hash(study) != first
+
+
+def test_of_a_study_that_lists_its_pairs_those_alone_are_dealt() -> None:
+    pairs = (("frontal-0", "frontal-d0"), ("frontal-1", "side-d0"), ("side-2", "side-d0"))
+    study = replace(make_study(), listed=pairs)
+    clips = study_clips(study)
+    assert {(clip.source, clip.driving) for clip in clips} == set(pairs)
+    for trials in islice(plan_sessions(study, clips), 6):
+        shown = Counter(trial.clip.condition for trial in rated(trials))
+        assert len(shown) == 6 and set(shown.values()) == {1}

@@ -331,7 +331,7 @@ def test_what_failed_is_tried_again_when_its_cause_is_gone(study, out, tmp_path,
         raise StudyError("dlib is not installed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics.measure, "find_truth", lacking)
+        patch.setattr(metrics.pair, "find_truth", lacking)
         assert len(metrics.measure_study(study, results)) == 0
     assert metrics.notes(results)["note"].tolist() == ["not measured: dlib is not installed"]
     assert set(metrics.measure_study(study, results)["cell"]) == {cell}
@@ -344,7 +344,7 @@ def test_a_fault_is_a_note_with_a_traceback_and_tried_again(study, out, tmp_path
     cell = "astronaut__frontal-driving-1__copy"
     shutil.copy(out / f"clips/{cell}.mp4", results / "clips")
     with monkeypatch.context() as patch:
-        patch.setattr(metrics.measure, "find_truth", lambda *_: 1 / 0)
+        patch.setattr(metrics.pair, "find_truth", lambda *_: 1 / 0)
         assert len(metrics.measure_study(study, results)) == 0
     said = metrics.notes(results).set_index("cell")["note"][cell]
     assert said.startswith("not measured, by a fault in studykit: ZeroDivisionError: division")

@@ -115,6 +115,21 @@ def test_a_large_study_is_shown_by_sums_a_sample_and_links(
     assert "anna__turn__copy" in failed
 
 
+def test_a_study_of_listed_pairs_shows_these_and_no_others(
+    results: report.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = (("anna", "talk"), ("berta", "talk"), ("berta", "turn"))
+    listed = replace(results, study=replace(results.study, listed=pairs))
+    assert "in 3 listed pairs were crossed" in report.studied(listed).markdown
+    assert "were combined in 3 listed pairs" in report.methods(listed).markdown
+    html = report.clips(listed).html
+    assert (html.count("<td><video"), html.count("<td></td>")) == (2, 1)
+    monkeypatch.setattr(sections, "MOST_SHOWN", 2)
+    sample = sections._shown(listed)[0].study
+    assert sample.listed == pairs  # each is the first of its types
+    assert "A sample" in report.film_strips(listed).html
+
+
 def test_the_worst_moment_is_a_column_of_its_own_where_clips_were_measured(
     results: report.Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,59 @@ def test_cells_cross_everything_once_and_only_selects(small_study: Path) -> None
         study.check_only("cpy")
 
 
+def test_pairs_that_are_listed_are_the_only_ones_that_meet(small_study: Path) -> None:
+    text = small_study.read_text()
+    small_study.write_text(f"{text}pairs: [[berta, talk], [anna.png, turn.mp4], [anna, talk]]\n")
+    study = load_study(small_study)
+    assert [cell.name for cell in study.cells()] == [
+        "anna__talk__copy",
+        "anna__turn__copy",
+        "berta__talk__copy",
+    ]
+    assert study.listed == (("berta", "talk"), ("anna", "turn"), ("anna", "talk"))
+    small_study.write_text(f"{text}pairs: all\n")
+    assert len(list(load_study(small_study).cells())) == 4
+
+
+def test_what_stands_in_no_pair_takes_no_part_under_either_protocol(small_study: Path) -> None:
+    pairs = "pairs:\n  - [anna, talk]\nprotocols: [cross-identity, same-identity]\n"
+    small_study.write_text(small_study.read_text() + pairs)
+    study = load_study(small_study)
+    assert [cell.name for cell in study.cells()] == [
+        "anna__talk__copy",
+        "first-of-talk__talk__copy",
+    ]
+    assert [item.name for item in (*study.sources, *study.drivings)] == ["anna", "talk"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("some", r"line 8: pairs must be all or a list of \[source, driving\], not 'some'"),
+        ("", r"line 8: pairs must be all or a list of \[source, driving\], not None"),
+        ("[]", r"line 8: pairs is empty: list some"),
+        ("[[anna]]", r"line 8: a pair is \[source, driving\], not \['anna'\]"),
+        ("[[anna, talk, turn]]", r"line 8: a pair is \[source, driving\]"),
+        ("\n  - [anna, talk]\n  - anna", r"line 10: a pair is .*, not 'anna'"),
+        ("\n  - [anna, talk]\n  - [ana, talk]", r'line 10: no source "ana": did you mean "anna"'),
+        ("[[anna, tolk]]", r'line 8: no driving "tolk": did you mean "talk"'),
+        ("[[talk, anna]]", r'line 8: no source "talk": .*Known: anna, berta'),
+        ("[[anna, 3]]", r"line 8: a text is expected, not 3: quote it"),
+        (
+            "\n  - [anna, talk]\n  - [anna.png, talk]",
+            r"line 10: \[anna, talk\] stands in line 9: remove one",
+        ),
+    ],
+)
+def test_a_wrong_list_of_pairs_is_refused_with_its_line(
+    small_study: Path, pairs: str, message: str
+) -> None:
+    small_study.write_text(f"{small_study.read_text()}pairs: {pairs}\n")
+    with pytest.raises(StudyFileError, match=message) as refusal:
+        load_study(small_study)
+    assert "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

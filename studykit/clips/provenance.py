@@ -172,6 +172,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         "size": study.size,
         "crop": study.crop,
         "protocols": list(study.protocols),
+        "pairs": list(study.listed) or "all",
         "machine": {
             "system": platform.platform(),
             "processor": processor_name(),

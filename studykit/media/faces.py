@@ -7,17 +7,16 @@ only: keep it out of commercial use.
 
 import importlib.util
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from studykit.errors import MissingPackageError, NoFaceError, did_you_mean
+from studykit.errors import MissingPackageError, NoFaceError
 
-Detector = Literal["dlib", "cascade"]
-DETECTORS = ("dlib", "cascade")
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 # dlib's HOG windows are 80 px, so that a detection at this side still sees faces of an
 # eleventh of the image, in a tenth of a second.
@@ -40,9 +39,6 @@ _BOX_RADIUS = 0.373
 _CHIP_BOX = 240
 # Faces of this size are seen best and fastest when a video's face is looked for again.
 _WINDOW_FACE = 110.0
-# The cascade slides a 24 px window over every pixel at every scale: larger images take seconds.
-_CASCADE_SIDE = 400
-_CASCADE_FACE = 40
 
 # dlib's objects hold scratch memory, so two threads must not be inside one of them.
 _LOCK = threading.Lock()
@@ -57,18 +53,14 @@ class Face:
     box : tuple of float
         Left, top, right, bottom, in pixels; parts of it may lie outside the image.
     score : float
-        dlib's confidence: above 0 is a sure face, side views may be slightly below. The cascade
-        gives none: 1.0.
+        dlib's confidence: above 0 is a sure face, side views may be slightly below.
     landmarks : (68, 2) float64 or None
         Points in the iBUG order, in pixels; None where they were not asked for.
-    detector : str
-        Which detector found it.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
-    landmarks: np.ndarray | None
-    detector: str
+    landmarks: np.ndarray | None = None
 
     @property
     def area(self) -> float:
@@ -77,40 +69,29 @@ class Face:
         return (right - left) * (bottom - top)
 
 
-def find_faces(
-    image: np.ndarray, *, detector: Detector = "dlib", upsample: int = 1, landmarks: bool = True
-) -> list[Face]:
-    """Find every face, the largest first.
+def find_faces(image: np.ndarray, *, upsample: int = 1, landmarks: bool = True) -> list[Face]:
+    """Find every face with dlib's HOG detector, the largest first.
 
     Parameters
     ----------
     image : (H, W, 3) uint8
         RGB; an image with a side of more than 900 pixels is searched on a smaller copy.
-    detector : {"dlib", "cascade"}
-        dlib's HOG detector, or scikit-image's cascade of local binary patterns with its frontal
-        face file (Viola and Jones 2001 with the features of Liao et al. 2007).
     upsample : int
         How often the image may be doubled while none is found (faces below 80 pixels).
     landmarks : bool
-        Whether the 68 landmarks are predicted too (dlib's predictor, for both detectors).
+        Whether the 68 landmarks are predicted too.
 
     Raises
     ------
     MissingPackageError
         dlib or its model files are not installed.
     """
-    if detector not in DETECTORS:
-        raise ValueError(f'no detector "{detector}": {did_you_mean(detector, DETECTORS)}')
     image = np.ascontiguousarray(image)
-    seek = _detect_dlib if detector == "dlib" else _detect_cascade
-    found = [
-        Face(box, score, predict_landmarks(image, box) if landmarks else None, detector)
-        for box, score in seek(image, upsample)
-    ]
-    return sorted(found, key=lambda face: -face.area)
+    found = sorted(_detect(image, upsample), key=lambda face: -face.area)
+    return [_with_landmarks(image, face) for face in found] if landmarks else found
 
 
-def find_face(image: np.ndarray, *, name: str = "image", detector: Detector = "dlib") -> Face:
+def find_face(image: np.ndarray, *, name: str = "image") -> Face:
     """Find the largest face.
 
     Raises
@@ -118,17 +99,16 @@ def find_face(image: np.ndarray, *, name: str = "image", detector: Detector = "d
     NoFaceError
         There is none; the text begins with ``name``.
     """
-    faces = find_faces(image, detector=detector, landmarks=False)
+    faces = find_faces(image, landmarks=False)
     if not faces:
         raise NoFaceError(
             f"{name}: no human face found; use a picture in which a face of at least 40 pixels "
             "looks towards the camera"
         )
-    box = faces[0].box
-    return Face(box, faces[0].score, predict_landmarks(image, box), detector)
+    return _with_landmarks(image, faces[0])
 
 
-def predict_landmarks(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+def predict_landmarks(image: np.ndarray, box: Box) -> np.ndarray:
     """Predict the 68 landmarks of the face in a box: (68, 2) float64, in pixels.
 
     dlib's regression trees (Kazemi and Sullivan 2014), run in a chip that is scaled to one face
@@ -139,28 +119,20 @@ def predict_landmarks(image: np.ndarray, box: tuple[float, float, float, float])
     dlib = _dlib()
 
     height, width = image.shape[:2]
-    left, top, right, bottom = box
-    reach = 0.5 * (right - left)
-    chip = (
-        max(0, int(left - reach)),
-        max(0, int(top - reach)),
-        min(width, int(right + reach) + 1),
-        min(height, int(bottom + reach) + 1),
+    corners = np.array(box).reshape(2, 2)
+    side = box[2] - box[0]
+    low = np.maximum(corners[0] - side / 2, 0).astype(int)
+    high = np.minimum((corners[1] + side / 2).astype(int) + 1, (width, height))
+    size = np.maximum(np.rint((high - low) * (_CHIP_BOX / side)), 1).astype(int)
+    scale = size / (high - low)
+    chip = Image.fromarray(image).resize(
+        size.tolist(), Image.Resampling.BILINEAR, box=(*low.tolist(), *high.tolist())
     )
-    wanted = _CHIP_BOX / (right - left)
-    size = (
-        max(1, round((chip[2] - chip[0]) * wanted)),
-        max(1, round((chip[3] - chip[1]) * wanted)),
-    )
-    scale = np.array([size[0] / (chip[2] - chip[0]), size[1] / (chip[3] - chip[1])])
-    pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=chip))
-    corner = np.array(chip[:2])
-    low, high = ((np.array(pair) + 0.5 - corner) * scale - 0.5 for pair in (box[:2], box[2:]))
-    rectangle = dlib.rectangle(*np.rint([*low, *high]).astype(int).tolist())
+    inside = np.rint((corners + 0.5 - low) * scale - 0.5).astype(int)
     with _LOCK:
-        shape = _landmark_predictor()(pixels, rectangle)
+        shape = _landmark_predictor()(np.asarray(chip), dlib.rectangle(*inside.ravel().tolist()))
     points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-    return (points + 0.5) / scale - 0.5 + corner
+    return (points + 0.5) / scale - 0.5 + low
 
 
 def identity_embedding(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -186,7 +158,7 @@ def identity_embedding(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return np.array(descriptor, dtype=np.float64)
 
 
-def landmark_box(landmarks: np.ndarray) -> tuple[float, float, float, float]:
+def landmark_box(landmarks: np.ndarray) -> Box:
     """Return the box that dlib's detector would typically put around these landmarks."""
     centre = landmarks.mean(axis=0)
     radius = np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())
@@ -200,9 +172,9 @@ class FaceTracker:
 
     Each frame is searched in a window around the last face. Landmarks are predicted on the box
     that the last landmarks give, which is steadier than the detector's own, as long as the two
-    overlap; a detection that is less than sure draws it half-way to its own, lest the landmarks
-    drift. A face that a cut puts elsewhere is sought in the whole frame. dlib sees heads turned
-    by up to about 55 degrees; beyond, the face counts as lost.
+    overlap; a detection that is less than sure draws it half-way to its own, so that the
+    landmarks do not drift. A face that a cut puts elsewhere is sought in the whole frame. dlib
+    sees heads turned by up to about 55 degrees; beyond, the face counts as lost.
 
     Parameters
     ----------
@@ -233,25 +205,24 @@ class FaceTracker:
         carried = self._steady_box()
         seen = _detect_near(frame, carried)
         if seen is None:
-            sure = [f for f in find_faces(frame, landmarks=False, upsample=0) if f.score > 0]
-            seen = (sure[0].box, sure[0].score) if sure else None
+            faces = find_faces(frame, landmarks=False, upsample=0)
+            seen = next((face for face in faces if face.score > 0), None)
         if seen is None:
             self._misses += 1
             if self._misses > self.patience:
                 self._last = None
             return None
         self._misses = 0
-        box, score = seen
-        if _overlap(carried, box) > _SAME_FACE:
-            pull = 0.0 if score > 0 else 0.5
-            steady = tuple(c + pull * (b - c) for c, b in zip(carried, box, strict=True))
-            self._last = Face(steady, score, predict_landmarks(frame, steady), "dlib")
+        if _overlap(carried, seen.box) > _SAME_FACE:
+            pull = 0.0 if seen.score > 0 else 0.5
+            box = tuple(c + pull * (b - c) for c, b in zip(carried, seen.box, strict=True))
+            self._last = _with_landmarks(frame, replace(seen, box=box))
         else:
-            self._last = self._settled(frame, Face(box, score, None, "dlib"))
+            self._last = self._settled(frame, seen)
         return self._last
 
-    def _steady_box(self) -> tuple[float, float, float, float]:
-        """The last landmarks' box, or the last box while the two all but agree.
+    def _steady_box(self) -> Box:
+        """Return the last landmarks' box, or the last box while the two all but agree.
 
         A box that followed every twitch of the landmarks would never let them rest.
         """
@@ -266,7 +237,7 @@ class FaceTracker:
         for _ in range(_SETTLING):
             box = landmark_box(landmarks)
             landmarks = predict_landmarks(frame, box)
-        return Face(box, face.score, landmarks, face.detector)
+        return Face(box, face.score, landmarks)
 
 
 @dataclass(frozen=True)
@@ -284,16 +255,6 @@ class Crop:
         box = (self.left, self.top, self.left + self.side, self.top + self.side)
         resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box=box)
         return np.asarray(resized)
-
-    def to_crop(self, points: np.ndarray, size: int) -> np.ndarray:
-        """Map (N, 2) points of the image to the crop as scaled to ``size``."""
-        corner = np.array([self.left, self.top])
-        return (np.asarray(points) + 0.5 - corner) * (size / self.side) - 0.5
-
-    def from_crop(self, points: np.ndarray, size: int) -> np.ndarray:
-        """Map (N, 2) points of the crop as scaled to ``size`` back to the image."""
-        corner = np.array([self.left, self.top])
-        return (np.asarray(points) + 0.5) * (self.side / size) + corner - 0.5
 
 
 def face_crop(face: Face, image_shape: tuple[int, ...], *, scale: float = 2.0) -> Crop:
@@ -348,15 +309,11 @@ class Pose:
         x runs to the right, y down and z towards the viewer; a head at rest looks along +z.
         """
         yaw, pitch, roll = np.deg2rad([self.yaw, self.pitch, self.roll])
-        about_y = np.array(
-            [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
-        )
-        about_x = np.array(
-            [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
-        )
-        about_z = np.array(
-            [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
-        )
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        cr, sr = np.cos(roll), np.sin(roll)
+        about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
         return about_z @ about_y @ about_x
 
     @staticmethod
@@ -501,8 +458,12 @@ def _rotation_of(vector: np.ndarray) -> np.ndarray:
     )
 
 
-def _detect_dlib(image: np.ndarray, upsample: int) -> list[tuple[tuple[float, ...], float]]:
-    """Boxes and scores of dlib's detector, trying harder only while nothing is found."""
+def _with_landmarks(image: np.ndarray, face: Face) -> Face:
+    return replace(face, landmarks=predict_landmarks(image, face.box))
+
+
+def _detect(image: np.ndarray, upsample: int) -> list[Face]:
+    """Find faces without landmarks, trying harder only while none is found."""
     scale = min(1.0, _WORKING_SIDE / max(image.shape[:2]))
     for threshold in (0.0, _TOLERANT_THRESHOLD):
         for doubling in range(upsample + 1):
@@ -512,34 +473,7 @@ def _detect_dlib(image: np.ndarray, upsample: int) -> list[tuple[tuple[float, ..
     return []
 
 
-def _run_hog(
-    image: np.ndarray, scale: float, threshold: float
-) -> list[tuple[tuple[float, float, float, float], float]]:
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size != (width, height):
-        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    with _LOCK:
-        boxes, scores, _ = _hog_detector().run(image, 0, threshold)
-    return [
-        (
-            (
-                (box.left() + 0.5) / scale - 0.5,
-                (box.top() + 0.5) / scale - 0.5,
-                (box.right() + 0.5) / scale - 0.5,
-                (box.bottom() + 0.5) / scale - 0.5,
-            ),
-            float(score),
-        )
-        for box, score in zip(boxes, scores, strict=True)
-    ]
-
-
-def _detect_near(
-    frame: np.ndarray, box: tuple[float, float, float, float]
-) -> tuple[tuple[float, float, float, float], float] | None:
+def _detect_near(frame: np.ndarray, box: Box) -> Face | None:
     """Run the detector in a window around a box, at the size it sees best, tolerantly."""
     height, width = frame.shape[:2]
     side = box[2] - box[0]
@@ -548,46 +482,31 @@ def _detect_near(
     if min(right - left, bottom - top) < 0.5 * side:
         return None
     window = np.ascontiguousarray(frame[top:bottom, left:right])
-    hits = [
-        ((hit[0] + left, hit[1] + top, hit[2] + left, hit[3] + top), score)
-        for hit, score in _run_hog(window, _WINDOW_FACE / side, _TOLERANT_THRESHOLD)
-    ]
-    likely = [(hit, score) for hit, score in hits if score > 0 or _overlap(box, hit) > _SAME_FACE]
-    return max(likely, key=lambda found: _overlap(box, found[0]), default=None)
+    hits = _run_hog(window, _WINDOW_FACE / side, _TOLERANT_THRESHOLD, (left, top))
+    likely = [hit for hit in hits if hit.score > 0 or _overlap(box, hit.box) > _SAME_FACE]
+    return max(likely, key=lambda hit: _overlap(box, hit.box), default=None)
 
 
-def _detect_cascade(image: np.ndarray, upsample: int) -> list[tuple[tuple[float, ...], float]]:
+def _run_hog(
+    image: np.ndarray, scale: float, threshold: float, corner: tuple[int, int] = (0, 0)
+) -> list[Face]:
+    """Run dlib's detector on a scaled copy of an image, whose corner lies there in a larger one."""
     from PIL import Image
 
     height, width = image.shape[:2]
-    scale = min(1.0, _CASCADE_SIDE / max(height, width))
-    for doubling in range(upsample + 1):
-        factor = scale * 2**doubling
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        limit = min(size)
-        hits = _cascade().detect_multi_scale(
-            pixels,
-            scale_factor=1.2,
-            step_ratio=1,
-            min_size=(_CASCADE_FACE, _CASCADE_FACE),
-            max_size=(limit, limit),
-            min_neighbor_number=4,
-        )
-        if hits:
-            return [(_cascade_box(hit, factor), 1.0) for hit in hits]
-    return []
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size != (width, height):
+        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    with _LOCK:
+        boxes, scores, _ = _hog_detector().run(image, 0, threshold)
+    edges = ((box.left(), box.top(), box.right(), box.bottom()) for box in boxes)
+    shown = ((np.array(each) + 0.5) / scale - 0.5 + np.tile(corner, 2) for each in edges)
+    return [
+        Face(tuple(box.tolist()), float(score)) for box, score in zip(shown, scores, strict=True)
+    ]
 
 
-def _cascade_box(hit: dict[str, int], scale: float) -> tuple[float, float, float, float]:
-    """The cascade's window in image pixels."""
-    left, top = hit["c"] / scale, hit["r"] / scale
-    return (left, top, left + hit["width"] / scale, top + hit["height"] / scale)
-
-
-def _overlap(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> float:
+def _overlap(one: Box, other: Box) -> float:
     """Intersection over union."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -622,19 +541,10 @@ def _hog_detector() -> Any:
 
 @cache
 def _landmark_predictor() -> Any:
-    path = _model_folder() / "shape_predictor_68_face_landmarks.dat"
-    return _dlib().shape_predictor(str(path))
+    return _dlib().shape_predictor(f"{_model_folder()}/shape_predictor_68_face_landmarks.dat")
 
 
 @cache
 def _identity_network() -> Any:
-    path = _model_folder() / "dlib_face_recognition_resnet_model_v1.dat"
-    return _dlib().face_recognition_model_v1(str(path))
-
-
-@cache
-def _cascade() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
-
-    return Cascade(lbp_frontal_face_cascade_filename())
+    file = f"{_model_folder()}/dlib_face_recognition_resnet_model_v1.dat"
+    return _dlib().face_recognition_model_v1(file)

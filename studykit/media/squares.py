@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Driving:
-    """The video whose motion is taken; iterating over it decodes it anew, frame by frame.
+    """The video whose motion is taken; iterating over it decodes it again, frame by frame.
 
     Attributes
     ----------
@@ -62,6 +62,20 @@ class Driving:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.open_frames())
+
+
+def _remembered(find: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what is found in a file, by its path, for as long as its time of change stays."""
+
+    @functools.lru_cache(maxsize=256)
+    def found(path: Path, changed: int, *rest: Any) -> Any:
+        return find(path, *rest)
+
+    @functools.wraps(find)
+    def current(path: Path, *rest: Any) -> Any:
+        return found(path, path.stat().st_mtime_ns if path.is_file() else 0, *rest)
+
+    return current
 
 
 def open_source(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[Source, str]:
@@ -93,8 +107,8 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
 
     Returns and raises as :func:`open_source`.
     """
-    info = probed(path, _changed(path))
-    square, note = _driving_square(path, _changed(path), crop)
+    info = probed(path)
+    square, note = _driving_square(path, crop)
 
     def frames() -> Iterator[np.ndarray]:
         for frame in video.read_frames(path):
@@ -105,36 +119,23 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
     return Driving(name, frames, info.frame_rate, info.frame_count, key), note
 
 
+@_remembered
 def find_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
     """Return the square that an input is seen in, and a note; raises as :func:`open_source`."""
-    square = _driving_square if is_video(path) else _source_square
-    return square(path, _changed(path), crop)
-
-
-def is_video(path: Path) -> bool:
-    """Say whether a file is a video, an animated GIF among them, and not an image."""
-    return _is_video(path, _changed(path))
-
-
-@functools.lru_cache(maxsize=256)
-def probed(path: Path, changed: int) -> video.VideoInfo:
-    """Probe a video once for as long as its time of change stays what it is."""
-    return video.probe(path)
-
-
-@functools.lru_cache(maxsize=256)
-def _source_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
+    if is_video(path):
+        return _driving_square(path, crop)
     return _square([video.read_image(path)], path, crop)
 
 
-@functools.lru_cache(maxsize=256)
-def _driving_square(path: Path, changed: int, crop: CropRule) -> tuple[Crop, str]:
-    first_second = int(probed(path, changed).frame_rate) + 1
+@_remembered
+def _driving_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
+    first_second = int(probed(path).frame_rate) + 1
     return _square(itertools.islice(video.read_frames(path), first_second), path, crop)
 
 
-@functools.lru_cache(maxsize=256)
-def _is_video(path: Path, changed: int) -> bool:
+@_remembered
+def is_video(path: Path) -> bool:
+    """Say whether a file is a video, an animated GIF among them, and not an image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -143,16 +144,18 @@ def _is_video(path: Path, changed: int) -> bool:
     except UnidentifiedImageError:
         pass  # no image: a video, or neither
     except Exception:
-        return False  # a damaged image, as whoever reads it will say
+        return False  # a damaged image: reading it will say so
     try:
-        probed(path, changed)
+        probed(path)
     except MediaError:
         return False
     return True
 
 
-def _changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.is_file() else 0
+@_remembered
+def probed(path: Path) -> video.VideoInfo:
+    """Return :func:`studykit.media.video.probe` of a file."""
+    return video.probe(path)
 
 
 def _square(images: Iterable[np.ndarray], path: Path, crop: CropRule) -> tuple[Crop, str]:

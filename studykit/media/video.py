@@ -5,13 +5,12 @@ and rated as if it were the method's doing.
 """
 
 import contextlib
-import heapq
 import itertools
 import math
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,13 +21,10 @@ import numpy as np
 from studykit import files
 from studykit.errors import MediaError, first_line
 
-# Samples are seldom decoded more than this many packets before they are shown (H.264 allows 16).
-_REORDER_PACKETS = 32
-
 # Ticks a second of a clip whose frame rate is variable.
 _TICKS = 90_000
 
-# Codecs whose packets browsers accept inside an mp4; any other sound is encoded anew as AAC.
+# Codecs whose packets browsers accept inside an mp4; any other sound is encoded again, as AAC.
 _MP4_SOUND = ("aac", "mp3", "mp3float")
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
@@ -95,20 +91,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
     path = Path(path)
     _check_file(path)
-    too_large = MediaError(
-        f"{path} has more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels: scale it down"
-    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
-    except _UnsupportedSamples:
-        raise MediaError(
-            f"{path} has samples of 32 bits: save it with 8 or 16 bits a channel"
-        ) from None
+    except MediaError as error:
+        raise MediaError(f"{path} {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise too_large from None
+        limit = Image.MAX_IMAGE_PIXELS // 10**6
+        raise MediaError(f"{path} has more than {limit} million pixels: scale it down") from None
     except UnidentifiedImageError:
         raise MediaError(
             f"{path} is not an image that can be read: save it as PNG, JPEG or WebP"
@@ -160,21 +152,14 @@ def probe(path: str | Path) -> VideoInfo:
         The file is missing, a folder, empty, no video, has no video stream, or is cut short.
     """
     path = Path(path)
-    count = 0
-    first = last = Fraction(0)
-    shortest, longest = math.inf, 0
-    for time in _shown_times(path):
-        if count:
-            shortest, longest = min(shortest, time - last), max(longest, time - last)
-        else:
-            first = time
-        last = time
-        count += 1
+    times = _shown_times(path)
+    count = len(times)
     with _opened(path) as container:
         stream = _video_stream(container, path)
         frame = _first_frame(container, stream)
         _check_whole(path, container, stream, count if frame else 0, count)
-        rate = _frame_rate(stream, count, last - first)
+        steps = [later - time for time, later in itertools.pairwise(times)]
+        rate = _frame_rate(stream, count, times[-1] - times[0])
         width, height = _Display.of(frame, stream).shown_size
         # Containers round times to their ticks: a difference of one says nothing.
         tolerance = max(_fraction(stream.time_base), 1 / rate / 10)
@@ -185,7 +170,7 @@ def probe(path: str | Path) -> VideoInfo:
             frame_count=count,
             duration=float(count / rate),
             has_audio=_sound_stream(container) is not None,
-            variable=longest - shortest > tolerance,
+            variable=max(steps, default=0) - min(steps, default=0) > tolerance,
         )
 
 
@@ -217,7 +202,7 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
             try:
                 frames = [] if damaged else decoder.decode(packet)
             except _av_error():
-                # What follows is demuxed only, to tell how many frames there should be.
+                # What follows is demuxed only, to count how many frames there should be.
                 damaged = True
                 continue
             for frame in frames:
@@ -268,6 +253,10 @@ def write_video(
         raise MediaError(f'{path}: no video format "{path.suffix}" is written: end it in .mp4')
     frame_rate = Fraction(frame_rate).limit_denominator(1001)
     info = probe(like) if like is not None else None
+    sounds, varies = (info.has_audio, info.variable) if info is not None else (False, False)
+    shown = _shown_times(Path(like)) if sounds or varies else []
+    tick = Fraction(1, _TICKS) if varies else 1 / frame_rate
+    times = _frame_times(frame_rate, shown if varies else ())
     count = 0
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(_mp4(path))
@@ -276,20 +265,19 @@ def write_video(
         if first is None:
             raise MediaError(f"{path}: there are no frames to write")
         video = _h264_stream(output, frame_rate, crf, first)
-        shown, tick = (), 1 / frame_rate
-        if info is not None and info.variable:
-            shown = stack.enter_context(contextlib.closing(_shown_times(Path(like))))
-            tick = Fraction(1, _TICKS)
         video.codec_context.time_base = tick
-        sound = None
-        if info is not None and info.has_audio:
-            sound = stack.enter_context(_carried_sound(Path(like), output, path))
-        times = itertools.pairwise(_frame_times(frame_rate, shown))
-        for image, (time, end) in zip(itertools.chain([first], images), times, strict=False):
+        sound: Iterator[tuple[Fraction, Any]] = iter(())
+        if sounds:
+            sound = stack.enter_context(_carried_sound(Path(like), output, shown[0]))
+        waiting = next(sound, None)
+        pairs = zip(itertools.chain([first], images), itertools.pairwise(times), strict=False)
+        for image, (time, end) in pairs:
             if image.shape != first.shape:
                 raise ValueError(f"frame {count} is {image.shape}, the first is {first.shape}")
-            if sound:
-                sound.mux_until(end)
+            while waiting is not None and waiting[0] < end:  # sound keeps in step, and ends
+                with _writable(path):
+                    output.mux(waiting[1])
+                waiting = next(sound, None)
             frame = _yuv_frame(image)
             frame.time_base = tick
             frame.pts = round(time / tick)
@@ -320,27 +308,23 @@ def _check_frame(image: np.ndarray) -> None:
         raise ValueError(f"(H, W, 3) uint8 is expected, not {image.shape} {image.dtype}")
 
 
-class _UnsupportedSamples(Exception):
-    pass
-
-
 def _to_rgb(image: Any) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise _UnsupportedSamples
-        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise _UnsupportedSamples
+        if grey.min() >= 0 and grey.max() <= 65535:
+            return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise MediaError("has samples of 32 bits: save it with 8 or 16 bits a channel")
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        return _over_white(np.asarray(image.convert("RGBA")))
+        return _over_white(image.convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    mixed = rgba[..., :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+def _over_white(rgba: Any) -> np.ndarray:
+    from PIL import Image
+
+    white = Image.new("RGBA", rgba.size, "white")
+    return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -462,7 +446,7 @@ def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
                 with _readable(path):
                     packet = next(packets, None)
             except MediaError:
-                # Where a file ends in the middle of a packet is told better by its frames' number.
+                # If a file ends in the middle of a packet, the number of its frames says more.
                 if _is_cut_short(path):
                     return
                 raise
@@ -472,7 +456,7 @@ def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
 
 
 def _is_shown(packet: Any) -> bool:
-    """Tell whether a packet becomes a frame: not outside an edit list, nor VP8's hidden ones."""
+    """Say whether a packet becomes a frame: not outside an edit list, nor VP8's hidden ones."""
     if not packet.size or packet.is_discard:
         return False
     if packet.stream.codec_context.name == "vp8":
@@ -480,20 +464,17 @@ def _is_shown(packet: Any) -> bool:
     return True
 
 
-def _shown_times(path: Path) -> Iterator[Fraction]:
-    """Yield when each frame of a video is shown, in seconds, in the order of showing."""
-    waiting: list[Fraction] = []
+def _shown_times(path: Path) -> list[Fraction]:
+    """Return when each frame of a video is shown, in seconds, in the order of showing."""
     with _opened(path) as container:
         stream = _video_stream(container, path)
         tick = _fraction(stream.time_base)
-        for packet in _packets(container, stream, path):
-            if _is_shown(packet):
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                heapq.heappush(waiting, (stamp or 0) * tick)
-                if len(waiting) > _REORDER_PACKETS:
-                    yield heapq.heappop(waiting)
-    while waiting:
-        yield heapq.heappop(waiting)
+        stamps = [
+            (packet.pts if packet.pts is not None else packet.dts) or 0
+            for packet in _packets(container, stream, path)
+            if _is_shown(packet)
+        ]
+    return [stamp * tick for stamp in sorted(stamps)]
 
 
 def _fraction(ratio: Any) -> Fraction:
@@ -527,7 +508,7 @@ def _check_whole(path: Path, container: Any, stream: Any, read: int, demuxed: in
 
 
 def _is_cut_short(path: Path) -> bool:
-    """Tell whether a file ends before its own headers say: mp4 and mov, WebM and Matroska, GIF."""
+    """Say whether a file ends before its own headers say: mp4 and mov, WebM and Matroska, GIF."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(12)
@@ -597,6 +578,8 @@ class _Display:
         return (self.height, self.width) if self.transpose else (self.width, self.height)
 
     def rgb(self, frame: Any) -> np.ndarray:
+        from PIL import Image
+
         has_alpha = any(component.is_alpha for component in frame.format.components)
         image = frame.to_ndarray(
             format="rgba" if has_alpha else "rgb24",
@@ -609,7 +592,7 @@ class _Display:
             src_color_range=frame.color_range,
         )
         if has_alpha:
-            image = _over_white(image)
+            image = _over_white(Image.fromarray(image))
         if self.transpose:
             image = image.transpose(1, 0, 2)
         if self.mirror:
@@ -633,14 +616,12 @@ def _display_matrix(frame: Any) -> tuple[float, float, float, float]:
     return a, b, c, d
 
 
-def _frame_times(frame_rate: Fraction, shown: Iterable[Fraction]) -> Iterator[Fraction]:
+def _frame_times(frame_rate: Fraction, shown: Sequence[Fraction]) -> Iterator[Fraction]:
     """Yield frame times from 0 on: as shown while these last, then at the frame rate."""
-    first = None
     time = -1 / frame_rate
     for moment in shown:
-        first = moment if first is None else first
         # The encoder refuses two frames at one moment.
-        time = max(moment - first, time + Fraction(1, _TICKS))
+        time = max(moment - shown[0], time + Fraction(1, _TICKS))
         yield time
     while True:
         time += 1 / frame_rate
@@ -696,37 +677,23 @@ def _yuv_frame(image: np.ndarray) -> Any:
     )
 
 
-class _Sound:
-    """The sound of one video on its way into another, muxed in step with the frames."""
-
-    def __init__(self, packets: Iterator[tuple[Fraction, Any]], output: Any, path: Path) -> None:
-        self._packets = packets
-        self._output = output
-        self._path = path
-        self._waiting = next(packets, None)
-
-    def mux_until(self, end: Fraction) -> None:
-        while self._waiting is not None and self._waiting[0] < end:
-            with _writable(self._path):
-                self._output.mux(self._waiting[1])
-            self._waiting = next(self._packets, None)
-
-
 @contextlib.contextmanager
-def _carried_sound(like: Path, output: Any, path: Path) -> Iterator[_Sound]:
-    start = next(_shown_times(like))
+def _carried_sound(
+    like: Path, output: Any, start: Fraction
+) -> Iterator[Iterator[tuple[Fraction, Any]]]:
+    """Give the packets of a video's sound for another file, with their times from ``start`` on."""
     with _opened(like) as container:
         source = _sound_stream(container)
+        packets = _packets(container, source, like)
         if source.codec_context.name in _MP4_SOUND:
-            target = output.add_stream_from_template(source)
-            packets = _copied_sound(_packets(container, source, like), target, start)
+            yield _copied_sound(packets, output.add_stream_from_template(source), start)
         else:
-            target = _aac_stream(output, source.codec_context)
-            packets = _encoded_sound(_packets(container, source, like), target, start, like)
-        yield _Sound(packets, output, path)
+            yield _encoded_sound(packets, _aac_stream(output, source.codec_context), start, like)
 
 
-def _copied_sound(packets: Iterable[Any], target: Any, start: Fraction) -> Iterator[tuple]:
+def _copied_sound(
+    packets: Iterable[Any], target: Any, start: Fraction
+) -> Iterator[tuple[Fraction, Any]]:
     for packet in packets:
         if packet.size and packet.pts is not None:
             tick = _fraction(packet.time_base)
@@ -747,14 +714,17 @@ def _aac_stream(output: Any, source: Any) -> Any:
 
 def _encoded_sound(
     packets: Iterable[Any], target: Any, start: Fraction, like: Path
-) -> Iterator[tuple]:
+) -> Iterator[tuple[Fraction, Any]]:
+    for frame in itertools.chain(_decoded_sound(packets, start, like), [None]):
+        for encoded in target.encode(frame):
+            yield encoded.pts * _fraction(encoded.time_base), encoded
+
+
+def _decoded_sound(packets: Iterable[Any], start: Fraction, like: Path) -> Iterator[Any]:
     for packet in packets:
         with _readable(like):
             frames = packet.decode()
         for frame in frames:
             frame.pts -= round(start / _fraction(frame.time_base))
-            if frame.pts * _fraction(frame.time_base) >= 0:
-                for encoded in target.encode(frame):
-                    yield encoded.pts * _fraction(encoded.time_base), encoded
-    for encoded in target.encode(None):
-        yield encoded.pts * _fraction(encoded.time_base), encoded
+            if frame.pts >= 0:
+                yield frame

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from studykit.cache import cache_folder
+from studykit.cache import cache_folder, code_hash
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
 from studykit.methods._fomm_motion import Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle
@@ -137,8 +137,8 @@ def warp(features: np.ndarray, places: np.ndarray, visible: np.ndarray) -> np.nd
 def graph_folder(*identity: str, height: int, width: int) -> Path:
     """Return where the graphs are kept for weights and settings with these hashes, and a size."""
     paddle = import_paddle()
-    maker = Path(__file__).with_name("_fomm_graph.py").read_bytes()
-    parts = [*identity, height, width, paddle.__version__, hashlib.sha256(maker).hexdigest()]
+    maker = code_hash("studykit.methods._fomm_graph")
+    parts = [*identity, height, width, paddle.__version__, maker]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     return cache_folder() / "graphs" / key
 

@@ -11,6 +11,7 @@ import numpy as np
 from studykit.media.faces import Pose
 
 _EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
+_OUTER_EYE_CORNERS = (36, 45)
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _INNER_CORNERS = (60, 64)
 
@@ -25,9 +26,24 @@ def keypoint_distance(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    points, truth : (T, 68, 2) float
+    points, truth : (T, K, 2) float
+        K of the landmarks.
     """
     return np.linalg.norm(_same(points, truth), axis=2).mean(axis=1)
+
+
+def eye_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far the eyes' outer corners are apart, in pixels.
+
+    Parameters
+    ----------
+    landmarks : (..., 68, 2) float
+
+    Returns
+    -------
+    (...) float
+    """
+    return _distance(landmarks, *_OUTER_EYE_CORNERS)
 
 
 def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
@@ -47,11 +63,11 @@ def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
 
 
 def landmark_motion_error(points: np.ndarray, driving: np.ndarray) -> np.ndarray:
-    """Return how far landmarks moved otherwise than the driving's, in % of the face size: (T,).
+    """Return how far landmarks moved unlike the driving's, in % of the face size: (T,).
 
     For clips without a true frame. A landmark's way since the first frame that shows both faces,
     in face sizes, is compared with the driving's; the face size is the longer side of the
-    landmarks' bounding box in that frame. 0 is best. Heads of another shape or turned otherwise
+    landmarks' bounding box in that frame. 0 is best. Heads of another shape or another turn
     move a little differently in the image even when all is right.
 
     Parameters
@@ -62,11 +78,8 @@ def landmark_motion_error(points: np.ndarray, driving: np.ndarray) -> np.ndarray
     start = _first_common(points, driving)
     if start is None:
         return np.full(len(points), np.nan)
-    ways = []
-    for each in (points, driving):
-        size = np.ptp(each[start], axis=0).max()
-        ways.append((each - each[start]) / size)
-    return 100 * np.linalg.norm(ways[0] - ways[1], axis=2).mean(axis=1)
+    ways = ((p - p[start]) / np.ptp(p[start], axis=0).max() for p in (points, driving))
+    return 100 * keypoint_distance(*ways)
 
 
 def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
@@ -85,15 +98,11 @@ def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) 
     """
     _same(poses, truth)
     error = np.full(len(poses), np.nan)
-    start = _first_common(poses, truth)
-    if start is None:
-        return error
-    base = [_rotation(each[start]).T if since_first else np.eye(3) for each in (poses, truth)]
-    for frame in np.flatnonzero(_both(poses, truth)):
-        one, two = (
-            _rotation(each[frame]) @ b for each, b in zip((poses, truth), base, strict=True)
-        )
-        # Of small angles the sine tells more than the cosine.
+    known = np.flatnonzero(_both(poses, truth))
+    start = known[0] if since_first and len(known) else None
+    turned = zip(*(_rotations(each, known, start) for each in (poses, truth)), strict=True)
+    for frame, (one, two) in zip(known, turned, strict=True):
+        # Of small angles the sine shows more than the cosine.
         sine = np.linalg.norm(one - two) / (2 * np.sqrt(2))
         error[frame] = np.rad2deg(2 * np.arcsin(min(1.0, sine)))
     return error
@@ -133,7 +142,7 @@ def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> 
     since_first : bool
         Compare the angles of the rotations, about the axes of the image, since the first frame
         that has both: what relative motion transfers. Changes of the angles themselves would not
-        do: a nod of a head that looks aside is told as a roll.
+        do: in them, a head that looks aside and nods has rolled.
     """
     difference = _same(poses, truth)
     if since_first and (start := _first_common(poses, truth)) is not None:
@@ -184,16 +193,18 @@ def _distance(landmarks: np.ndarray, one: int, two: int) -> np.ndarray:
     return np.linalg.norm(landmarks[..., one, :] - landmarks[..., two, :], axis=-1)
 
 
-def _rotation(pose: np.ndarray) -> np.ndarray:
-    return Pose(*pose.tolist()).rotation()
+def _rotations(poses: np.ndarray, frames: np.ndarray, start: int | None) -> list[np.ndarray]:
+    """Return the heads' rotations in these frames, since the frame ``start`` where one is given."""
+    base = np.eye(3) if start is None else Pose(*poses[start].tolist()).rotation().T
+    return [Pose(*poses[frame].tolist()).rotation() @ base for frame in frames]
 
 
 def _turned(poses: np.ndarray, start: int) -> np.ndarray:
     """Return the angles of the rotations since a frame: (T, 3) degrees."""
     found = np.full(poses.shape, np.nan)
-    base = _rotation(poses[start]).T
-    for frame in np.flatnonzero(~np.isnan(poses).any(axis=1)):
-        found[frame] = astuple(Pose.from_rotation(_rotation(poses[frame]) @ base))
+    known = np.flatnonzero(~np.isnan(poses).any(axis=1))
+    for frame, rotation in zip(known, _rotations(poses, known, start), strict=True):
+        found[frame] = astuple(Pose.from_rotation(rotation))
     return found
 
 

@@ -1,4 +1,4 @@
-"""LPIPS and FID, for whoever has their networks' weights on disk: nothing is fetched here."""
+"""LPIPS and FID, where their networks' weights are on disk: nothing is fetched here."""
 
 import importlib.util
 import os

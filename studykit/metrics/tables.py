@@ -12,8 +12,7 @@ from studykit.study.file import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-# The papers' columns and the metrics behind them. Identity is compared with the true frame's where
-# papers do so, which is in reconstruction.
+# The papers' columns and the metrics behind them.
 _COLUMNS = {
     "L1": "l1",
     "PSNR": "psnr",
@@ -41,50 +40,34 @@ def paper_table(study: Study, out: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    table = load(out)
-    values = table.set_index(["metric", "cell"])["value"].to_dict()
-    measured = set(table["cell"])
+    values = load(out).pivot(index="cell", columns="metric", values="value")
+    values = values.reindex(columns=[*_COLUMNS.values(), "aed_truth"])
     rows = []
     for protocol in ("same-identity", "cross-identity"):
         for method in study.methods:
-            cells = [
-                cell.name
-                for cell in study.cells(method.name)
-                if cell.protocol == protocol and cell.name in measured
-            ]
-            if not cells:
+            cells = [cell for cell in study.cells(method.name) if cell.protocol == protocol]
+            here = values.loc[[cell.name for cell in cells if cell.name in values.index]]
+            if here.empty:
                 continue
-            true = [name for name in cells if ("l1", name) in values]
-            row = {
-                "protocol": protocol,
-                "method": method.name,
-                "clips": len(cells),
-                "with truth": len(true),
-            }
-            for label, metric in _COLUMNS.items():
-                if metric == "aed" and protocol == "same-identity":
-                    metric = "aed_truth"
-                row[label] = _entry(metric, cells, true, values, Path(out))
-            rows.append(row)
+            if protocol == "same-identity":  # papers compare with the true frame there
+                here = here.assign(aed=here["aed_truth"])
+            true = here["l1"].notna()
+            about = (protocol, method.name, len(here), int(true.sum()))
+            rows.append((*about, *(_entry(m, here[m], true, Path(out)) for m in _COLUMNS.values())))
     columns = ["protocol", "method", "clips", "with truth", *_COLUMNS]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _entry(
-    metric: str,
-    cells: list[str],
-    true: list[str],
-    values: dict[tuple[str, str], float],
-    out: Path,
-) -> float | str:
+def _entry(metric: str, values: "pd.Series", true: "pd.Series", out: Path) -> float | str:
+    """Return a metric's mean over clips, by its values and whether true frames are known."""
     if metric in (lacking := unavailable()):
         return lacking[metric].partition(":")[0]
-    if metric != "aed" and not true:
+    if metric != "aed" and not true.any():
         return "no truth"
     if metric == "fid":
-        pairs = [pair for name in true if (pair := features(out, name)) is not None]
+        pairs = [pair for name in values.index[true] if (pair := features(out, name)) is not None]
         if not pairs:
             return "not measured"
         return frechet_distance(*(np.concatenate(each) for each in zip(*pairs, strict=True)))
-    known = [values[metric, name] for name in cells if (metric, name) in values]
-    return float(np.mean(known)) if known else "not measured"
+    known = values.dropna().to_numpy()
+    return float(known.mean()) if len(known) else "not measured"

@@ -6,9 +6,9 @@ stand beside them. All are a frame's, not a second's: compare clips of one frame
 
 import numpy as np
 
-from studykit.metrics.reconstruction import luma
+from studykit.metrics.motion import eye_distance
+from studykit.metrics.pixels import luma
 
-_OUTER_EYE_CORNERS = (36, 45)
 # Optical flow is sought in images whose longer side is at most this: a flow of 256 pixels takes
 # four times as long and finds the same.
 _FLOW_SIDE = 128
@@ -75,25 +75,10 @@ def flow_warping_error(before: np.ndarray, after: np.ndarray) -> float:
     ----------
     before, after : (H, W, 3) uint8
     """
-    return warping_error(reduced(before), reduced(after))
-
-
-def reduced(image: np.ndarray) -> np.ndarray:
-    """Return an image as :func:`warping_error` takes it: (h, w, 3) float32, 0 to 1."""
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    factor = min(1.0, _FLOW_SIDE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
-
-
-def warping_error(before: np.ndarray, after: np.ndarray) -> float:
-    """Return :func:`flow_warping_error` of frames that are already :func:`reduced`."""
     from scipy.ndimage import map_coordinates
     from skimage.registration import optical_flow_tvl1
 
+    before, after = reduced(before), reduced(after)
     if np.array_equal(before, after):  # a frozen clip's frames, at no cost
         return 0.0
     grey = [image @ np.array([0.299, 0.587, 0.114], np.float32) for image in (before, after)]
@@ -105,6 +90,17 @@ def warping_error(before: np.ndarray, after: np.ndarray) -> float:
     ]
     error = (before - np.stack(warped, axis=-1)) ** 2
     return float(1000 * error.sum(axis=2).mean(dtype=np.float64))
+
+
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Return an image as optical flow is sought in it: (h, w, 3) float32, 0 to 1."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    factor = min(1.0, _FLOW_SIDE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32) / 255
 
 
 def flicker(
@@ -133,8 +129,7 @@ def flicker(
 
 def _difference(landmarks: np.ndarray, order: int) -> np.ndarray:
     found = np.full(len(landmarks), np.nan)
-    left, right = (landmarks[:, corner] for corner in _OUTER_EYE_CORNERS)
-    apart = np.linalg.norm(left - right, axis=1)
+    apart = eye_distance(landmarks)
     if len(landmarks) > order and not np.isnan(apart).all():
         lengths = np.linalg.norm(np.diff(landmarks, n=order, axis=0), axis=2).mean(axis=1)
         found[order - 1 : -1] = 100 * lengths / np.nanmedian(apart)

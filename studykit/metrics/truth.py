@@ -85,13 +85,12 @@ def find_truth(study: Study, cell: Cell) -> Truth | None:
 
 def truth_files(cell: Cell) -> list[Path]:
     """Return the truth files that lie beside a cell's source and driving."""
-    paths = map(_truth_file, (cell.source.path, cell.driving.path))
-    return [path for path in paths if path is not None]
+    return list(filter(None, map(_truth_file, (cell.source.path, cell.driving.path))))
 
 
 @dataclass(frozen=True)
 class _Script:
-    """What a truth file tells of a rendered source or driving."""
+    """What a truth file says of a rendered source or driving."""
 
     path: Path
     identity: "Identity"
@@ -117,19 +116,19 @@ def _script(item: Input) -> _Script | None:
 
 @functools.lru_cache(maxsize=256)
 def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -> _Script | None:
-    """Read a truth file; None where the input is not, or no longer, the picture it tells of."""
+    """Read a truth file; None where the input is not, or no longer, the picture it describes."""
     from studykit.stimuli import Expression, Pose, read_identity, render
 
     with np.load(truth) as data:
         if not {"identity", "size", "pose", "expression"} <= set(data.files):
-            return None  # somebody else's file
+            return None  # a file of another program
         size, poses, expressions = int(data["size"]), data["pose"], data["expression"]
     states = tuple(
         (Pose(*pose.tolist()), Expression(*expression.tolist()))
         for pose, expression in zip(poses, expressions, strict=True)
     )
     if is_video(path):
-        if probed(path, changed).frame_count != len(states):
+        if probed(path).frame_count != len(states):
             return None
         image = next(iter(video.read_frames(path)))
     else:

@@ -489,15 +489,20 @@ def _matrices(results: Results) -> str:
     if study.first_frames:
         pairs = zip(study.first_frames, study.drivings, strict=True)
         rows.append(("its own first frame", [*pairs]))
+    met = set(study.pairs())
+
+    def preview(cell: Cell) -> str:
+        met_here = (cell.source, cell.driving) in met
+        return previews.clip(results, cell, room) if met_here else ""
+
     tables_of_methods = []
     for method in study.methods:
         body = "".join(
             f"<tr><th scope='row'>{title}</th>"
-            + "".join(f"<td>{previews.clip(results, Cell(*pair, method), room)}</td>"
-                      for pair in pairs)
+            + "".join(f"<td>{preview(Cell(*pair, method))}</td>" for pair in pairs)
             + "</tr>"
             for title, pairs in rows
-        )  # fmt: skip
+        )
         tables_of_methods.append(
             f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
             f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
@@ -515,20 +520,20 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
     if not _is_large(results):
         return results, []
     study = results.study
-    types = len({item.type for item in study.sources}) * len({i.type for i in study.drivings})
+    first: dict[tuple[str, str], tuple[Input, Input]] = {}
+    for source, driving in study.pairs():
+        if source in study.sources or not study.sources:
+            first.setdefault((source.type, driving.type), (source, driving))
+    sources, drivings = (set(items) for items in zip(*first.values(), strict=True))
     sample = dataclasses.replace(
         study,
-        sources=_first_of_each_type(study.sources),
-        drivings=_first_of_each_type(study.drivings),
-        methods=study.methods[: MOST_SHOWN // types],
+        sources=tuple(item for item in study.sources if item in sources),
+        drivings=tuple(item for item in study.drivings if item in drivings),
+        listed=tuple((s.name, d.name) for s, d in first.values()) if study.listed else (),
+        methods=study.methods[: MOST_SHOWN // len(first)],
     )
     said = Words("A sample: the first source and the first driving of each type.")
     return dataclasses.replace(results, study=sample), [said]
-
-
-def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
-    kinds = dict.fromkeys(item.type for item in items)
-    return tuple(next(item for item in items if item.type == kind) for kind in kinds)
 
 
 def _conditions(results: Results) -> Screen:

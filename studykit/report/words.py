@@ -34,9 +34,11 @@ def studied(results: Results) -> str:
     pairs = {(source.type, driving.type) for source, driving in study.pairs()}
     conditions = len(pairs) * len(study.methods)
     not_run = f", {cells - len(rows)} were not run" if cells > len(rows) else ""
+    listed = f"in {_count(len(study.listed), 'listed pair')} " if study.listed else ""
     return (
         f"{_count(len(study.sources), 'source image')} ({_joined(sources)}) and "
-        f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}) were crossed with "
+        f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}) {listed}"
+        f"were crossed with "
         f"{_count(len(study.methods), 'method')} ({_joined(map(plain, results.methods))}): "
         f"{_count(cells, 'cell')} in {_count(conditions, 'condition')}. "
         f"{done} have a clip, {len(rows) - done} failed{not_run}. {_rated(results)}"
@@ -309,6 +311,8 @@ def _stimuli(results: Results) -> str:
     study, data = results.study, results.manifest
     sources = Counter(item.type for item in study.sources)
     drivings = Counter(item.type for item in study.drivings)
+    listed = _count(len(study.listed), "listed pair")
+    combined = f"combined in {listed}" if study.listed else "crossed"
     crop = {
         "face": "a square around the largest face",
         "face-or-centre": "a square around the largest face, or the centred square where none "
@@ -317,7 +321,7 @@ def _stimuli(results: Results) -> str:
     }[study.crop]
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
-        f"were crossed. All were cropped to {crop} and scaled to {study.size} × {study.size} "
+        f"were {combined}. All were cropped to {crop} and scaled to {study.size} × {study.size} "
         f"pixels. Each pair was animated by {_joined(_described(results))}."
     )
     if "same-identity" in study.protocols:

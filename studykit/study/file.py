@@ -4,6 +4,7 @@ One YAML file names everything, so that a study can be repeated from that file a
 """
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ class Study:
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
     protocols : tuple of {"cross-identity", "same-identity"}
         Whether every source meets every driving, each driving meets its own first frame, or both.
+    listed : tuple of (str, str)
+        The sources and drivings that meet, by name, where ``pairs`` lists them; () where all do.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Study:
     crop: CropRule = "face"
     ratings: Ratings = field(default_factory=Ratings)
     protocols: tuple[Protocol, ...] = ("cross-identity",)
+    listed: tuple[tuple[str, str], ...] = ()
 
     @property
     def first_frames(self) -> tuple[Input, ...]:
@@ -102,8 +106,9 @@ class Study:
     def pairs(self) -> Iterator[tuple[Input, Input]]:
         """Yield each source with each driving that it meets, all drivings of a source together."""
         if "cross-identity" in self.protocols:
-            for source in self.sources:
-                for driving in self.drivings:
+            listed = frozenset(self.listed)
+            for source, driving in itertools.product(self.sources, self.drivings):
+                if not listed or (source.name, driving.name) in listed:
                     yield source, driving
         yield from zip(self.first_frames, self.drivings, strict=False)
 
@@ -148,6 +153,13 @@ def load_study(path: str | Path) -> Study:
     protocols = _protocols(document) if "protocols" in keys else Study.protocols
     if "sources" not in keys and "cross-identity" in protocols:
         raise document.error((), 'the key "sources" is missing')
+    sources = _inputs(document, "sources") if "sources" in keys else ()
+    drivings = _inputs(document, "drivings")
+    listed = _pairs(document, sources, drivings) if keys.get("pairs", "all") != "all" else ()
+    if listed:  # what stands in no pair takes no part in the study
+        met = [set(names) for names in zip(*listed, strict=True)]
+        sources = tuple(source for source in sources if source.name in met[0])
+        drivings = tuple(driving for driving in drivings if driving.name in met[1])
     return Study(
         name=name,
         path=path,
@@ -155,8 +167,9 @@ def load_study(path: str | Path) -> Study:
         size=size,
         crop=document.choice(("crop",), get_args(CropRule)) if "crop" in keys else Study.crop,
         protocols=protocols,
-        sources=_inputs(document, "sources") if "sources" in keys else (),
-        drivings=_inputs(document, "drivings"),
+        listed=listed,
+        sources=sources,
+        drivings=drivings,
         methods=_methods(document),
         ratings=read_ratings_section(document, ("ratings",)),
     )
@@ -173,7 +186,8 @@ def slug(text: str) -> str:
 
 
 _KEYS = (
-    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "methods", "ratings",
+    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "pairs", "methods",
+    "ratings",
 )  # fmt: skip
 _FIRST_OF = "first-of-"
 
@@ -217,6 +231,35 @@ def _inputs(document: Document, section: str) -> tuple[Input, ...]:
             found.append(Input(name, kind, path))
     if not found:
         raise document.error((section,), f"{section} is empty: name at least one file")
+    return tuple(found)
+
+
+def _pairs(
+    document: Document, sources: tuple[Input, ...], drivings: tuple[Input, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Read which sources and drivings meet: pairs of names, or of paths as they stand above."""
+    if not isinstance(given := document.value(("pairs",)), list):
+        text = f"pairs must be all or a list of [source, driving], not {given!r}"
+        raise document.error(("pairs",), text)
+    found: dict[tuple[str, ...], int] = {}
+    for index, entry in enumerate(given):
+        where, pair = ("pairs", index), []
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise document.error(where, f"a pair is [source, driving], not {entry!r}")
+        entry = document.texts(where)
+        for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
+            called = {item.name: item for item in items}
+            paths = {item.path: item.name for item in items}
+            name = paths.get(document.folder / entry[place], entry[place])
+            if name not in called:
+                hint = did_you_mean(name, called)
+                raise document.error((*where, place), f'no {what} "{name}": {hint}')
+            pair.append(name)
+        line = found.setdefault(tuple(pair), document.line(where))
+        if len(found) == index:
+            raise document.error(where, f"[{', '.join(pair)}] stands in line {line}: remove one")
+    if not found:
+        raise document.error(("pairs",), "pairs is empty: list some, or leave it out for all")
     return tuple(found)
 
 

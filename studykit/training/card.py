@@ -69,7 +69,7 @@ def photographs(weights: str, image: np.ndarray | None = None, size: int = 256) 
     from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
     from studykit.methods import create_method
-    from studykit.metrics.benchmark import MOTIONS, identity_of, states_of
+    from studykit.metrics.cases import MOTIONS, identity_of, states_of
     from studykit.stimuli.render import render
 
     if image is None:

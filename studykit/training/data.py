@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from studykit.errors import StudyError
-from studykit.metrics.benchmark import HELD_OUT
+from studykit.metrics.cases import HELD_OUT
 from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
 
 KEYPOINTS: dict[str, tuple[int, ...]] = {

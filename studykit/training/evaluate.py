@@ -9,16 +9,8 @@ import torch
 from torch import Tensor
 
 from studykit.methods import _fomm_motion
-from studykit.metrics.pixels import (
-    EYES,
-    MOUTH,
-    around,
-    eye_distance,
-    find_landmarks,
-    landmark_distance,
-    mean_absolute_error,
-    peak_signal_noise_ratio,
-)
+from studykit.metrics.pixels import peak_signal_noise_ratio
+from studykit.metrics.rendered import clip_scores, find_landmarks
 from studykit.training.data import HeldOut
 from studykit.training.networks import Keypoints
 
@@ -102,42 +94,36 @@ def scores(
         source's eye distance, where it sees a face and is installed.
     """
     values: dict[str, list[float]] = {}
-
-    def add(name: str, value: float) -> None:
-        values.setdefault(name, []).append(value)
-
+    # A rented GPU may lack dlib.
+    find = find_landmarks if importlib.util.find_spec("dlib") else _no_landmarks
     for item, clip, crossed in zip(held_out, own, cross, strict=True):
-        still = item.own[0].astype(float)
-        for frame in range(1, len(item.own)):
-            truth, face = item.own[frame].astype(float), item.face[frame]
-            add(f"psnr {item.kind}", peak_signal_noise_ratio(clip[frame], truth, face))
-            add(f"copy psnr {item.kind}", peak_signal_noise_ratio(still, truth, face))
-            add("cross error", mean_absolute_error(crossed[frame], truth))
-            add("cross error of copy", mean_absolute_error(still, truth))
-        for name, label, parts in (("mouth", "mouth", MOUTH), ("eyes", "blink", EYES)):
-            frame = item.labels.index(label)
-            truth = item.own[frame].astype(float)
-            where = around(item.landmarks[[0, frame]], parts, truth.shape[0])
-            add(f"{name} error", mean_absolute_error(clip[frame], truth, where))
-            add(f"{name} error of copy", mean_absolute_error(still, truth, where))
-        for name, images in (("landmarks", clip), ("cross landmarks", crossed)):
-            for distance in _landmark_distances(item, images):
-                add(name, distance)
+        still = np.repeat(item.own[:1], len(item.own), axis=0)
+        clips = (("", clip, find), ("copy ", still, _no_landmarks), ("cross ", crossed, find))
+        for who, images, look in clips:
+            motions = item.labels[1:]
+            truth = {"face": item.face, "landmarks": item.landmarks}
+            rows = clip_scores(images, item.own, **truth, found=look(images), motions=motions)
+            for motion, row in zip(motions, rows, strict=True):
+                row[f"psnr {item.kind}"] = row.pop("psnr")
+                if "region" in row:
+                    row[motion] = row.pop("region")
+                for name, value in row.items():
+                    if name != "landmarks" or np.isfinite(value):  # not where dlib sees no face
+                        values.setdefault(f"{who}{name}", []).append(value)
     mean = {name: float(np.mean(found)) for name, found in values.items()}
-    out = {name: value for name, value in mean.items() if "psnr" in name or "landmarks" in name}
-    out["mouth"] = mean["mouth error"] / mean["mouth error of copy"]
-    out["eyes"] = mean["eyes error"] / mean["eyes error of copy"]
-    out["cross l1"] = mean["cross error"] / mean["cross error of copy"]
+    out = {
+        name: value
+        for name, value in mean.items()
+        if name.startswith(("psnr", "copy psnr")) or "landmarks" in name
+    }
+    out["mouth"] = mean["mouth"] / mean["copy mouth"]
+    out["eyes"] = mean["blink"] / mean["copy blink"]
+    out["cross l1"] = mean["cross l1"] / mean["copy l1"]
     return {name: round(value, 4) for name, value in out.items()}
 
 
-def _landmark_distances(item: HeldOut, clip: np.ndarray) -> list[float]:
-    if importlib.util.find_spec("dlib") is None:  # a rented GPU may lack it
-        return []
-    eyes = eye_distance(item.landmarks[0])
-    pairs = zip(clip[1:], item.landmarks[1:], strict=True)
-    distances = [landmark_distance(find_landmarks(image), truth, eyes) for image, truth in pairs]
-    return [distance for distance in distances if np.isfinite(distance)]
+def _no_landmarks(images: np.ndarray) -> np.ndarray:
+    return np.full((len(images), 68, 2), np.nan)
 
 
 def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float:
@@ -145,7 +131,7 @@ def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float
     return float(
         np.mean(
             [
-                peak_signal_noise_ratio(clip[frame], item.own[frame], item.face[frame])
+                peak_signal_noise_ratio(clip[frame], item.own[frame], mask=item.face[frame])
                 for item, clip in zip(held_out, clips, strict=True)
                 for frame in range(1, len(clip))
             ]

@@ -13,7 +13,7 @@ import torch
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files
-from studykit.metrics.benchmark import IDENTITIES
+from studykit.metrics.cases import IDENTITIES
 from studykit.training import evaluate, networks
 from studykit.training.card import measure, write_card, write_text
 from studykit.training.data import DataSettings, held_out_from, render_held_out

@@ -5,13 +5,22 @@ import pytest
 import skimage.metrics
 from scipy.ndimage import gaussian_filter
 
-from studykit.metrics import reconstruction
-from studykit.metrics.reconstruction import (
-    l1,
-    multi_scale_structural_similarity,
-    peak_signal_noise_ratio,
-    structural_similarity,
-)
+from studykit.metrics import pixels
+from studykit.metrics.pixels import mean_absolute_error, peak_signal_noise_ratio
+
+
+def l1(image, truth, mask=None) -> float:
+    """As metrics.csv has it."""
+    return mean_absolute_error(image, truth, mask=mask) / 255
+
+
+def structural_similarity(image, truth, mask=None) -> float:
+    return pixels.structural_similarity(image, truth, [mask])[0]
+
+
+def multi_scale_structural_similarity(image, truth, mask=None) -> float:
+    return pixels.multi_scale_structural_similarity(image, truth, [mask])[0]
+
 
 ALL = (l1, peak_signal_noise_ratio, structural_similarity, multi_scale_structural_similarity)
 
@@ -126,7 +135,7 @@ def test_ms_ssim_below_176_pixels_is_refused_and_at_176_defined():
     with pytest.raises(ValueError, match="at least 176"):
         multi_scale_structural_similarity(_grey(9, 175), _grey(9, 175))
     assert multi_scale_structural_similarity(_grey(9, 176), _grey(9, 176)) == pytest.approx(1)
-    assert reconstruction.MS_SSIM_LEAST_SIDE == 176
+    assert pixels.MS_SSIM_LEAST_SIDE == 176
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -135,3 +144,13 @@ def test_images_of_two_sizes_or_of_other_kinds_are_refused(metric, truth):
         metric(truth, truth[:200])
     with pytest.raises(ValueError, match="uint8"):
         metric(truth / 255, truth)
+
+
+def test_several_masks_give_what_each_gives_alone(truth, noisy):
+    left = np.zeros(truth.shape[:2], bool)
+    left[:, :128] = True
+    for metric in (pixels.structural_similarity, pixels.multi_scale_structural_similarity):
+        assert metric(noisy, truth, [None, left]) == [
+            *metric(noisy, truth),
+            *metric(noisy, truth, [left]),
+        ]
