@@ -12,7 +12,7 @@ import torch
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.methods import weights as checkpoints
+from studykit.methods import checkpoint_files
 from studykit.metrics.cases import IDENTITIES
 from studykit.training import evaluate, networks
 from studykit.training.card import measure, write_card, write_text
@@ -80,7 +80,7 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     state = read_checkpoint(path)
     kept = as_checkpoint(state)
     target = out if out.suffix == ".safetensors" else out / f"{kept.name}.safetensors"
-    halved = checkpoints.Checkpoint(
+    halved = checkpoint_files.Checkpoint(
         kept.name,
         kept.sha256,
         kept.config,
@@ -105,7 +105,7 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     if not np.isfinite(figures).all():
         raise StudyError(f"{path} animates nothing: train it longer")
     precise = full - half >= MOST_LOSS
-    checkpoints.save(kept if precise else halved, target)
+    checkpoint_files.save(kept if precise else halved, target)
     return Export(target, "float32" if precise else "float16", full, half, state["step"])
 
 

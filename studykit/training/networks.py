@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.errors import StudyError
-from studykit.methods.weights import from_pytorch
+from studykit.methods.checkpoint_files import from_pytorch
 
 Keypoints = dict[str, Tensor]
 Settings = dict[str, Any]

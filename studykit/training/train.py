@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from studykit.errors import StudyError
+from studykit.methods import checkpoint_files
 from studykit.methods import weights as checkpoints
 from studykit.training import evaluate, losses, networks
 from studykit.training.batches import Batch, Shelf
@@ -181,7 +182,7 @@ class Training:
             state["discriminator"] = self.discriminator.state_dict()
             state["discriminator optimiser"] = self.discriminator_optimiser.state_dict()
         _write(folder / "checkpoint.pt", lambda path: torch.save(state, path))
-        checkpoints.save(as_checkpoint(state), folder / "weights.safetensors")
+        checkpoint_files.save(as_checkpoint(state), folder / "weights.safetensors")
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint that :meth:`save` wrote.
@@ -302,16 +303,16 @@ def run(
     return out / "weights.safetensors"
 
 
-def as_checkpoint(state: dict[str, Any]) -> checkpoints.Checkpoint:
+def as_checkpoint(state: dict[str, Any]) -> checkpoint_files.Checkpoint:
     """Name the averaged tensors of what :meth:`Training.save` kept as PaddleGAN does."""
     tensors = {
-        part: checkpoints.from_pytorch(
+        part: checkpoint_files.from_pytorch(
             {name: value.cpu().float().numpy() for name, value in state["average"][part].items()}
         )
         for part in _PARTS
     }
     config = {**state["settings"], "size": state["size"], "trained_on": "rendered faces"}
-    return checkpoints.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
+    return checkpoint_files.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
