@@ -81,7 +81,7 @@ def render(
     points = deform(model, expression)
     lid = _under_lid(model, points)
     count, faces = model.solid
-    turn = pose.matrix()
+    turn = pose.rotation()
     view, normal = np.empty((2, len(points), 3), np.float32)
     tangent = np.zeros_like(view)
     fine = np.empty_like(view)
@@ -89,7 +89,7 @@ def render(
     _kernels.transform(
         points, model.tangent, model.outward, model.side, model.body,
         np.radians([pose.yaw, pose.pitch, pose.roll]), turn,
-        Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix(), NECK, camera_shift(turn), _EYE_Z,
+        Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).rotation(), NECK, camera_shift(turn), _EYE_Z,
         zoom, centre, view, tangent, normal, fine,
     )  # fmt: skip
     _kernels.normals(view[:count], model.triangles[:faces], normal[:count])
@@ -222,8 +222,8 @@ def _under_lid(model: Model, points: np.ndarray) -> list[np.ndarray]:
     """How much light the upper lid lets through to every vertex of the eyeballs: 0 to 1."""
     out = []
     drawn = model.identity.look == "drawn"
-    for where, edge in zip(model.eyes, model.head.edges, strict=True):
-        line = points[edge]
+    for where, (upper, _) in zip(model.eyes, model.head.edges, strict=True):
+        line = points[upper]
         line = line[np.argsort(line[:, 0])]
         below = points[where, 1] - np.interp(points[where, 0], line[:, 0], line[:, 1])
         side = np.minimum(points[where, 0] - line[0, 0], line[-1, 0] - points[where, 0])
