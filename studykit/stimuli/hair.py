@@ -277,15 +277,15 @@ def _tie_point(identity: Identity) -> np.ndarray:
 
 def _tail(identity, rng, drawn):
     tie = _tie_point(identity)
-    count, points = (140, 12) if drawn else (420, 14)
-    t = np.linspace(0, 1, points)[None]
+    count, steps = (140, 12) if drawn else (420, 14)
+    t = np.linspace(0, 1, steps)[None]
     if identity.hair_style == "bun":
         a = rng.uniform(0, 2 * np.pi, (count, 1)) + t * rng.uniform(1.2, 3.0, (count, 1))
         b = rng.normal(0, 0.55, (count, 1)) + 0.25 * np.sin(a * 2)
         r = 24.0 * rng.uniform(0.86, 1.0, (count, 1))
         centre = tie + np.array([0, -14.0, -10.0]) * 0.4 + [0, -1, -5]
-        x, y, z = np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), np.sin(a) * np.cos(b)
-        return centre + points(r * x, y, r * z)
+        x, z = r * np.cos(a) * np.cos(b), r * np.sin(a) * np.cos(b)
+        return centre + points(x, 0.8 * r * np.sin(b), z)
     spread = rng.normal(0, 1, (count, 2))
     spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1.0)
     wide = 15 * np.sin(np.pi * np.minimum(t * 0.85 + 0.12, 1)) ** 0.7
