@@ -321,9 +321,8 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
 
 def held_out_from(content: dict[str, np.ndarray]) -> HeldOut:
     """Take what :func:`render_held_out` made."""
-    labels = [str(label) for label in content["labels"]]
-    pictures = (content[name] for name in ("own", "other", "landmarks", "face"))
-    return HeldOut(str(content["kind"]), labels, *pictures)
+    words = {"kind": str(content["kind"]), "labels": content["labels"].tolist()}
+    return HeldOut(**{**content, **words})
 
 
 class Cache:
