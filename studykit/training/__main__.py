@@ -54,7 +54,11 @@ def main(compare_log, card, out, threads, export, **options):
         elif options["fit"] and options["minutes"] is None:
             raise StudyError("--fit needs the minutes to fit into: add --minutes N")
         else:
-            torch = _import_torch()
+            try:
+                import torch
+            except ImportError:
+                text = 'training needs torch: pip install "studykit[train]"'
+                raise MissingPackageError(text) from None
             torch.set_num_threads(threads)
             if export is not None:
                 _export(export, out)
@@ -96,14 +100,6 @@ def _train(torch, out, *, config, device, cache, workers, render_only, **options
             run(recipe, out, frames, device=device, echo=_echo, **options)
     finally:
         frames.stop()
-
-
-def _import_torch():
-    try:
-        import torch
-    except ImportError:
-        raise MissingPackageError('training needs torch: pip install "studykit[train]"') from None
-    return torch
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ def write_card(folder: Path) -> Path:
     StudyError
         A file is missing or damaged, or the card can't be written.
     """
+    from studykit.training.recipe import read_recipe
+
     try:
         record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -98,7 +100,7 @@ def write_card(folder: Path) -> Path:
         loaded = checkpoints.load(folder / "weights.safetensors")
     except (OSError, ValueError) as error:
         raise StudyError(f"{folder} is no folder of a shipped checkpoint: {error}") from None
-    config = loaded.config
+    config, recipe = loaded.config, read_recipe(folder / "recipe.yaml")
     values = {
         "name": folder.name,
         "size": config["size"],
@@ -110,7 +112,7 @@ def write_card(folder: Path) -> Path:
         "sha256": record["sha256"],
         "steps": f"{record['step']:,}",
         "hours": f"{_seconds(log) / 3600:.1f}",
-        "identities": f"{_identities(folder, record['step']):,}",
+        "identities": f"{recipe.data.available(record['step']):,}",
         "tables": "\n\n".join(_tables(scores) for scores in measured),
     }
     text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
@@ -130,12 +132,6 @@ def _seconds(log: Sequence[dict[str, Any]]) -> float:
     clock = np.array([record["seconds"] for record in log if "seconds" in record])
     passed = np.diff(clock, prepend=0.0)
     return float(np.where(passed < 0, clock, passed).sum())
-
-
-def _identities(folder: Path, step: int) -> int:
-    from studykit.training.recipe import read_recipe
-
-    return read_recipe(folder / "recipe.yaml").data.available(step)
 
 
 def _tables(content: dict[str, Any]) -> str:

@@ -44,6 +44,8 @@ class Training:
     ----------
     step : int
         Steps done.
+    vgg : losses.VGG19 or None
+        For the perceptual term, where there is one.
     """
 
     def __init__(self, recipe: Recipe, cache: Cache, device: str) -> None:
@@ -62,28 +64,23 @@ class Training:
         self._parameters = [p for network in self.networks.values() for p in network.parameters()]
         on_gpu = self.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
-        self.discriminator = self.discriminator_optimiser = vgg = None
+        self.discriminator = self.discriminator_optimiser = self.vgg = None
         if recipe.losses.adversarial:
             self.discriminator = losses.PatchDiscriminator().to(self.device)
             self.discriminator_optimiser = torch.optim.Adam(
                 self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)
             )
         if recipe.losses.perceptual and recipe.vgg:
-            vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
+            self.vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
         self._shelf = Shelf(cache, self.device)
         # Processors without bfloat16 would only imitate it, slowly.
         able = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         bf16 = recipe.precision == "bf16" and able
-        self._objective = Objective(*self.networks.values(), bf16, vgg)
+        self._objective = Objective(*self.networks.values(), bf16, self.vgg)
         self._compiled = self._objective
         if on_gpu:
             _compute_alike_in_every_run()
             self._compiled = torch.compile(self._objective)
-
-    @property
-    def perceptual(self) -> bool:
-        """Whether there is a perceptual term."""
-        return self._objective.vgg is not None
 
     def advance(self) -> dict[str, Tensor]:
         """Train one step; return every term of the loss, still on the device."""
@@ -255,7 +252,7 @@ def run(
     else:
         log.unlink(missing_ok=True)
     _write_recipe(recipe, out)
-    if not training.perceptual:
+    if training.vgg is None:
         echo("no perceptual term: " + ("vgg is not named" if not recipe.vgg else "its weight is 0"))
     began = saved = time.monotonic()
     measured = [training.step + steps for steps in _MEASURED]
