@@ -89,19 +89,14 @@ def _between(values, a, b):
 
 
 @njit
-def _at(values, corners, weights, k):
-    """Interpolate the k-th value of a triangle's corners."""
-    a, b, c = corners
-    return weights[0] * values[a, k] + weights[1] * values[b, k] + weights[2] * values[c, k]
-
-
-@njit
 def _vector(values, corners, weights):
     """Interpolate the vectors at a triangle's corners."""
+    a, b, c = corners
+    u, v, w = weights
     return (
-        _at(values, corners, weights, 0),
-        _at(values, corners, weights, 1),
-        _at(values, corners, weights, 2),
+        u * values[a, 0] + v * values[b, 0] + w * values[c, 0],
+        u * values[a, 1] + v * values[b, 1] + w * values[c, 1],
+        u * values[a, 2] + v * values[b, 2] + w * values[c, 2],
     )
 
 
@@ -277,10 +272,16 @@ def _height(texel, wrinkles):
 
 
 @njit
-def _texel(texels, shares, k):
-    """Mix the k-th value of four neighbouring texels."""
+def _texel(texels, shares):
+    """Mix the colour and the gloss of four neighbouring texels."""
     a, b, c, d = texels
-    return shares[0] * a[k] + shares[1] * b[k] + shares[2] * c[k] + shares[3] * d[k]
+    p, q, r, s = shares
+    return (
+        p * a[0] + q * b[0] + r * c[0] + s * d[0],
+        p * a[1] + q * b[1] + r * c[1] + s * d[1],
+        p * a[2] + q * b[2] + r * c[2] + s * d[2],
+        p * a[4] + q * b[4] + r * c[4] + s * d[4],
+    )
 
 
 @njit
@@ -367,7 +368,8 @@ def shade(
             nx, ny, nz = _unit(_vector(normal, corners, weights), 1e-9)
             gloss = 0.25
             if m == SKIN and uv[a, 0] >= 0:
-                u, v = _at(uv, corners, weights, 0), _at(uv, corners, weights, 1)
+                u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
+                v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
                 iu, iv = min(max(int(u), 0), tw - 2), min(max(int(v), 0), th - 2)
                 fu, fv = u - iu, v - iv
                 texels = (
@@ -377,12 +379,8 @@ def shade(
                     texture[iv + 1, iu + 1],
                 )
                 shares = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
-                rgb = (
-                    _texel(texels, shares, 0),
-                    _texel(texels, shares, 1),
-                    _texel(texels, shares, 2),
-                )
-                gloss = _texel(texels, shares, 4)
+                cr, cg, cb, gloss = _texel(texels, shares)
+                rgb = cr, cg, cb
                 if not drawn:
                     h00, h10 = _height(texels[0], wrinkles), _height(texels[1], wrinkles)
                     h01, h11 = _height(texels[2], wrinkles), _height(texels[3], wrinkles)
@@ -489,7 +487,7 @@ def shade(
                     v += spec * lit * max(nk, 0.0) * light[1, ch] + spec_f * light[3, ch]
                     out[y, x, ch] = v + 0.22 * rim * light[4, ch]
             elif m == EYE:
-                lid = _at(local, corners, weights, 3)
+                lid = wa * local[a, 3] + wb * local[b, 3] + wc * local[c, 3]
                 kd = max((nk + 0.5) / 1.5, 0.0) * (0.35 + 0.65 * lit)
                 nr = 2.0 * _dot(n, e)
                 mirrored = nr * nx - e[0], nr * ny - e[1], nr * nz - e[2]
