@@ -633,7 +633,7 @@ def test_held_out_figures_of_the_truth_are_perfect_and_those_of_the_source_are_c
     assert best["landmarks"] == best["cross landmarks"] < 0.6 * copied["landmarks"]
 
 
-def test_logs_that_differ_are_told_apart_by_their_first_difference(tmp_path):
+def test_of_logs_that_differ_the_first_difference_is_named(tmp_path):
     from studykit.training.log import compare_logs
 
     records = [{"step": step, "phase": "joint", "l1": 0.5, "seconds": step} for step in (20, 40)]

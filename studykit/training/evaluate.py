@@ -40,6 +40,8 @@ def animate(
 ) -> np.ndarray:
     """Animate a source by relative motion, the driving's first frame being its start.
 
+    The networks are in evaluation mode afterwards.
+
     Parameters
     ----------
     kp_detector, generator
@@ -52,8 +54,7 @@ def animate(
     (T, S, S, 3) uint8
     """
     device = next(generator.parameters()).device
-    modes = [(network, network.training) for network in (kp_detector, generator)]
-    for network, _ in modes:
+    for network in (kp_detector, generator):
         network.eval()
     image = _tensor(source[None], device)
     rest, frames = kp_detector(image), _tensor(driving, device)
@@ -67,8 +68,6 @@ def animate(
         sources = {name: value.expand(count, *value.shape[1:]) for name, value in rest.items()}
         result = generator(image.expand(count, -1, -1, -1), keypoints, sources)["prediction"]
         out.append((result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
-    for network, training in modes:
-        network.train(training)
     return np.concatenate(out)
 
 
