@@ -613,7 +613,7 @@ def _key(cell: Cell, row: CellRow, clip: Path) -> str:
 def _code() -> str:
     """Return a hash of the code that measures, finds faces and renders true frames."""
     here = Path(__file__).parent
-    paths = [*here.glob("*.py"), here.parent / "faces.py", *(here.parent / "stimuli").glob("*.py")]
+    paths = [*here.glob("*.py"), here.parent / "media/faces.py", *(here.parent / "stimuli").glob("*.py")]
     return hashlib.sha256("".join(map(files.sha256, sorted(paths))).encode()).hexdigest()
 
 
