@@ -1,15 +1,23 @@
 """An error a user can cause ends with exit code 2, one line and no partial file."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 
-from studykit.cli import main
+import studykit
+from studykit.cli import main, studykit_command
 from studykit.media import video
+from studykit.metrics.benchmark import run_benchmark
+from studykit.ratings.serve import serve
+from studykit.ratings.simulate import simulate_into
+from studykit.stats.power import plan_raters
 
 
 @pytest.fixture
@@ -182,3 +190,30 @@ def test_doctor_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
         main(["doctor"])
     assert stop.value.code == 0
     assert "Python" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("verb", "function"),
+    [
+        ("new", studykit.new_study),
+        ("run", studykit.run_study),
+        ("animate", studykit.animate),
+        ("rate plan", plan_raters),
+        ("rate simulate", simulate_into),
+        ("serve", serve),
+        ("stimuli write", studykit.write_stimuli),
+        ("stimuli benchmark", run_benchmark),
+    ],
+)
+def test_an_option_left_out_is_the_default_of_the_function(
+    verb: str, function: Callable[..., Any]
+) -> None:
+    command: Any = studykit_command
+    for word in verb.split():
+        command = command.commands[word]
+    parameters = inspect.signature(function).parameters.values()
+    own = {p.name: p.default for p in parameters if p.default not in (p.empty, None)}
+    options = {o.name: o.get_default(click.Context(command)) for o in command.params}
+    both = own.keys() & options.keys()
+    assert both
+    assert {name: options[name] for name in both} == {name: own[name] for name in both}
