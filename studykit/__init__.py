@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from studykit.study.file import load_study as load_study
 
 __version__ = "0.2.0"
-DISTRIBUTION = "face-studykit"  # its name on the package index, where "studykit" is another's
+DISTRIBUTION = "face-studykit"  # the name on the package index; "studykit" there is somebody else's
 
 _HOMES = {
     "StudyError": "studykit.errors",

@@ -796,7 +796,7 @@ def _engine(where: str | Path) -> "Engine":
         return create_engine(url, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise MissingPackageError(
-            'PostgreSQL\'s driver psycopg is not installed: pip install "studykit[postgres]"'
+            'PostgreSQL\'s driver psycopg is not installed: pip install "psycopg[binary]>=3.1"'
         ) from None
 
 
