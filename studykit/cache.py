@@ -1,10 +1,19 @@
-"""What a method finds in a driving's frames, kept on disk: one driving moves many sources."""
+"""What is kept between runs, and one rule for when it is stale.
 
+A key covers the code that makes a thing (:func:`code_hash`), what it is made of
+(:func:`file_hash`), settings and weights. All of it lies in one folder (:func:`cache_folder`).
+"""
+
+import ast
 import contextlib
+import functools
 import hashlib
+import io
 import os
+import re
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,10 +21,22 @@ from typing import BinaryIO
 import numpy as np
 
 from studykit import files
+from studykit.errors import StudyError, did_you_mean
 from studykit.media.squares import Driving
 
-LIMIT = 1 << 30  # bytes on disk, of all drivings and methods together
+LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
 _IN_MEMORY = 1 << 22
+_PACKAGE = Path(__file__).parent
+# Code that decides what is made, where, and how a failure reads, but never what is in it.
+NEVER_IN_A_KEY = (
+    "studykit.cache",
+    "studykit.cli",
+    "studykit.clips.executors",
+    "studykit.clips.progress",
+    "studykit.errors",
+    "studykit.files",
+    "studykit.machine",
+)
 
 
 def cache_folder() -> Path:
@@ -25,6 +46,189 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(pooch.os_cache("studykit"))
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file, also over runs hashed again only when its size or time changes.
+
+    Raises
+    ------
+    OSError
+        It can't be read.
+    """
+    return _remembered("sha256", Path(path), files.sha256)
+
+
+KINDS = {
+    "drivings": "what methods and metrics have found in drivings",
+    "graphs": "graphs of networks for this processor",
+    "benchmark": "faces that the benchmark has rendered",
+    "imported": "checkpoints read from other formats",
+    "hashes": "hashes of files that have not changed",
+    "weights": "published checkpoints that were fetched",
+}
+
+
+def contents() -> dict[str, int]:
+    """Return how many bytes of each of :data:`KINDS` are kept."""
+    return {kind: sum(map(_bytes, _entries(kind))) for kind in KINDS}
+
+
+def clear(*kinds: str) -> int:
+    """Remove what is kept of these kinds and return how many bytes that were.
+
+    Raises
+    ------
+    StudyError
+        There is no such kind.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise StudyError(f'nothing of kind "{kind}" is kept: {did_you_mean(kind, KINDS)}')
+    return _remove(entry for kind in kinds for entry in _entries(kind))
+
+
+def limit(size: int) -> int:
+    """Remove what was not used for longest until the rest is within ``size`` bytes.
+
+    Fetched checkpoints stay, since another machine may have to be asked for them. Returns how many
+    bytes were removed.
+    """
+    kept = [entry for kind in KINDS if kind != "weights" for entry in _entries(kind)]
+    return _remove(_beyond(kept, size))
+
+
+def _entries(kind: str) -> list[Path]:
+    folder = cache_folder() if kind == "weights" else cache_folder() / kind
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return [path for path in found if path.is_file()] if kind == "weights" else found
+
+
+def _bytes(entry: Path) -> int:
+    files_in = entry.rglob("*") if entry.is_dir() else [entry]
+    return sum(path.stat().st_size for path in files_in if path.is_file())
+
+
+def _beyond(entries: Iterable[Path], size: int) -> Iterator[Path]:
+    """Yield the entries that were not used for longest, without which the rest is within a size."""
+    for entry in sorted(entries, key=lambda entry: -entry.stat().st_mtime):
+        size -= _bytes(entry)
+        if size < 0:
+            yield entry
+
+
+def _remove(entries: Iterable[Path]) -> int:
+    freed = 0
+    for entry in list(entries):
+        with contextlib.suppress(OSError):  # another process may be removing the same
+            freed += _bytes(entry)
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return freed
+
+
+def code_hash(*modules: str) -> str:
+    """Hash the code that makes something, as far as it can change what is made.
+
+    It covers the modules named, all modules of studykit that these import, inside functions too,
+    and the files beside a module that it names. Comments, docstrings, blank lines, imports for
+    type checkers and :data:`NEVER_IN_A_KEY` do not count.
+
+    Parameters
+    ----------
+    modules : str
+        Full names of modules of studykit, such as ``"studykit.methods.warp"``, or paths of others.
+    """
+    return _code_hash(modules)
+
+
+def covered(*modules: str) -> dict[str, str]:
+    """Return each module that :func:`code_hash` covers, with the hash of its code."""
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = _file_of(name)
+        if name in found or name in NEVER_IN_A_KEY or path is None:
+            continue
+        found[name], *imported = _remembered("code", path, _read_code).split()
+        waiting += imported
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _code_hash(modules: tuple[str, ...]) -> str:
+    # Files by their names alone: a key is the same wherever the package lies.
+    parts = [f"{Path(name).name} {digest}" for name, digest in covered(*modules).items()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _file_of(module: str) -> Path | None:
+    """Return where a module of studykit lies, or a file that is named itself; else None."""
+    if module.startswith("studykit."):
+        base = _PACKAGE.joinpath(*module.split(".")[1:])
+        found = (base.with_suffix(".py"), base / "__init__.py", base)
+        return next((path for path in found if path.is_file()), None)
+    return Path(module) if os.sep in module else None
+
+
+def _read_code(path: Path) -> str:
+    """Return a hash of a module's code, and the names of all of studykit that it uses.
+
+    The hash is of its lines as they would be without comments, docstrings and blank lines. A file
+    beside it that it names, such as a page's frame, is hashed with it, and counts as used.
+    """
+    if path.suffix != ".py":
+        return files.sha256(path)
+    text = path.read_text(encoding="utf-8")
+    tree, lines = ast.parse(text), text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            rows = slice(node.body[0].lineno - 1, node.body[0].end_lineno)
+            lines[rows] = [""] * len(lines[rows])
+    code = "\n".join(line.rstrip() for line in lines if line.strip())
+    return " ".join([hashlib.sha256(code.encode()).hexdigest(), *sorted(set(_used(tree, path)))])
+
+
+def _used(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Yield what a module uses of studykit: modules, and files beside it that it names."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{name.name}" for name in node.names]
+            yield from (name if _file_of(name) else node.module for name in inner)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"\w+\.\w+", str(node.value)):
+            beside = path.with_name(str(node.value))
+            yield from [str(beside)] if beside.is_file() else []
+
+
+def _remembered(kind: str, path: Path, find: Callable[[Path], str]) -> str:
+    """Return what ``find`` finds in a file, from the cache where size and time are the same."""
+    stat, reader = path.stat(), Path(__file__).stat()
+    state = f"{stat.st_size} {stat.st_mtime_ns} {reader.st_mtime_ns}"
+    name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:40]
+    note = cache_folder() / "hashes" / f"{name}.{kind}"
+    with contextlib.suppress(OSError, ValueError):
+        seen, value = note.read_text().split("\n")
+        if seen == state:
+            return value
+    value = find(path)
+    with contextlib.suppress(OSError), files.whole(note) as part:
+        part.write_text(f"{state}\n{value}")
+    return value
 
 
 def kept(
@@ -103,15 +307,4 @@ def _keeping(rows: Iterable[np.ndarray], frame_count: int, path: Path) -> Iterat
         with contextlib.suppress(OSError), files.whole(path) as part, part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             shutil.copyfileobj(spool, file)
-    _remove_oldest(path.parent)
-
-
-def _remove_oldest(folder: Path) -> None:
-    """Remove what was used longest ago until the rest is within the limit."""
-    room = LIMIT
-    with contextlib.suppress(OSError):  # another process may be removing the same
-        found = [(path.stat(), path) for path in folder.glob("[!.]*.npy")]
-        for stat, path in sorted(found, key=lambda entry: -entry[0].st_mtime):
-            room -= stat.st_size
-            if room < 0:
-                path.unlink()
+    _remove(_beyond(_entries("drivings"), LIMIT))

@@ -1,12 +1,18 @@
-"""Files that are whole or not there, and what is in them."""
+"""Files that are whole or not there, locks that end with their process, and what is in a file."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import re
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+from studykit.errors import StudyError
 
 
 @contextlib.contextmanager
@@ -14,7 +20,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     """Give a temporary name in the same folder; it becomes ``path`` at the end, if all went well.
 
     The temporary name keeps the suffix, by which libraries choose a format, and names the
-    process, so that :func:`remove_partial` can tell what a killed one has left.
+    process, so that :func:`remove_partial` knows what a killed one has left.
 
     Raises
     ------
@@ -35,12 +41,53 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 def remove_partial(folder: Path) -> None:
     """Remove what killed processes of this machine have left half-written in a folder."""
-    import psutil
-
     for part in folder.rglob(".*.part*"):
         match = re.search(r"\.(\d+)\.part", part.name)
-        if match and not psutil.pid_exists(int(match[1])):
+        if match and not _is_alive(int(match[1])):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
+    """Hold a lock that the system drops when this process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock's file, which is there while the lock is held and names the process.
+    patience : float
+        How long to wait for another process to let go, in seconds.
+    occupied : str
+        The error's text when it does not; ``{holder}`` stands for the other process.
+
+    Raises
+    ------
+    StudyError
+        Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    while True:
+        file = path.open("a+")
+        if _lock(file):
+            # Whoever held it may have removed the file meanwhile: then the lock is of no file.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+        elif time.monotonic() > deadline:
+            holder = path.read_text() or "unknown"
+            file.close()
+            raise StudyError(occupied.replace("{holder}", holder))
+        file.close()
+        time.sleep(0.1)
+    with file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:
@@ -59,3 +106,36 @@ def sha256(path: str | Path) -> str:
 def _sha256(path: str, _size: int, _modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file for this process if no other has locked it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 20)  # beyond the text, which others may read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # or it can't lock
+    return True
+
+
+def _is_alive(process: int) -> bool:
+    """Say whether a process of this machine is running."""
+    if sys.platform == "win32":  # where a signal 0 would end it
+        import ctypes
+
+        found = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)
+        return bool(found and ctypes.windll.kernel32.CloseHandle(found))
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,19 +1,26 @@
-"""From a study file to a report: Papermill executes the notebooks, one after the other."""
+"""From a study file to a report: Papermill executes the notebooks, which do all of the work.
+
+What a notebook calls stands here too: make the clips, measure them, rehearse their rating. The
+process that executes notebooks only decides, from files and their hashes, whether there is
+anything to be done; it never loads what computes.
+"""
 
 import hashlib
 import logging
+import shutil
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
-import studykit.report
-from studykit import files
-from studykit.clips import progress
-from studykit.clips.animate import check_jobs
-from studykit.clips.cells import CellTable
+from studykit import files, machine
+from studykit.cache import code_hash
+from studykit.clips.animate import animate_cells
+from studykit.clips.cells import CellRow, CellTable
 from studykit.clips.folder import notebook_path, study_folder
-from studykit.clips.provenance import Equipped, equip_all, write_manifest
+from studykit.clips.provenance import Equipped, cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.machine import threads
 from studykit.report import page_key, write_page
 from studykit.study.file import Study, load_study
 
@@ -28,11 +35,12 @@ def run_study(
     only: str | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
+    remake: bool = False,
 ) -> Path:
     """Run a study end to end and return the path of its report.
 
     What an earlier run has made and still holds is kept: a killed run goes on, a finished one is
-    left alone, and a changed input, setting or weight makes just its own cells again.
+    left alone, and a changed input, setting, weight or method makes just its own cells again.
 
     Parameters
     ----------
@@ -48,6 +56,9 @@ def run_study(
         How many processes of this machine make cells; its threads are divided among them.
     scheduler : str, optional
         The address of a Dask scheduler whose workers make them instead.
+    remake : bool
+        Whether clips that people have rated are made again too, where what they depend on has
+        changed; their ratings then stand for clips that are gone.
 
     Raises
     ------
@@ -57,41 +68,54 @@ def run_study(
     study = load_study(path)
     if only is not None:
         study.check_only(only)
-    methods = equip_all(study, device, only=only, placed=not scheduler)
-    check_jobs(methods, jobs, scheduler)
+    methods = equip_all(study, device, only=only, placed=False)
     out = study_folder(study, out)
     files.remove_partial(out)
-    clips, finished = _state(study, methods, out, only)
+    keep = set() if remake else rated_clips(study, out)
+    cells = CellTable(study, out, cache_keys(study, methods), keep).cells(only)
     report = out / "report.html"
-    if finished and page_key(report) == _key(clips, study, out):
+    if all(holds for _, _, holds in cells) and page_key(report) == _key(study, methods, out, only):
         return report
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
-    with progress.followed(out / ".progress.json"):
-        execute_notebook("1_inputs", out / "notebooks", **parameters)
-        execute_notebook(
-            "2_animate",
-            out / "notebooks",
-            **parameters,
-            device=device,
-            only=only or "",
-            jobs=jobs,
-            scheduler=scheduler or "",
-        )
-    write_manifest(study, methods, out)
-    measure(study, out, jobs=max(jobs, threads()), only=only)
-    rehearse(study, out)
-    return write_report(study, out, key=_key(clips, study, out))
+    execute_notebook("1_inputs", out / "notebooks", **parameters)
+    execute_notebook(
+        "2_animate",
+        out / "notebooks",
+        **parameters,
+        device=device,
+        only=only or "",
+        jobs=jobs,
+        scheduler=scheduler or "",
+        remake=remake,
+    )
+    return write_report(study, out, key=_key(study, methods, out, only))
 
 
-def measure(study: Study, out: Path, *, jobs: int = 1, only: str | None = None) -> None:
-    """Measure the clips that have no measurement yet, with a bar that counts them."""
-    from tqdm.auto import tqdm
+def make_clips(
+    study: Study, out: Path, *, only: str | None = None, remake: bool = False, **places: Any
+) -> list[CellRow]:
+    """Make the clips that are missing or no longer hold, but none that people have rated.
+
+    Parameters
+    ----------
+    study, out, only, places
+        As :func:`studykit.clips.animate.animate_cells` takes them.
+    remake : bool
+        Whether rated clips are made again too.
+    """
+    keep = set() if remake else rated_clips(study, out)
+    return animate_cells(study, out, only=only, keep=keep, **places)
+
+
+def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
+    """Measure the clips that have no measurement yet, on every core, with a bar."""
+    from tqdm import tqdm
 
     from studykit.metrics import measure_study
 
     clips = sum(1 for _ in study.cells(only))
-    with tqdm(total=clips, unit="clip", desc="measuring", delay=1, dynamic_ncols=True) as bar:
-        measure_study(study, out, jobs=jobs, only=only, report=lambda _: bar.update())
+    with tqdm(total=clips, unit="clip", desc="measuring", dynamic_ncols=True) as bar:
+        measure_study(study, out, jobs=machine.threads(), only=only, report=lambda _: bar.update())
 
 
 def rehearse(study: Study, out: Path) -> None:
@@ -108,6 +132,17 @@ def rehearse(study: Study, out: Path) -> None:
             simulate_into(store, study, missing, seed=study.seed)
 
 
+def rated_clips(study: Study, out: Path) -> set[str]:
+    """Return the SHA-256 of every clip that a person has rated in a study."""
+    from studykit.ratings.store import is_there, open_store, place_of
+
+    if not is_there(place := place_of(study, out)):
+        return set()
+    with open_store(place) as store:
+        ratings = store.ratings(study.name)
+    return set(ratings.loc[~ratings["simulated"].astype(bool), "clip_hash"]) - {""}
+
+
 def write_report(study: Study, out: Path, *, key: str = "") -> Path:
     """Make the report of what is in a study's folder, and return its path.
 
@@ -120,7 +155,8 @@ def write_report(study: Study, out: Path, *, key: str = "") -> Path:
         out=str(out.resolve()),
     )
     report = out / "report.html"
-    write_page(executed, report, title=study.name, key=key)
+    with _Terminal("report.html"):
+        write_page(executed, report, title=study.name, key=key)
     return report
 
 
@@ -147,14 +183,17 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
                 f'notebook {name} has no parameter "{key}": {did_you_mean(key, known)}'
             )
     failure = None
-    with files.whole(executed) as part:
+    with files.whole(executed) as part, _Terminal(f"notebook {name}") as terminal:
         try:
             papermill.execute_notebook(
                 str(path),
                 str(part),
                 parameters,
+                engine_name=_engine(),
                 kernel_name="python3",
                 progress_bar=False,
+                stderr_file=terminal,
+                coalesce_streams=True,  # of a bar, its last state
                 extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
             )
         except papermill.PapermillExecutionError as error:
@@ -163,7 +202,7 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
             )
         except DeadKernelError:
             raise StudyError(
-                f"the kernel of notebook {name} died, perhaps for want of memory: "
+                f"the kernel of notebook {name} died, perhaps because memory ran out: "
                 "free some and run the same command, which goes on where it stopped"
             ) from None
     if failure is not None:
@@ -171,29 +210,95 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     return executed
 
 
-def _state(
-    study: Study, methods: dict[str, Equipped], out: Path, only: str | None
-) -> tuple[str, bool]:
-    """Return what names the clips that this run would report on, and whether they all hold."""
-    digest, finished = hashlib.sha256(study.path.read_bytes()), True
-    package = Path(studykit.report.__file__).parent.parent
-    shown_by = [
-        path
-        for room in ("metrics", "report", "stats")
-        for path in sorted((package / room).iterdir())
-        if path.is_file()
+class _Terminal:
+    """The line of the terminal on which a run is seen: its step, and the bar that its kernel draws.
+
+    Papermill writes to it what the kernel writes to its standard error. A second that brings
+    nothing shows the step's seconds.
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step, self._bar, self._since = step, "", time.monotonic()
+        self._shown, self._done, self._lock = "", threading.Event(), threading.Lock()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> "_Terminal":
+        self._clock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._clock.join()
+        self._show("")
+        sys.stderr.write("\r")
+
+    def begin(self, step: str) -> None:
+        """Say which step begins."""
+        self._step, self._bar, self._since = step, "", time.monotonic()
+        self._tell()
+
+    def write(self, text: str) -> None:
+        """Take what a kernel has written: lines that stay, or a bar that begins with a return."""
+        *whole, last = text.split("\n")
+        for line in whole:
+            self._bar = ""
+            if "\r" not in line and line.strip():
+                self._show("")
+                sys.stderr.write(f"\r{line}\n")
+        self._bar = last.rpartition("\r")[2].strip() or self._bar
+        self._tell()
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def _tick(self) -> None:
+        while not self._done.wait(1):
+            self._tell()
+
+    def _tell(self) -> None:
+        seconds = time.monotonic() - self._since
+        self._show(self._bar or f"{self._step} {seconds:.0f} s")
+
+    def _show(self, text: str) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        with self._lock:
+            sys.stderr.write(f"\r{text[:width]:<{len(self._shown)}}")
+            sys.stderr.flush()
+            self._shown = text[:width]
+
+
+def _engine() -> str:
+    """Make known to Papermill an engine that says which section of a notebook is at hand."""
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, *arguments: Any, **options: Any) -> None:
+            start = nb_man.cell_start
+
+            def cell_start(cell: Any, index: int, **others: Any) -> None:
+                if cell.cell_type == "markdown" and cell.source.startswith("#"):
+                    options["stderr_file"].begin(cell.source.splitlines()[0].strip("# "))
+                start(cell, index, **others)
+
+            nb_man.cell_start = cell_start
+            super().execute_managed_notebook(nb_man, *arguments, **options)
+
+    papermill_engines.register("studykit", Engine)
+    return "studykit"
+
+
+def _key(study: Study, methods: dict[str, Equipped], out: Path, only: str | None) -> str:
+    """Return the key of the report of the clips and the ratings that there are."""
+    key = cache_keys(study, methods)
+    parts = [
+        study.path.read_text(encoding="utf-8"),
+        *(files.sha256(notebook_path(name)) for name in NOTEBOOKS),
+        code_hash("studykit.report", "studykit.metrics"),
+        *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
+        _ratings_state(study, out),
     ]
-    for path in (*map(notebook_path, NOTEBOOKS), *shown_by):
-        digest.update(path.read_bytes())
-    for cell, key, holds in CellTable(study, methods, out).cells(only):
-        finished = finished and holds
-        digest.update(f"{cell.name} {key}\n".encode())
-    return digest.hexdigest(), finished
-
-
-def _key(clips: str, study: Study, out: Path) -> str:
-    """Return the key of the report of these clips and of the ratings that are there now."""
-    return hashlib.sha256(f"{clips} {_ratings_state(study, out)}".encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _ratings_state(study: Study, out: Path) -> str:

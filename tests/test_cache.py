@@ -1,6 +1,7 @@
-"""What a method finds in a driving is found once, and what is kept stays bounded."""
+"""A key covers what can change what is made, and nothing else; what is kept stays bounded."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -8,8 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import studykit
+from studykit import files
+from studykit.cache import (
+    NEVER_IN_A_KEY,
+    _code_hash,
+    _file_of,
+    clear,
+    code_hash,
+    contents,
+    file_hash,
+    limit,
+)
 from studykit.cache import kept as rows_of
+from studykit.clips.provenance import clip_code
+from studykit.errors import StudyError
 from studykit.media.squares import Driving
+from studykit.methods import method_class
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +133,117 @@ def test_the_rows_that_were_not_used_for_longest_go(
     assert find.asked == 3
     list(rows_of(driving("old"), "mine", find))
     assert find.asked == 4
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package, whose code can be changed."""
+    package = tmp_path / "copy" / "studykit"
+    shutil.copytree(
+        Path(studykit.__file__).parent,
+        package,
+        ignore=shutil.ignore_patterns("checkpoints", "*pyc"),
+    )
+    monkeypatch.setattr("studykit.cache._PACKAGE", package)
+    return package
+
+
+def keys() -> dict[str, str]:
+    """The hashes of the code behind each kind of thing that is kept."""
+    _code_hash.cache_clear()
+    made = {name: clip_code(method_class(name)) for name in ("copy", "folder", "fomm", "warp")}
+    return made | {
+        "measurement": code_hash("studykit.metrics.measure"),
+        "report": code_hash("studykit.report", "studykit.metrics"),
+    }
+
+
+CLIPS = {"copy", "folder", "fomm", "warp"}
+ALL = {*CLIPS, "measurement", "report"}
+CHANGES = {
+    "media/video.py": ALL,
+    "media/squares.py": ALL,
+    "media/faces.py": ALL,
+    "media/sheets.py": {"report"},
+    "methods/__init__.py": ALL,
+    "methods/copy.py": {"copy"},
+    "methods/folder.py": {"folder"},
+    "methods/warp.py": {"warp"},
+    "methods/_warp_paint.py": {"warp"},
+    "methods/fomm.py": {"fomm"},
+    "methods/_ppgan.py": {"fomm"},
+    "methods/_fomm_graph.py": {"fomm"},
+    "methods/weights.py": {"fomm"},
+    "metrics/measure.py": {"measurement", "report"},
+    "metrics/temporal.py": {"measurement", "report"},
+    "metrics/tables.py": {"report"},
+    "stimuli/render.py": {"measurement", "report"},
+    "stats/model.py": {"report"},
+    "ratings/screening.py": {"report"},
+    "report/words.py": {"report"},
+    "report/page.html": {"report"},
+    "study/wording.py": {"report"},
+}
+
+
+@pytest.mark.parametrize("changed", [*CHANGES, "errors.py", "files.py", "cli.py", "run.py"])
+def test_a_changed_line_of_code_changes_just_the_keys_of_what_depends_on_it(
+    package: Path, changed: str
+) -> None:
+    before = keys()
+    path = package / changed
+    path.write_text(path.read_text() + "\nCHANGED = True\n")
+    after = keys()
+    assert {name for name in ALL if before[name] != after[name]} == CHANGES.get(changed, set())
+
+
+def test_words_about_code_change_no_key(package: Path) -> None:
+    before = keys()
+    for path in package.rglob("*.py"):
+        text = path.read_text()
+        if text.startswith('"""'):
+            text = '"""Another word, ' + text[3:]
+        path.write_text(f"# A comment.\n\n{text}\n\n# Another.\n")
+    assert keys() == before
+
+
+def test_what_is_left_out_of_keys_is_there_and_makes_nothing() -> None:
+    """Errors, files, progress, the command line: they decide whether, not what."""
+    assert NEVER_IN_A_KEY == (
+        "studykit.cache",
+        "studykit.cli",
+        "studykit.clips.executors",
+        "studykit.clips.progress",
+        "studykit.errors",
+        "studykit.files",
+        "studykit.machine",
+    )
+    assert all(_file_of(name) for name in NEVER_IN_A_KEY)
+
+
+def test_a_file_is_hashed_again_when_its_size_or_time_changes_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "a.mp4", []
+    whole = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or whole(path))
+    path.write_text("one")
+    first = file_hash(path)
+    assert (file_hash(path), len(read)) == (first, 1)
+    path.write_text("three")
+    assert file_hash(path) != first
+    assert len(read) == 2
+
+
+def test_what_is_kept_is_shown_limited_and_cleared(cache: Path) -> None:
+    for number in range(3):
+        list(rows_of(driving(str(number)), "mine", Finder()))
+    (cache.parent / "vox.pdparams").write_bytes(bytes(1000))
+    size = contents()["drivings"] // 3
+    assert contents()["weights"] == 1000
+    assert limit(2 * size) == size
+    assert (contents()["drivings"], contents()["weights"]) == (2 * size, 1000)
+    assert clear("drivings") == 2 * size
+    assert (contents()["drivings"], contents()["weights"]) == (0, 1000)
+    with pytest.raises(StudyError, match='did you mean "graphs"'):
+        clear("graph")

@@ -10,7 +10,7 @@ import pytest
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, append, read_cells, rewrite
 from studykit.clips.folder import study_folder
-from studykit.clips.provenance import equip_all
+from studykit.clips.provenance import cache_keys, equip_all
 from studykit.study.file import Input, load_study
 
 ROW = CellRow(
@@ -56,8 +56,11 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_row(tmp_path: Path) -> None:
         assert list(read_cells(table)) == ["a__b__copy", "third"]
 
 
-def test_a_file_with_other_columns_counts_as_empty(tmp_path: Path) -> None:
+def test_a_file_of_another_version_is_read_as_far_as_its_columns_go(tmp_path: Path) -> None:
     table = tmp_path / "cells.csv"
+    columns = "cell,source,source_type,driving,driving_type,method,status,seconds,frames,colour"
+    table.write_text(f"{columns}\na__b__copy,a,frontal,b,side,copy,done,1.25,48,red\n")
+    assert read_cells(table) == {"a__b__copy": replace(ROW, cache_key="")}
     table.write_text("cell,status\na,done\n")
     assert read_cells(table) == {}
 
@@ -92,7 +95,7 @@ def table(small_study: Path) -> Callable[[], CellTable]:
 
     def read() -> CellTable:
         study = load_study(small_study)
-        return CellTable(study, equip_all(study), out)
+        return CellTable(study, out, cache_keys(study, equip_all(study)))
 
     return read
 
@@ -153,11 +156,16 @@ def test_rows_of_cells_that_are_no_longer_in_the_study_go(table, tmp_path: Path)
     assert [row.cell for row in table().tidy()] == NAMES
 
 
-def test_a_table_of_another_version_is_begun_anew(table, tmp_path: Path) -> None:
-    (tmp_path / "out/cells.csv").write_text("cell,status\nanna__talk__copy,done\n")
+def test_rows_of_another_version_get_todays_columns_with_the_next_one(
+    table, tmp_path: Path
+) -> None:
+    path = tmp_path / "out/cells.csv"
+    columns = "cell,source,source_type,driving,driving_type,method,status,seconds,frames"
+    path.write_text(f"{columns}\n{NAMES[0]},anna,,talk,,copy,done,1.000,6\n")
     first = table()
     assert made(first, tmp_path / "out") == NAMES
     assert [row.cell for row in first.tidy()] == NAMES
+    assert "cache_key" in path.read_text()
 
 
 def test_only_keeps_a_methods_or_one_cells_place(table, tmp_path: Path) -> None:
@@ -175,7 +183,7 @@ def test_ten_thousand_cells_are_no_burden(table, small_study: Path) -> None:
     study = replace(study, sources=copies(study.sources[0]), drivings=copies(study.drivings[0]))
     rewrite(out / "cells.csv", (row(cell.name, "key") for cell in study.cells()))
     tracemalloc.start()
-    whole = CellTable(study, equip_all(study), out)
+    whole = CellTable(study, out, cache_keys(study, equip_all(study)))
     assert sum(not holds for _, _, holds in whole.cells()) == 10_000
     assert tracemalloc.get_traced_memory()[1] < 10_000 * 1024
     tracemalloc.stop()
@@ -191,5 +199,5 @@ def test_a_table_holds_first_frames_too(small_study: Path, tmp_path: Path) -> No
         rows = animate_cells(study, out)
         assert [row.cell for row in rows] == [cell.name for cell in study.cells()]
         assert {row.status for row in rows} == {"done"}
-        table = CellTable(study, equip_all(study), out)
+        table = CellTable(study, out, cache_keys(study, equip_all(study)))
         assert all(holds for _, _, holds in table.cells())

@@ -1,17 +1,19 @@
-"""A run measures, rehearses where nobody has rated, and reports anew when a rating comes."""
+"""A run measures, rehearses where nobody has rated, and reports again when a rating comes."""
 
 from pathlib import Path
 
 import pytest
 
-from studykit import run
+from studykit import files, run
+from studykit.clips.cells import read_cells
 from studykit.clips.folder import study_folder
 from studykit.clips.provenance import equip_all
+from studykit.media import video
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
 from studykit.ratings.store import open_store, rehearsal_of, store_of
 from studykit.report import load_results, page_key
-from studykit.run import rehearse, run_study
+from studykit.run import make_clips, rehearse, run_study
 from studykit.study.file import Study, load_study
 
 
@@ -24,8 +26,7 @@ def rehearsed(small_study: Path) -> Study:
 
 def key_of(study: Study, out: Path) -> str:
     """The key of the report that a run would write now."""
-    clips, _ = run._state(study, equip_all(study), out, "anna__talk__copy")
-    return run._key(clips, study, out)
+    return run._key(study, equip_all(study), out, "anna__talk__copy")
 
 
 def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(
@@ -45,7 +46,7 @@ def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(
     assert page_key(report) != key_of(rehearsed, out)
 
 
-def test_an_edited_study_is_rehearsed_anew_and_only_that_rehearsal_counts(
+def test_an_edited_study_is_rehearsed_again_and_only_that_rehearsal_counts(
     rehearsed: Study, tmp_path: Path
 ) -> None:
     out = study_folder(rehearsed, tmp_path / "out")
@@ -70,6 +71,34 @@ def test_where_people_have_rated_no_rehearsal_is_shown(rehearsed: Study, tmp_pat
     results = load_results(rehearsed.path, out)
     assert results.ratings["rater"].nunique() == 2
     assert not results.simulated
+
+
+def test_a_clip_that_a_person_has_rated_is_never_made_again_unless_that_is_asked_for(
+    small_study: Path, tmp_path: Path
+) -> None:
+    study = load_study(small_study)
+    out = study_folder(study, tmp_path / "out")
+    make_clips(study, out)
+    first = read_cells(out / "cells.csv")
+    rated, other = "anna__talk__copy", "anna__turn__copy"
+    people = simulate_ratings(study, 1, seed=1).query("cell == @rated").assign(simulated=False)
+    digests = {rated: files.sha256(out / first[rated].clip)}
+    people["clip_hash"] = people["cell"].map(digests)
+    with store_of(study, out) as store:
+        store.append(people)
+    before = {name: (out / first[name].clip).stat().st_mtime_ns for name in (rated, other)}
+
+    picture = video.read_image(tmp_path / "anna.png")
+    video.write_image(tmp_path / "anna.png", 255 - picture)
+    rows = {row.cell: row for row in make_clips(study, out)}
+    after = {name: (out / first[name].clip).stat().st_mtime_ns for name in (rated, other)}
+    assert after[rated] == before[rated] and after[other] > before[other]
+    assert rows[rated] == first[rated]  # it says what it was made of, and by which version
+    assert rows[other].cache_key != first[other].cache_key
+
+    rows = {row.cell: row for row in make_clips(study, out, remake=True)}
+    assert rows[rated].cache_key != first[rated].cache_key
+    assert (out / first[rated].clip).stat().st_mtime_ns > after[rated]
 
 
 def test_a_study_that_asks_for_no_rehearsal_gets_no_store(small_study: Path) -> None:

@@ -87,6 +87,30 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_clips(
     assert {name: (out / f"clips/{name}.mp4").stat().st_mtime_ns for name in done} == kept
 
 
+def test_a_finished_study_is_recognised_without_what_computes(small_study: Path) -> None:
+    """Neither Paddle nor dlib is loaded, nor is any input read that has not changed."""
+    out = small_study.parent / "out"
+    run_study(small_study, out=out)
+    code = (
+        "import sys, time; from studykit import files; from studykit.run import run_study\n"
+        "read = []; whole = files.sha256\n"
+        "files.sha256 = lambda path: read.append(str(path)) or whole(path)\n"
+        f"run_study({str(small_study)!r}, out={str(out)!r})\n"
+        "print([name for name in ('paddle', 'dlib', 'sklearn', 'torch') if name in sys.modules])\n"
+        "print([path for path in read if path.endswith(('.png', '.mp4'))])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.split("\n")[:2] == ["[]", "[]"], answer.stderr
+
+
+def test_a_run_is_never_silent_and_names_its_steps(small_study: Path) -> None:
+    command = [sys.executable, "-m", "studykit", "run", str(small_study)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=small_study.parent)
+    for step in ("1 · Inputs", "2 · Animate", "cell 4/4", "Measure", "Statistics", "report.html"):
+        assert step in ran.stderr
+    assert ran.stdout == "reports/small/report.html\n"
+
+
 def test_a_misspelt_parameter_is_refused_before_the_notebook_runs(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match='no parameter "studdy": did you mean "study"'):
         execute_notebook("1_inputs", tmp_path, studdy="x.yaml")

@@ -5,9 +5,8 @@ import dataclasses
 import os
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,15 @@ from studykit.clips.cell import (
     write_clip,
 )
 from studykit.clips.cells import CellRow, CellTable
-from studykit.clips.executors import WorkerDied, open_executor
+from studykit.clips.executors import WorkerDied, open_executor, outcomes
 from studykit.clips.progress import Meter
-from studykit.clips.provenance import Equipped, equip, equip_all
+from studykit.clips.provenance import (
+    Equipped,
+    cache_keys,
+    equip,
+    equip_all,
+    write_manifest,
+)
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import CropRule
@@ -43,6 +48,7 @@ def animate_cells(
     only: str | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
+    keep: Collection[str] = (),
 ) -> list[CellRow]:
     """Make the clip of every cell that has none yet, and return all rows in the study's order.
 
@@ -62,6 +68,8 @@ def animate_cells(
         How many processes of this machine make cells; its threads are divided among them.
     scheduler : str, optional
         The address of a Dask scheduler whose workers make them instead.
+    keep : collection of str
+        SHA-256 of clips that are not made again, since people have rated them.
 
     Raises
     ------
@@ -72,49 +80,64 @@ def animate_cells(
         # Workers have other current folders.
         study, out = load_study(study.path.resolve()), out.resolve()
     methods = equip_all(study, device, only=only, placed=not scheduler)
-    check_jobs(methods, jobs, scheduler)
-    with _alone(out):
-        return _animate_planned(study, methods, out, only, jobs, scheduler)
+    _check_jobs(methods, jobs, scheduler)
+    occupied = (
+        f"another run (process {{holder}}) is at work in {out}: "
+        "wait for it, stop it, or name another folder with --out"
+    )
+    # What a killed command has left running ends by itself, so it is waited for a while.
+    with files.locked(out / ".running", _PATIENCE, occupied):
+        table = CellTable(study, out, cache_keys(study, methods), keep)
+        _animate_missing(study, methods, table, out, only, jobs, scheduler)
+        write_manifest(study, methods, out)
+        return table.tidy()
 
 
-def _animate_planned(
+def _animate_missing(
     study: Study,
     methods: dict[str, Equipped],
+    table: CellTable,
     out: Path,
     only: str | None,
     jobs: int,
     scheduler: str | None,
-) -> list[CellRow]:
-    table = CellTable(study, methods, out)
-    counts: dict[Path, int] = {}
-    cells = frames = 0
-    for cell, _, holds in table.cells(only):
-        if not holds:
-            cells += 1
-            frames += _frame_count(cell.driving, counts)
-    if not cells:
-        return table.tidy()
-    run = uuid.uuid4().hex
+) -> None:
+    missing = [(cell, key) for cell, key, holds in table.cells(only) if not holds]
+    if not missing:
+        return
+    counts = {path: _frame_count(path) for path in {cell.driving.path for cell, _ in missing}}
+    frames = sum(counts[cell.driving.path] for cell, _ in missing)
+    run, send = uuid.uuid4().hex, False
     with contextlib.ExitStack() as stack:
-        meter = stack.enter_context(Meter(cells, frames))
-        running = {cell.method.name for cell in study.cells(only)}
+        meter = stack.enter_context(Meter(len(missing), frames))
+        running = {cell.method.name for cell, _ in missing}
         needed = {kind for name in running for kind in resources_of(methods[name].method)}
         executor = stack.enter_context(open_executor(jobs, scheduler, meter.frame, needed))
         mark = stack.enter_context(_mark(out)) if scheduler else None
         tasks = (
             Task(cell, study.size, study.crop, methods[cell.method.name], key, out, run, mark)
-            for cell, key, holds in table.cells(only)
-            if not holds
+            for cell, key in missing
         )
-        for task, made in _made(executor, tasks):
-            _keep(made, out)
+
+        def submit(task: Task, last: BaseException | None) -> Future:
+            nonlocal send
+            send = send or isinstance(last, FilesUnseen)
+            try:
+                return executor.submit(make_cell, _with_files(task) if send else task)
+            except StudyError as error:
+                future: Future = Future()
+                future.set_exception(error)
+                return future
+
+        for task, future in outcomes(executor, submit, tasks, again=(FilesUnseen,)):
+            made = _made(task, future)
+            _put_in_place(made, out)
             table.add(made.row)
-            meter.end(task.cell.name, _frame_count(task.cell.driving, counts))
+            meter.end(task.cell.name, counts[task.cell.driving.path])
     files.remove_partial(out / "clips")  # of workers that died
-    return table.tidy()
 
 
-def check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:
+def _check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:
     """Refuse a number of processes that makes no sense, such as several on one GPU."""
     if jobs < 1:
         raise StudyError(f"jobs must be at least 1, not {jobs}")
@@ -178,55 +201,14 @@ def animate(
     )
 
 
-def _made(executor: Executor, tasks: Iterator[Task]) -> Iterator[tuple[Task, Made]]:
-    """Yield what becomes of each task, as it is finished, with few of them under way.
-
-    A cell whose worker died is tried again with no other beside it: so it is known whether it was
-    that cell's doing, and one that has filled the memory gets all of it.
-    """
-    running: dict[Future, Task] = {}
-    suspects: deque[Task] = deque()
-    alone: Task | None = None
-    send = False
-    while True:
-        while not suspects and alone is None and len(running) < executor.room:
-            task = next(tasks, None)
-            if task is None:
-                break
-            running[_submit(executor, task, send)] = task
-        if suspects and not running:
-            alone = suspects.popleft()
-            running[_submit(executor, alone, send)] = alone
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            task = running.pop(future)
-            try:
-                made = future.result()
-            except FilesUnseen:
-                send = True
-                running[_submit(executor, task, send)] = task
-                continue
-            except WorkerDied as error:
-                if task is not alone:
-                    suspects.append(task)
-                    continue
-                text = f"its worker died, and again with no other cell beside it: {error}"
-                made = failed(task.row(), StudyError(text))
-            except Exception as error:
-                made = failed(task.row(), error)
-            if task is alone:
-                alone = None
-            yield task, made
-
-
-def _submit(executor: Executor, task: Task, send: bool) -> Future:
+def _made(task: Task, future: Future) -> Made:
     try:
-        return executor.submit(make_cell, _with_files(task) if send else task)
-    except StudyError as error:
-        future: Future = Future()
-        future.set_exception(error)
-        return future
+        return future.result()
+    except WorkerDied as error:
+        text = f"its worker died, and again with no other cell beside it: {error}"
+        return failed(task.row(), StudyError(text))
+    except Exception as error:
+        return failed(task.row(), error)
 
 
 def _with_files(task: Task) -> Task:
@@ -242,7 +224,7 @@ def _with_files(task: Task) -> Task:
     return dataclasses.replace(task, sent=sent)
 
 
-def _keep(made: Made, out: Path) -> None:
+def _put_in_place(made: Made, out: Path) -> None:
     """Put beside a row what belongs to it, and remove what belonged to its last."""
     clip, log = out / made.row.clip, out / "logs" / f"{made.row.cell}.txt"
     if made.clip is not None:
@@ -258,42 +240,6 @@ def _keep(made: Made, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Refuse to work beside another run of this machine in the same folder.
-
-    The run that a killed command has left behind ends by itself, so it is waited for a while.
-    """
-    import psutil
-
-    lock, mine = out / ".running", out / f".running.{os.getpid()}.part"
-    deadline = time.monotonic() + _PATIENCE
-    out.mkdir(parents=True, exist_ok=True)
-    mine.write_text(str(os.getpid()))
-    try:
-        while True:
-            try:
-                os.link(mine, lock)  # there at once with what is in it, or not at all
-                break
-            except FileExistsError:
-                with contextlib.suppress(FileNotFoundError):
-                    holder = int(lock.read_text())
-                    if not psutil.pid_exists(holder):
-                        lock.unlink()
-                    elif time.monotonic() > deadline:
-                        raise StudyError(
-                            f"another run (process {holder}) is at work in {out}: "
-                            "wait for it, stop it, or name another folder with --out"
-                        ) from None
-                time.sleep(0.1)
-    finally:
-        mine.unlink(missing_ok=True)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
 def _mark(out: Path) -> Iterator[Path]:
     """Put a file into the folder of results for as long as the run takes."""
     mark = out / f".{uuid.uuid4().hex}.{os.getpid()}.part"
@@ -304,11 +250,9 @@ def _mark(out: Path) -> Iterator[Path]:
         mark.unlink(missing_ok=True)
 
 
-def _frame_count(driving: Input, known: dict[Path, int]) -> int:
+def _frame_count(driving: Path) -> int:
     """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
-    if driving.path not in known:
-        try:
-            known[driving.path] = video.probe(driving.path).frame_count
-        except StudyError:
-            known[driving.path] = 0
-    return known[driving.path]
+    try:
+        return video.probe(driving).frame_count
+    except StudyError:
+        return 0

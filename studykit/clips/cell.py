@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+import studykit
 from studykit import files
 from studykit.clips.cells import CellRow
 from studykit.clips.executors import Report
@@ -92,6 +93,7 @@ class Task:
             weights=equipped.weights,
             weights_hash=equipped.weights_hash,
             cache_key=self.key,
+            version=studykit.__version__,
         )
 
 
@@ -259,7 +261,7 @@ def _prepared(task: Task) -> tuple[Any, str]:
     source, method = task.cell.source, task.equipped.method
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != _memory.key:
-        _memory.key = _memory.prepared = None  # lest two states be held at a time
+        _memory.key = _memory.prepared = None  # so that two states are never held
         opened, note = open_source(source.path, name=source.name, size=task.size, crop=task.crop)
         _memory.prepared, _memory.key = (method.prepare(opened), note), key
     return _memory.prepared

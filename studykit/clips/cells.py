@@ -4,13 +4,16 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studykit import files
-from studykit.clips.provenance import Equipped, cache_keys
-from studykit.study.file import Cell, Study
+from studykit.cache import file_hash
+
+if TYPE_CHECKING:
+    from studykit.study.file import Cell, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class CellRow:
         Name and SHA-256 of the weights, empty for methods without any.
     cache_key : str
         SHA-256 over everything that the clip depends on; a cell is made again when it changes.
+    version : str
+        Of studykit, which made the clip.
     """
 
     cell: str
@@ -47,6 +52,7 @@ class CellRow:
     weights: str = ""
     weights_hash: str = ""
     cache_key: str = ""
+    version: str = ""
 
     @property
     def clip(self) -> str:
@@ -75,20 +81,20 @@ def append(path: Path, row: CellRow) -> None:
 def read_cells(path: Path) -> dict[str, CellRow]:
     """Return the last row of each cell by its name; a half-written row counts as not there.
 
-    A file with other columns, written by another version, has no rows: every cell is made again.
+    Columns that another version has not written are empty; its own further ones are left out.
     """
-    if not _has_columns(path):
+    if not path.is_file():
         return {}
-    rows = {}
-    with path.open("rb") as file:
-        for line in file.readlines()[1:]:
-            try:
-                values = next(csv.reader([line.decode()])) if line.endswith(b"\n") else []
-                fields = dict(zip(_FIELDS, values, strict=True))
-                fields |= {"seconds": float(fields["seconds"]), "frames": int(fields["frames"])}
-            except (ValueError, StopIteration):
-                continue  # edited by hand: it counts as not there
-            rows[fields["cell"]] = CellRow(**fields)
+    header, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
+    names, rows = header.decode().split(","), {}
+    for line in lines:
+        try:
+            values = dict(zip(names, next(csv.reader([line.decode()])), strict=True))
+            values |= {"seconds": float(values["seconds"]), "frames": int(values["frames"])}
+            row = CellRow(**{name: values[name] for name in _FIELDS if name in values})
+        except (ValueError, StopIteration, KeyError, TypeError):
+            continue  # edited by hand: it counts as not there
+        rows[row.cell] = row
     return rows
 
 
@@ -104,31 +110,43 @@ class CellTable:
     Parameters
     ----------
     study : Study
-    methods : dict of Equipped
-        By their names in the study.
     out : Path
         The folder of its results.
+    key : callable
+        Gives the key of all that a cell's clip depends on, "" where that can't be had.
+    keep : collection of str
+        SHA-256 of clips that hold whatever their keys are, since people have rated them.
     """
 
-    def __init__(self, study: Study, methods: dict[str, Equipped], out: Path) -> None:
+    def __init__(
+        self,
+        study: "Study",
+        out: Path,
+        key: Callable[["Cell"], str],
+        keep: Collection[str] = (),
+    ) -> None:
         self._study, self._out, self._path = study, out, out / "cells.csv"
-        self._key = cache_keys(study, methods)
+        self._key, self._keep = key, keep
         self._rows = read_cells(self._path)
 
-    def cells(self, only: str | None = None) -> Iterator[tuple[Cell, str, bool]]:
+    def cells(self, only: str | None = None) -> Iterator[tuple["Cell", str, bool]]:
         """Yield each cell, the key of what its clip depends on, and whether its clip holds.
 
         ``only`` keeps those of one method, or one cell, by name.
         """
         for cell in self._study.cells(only):
-            key, row = self._key(cell), self._rows.get(cell.name)
-            made = row is not None and row.status == "done" and row.cache_key == key != ""
-            yield cell, key, made and (self._out / row.clip).is_file()
+            yield cell, (key := self._key(cell)), self._holds(cell, key)
+
+    def _holds(self, cell: "Cell", key: str) -> bool:
+        row = self._rows.get(cell.name)
+        if row is None or row.status != "done" or not (clip := self._out / row.clip).is_file():
+            return False
+        return row.cache_key == key != "" or (bool(self._keep) and file_hash(clip) in self._keep)
 
     def add(self, row: CellRow) -> None:
         """Append a row to cells.csv, where it stands for its cell from now on."""
         if not _has_columns(self._path):
-            rewrite(self._path, [])
+            rewrite(self._path, self._rows.values())
         append(self._path, row)
         self._rows[row.cell] = row
 

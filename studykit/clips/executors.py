@@ -12,15 +12,27 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 import studykit
 from studykit import machine
 from studykit.errors import MissingPackageError, StudyError, first_line
 
 Report = Callable[..., None]
+Item = TypeVar("Item")
+_END = object()
+_reports: Any = None  # of a worker: where it writes what it reports
 
 _THREAD_VARIABLES = (
     "STUDYKIT_THREADS",
@@ -81,6 +93,53 @@ def open_executor(
         executor.shutdown()
 
 
+def outcomes(
+    executor: Executor,
+    submit: Callable[[Item, BaseException | None], Future],
+    items: Iterable[Item],
+    again: tuple[type[BaseException], ...] = (),
+) -> Iterator[tuple[Item, Future]]:
+    """Yield each item with its finished future, as it comes, with few of them under way.
+
+    What was under way when a worker died is tried again with nothing else beside it: so it is
+    known whose doing it was, and one that has filled the memory gets all of it.
+
+    Parameters
+    ----------
+    executor : Executor
+        As :func:`open_executor` gives it.
+    submit : callable
+        Gets an item, and the error of its last try or None; returns its future.
+    items : iterable
+        They are taken one by one, as there is room.
+    again : tuple of exceptions
+        After which an item is submitted again at once.
+    """
+    waiting, running = iter(items), {}
+    suspects: deque[tuple[Item, BaseException]] = deque()
+    alone = None
+    while True:
+        while not suspects and alone is None and len(running) < executor.room:
+            item = next(waiting, _END)
+            if item is _END:
+                break
+            running[submit(item, None)] = item
+        if suspects and not running:
+            alone, error = suspects.popleft()
+            running[submit(alone, error)] = alone
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            item, error = running.pop(future), future.exception()
+            if isinstance(error, again):
+                running[submit(item, error)] = item
+            elif isinstance(error, WorkerDied) and item is not alone:
+                suspects.append((item, error))
+            else:
+                alone = None if item is alone else alone
+                yield item, future
+
+
 class SerialExecutor(Executor):
     """Calls ``function(*arguments, report)`` in this process, as it is submitted."""
 
@@ -101,123 +160,112 @@ class SerialExecutor(Executor):
         """Nothing runs between two calls."""
 
 
-class ProcessExecutor(ThreadPoolExecutor):
-    """Calls ``function(*arguments, report)`` in worker processes, each of them fed by a thread.
+class ProcessExecutor(Executor):
+    """Calls ``function(*arguments, report)`` in worker processes of this machine.
 
-    So it is known which call a worker died of; the next call gets a new one. The threads that this
-    process may use are divided among the workers. A worker whose parent is gone ends at once.
+    The threads that this process may use are divided among the workers. One that dies takes with
+    it all that the others were at; the next call gets new workers. A worker whose parent is gone
+    ends at once.
     """
 
     def __init__(self, jobs: int, report: Report) -> None:
-        super().__init__(jobs, thread_name_prefix="studykit-worker")
-        self.room = jobs + 1
-        threads = str(max(1, machine.threads() // jobs))
-        self._environment = dict.fromkeys(_THREAD_VARIABLES, threads)
-        self._report = report
-        self._own = threading.local()
-        self._workers: set[_Worker] = set()
-        self._starting = threading.Lock()
-        self._stopped = False
+        self._jobs, self.room = jobs, jobs + 1
+        share = str(max(1, machine.threads() // jobs))
+        self._environment = dict.fromkeys(_THREAD_VARIABLES, share)
+        # Forking would copy the locks of this process's threads in whatever state they are.
+        self._context = multiprocessing.get_context("spawn")
+        self._reports, self._to_reports = self._context.Pipe(duplex=False)
+        self._listener = threading.Thread(target=self._listen, args=(report,), daemon=True)
+        self._listener.start()
+        self._workers: set[multiprocessing.process.BaseProcess] = set()
+        self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable, /, *arguments: Any) -> Future:
-        return super().submit(self._call, function, arguments)
+        others = set(multiprocessing.active_children()) - self._workers
+        with _environment(self._environment):  # in which a call may start a worker
+            try:
+                inner = self._open().submit(_call, function, arguments)
+            except BrokenProcessPool:
+                self._pool = None
+                inner = self._open().submit(_call, function, arguments)
+        self._workers |= set(multiprocessing.active_children()) - others
+        return _translated(inner, self._death)
 
     def stop(self) -> None:
         """Kill the workers and drop what waits."""
-        with self._starting:
-            self._stopped = True
-            for worker in self._workers:
-                worker.process.kill()
-        super().shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        super().shutdown(wait, cancel_futures=cancel_futures)
-        while wait and self._workers:
-            self._workers.pop().close()
+        if self._pool is not None:
+            self._pool.shutdown(wait, cancel_futures=cancel_futures)
+        self._to_reports.send(None)
+        self._listener.join()
 
-    def _call(self, function: Callable, arguments: tuple) -> Any:
-        worker = getattr(self._own, "worker", None) or self._start()
-        try:
-            return worker.call(function, arguments, self._report)
-        except WorkerDied:
-            self._own.worker = None
-            with self._starting:
-                self._workers.discard(worker)
-            raise
+    def _open(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._workers.clear()
+            self._pool = ProcessPoolExecutor(
+                self._jobs, self._context, initializer=_begin, initargs=(self._to_reports,)
+            )
+        return self._pool
 
-    def _start(self) -> "_Worker":
-        with self._starting, _environment(self._environment):
-            if self._stopped:
-                raise WorkerDied("the workers were stopped")
-            worker = self._own.worker = _Worker()
-            self._workers.add(worker)
-        return worker
+    def _death(self, error: BaseException) -> WorkerDied | None:
+        if not isinstance(error, BrokenProcessPool):
+            return None
+        ended = multiprocessing.connection.wait([each.sentinel for each in self._workers], 1)
+        for worker in self._workers:
+            worker.join(1 if worker.sentinel in ended else 0)
+        # The pool itself ends the workers that were left over by SIGTERM.
+        codes = {worker.exitcode for worker in self._workers} - {None, 0, -signal.SIGTERM}
+        ends = [signal.Signals(-code).name if code < 0 else f"exit code {code}" for code in codes]
+        return WorkerDied(f"its process ended with {', '.join(ends) or 'no exit code'}")
 
-
-class _Worker:
-    """A process that calls functions, one at a time."""
-
-    def __init__(self) -> None:
-        # Forking would copy the locks of this process's threads in whatever state they are.
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def call(self, function: Callable, arguments: tuple, report: Report) -> Any:
-        try:
-            self._connection.send((function, arguments))
-            while True:
-                kind, value = self._connection.recv()
-                if kind == "report":
-                    report(*value)
-                elif kind == "error":
-                    raise value
-                else:
-                    return value
-        except (EOFError, ConnectionError):
-            self.process.join()
-            code = self.process.exitcode
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self.close()
-            raise WorkerDied(f"its process ended with {how}") from None
-
-    def close(self) -> None:
-        self._connection.close()  # on which an idle worker ends
-        self.process.join()
+    def _listen(self, report: Report) -> None:
+        while (values := self._reports.recv()) is not None:
+            report(*values)
 
 
-def _serve(connection: multiprocessing.connection.Connection) -> None:
-    """What a worker does until its parent closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and decides
+def _begin(reports: multiprocessing.connection.Connection) -> None:
+    """Prepare a worker: it ends with its parent, which alone decides on an interrupt."""
+    global _reports
+    _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _call(function: Callable, arguments: tuple) -> Any:
     last = 0.0
 
     def report(*values: Any) -> None:
         nonlocal last
         if time.monotonic() - last > _REPORT_SECONDS:
             last = time.monotonic()
-            connection.send(("report", values))
+            _reports.send(values)
 
-    while True:
-        try:
-            function, arguments = connection.recv()
-        except EOFError:
-            return
-        except Exception as error:  # what was sent is of a class that is not to be found here
-            connection.send(("error", error))
-            continue
-        try:
-            answer = ("result", function(*arguments, report))
-        except Exception as error:
-            answer = ("error", error)
-        connection.send(answer)
+    return function(*arguments, report)
 
 
 def _end_with_parent() -> None:
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
+
+
+def _translated(
+    inner: Future, death_of: Callable[[BaseException | None], WorkerDied | None]
+) -> Future:
+    """Return a future with the outcome of another, where a worker's death is WorkerDied."""
+    outcome: Future = Future()
+
+    def hand_over(inner: Future) -> None:
+        error = CancelledError() if inner.cancelled() else inner.exception()
+        if error is None:
+            outcome.set_result(inner.result())
+        else:
+            outcome.set_exception(death_of(error) or error)
+
+    inner.add_done_callback(hand_over)
+    return outcome
 
 
 @contextlib.contextmanager
@@ -278,24 +326,8 @@ class ClusterExecutor(Executor):
         return self._room
 
     def submit(self, function: Callable, task: Any, /) -> Future:
-        from distributed import KilledWorker
-
-        outcome: Future = Future()
-
-        def hand_over(inner: Future) -> None:
-            if inner.cancelled():
-                outcome.set_exception(WorkerDied("the cluster dropped it"))
-            elif isinstance(inner.exception(), KilledWorker):
-                last = inner.exception().last_worker.address
-                outcome.set_exception(WorkerDied(f"its workers died, the last at {last}"))
-            elif inner.exception() is not None:
-                outcome.set_exception(inner.exception())
-            else:
-                outcome.set_result(inner.result())
-
         inner = self._executor.submit(function, task, resources=task.resources)
-        inner.add_done_callback(hand_over)
-        return outcome
+        return _translated(inner, _death_on_cluster)
 
     def stop(self) -> None:
         """Have the cluster forget what waits or runs."""
@@ -338,3 +370,13 @@ class ClusterExecutor(Executor):
 
 def _version() -> str:
     return studykit.__version__
+
+
+def _death_on_cluster(error: BaseException) -> WorkerDied | None:
+    from distributed import KilledWorker
+
+    if isinstance(error, CancelledError):
+        return WorkerDied("the cluster dropped it")
+    if isinstance(error, KilledWorker):
+        return WorkerDied(f"its workers died, the last at {error.last_worker.address}")
+    return None

@@ -15,6 +15,7 @@ from typing import Any
 
 import studykit
 from studykit import files
+from studykit.cache import code_hash, file_hash
 from studykit.errors import StudyError
 from studykit.machine import processor_name, usable_cores
 from studykit.methods import Method, create_methods
@@ -107,8 +108,7 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         settings = method_settings(equipped.method)
         for place in ("device", "weights", "config", "path"):  # what is there counts, not where
             settings.pop(place, None)
-        code = _code_hashes(type(equipped.method))
-        parts = [studykit.__version__, study.size, study.crop, method, settings, code]
+        parts = [study.size, study.crop, method, settings, clip_code(type(equipped.method))]
         return json.dumps([*parts, equipped.weights_hash], sort_keys=True)
 
     def key(cell: Cell) -> str:
@@ -119,7 +119,7 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         if hasattr(equipped.method, "inputs"):
             try:
                 paths = equipped.method.inputs(cell.source.name, cell.driving.name)
-                inputs += map(files.sha256, paths)
+                inputs += map(file_hash, paths)
             except (StudyError, OSError):
                 return ""
         if not all(inputs):
@@ -132,19 +132,20 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
 
 def _hash_if_readable(path: Path) -> str:
     try:
-        return files.sha256(path)
+        return file_hash(path)
     except OSError:
         return ""
 
 
-def _code_hashes(method: type) -> list[str]:
-    """Hash a method's file and the private files beside it that bear its name."""
-    try:
-        path = Path(inspect.getfile(method))
-    except (OSError, TypeError):  # it was made in a notebook or at a prompt
-        return []
-    beside = sorted(path.parent.glob(f"_{path.stem}_*.py"))
-    return [_hash_if_readable(part) for part in (path, *beside)]
+def clip_code(method: type) -> str:
+    """Hash the code that makes a method's clips: its own, what reads inputs and writes clips."""
+    name = method.__module__
+    if not name.startswith("studykit."):
+        try:
+            name = inspect.getfile(method)
+        except (OSError, TypeError):  # it was made in a notebook or at a prompt
+            name = ""
+    return code_hash(name, "studykit.media.squares", "studykit.media.video")
 
 
 def method_settings(method: Method) -> dict[str, Any]:

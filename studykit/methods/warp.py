@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from studykit import files
-from studykit.cache import kept
+from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
-from studykit.media import faces
 from studykit.media.faces import FaceTracker, find_face
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
@@ -110,8 +108,7 @@ class Warp:
 
     def _found_by(self) -> str:
         """Name what the landmarks depend on beside the frames."""
-        code = [files.sha256(path) for path in (faces.__file__, __file__)]
-        return f"warp {self.min_cutoff} {self.speed_coefficient} {code}"
+        return f"warp {self.min_cutoff} {self.speed_coefficient} {code_hash(__name__)}"
 
 
 class WarpedFace:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studykit import files
-from studykit.cache import kept
+from studykit.cache import code_hash, kept
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import WorkerDied, open_executor
 from studykit.errors import StudyError, first_line
@@ -612,9 +612,7 @@ def _key(cell: Cell, row: CellRow, clip: Path) -> str:
 @cache
 def _code() -> str:
     """Return a hash of the code that measures, finds faces and renders true frames."""
-    here = Path(__file__).parent
-    paths = [*here.glob("*.py"), here.parent / "media/faces.py", *(here.parent / "stimuli").glob("*.py")]
-    return hashlib.sha256("".join(map(files.sha256, sorted(paths))).encode()).hexdigest()
+    return code_hash("studykit.metrics.measure")
 
 
 @cache
