@@ -18,8 +18,9 @@ The rooms of the package, from the top floor down; each imports from lower floor
     clips, doctor     cells become clips, here or on a cluster; what a machine lacks
     methods, stimuli  ways to animate, and their weights; rendered faces with their truth
     study, cache      what a study file says, checked with its line; what is kept between runs
-    media, machine    video, faces and squares; cores and threads
-    errors, files     what a user can cause, in one line; files that are whole or not there
+    media             pixels in and out: video, faces, squares, contact sheets
+    files, machine    files that are whole or not there; cores and threads
+    errors            what a user can cause, each in one line
 """
 
 import importlib

@@ -92,6 +92,7 @@ def new(folder: Path, seed: int) -> None:
     help="How many processes make cells.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
+@click.option("--remake", is_flag=True, help="Make clips again that people have rated, too.")
 def run(study: Path, only: str | None, **settings: Any) -> int:
     """Run a study end to end; what is already made is kept."""
     from studykit.clips.cells import read_cells
@@ -400,6 +401,36 @@ def benchmark(
     scores = run_benchmark(contestants(asked, folders, device), out, say=_say, **settings)
     click.echo(table(scores), nl=False)
     click.echo(out / "summary.md")
+
+
+@studykit_command.group(cls=_Verbs, invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show what is kept between runs; limit or clear it."""
+    from studykit.cache import KINDS, cache_folder, contents
+
+    if context.invoked_subcommand is None:
+        click.echo(f"cache: {cache_folder()}")
+        for kind, size in contents().items():
+            click.echo(f"{kind:12}{size / 1e6:8.1f} MB  {KINDS[kind]}")
+
+
+@cache.command("limit")
+@click.argument("megabytes", type=click.IntRange(0))
+def limit_cache(megabytes: int) -> None:
+    """Remove what was not used for longest, until the rest is within so many MEGABYTES."""
+    from studykit.cache import limit
+
+    click.echo(f"{limit(megabytes * 1_000_000) / 1e6:.1f} MB were removed")
+
+
+@cache.command("clear")
+@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+def clear_cache(kinds: tuple[str, ...]) -> None:
+    """Remove all that is kept of each KIND, as `studykit cache` lists them."""
+    from studykit.cache import clear
+
+    click.echo(f"{clear(*kinds) / 1e6:.1f} MB were removed")
 
 
 @studykit_command.group(cls=_Verbs)

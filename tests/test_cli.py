@@ -192,6 +192,30 @@ def test_doctor_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Python" in capsys.readouterr().out
 
 
+def test_what_is_kept_is_shown_limited_and_cleared(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+) -> None:
+    monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path))
+
+    def said(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["cache", *arguments])
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    (tmp_path / "graphs").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "graphs" / name).write_bytes(bytes(1_500_000))
+    assert said().startswith(f"cache: {tmp_path}\n")
+    assert "graphs           3.0 MB" in said()
+    assert said("limit", "2") == "1.5 MB were removed\n"
+    assert said("clear", "graphs", "drivings") == "1.5 MB were removed\n"
+    assert 'did you mean "graphs"' in refused("cache", "clear", "graph")
+
+
 @pytest.mark.parametrize(
     ("verb", "function"),
     [
