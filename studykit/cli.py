@@ -202,9 +202,10 @@ def simulate_ratings(study: "Study", raters: int, out: Path | None, store: str, 
     """Add simulated RATERS, as a rehearsal, to a store of their own or to the one named."""
     from studykit.clips.folder import study_folder
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_rehearsal, open_store
+    from studykit.ratings.store import open_store, place_to_write
 
-    with open_store(store) if store else open_rehearsal(study, study_folder(study, out)) as opened:
+    place = store or place_to_write(study, study_folder(study, out), simulated=True)
+    with open_store(place) as opened:
         added = simulate_into(opened, study, raters, seed=seed)
         click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
 
@@ -246,13 +247,13 @@ def import_collected(
 ) -> None:
     """Add ratings collected elsewhere, a FILE with the columns rater, cell, criterion, value."""
     from studykit.clips.folder import results_folder, study_folder
-    from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings
-    from studykit.ratings.store import is_there, open_store, place_of
+    from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings_file
+    from studykit.ratings.store import is_there, open_store, place_to_write
 
-    place = store or place_of(study, results_folder(study, out))
+    place = store or place_to_write(study, results_folder(study, out))
     try:
         if not is_there(place):  # it is made for rows that it can take only
-            read_ratings(study, file, skip_bad=skip_bad)
+            read_ratings_file(study, file, skip_bad=skip_bad)
             if not store:
                 study_folder(study, out)
         with open_store(place) as opened:
@@ -270,9 +271,9 @@ def import_collected(
 def _collected(study: "Study", out: Path | None, store: str) -> "Store":
     """Open the store of the ratings that the study's report shows, which must be there."""
     from studykit.clips.folder import results_folder
-    from studykit.ratings.store import is_there, open_store, place_to_report
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-    place = store or place_to_report(study.name, results_folder(study, out), study.ratings.store)
+    place = store or place_to_read(study.name, results_folder(study, out), study.ratings.store)
     if not is_there(place):
         raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
     return open_store(place)

@@ -71,7 +71,7 @@ def run_study(
     methods = equip_all(study, device, only=only, placed=False)
     out = study_folder(study, out)
     files.remove_partial(out)
-    keep = set() if remake else rated_clips(study, out)
+    keep = _rated(study, out, remake)
     cells = CellTable(study, out, cache_keys(study, methods), keep).cells(only)
     report = out / "report.html"
     if all(holds for _, _, holds in cells) and page_key(report) == _key(study, methods, out, only):
@@ -103,8 +103,7 @@ def make_clips(
     remake : bool
         Whether rated clips are made again too.
     """
-    keep = set() if remake else rated_clips(study, out)
-    return animate_cells(study, out, only=only, keep=keep, **places)
+    return animate_cells(study, out, only=only, keep=_rated(study, out, remake), **places)
 
 
 def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
@@ -124,23 +123,12 @@ def rehearse(study: Study, out: Path) -> None:
     if not wanted:
         return
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_rehearsal
+    from studykit.ratings.store import open_store, place_to_write
 
-    with open_rehearsal(study, out) as store:
+    with open_store(place_to_write(study, out, simulated=True)) as store:
         missing = wanted - store.ratings(study.name)["rater"].nunique()
         if missing > 0:
             simulate_into(store, study, missing, seed=study.seed)
-
-
-def rated_clips(study: Study, out: Path) -> set[str]:
-    """Return the SHA-256 of every clip that a person has rated in a study."""
-    from studykit.ratings.store import is_there, open_store, place_of
-
-    if not is_there(place := place_of(study, out)):
-        return set()
-    with open_store(place) as store:
-        ratings = store.ratings(study.name)
-    return set(ratings.loc[~ratings["simulated"].astype(bool), "clip_hash"]) - {""}
 
 
 def write_report(study: Study, out: Path, *, key: str = "") -> Path:
@@ -301,12 +289,18 @@ def _key(study: Study, methods: dict[str, Equipped], out: Path, only: str | None
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def _rated(study: Study, out: Path, remake: bool) -> set[str]:
+    from studykit.ratings.store import rated_clips
+
+    return set() if remake else rated_clips(study, out)
+
+
 def _ratings_state(study: Study, out: Path) -> str:
     """Return what changes with every rating that is given or taken back, "" without a store."""
-    from studykit.ratings.store import open_store, place_to_report
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-    place = place_to_report(study.name, out, study.ratings.store)
-    if isinstance(place, Path) and not place.is_file():
+    place = place_to_read(study.name, out, study.ratings.store)
+    if not is_there(place):
         return ""
     with open_store(place) as store:
         return f"{place} {store.state(study.name)}"

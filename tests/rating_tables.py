@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from studykit.ratings import RATING_COLUMNS
-from studykit.stats import CRITERIA
-
-TYPES = ("frontal", "side", "stylised")
+from studykit.study.file import TYPES
+from studykit.study.wording import CRITERIA
 
 
 def make_ratings(
@@ -19,7 +18,7 @@ def make_ratings(
     methods: Sequence[str] = ("copy", "fomm", "warp"),
     types: Sequence[str] = TYPES,
     per_type: int = 1,
-    criteria: Sequence[str] = CRITERIA,
+    criteria: Sequence[str] = tuple(CRITERIA),
     effects: Mapping[str, float] | None = None,
     clip_sd: float = 0.25,
     scale: int = 5,

@@ -14,7 +14,7 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
 from studykit.ratings import controls
-from studykit.ratings.controls import clip_path, made_clips, shown
+from studykit.ratings.controls import available_clips, clip_path, shown
 from studykit.ratings.design import Trial, reference
 from studykit.study.file import Study, load_study
 
@@ -83,15 +83,15 @@ def test_a_shaken_clip_jumps_at_every_frame_and_shows_the_same(talking: list[np.
         assert min(difference.max() for difference in shifts) == 0
 
 
-def test_made_clips_are_those_that_are_there(study: Study, out: Path) -> None:
-    assert len(made_clips(study, out)) == 4
+def test_available_clips_are_those_that_are_there(study: Study, out: Path) -> None:
+    assert len(available_clips(study, out)) == 4
     (out / "clips/anna__talk__copy.mp4").unlink()
-    assert [clip.cell for clip in made_clips(study, out)] == [
+    assert [clip.cell for clip in available_clips(study, out)] == [
         "anna__turn__copy",
         "berta__talk__copy",
         "berta__turn__copy",
     ]
-    assert made_clips(study, out / "nowhere") == ()
+    assert available_clips(study, out / "nowhere") == ()
 
 
 def test_a_reference_is_the_driving_as_methods_see_it(study: Study, out: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_reference_is_the_driving_as_methods_see_it(study: Study, out: Path) -
 
 
 def test_the_source_is_shown_as_methods_see_it(study: Study, out: Path) -> None:
-    clip = made_clips(study, out)[0]
+    clip = available_clips(study, out)[0]
     files = shown(study, out, Trial(0, "rating", clip))
     opened, _ = open_source(study.sources[0].path, name="anna", size=64, crop="centre")
     np.testing.assert_array_equal(video.read_image(files.source), opened.image)
@@ -118,7 +118,7 @@ def test_the_source_is_shown_as_methods_see_it(study: Study, out: Path) -> None:
 
 
 def test_file_names_of_controls_tell_nothing(study: Study, out: Path) -> None:
-    for clip in made_clips(study, out):
+    for clip in available_clips(study, out):
         for kind in ("frozen", "torn", "shaken"):
             shown(study, out, Trial(0, "gold", clip.spoilt(kind)))
     for driving in study.drivings:
@@ -129,7 +129,7 @@ def test_file_names_of_controls_tell_nothing(study: Study, out: Path) -> None:
 
 
 def test_a_control_is_made_once_and_again_when_its_clip_changes(study: Study, out: Path) -> None:
-    torn = made_clips(study, out)[0].spoilt("torn")
+    torn = available_clips(study, out)[0].spoilt("torn")
     first = clip_path(study, out, torn)
     changed = first.stat().st_mtime_ns
     assert clip_path(study, out, torn) == first
@@ -140,7 +140,7 @@ def test_a_control_is_made_once_and_again_when_its_clip_changes(study: Study, ou
 
 
 def test_what_is_gone_is_named(study: Study, out: Path) -> None:
-    clip = made_clips(study, out)[0]
+    clip = available_clips(study, out)[0]
     (out / "clips" / f"{clip.cell}.mp4").unlink()
     for lost in (clip, clip.spoilt("torn")):
         with pytest.raises(StudyError, match=r"anna__talk__copy.mp4 is gone: run the study"):
@@ -148,7 +148,7 @@ def test_what_is_gone_is_named(study: Study, out: Path) -> None:
     smaller = dataclasses.replace(study, drivings=study.drivings[1:])
     with pytest.raises(StudyError, match='has no "talk" any more'):
         clip_path(smaller, out, reference(study.drivings[0]))
-    clip = made_clips(study, out)[-1]
+    clip = available_clips(study, out)[-1]
     study.sources[1].path.unlink()
     with pytest.raises(StudyError, match=r"berta.png can't be read"):
         shown(study, out, Trial(0, "rating", clip))

@@ -135,7 +135,7 @@ def test_people_are_not_compared_with_simulated_raters(
     shutil.copytree(second, both)
     text = compare_studies(second, both, tmp_path / "out").read_text()
     assert "class='simulated-running'" in text
-    assert "copy-of-two" in text  # two studies of one name are told apart by their folders
+    assert "copy-of-two" in text  # two studies of one name are known by their folders
 
 
 def test_a_folder_without_a_run_and_one_study_twice_are_refused(

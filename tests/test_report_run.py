@@ -11,7 +11,7 @@ from studykit.clips.provenance import equip_all
 from studykit.media import video
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
-from studykit.ratings.store import open_store, rehearsal_of, store_of
+from studykit.ratings.store import open_store, place_to_write
 from studykit.report import load_results, page_key
 from studykit.run import make_clips, rehearse, run_study
 from studykit.study.file import Study, load_study
@@ -41,7 +41,7 @@ def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(
     run_study(rehearsed.path, out=out, only="anna__talk__copy")
     assert report.stat().st_mtime_ns == made
     assert page_key(report) == key_of(rehearsed, out)
-    with open_store(rehearsal_of(out)) as store:
+    with open_store(out / "rehearsal.sqlite") as store:
         store.append(simulate_ratings(rehearsed, 1, seed=3, first=3))
     assert page_key(report) != key_of(rehearsed, out)
 
@@ -65,7 +65,7 @@ def test_where_people_have_rated_no_rehearsal_is_shown(rehearsed: Study, tmp_pat
     people = simulate_ratings(rehearsed, 2, seed=1).assign(simulated=False)
     people["rater"] = people["rater"].str.replace("sim-", "r-")
     people["session"] = people["session"].str.replace("sim-", "r-")
-    with store_of(rehearsed, out) as store:
+    with open_store(place_to_write(rehearsed, out)) as store:
         store.append(people)
     rehearse(rehearsed, out)
     results = load_results(rehearsed.path, out)
@@ -84,7 +84,7 @@ def test_a_clip_that_a_person_has_rated_is_never_made_again_unless_that_is_asked
     people = simulate_ratings(study, 1, seed=1).query("cell == @rated").assign(simulated=False)
     digests = {rated: files.sha256(out / first[rated].clip)}
     people["clip_hash"] = people["cell"].map(digests)
-    with store_of(study, out) as store:
+    with open_store(place_to_write(study, out)) as store:
         store.append(people)
     before = {name: (out / first[name].clip).stat().st_mtime_ns for name in (rated, other)}
 

@@ -376,7 +376,6 @@ def make_session() -> Callable[..., None]:
     from datetime import UTC, datetime
 
     from studykit.ratings.design import plan_session, rating_rows, study_clips, study_hash
-    from studykit.ratings.store import Times
 
     def make(store, study: Study, *, answers: int, pause: bool = False) -> None:
         rater = store.register(study.name)
@@ -386,8 +385,10 @@ def make_session() -> Callable[..., None]:
         for trial in trials[:answers]:
             values = {criterion.name: 3 for criterion in study.ratings.asked}
             known = {"rater": rater.rater, "session": session, "clip_hash": "", "study_hash": ""}
+            known |= dict.fromkeys(("shown_at", "played_at", "answered_at"), now)
+            known |= {"seconds": 0.0, "watched": 1.0}
             rows = [row | known for row in rating_rows(study, trial, values)]
-            store.record(session, trial.number, rows, Times(now, now, now, 1.0))
+            store.record(session, trial.number, rows)
         if pause:
             store.note(session, "paused")
 

@@ -10,11 +10,10 @@ import pytest
 from scipy import integrate, stats
 
 from studykit.errors import StudyError
-from studykit.ratings.design import plan_sessions, study_clips
+from studykit.ratings.design import Condition, plan_sessions, study_clips
 from studykit.ratings.exchange import export_ratings, import_ratings
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
-    Condition,
     Effect,
     SimulationModel,
     clip_effects,

@@ -9,6 +9,7 @@ from rating_tables import make_ratings
 
 from studykit import stats
 from studykit.errors import StudyError
+from studykit.study.wording import CRITERIA
 
 DATA = Path(__file__).parent / "data"
 
@@ -64,7 +65,7 @@ def test_agreement_has_a_row_a_criterion_and_leaves_incomplete_raters_out_of_the
     ratings = make_ratings(raters=6)
     ratings = ratings[~((ratings["rater"] == "r000") & (ratings["source_type"] == "side"))]
     result = stats.agreement(ratings)
-    assert list(result.table["criterion"]) == list(stats.CRITERIA)
+    assert list(result.table["criterion"]) == list(CRITERIA)
     assert (result.table["n_raters"] == 6).all() and (result.table["n_complete"] == 5).all()
     assert result.n_dropped == 1 and "every clip" in result.why
     assert (result.table["alpha_low"] < result.table["alpha"]).all()

@@ -10,6 +10,7 @@ from rating_tables import make_pairs, make_ratings
 from studykit import stats
 from studykit.errors import StudyError
 from studykit.stats import Analysis, MixedModel, Result
+from studykit.study.wording import CRITERIA
 
 
 def _results(analysis: Analysis) -> dict[str, Result]:
@@ -97,7 +98,7 @@ def test_excluded_raters_are_gone_and_counted_with_the_reason():
 
 def test_a_model_for_each_criterion_and_overall():
     models = stats.analyse(make_ratings(raters=3)).models
-    assert list(models) == [*stats.CRITERIA, stats.OVERALL]
+    assert list(models) == [*CRITERIA, stats.OVERALL]
 
 
 def test_simulated_ratings_are_marked_on_every_result():

@@ -108,7 +108,7 @@ def test_a_rater_of_one_side_is_dropped_and_counted():
 
 def test_conditions_are_compared_by_their_labels():
     ratings = make_ratings(methods=("warp",))
-    table = stats.pairwise(ratings, stats.CONDITION, criteria=["jitter"]).table
+    table = stats.pairwise(ratings, stats.CONDITION_COLUMNS, criteria=["jitter"]).table
     assert len(table) == 36
     assert table.loc[0, ["first", "second"]].tolist() == [
         "frontal x frontal x warp",

@@ -8,6 +8,7 @@ from scipy.stats import permutation_test, spearmanr
 
 from studykit import stats
 from studykit.stats.correlation import spearman
+from studykit.study.wording import CRITERIA
 
 
 def _metric(ratings: pd.DataFrame, values, better: str = "higher", **columns) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def test_lower_is_better_turns_the_sign():
     bad = stats.correlate_metrics(ratings, _metric(ratings, -mean, better="lower")).table
     assert good["rho"].min() > 0.5
     np.testing.assert_allclose(good["rho"], bad["rho"])
-    assert list(good["criterion"]) == [*stats.CRITERIA, stats.OVERALL]
+    assert list(good["criterion"]) == [*CRITERIA, stats.OVERALL]
 
 
 def test_two_extractors_of_a_metric_are_two_rows():

@@ -28,16 +28,6 @@ def test_without_any_effect_tests_find_one_in_five_percent_at_most(shape):
         assert share < 0.05 + 3 * 0.0154
 
 
-def test_friedman_in_bulk_is_that_of_scipy():
-    import numpy as np
-    from scipy.stats import friedmanchisquare
-
-    scores = np.random.default_rng(0).integers(1, 6, (3, 5, 12)).astype(float)
-    found = coverage._friedman_p(scores)
-    expected = [friedmanchisquare(*study).pvalue for study in scores]
-    np.testing.assert_allclose(found, expected)
-
-
 def test_the_command_rewrites_the_page_between_its_markers(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{coverage.BEGIN}\nformer\n{coverage.END}\nafter\n")

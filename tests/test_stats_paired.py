@@ -1,4 +1,7 @@
-"""Paired comparisons: Bradley-Terry against choix, and where the likelihood has no maximum."""
+"""Paired comparisons: Bradley-Terry against choix and statsmodels, and where it has no maximum."""
+
+import json
+from pathlib import Path
 
 import choix
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from rating_tables import make_pairs
 
 from studykit import stats
+from studykit.stats.paired import fit_strengths
 
 WINS = {("a", "b"): 12, ("b", "a"): 5, ("b", "c"): 9, ("c", "b"): 7, ("a", "c"): 14, ("c", "a"): 3}
 
@@ -21,6 +25,27 @@ def test_strengths_are_those_of_choix():
     )
     assert table["strength"].sum() == pytest.approx(0)
     assert table.loc["a", "wins"] == 26 and table.loc["a", "n_comparisons"] == 34
+
+
+@pytest.mark.parametrize("case", ["by rater", "few raters", "one never loses"])
+def test_strengths_and_intervals_are_those_of_a_binomial_glm(case):
+    known = json.loads((Path(__file__).parent / "data/bradley_terry.json").read_text())
+    known = known["cases"][case]
+    pairs = {tuple(names.split()): count for names, count in known["wins"].items()}
+    ratings = make_pairs(pairs, raters=known["raters"])
+    table = stats.bradley_terry(ratings, level=known["level"]).table
+    assert list(table["item"]) == known["item"]
+    for name in ("strength", "low", "high"):
+        np.testing.assert_allclose(table[name], known[name], atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_likelihood_is_flat_at_the_strengths_however_unequal_the_wins(seed):
+    rng = np.random.default_rng(seed)
+    wins = np.floor(np.exp(rng.uniform(0, 9, (7, 7))))
+    strength, _ = fit_strengths(wins)
+    expected = (wins + wins.T) / (1 + np.exp(strength - strength[:, None]))
+    np.testing.assert_allclose(expected.sum(axis=1), wins.sum(axis=1), rtol=1e-12)
 
 
 def test_two_items_have_the_log_odds_of_their_wins():

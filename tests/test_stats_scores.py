@@ -7,8 +7,8 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import proportion_confint
 
 from studykit import stats
-from studykit.errors import StudyError
 from studykit.stats.intervals import bootstrap_interval, score_interval, t_interval
+from studykit.study.wording import CRITERIA
 
 
 def test_the_t_interval_is_scipys():
@@ -49,17 +49,17 @@ def test_the_bootstrap_interval_is_as_wide_as_t_where_that_is_right():
 def test_raters_and_not_ratings_are_the_unit():
     # Two raters who each say the same all the time: many ratings, but only two opinions.
     ratings = make_ratings(lambda rater, *_: 2 + 2 * rater, raters=2)
-    row = stats.mean_scores(ratings, by=("method",), interval="t").table.iloc[0]
+    row = stats.mean_scores(ratings, by=("method",)).table.iloc[0]
     assert (row["n_raters"], row["n_ratings"], row["n_clips"]) == (2, 18, 9)
     assert (row["mean"], row["sd"]) == (3, pytest.approx(np.sqrt(2)))
-    assert row["high"] - row["mean"] == pytest.approx(scipy_stats.t.ppf(0.975, 1))
+    assert (row["low"], row["high"]) == score_interval(np.array([2.0, 4.0]))
 
 
 def test_a_condition_has_the_mean_of_its_ratings_in_the_usual_order():
     ratings = make_ratings()
     table = stats.mean_scores(ratings).table
     assert len(table) == 27 * 5
-    assert list(table["criterion"][:5]) == [*stats.CRITERIA, stats.OVERALL]
+    assert list(table["criterion"][:5]) == [*CRITERIA, stats.OVERALL]
     assert list(table["source_type"].unique()) == ["frontal", "side", "stylised"]
     expected = ratings[ratings["cell"] == "side0__stylised0__warp"].groupby("criterion")["value"]
     found = table[
@@ -71,28 +71,18 @@ def test_a_condition_has_the_mean_of_its_ratings_in_the_usual_order():
         assert found[name] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize("interval", ["score", "t", "bootstrap"])
-def test_one_rater_has_a_mean_and_words_instead_of_an_interval(interval):
-    table = stats.mean_scores(make_ratings(raters=1), interval=interval).table
+def test_one_rater_has_a_mean_and_words_instead_of_an_interval():
+    table = stats.mean_scores(make_ratings(raters=1)).table
     assert table["mean"].notna().all() and table["low"].isna().all()
     assert set(table["words"]) == {"one rater: no interval"}
 
 
-def test_raters_who_agree_have_words_for_t_and_an_interval_by_score():
-    ratings = make_ratings(lambda *_: 5)
-    assert set(stats.mean_scores(ratings, interval="t").table["words"]) == {
-        "all raters agree: no t interval"
-    }
-    score = stats.mean_scores(ratings).table
+def test_raters_who_agree_have_an_interval_too():
+    score = stats.mean_scores(make_ratings(lambda *_: 5)).table
     assert set(score["words"]) == {""} and (score["low"] < 5).all() and (score["high"] == 5).all()
 
 
-def test_an_unknown_interval_is_refused():
-    with pytest.raises(StudyError, match='did you mean "bootstrap"'):
-        stats.mean_scores(make_ratings(raters=1), interval="bootstap")
-
-
-def test_clip_scores_have_a_row_a_clip_and_criterion():
-    table = stats.clip_scores(make_ratings(raters=3))
+def test_scores_of_clips_have_a_row_a_clip_and_criterion():
+    table = stats.mean_scores(make_ratings(raters=3), by=("cell",)).table
     assert len(table) == 27 * 5 and (table["n_raters"] == 3).all()
     assert not table.duplicated(["cell", "criterion"]).any()

@@ -5,7 +5,8 @@ import pytest
 from rating_tables import make_pairs, make_ratings
 
 from studykit.errors import StudyError
-from studykit.stats.table import OVERALL, rated
+from studykit.stats.table import rated
+from studykit.study.wording import OVERALL
 
 
 def test_only_the_role_rating_enters():

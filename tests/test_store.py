@@ -18,13 +18,12 @@ import pandas as pd
 import pytest
 
 from studykit.errors import MissingPackageError, StudyError
-from studykit.ratings import RATING_COLUMNS, store
+from studykit.ratings import RATING_COLUMNS, database, store
 from studykit.ratings.design import Clip, Trial
 from studykit.ratings.store import (
     HISTORY_COLUMNS,
     RaterRecord,
     Store,
-    Times,
     check_rater_id,
     new_rater_id,
     open_store,
@@ -97,6 +96,7 @@ def opened(address: str) -> Iterator[Store]:
 def answer(
     to: Store, session: str, rater: str, trial: int, value: int = 3, study: str = "small"
 ) -> None:
+    shown = START + timedelta(minutes=trial)
     rows = [
         {
             "study": study,
@@ -116,14 +116,17 @@ def answer(
             "value": value,
             "expected_low": None,
             "expected_high": None,
+            "seconds": 9.5,
+            "watched": 1.0,
+            "shown_at": shown,
+            "played_at": shown + timedelta(seconds=4),
+            "answered_at": shown + timedelta(seconds=9.5),
             "clip_hash": "c",
             "study_hash": "h",
         }
         for criterion in CRITERIA
     ]
-    shown = START + timedelta(minutes=trial)
-    times = Times(shown, shown + timedelta(seconds=4), shown + timedelta(seconds=9.5), 1.0)
-    to.record(session, trial, rows, times)
+    to.record(session, trial, rows)
 
 
 def begin(to: Store, study: str = "small", rater: str | None = None) -> tuple[str, str]:
@@ -367,7 +370,7 @@ def test_an_older_store_is_brought_up_to_date_with_its_ratings(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(store, "MIGRATIONS", store.MIGRATIONS[:1])
+        patch.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
         with open_store(address) as old:
             session, rater = begin(old)
             answer(old, session, rater, 0, value=2)
@@ -378,21 +381,21 @@ def test_an_older_store_is_brought_up_to_date_with_its_ratings(
         with new._engine.connect() as connection:
             query = "SELECT name FROM migrations ORDER BY applied_at, name"
             names = list(connection.exec_driver_sql(query).scalars())
-    assert names == [migration.__name__ for migration in store.MIGRATIONS]
+    assert names == [migration.__name__ for migration in database.MIGRATIONS]
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half(run, dialect) -> None:
-        run("CREATE TABLE half (a INTEGER)")
+    def half(connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE half (a INTEGER)")
         raise RuntimeError("the power went")
 
     with open_store(address) as first:
         session, rater = begin(first)
         answer(first, session, rater, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "MIGRATIONS", (*store.MIGRATIONS, half))
+        patch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, half))
         with pytest.raises(RuntimeError):
             open_store(address)
     with open_store(address) as again:
@@ -405,7 +408,7 @@ def test_a_store_of_a_newer_version_is_refused(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_store(address).close()
-    monkeypatch.setattr(store, "MIGRATIONS", store.MIGRATIONS[:1])
+    monkeypatch.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
     with pytest.raises(StudyError, match=r"newer studykit \(_rows_are_only_added\): update"):
         open_store(address)
 

@@ -23,8 +23,8 @@ from studykit.study.file import Cell, Study
 
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
-    "paddlepaddle-gpu", "ppgan", "papermill", "nbconvert", "ipykernel", "matplotlib",
-    "pandas", "statsmodels", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
+    "paddlepaddle-gpu", "ppgan", "papermill", "mistune", "ipykernel", "matplotlib",
+    "seaborn", "pandas", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
 )  # fmt: skip
 
 

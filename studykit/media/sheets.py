@@ -24,7 +24,7 @@ class Strip:
     text : str
         Stands in place of the pictures that are not there, such as an error.
     mark : str
-        Where it is not "", the last picture is framed and bears this text.
+        Where it is not "", the last picture is framed and shows this text.
     """
 
     label: tuple[str, str, str]

@@ -1,7 +1,7 @@
 """The files that a trial shows, and the clips that no method made: references and spoilt ones.
 
-What is made here is named by a hash of what it is made of, so that no file name tells a rater
-anything and a changed clip is followed by its spoilt versions.
+What is made here is named by a hash of what it is made of, so that no file name gives anything
+away to a rater, and a changed clip gets new spoilt versions.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Shown:
     other: Path | None = None
 
 
-def made_clips(study: Study, out: Path) -> tuple[Clip, ...]:
+def available_clips(study: Study, out: Path) -> tuple[Clip, ...]:
     """Return the clips of a study that can be rated, because they were made and are there."""
     rows = read_cells(out / "cells.csv")
     return tuple(
@@ -93,7 +93,7 @@ def clip_path(study: Study, out: Path, clip: Clip) -> Path:
     if clip.kind == "clip":
         return base
     spoil = _SPOILT[clip.kind]
-    path = _made(out, clip.kind, files.sha256(base), ".mp4")
+    path = _control_path(out, clip.kind, files.sha256(base), ".mp4")
     if not path.is_file():
         rate = video.probe(base).frame_rate
         seed = zlib.crc32(clip.cell.encode())
@@ -161,7 +161,7 @@ def _path_of_cell(out: Path, cell: str) -> Path:
     return out / "clips" / f"{cell}.mp4"
 
 
-def _made(out: Path, kind: str, made_of: str, suffix: str) -> Path:
+def _control_path(out: Path, kind: str, made_of: str, suffix: str) -> Path:
     digest = hashlib.sha256(f"{_MADE_BY} {kind} {made_of}".encode()).hexdigest()
     return out / "controls" / f"{digest[:32]}{suffix}"
 
@@ -170,7 +170,7 @@ def _reference(study: Study, out: Path, name: str) -> Path:
     """Return a driving as clips show it: its square, at the study's size, in step with them."""
     driving = _input(study, study.drivings, name)
     opened, _ = open_driving(driving.path, name=name, size=study.size, crop=study.crop)
-    path = _made(out, "reference", opened.key, ".mp4")
+    path = _control_path(out, "reference", opened.key, ".mp4")
     if not path.is_file():
         video.write_video(path, opened, frame_rate=opened.frame_rate, like=driving.path)
     return path
@@ -182,7 +182,7 @@ def _source(study: Study, out: Path, clip: Clip) -> Path:
         source = _input(study, (*study.sources, *study.first_frames), clip.source)
     else:
         source = _input(study, study.drivings, clip.driving)
-    path = _made(out, "source", f"{_sha256(source.path)} {study.size} {study.crop}", ".png")
+    path = _control_path(out, "source", f"{_sha256(source.path)} {study.size} {study.crop}", ".png")
     if not path.is_file():
         opened, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
         video.write_image(path, opened.image)
@@ -190,10 +190,10 @@ def _source(study: Study, out: Path, clip: Clip) -> Path:
 
 
 def _input(study: Study, inputs: Iterable[Input], name: str) -> Input:
-    for item in inputs:
-        if item.name == name:
-            return item
-    raise StudyError(f'{study.path} has no "{name}" any more: put it back, and go on')
+    found = next((item for item in inputs if item.name == name), None)
+    if found is None:
+        raise StudyError(f'{study.path} has no "{name}" any more: put it back, and go on')
+    return found
 
 
 def _sha256(path: Path) -> str:

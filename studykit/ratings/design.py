@@ -3,15 +3,15 @@
 Pure functions of the study, the clips and the rater's number, so that a plan can be made again.
 """
 
+import bisect
 import hashlib
-import heapq
 import itertools
 import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from studykit import files
 from studykit.errors import StudyError
@@ -20,7 +20,6 @@ from studykit.study.ratings import Ratings
 
 Role = Literal["training", "rating", "repeat", "reference", "gold"]
 Kind = Literal["clip", "reference", "frozen", "torn", "shaken"]
-Condition = tuple[str, ...]
 
 # What a made clip gets wrong, so that whoever rates it well was not looking.
 FLAWS: dict[Kind, tuple[str, ...]] = {
@@ -30,7 +29,7 @@ FLAWS: dict[Kind, tuple[str, ...]] = {
 }
 # Of a scale of 5, a gold clip's flaw must get 1 or 2.
 _FAILING = 0.4
-# Gold clips of each kind are made from so many of a study's clips, lest there be one a clip.
+# Gold clips of each kind are made from so many of a study's clips, and not from each of them.
 _GOLD_BASES = 8
 # A gold clip, a reference or a repeat comes after so many rated clips at the earliest.
 _UNDISTURBED = 2
@@ -38,6 +37,15 @@ _UNDISTURBED = 2
 _UNEVEN = 2
 _CONSIDERED = 50
 _READING_SECONDS, _CRITERION_SECONDS, _REPLAYS = 2.0, 4.0, 0.5
+_UNPLACED = -1  # the number of a trial that has no place yet
+
+
+class Condition(NamedTuple):
+    """What statistics speak about: a source type x driving type x method."""
+
+    source_type: str
+    driving_type: str
+    method: str
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,20 @@ class Clip:
 
     @property
     def condition(self) -> Condition:
-        """What statistics speak about: source type, driving type and method."""
-        return self.source_type, self.driving_type, self.method
+        """What statistics speak about."""
+        return Condition(self.source_type, self.driving_type, self.method)
 
     @property
     def base(self) -> str:
         """The cell whose clip this is, or was made from; "" of a reference."""
-        return {"clip": self.cell, "reference": ""}.get(
-            self.kind, self.cell.removeprefix(f"{self.kind}__")
-        )
+        if self.kind == "reference":
+            return ""
+        return self.cell if self.kind == "clip" else self.cell.removeprefix(f"{self.kind}__")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the ratings table says of it."""
+        return {name: value for name, value in asdict(self).items() if name != "kind"}
 
     def spoilt(self, kind: Kind) -> "Clip":
         """Return the clip that is made from this one by spoiling it."""
@@ -106,6 +119,13 @@ class Trial:
     expected: dict[str, tuple[int, int]] = field(default_factory=dict)
     repeats: int | None = None
 
+    @property
+    def condition(self) -> tuple[str, ...]:
+        """That of its clip; of a pair, both types and both methods."""
+        if self.other is None:
+            return self.clip.condition
+        return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
+
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values, from which :meth:`from_json` makes it again."""
         return asdict(self)
@@ -113,15 +133,12 @@ class Trial:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Trial":
         """Make a trial from what :meth:`to_json` gave, through JSON or not."""
-        other = values["other"]
-        return cls(
-            number=values["number"],
-            role=values["role"],
-            clip=Clip(**values["clip"]),
-            other=None if other is None else Clip(**other),
-            expected={name: (low, high) for name, (low, high) in values["expected"].items()},
-            repeats=values["repeats"],
-        )
+        parts = {
+            "clip": Clip(**values["clip"]),
+            "other": values["other"] and Clip(**values["other"]),
+            "expected": {name: tuple(answers) for name, answers in values["expected"].items()},
+        }
+        return cls(**values | parts)
 
 
 def williams_order(count: int) -> tuple[tuple[int, ...], ...]:
@@ -219,17 +236,16 @@ def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, 
         yield _with_controls(study, clips, deck.deal(number), number)
 
 
-def ratings_per_condition(study: Study, clips: Sequence[Clip], raters: int) -> dict[Condition, int]:
+def ratings_per_condition(
+    study: Study, clips: Sequence[Clip], raters: int
+) -> dict[tuple[str, ...], int]:
     """Count how many ratings each condition gets from so many raters who finish.
 
     A condition of pairs names both methods.
     """
-    counts: Counter[Condition] = Counter()
-    for trials in itertools.islice(plan_sessions(study, clips), raters):
-        for trial in trials:
-            if trial.role == "rating":
-                counts[_Item(trial.clip, trial.other).condition] += 1
-    return dict(counts)
+    sessions = itertools.islice(plan_sessions(study, clips), raters)
+    rated = (trial for trials in sessions for trial in trials if trial.role == "rating")
+    return dict(Counter(trial.condition for trial in rated))
 
 
 def session_minutes(trials: Sequence[Trial], *, clip_seconds: float, criteria: int) -> float:
@@ -260,7 +276,6 @@ def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict
     values : dict of int
         The answer by criterion.
     """
-    clip = trial.clip
     rows = []
     for criterion, value in values.items():
         low, high = trial.expected.get(criterion, (None, None))
@@ -270,12 +285,7 @@ def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict
                 "trial": trial.number,
                 "role": trial.role,
                 "task": study.ratings.task,
-                "cell": clip.cell,
-                "source": clip.source,
-                "source_type": clip.source_type,
-                "driving": clip.driving,
-                "driving_type": clip.driving_type,
-                "method": clip.method,
+                **trial.clip.columns,
                 "other": trial.other.cell if trial.other else "",
                 "criterion": criterion,
                 "value": value,
@@ -286,27 +296,8 @@ def rating_rows(study: Study, trial: Trial, values: dict[str, int]) -> list[dict
     return rows
 
 
-@dataclass(frozen=True)
-class _Item:
-    """What a rated trial shows, before it has a place."""
-
-    clip: Clip
-    other: Clip | None = None
-
-    @property
-    def condition(self) -> Condition:
-        if self.other is None:
-            return self.clip.condition
-        return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
-
-    @property
-    def content(self) -> tuple[str, str]:
-        """What the methods have in common."""
-        return self.clip.source, self.clip.driving
-
-    @property
-    def flipped(self) -> "_Item":
-        return _Item(self.other, self.clip)
+_Types = tuple[str, ...]  # of source and driving
+_Content = tuple[str, str]  # a source and a driving
 
 
 class _Deck:
@@ -318,18 +309,17 @@ class _Deck:
 
     def __init__(self, study: Study, clips: Sequence[Clip]) -> None:
         self._random = random.Random(f"{study.name} {study.seed} deck")
-        self._contents: dict[Condition, dict[tuple[str, str], dict[Condition, _Item]]] = {}
-        for item in _items(study, clips):
-            contents = self._contents.setdefault(item.condition[:2], {})
-            methods = contents.setdefault((item.clip.source, item.clip.driving), {})
-            methods[item.condition] = item
+        self._contents: dict[_Types, dict[_Content, dict[tuple[str, ...], Trial]]] = {}
+        for trial in _rateable(study, clips):
+            contents = self._contents.setdefault(trial.condition[:2], {})
+            contents.setdefault(_content(trial), {})[trial.condition] = trial
         if not self._contents:
             raise StudyError(
                 f"{study.path}: no clip to rate: run the study first"
                 + (", with two methods or more for pairs" * (study.ratings.task == "pair"))
             )
         # By how often a content was dealt, and by chance among equals.
-        self._heaps = {
+        self._decks = {
             types: sorted((0, self._random.random(), content) for content in contents)
             for types, contents in self._contents.items()
         }
@@ -341,10 +331,10 @@ class _Deck:
         most = max(map(len, self._contents.values()))
         self._turns = min(-(-self._length // len(self._conditions)), most)
         self._shuffled: list[list[tuple[int, ...]]] = []
-        self._flipped: set[Condition] = set()
+        self._flipped: set[tuple[str, ...]] = set()
 
-    def deal(self, number: int) -> list[_Item]:
-        """Deal the rated items of the next rater; call it for 0, 1, 2, ... in turn."""
+    def deal(self, number: int) -> list[Trial]:
+        """Deal the rated trials of the next rater; call it for 0, 1, 2, ... in turn."""
         place = number % len(self._rows)
         if place == 0:
             count = len(self._rows)
@@ -352,91 +342,89 @@ class _Deck:
         if number % 2 == 0:
             count = len(self._conditions) // 2
             self._flipped = set(self._random.sample(self._conditions, count))
-        dealt: list[_Item] = []
+        dealt: list[Trial] = []
         for turn, rows in enumerate(self._shuffled):
             left = self._length - len(dealt)
             order = [self._conditions[index] for index in rows[place]][:left]
-            for item in self._turn(order, dealt):
+            for trial in self._turn(order, dealt):
                 # Who comes second sees each pair the other way round than who came first.
-                turned = (number + turn + (item.condition in self._flipped)) % 2
-                dealt.append(item.flipped if item.other and turned else item)
+                if trial.other and (number + turn + (trial.condition in self._flipped)) % 2:
+                    trial = replace(trial, clip=trial.other, other=trial.clip)
+                dealt.append(trial)
         return dealt
 
-    def _turn(self, order: list[Condition], dealt: list[_Item]) -> list[_Item]:
-        """Choose an item for each condition, of a content that this rater has not seen with it."""
-        seen = {(item.condition, item.content) for item in dealt}
-        last = dealt[-1].clip.source if dealt else ""
-        sources = [last, *[""] * len(order), ""]
-        chosen: list[_Item | None] = [None] * len(order)
+    def _turn(self, order: list[tuple[str, ...]], dealt: list[Trial]) -> list[Trial]:
+        """Choose a trial for each condition, of a content that this rater has not seen with it."""
+        seen = {(trial.condition, _content(trial)) for trial in dealt}
+        sources = [dealt[-1].clip.source if dealt else "", *[""] * (len(order) + 1)]
+        chosen: dict[int, Trial] = {}
         for first, condition in enumerate(order):
-            if chosen[first] is not None:
+            if first in chosen:
                 continue
             types = condition[:2]
             places = [
-                index
-                for index in range(first, len(order))
-                if order[index][:2] == types and chosen[index] is None
+                place
+                for place in range(first, len(order))
+                if order[place][:2] == types and place not in chosen
             ]
-            content = self._content(types, condition, places, sources, seen)
-            if content is None:
-                continue
-            methods = self._contents[types][content]
-            for index in places:
-                if order[index] in methods and (order[index], content) not in seen:
-                    chosen[index] = methods[order[index]]
-                    sources[index + 1] = content[0]
-        return [item for item in chosen if item is not None]
-
-    def _content(
-        self,
-        types: Condition,
-        condition: Condition,
-        places: list[int],
-        sources: list[str],
-        seen: set[tuple[Condition, tuple[str, str]]],
-    ) -> tuple[str, str] | None:
-        """Take the source and driving dealt least, if another does not stand apart better."""
-        heap, contents = self._heaps[types], self._contents[types]
-        aside, best, best_cost, considered, enough = [], None, 0, 0, None
-        while heap and considered < _CONSIDERED:
-            entry = heapq.heappop(heap)
-            aside.append(entry)
-            count, _, content = entry
-            if condition not in contents[content] or (condition, content) in seen:
-                continue
-            considered += 1
-            enough = count + _UNEVEN if enough is None else enough
-            if count >= enough:
-                break
             neighbours = [sources[place + side] for place in places for side in (0, 2)]
-            cost = neighbours.count(content[0])
-            if best is None or cost < best_cost:
-                best, best_cost = entry, cost
-            if not cost:
-                break
-        for entry in aside:
-            if entry is best:
-                entry = (entry[0] + 1, self._random.random(), entry[2])
-            heapq.heappush(heap, entry)
-        return best[2] if best else None
+            content = self._take(condition, neighbours, seen)
+            methods = self._contents[types].get(content, {})
+            for place in places:
+                if order[place] in methods and (order[place], content) not in seen:
+                    chosen[place] = methods[order[place]]
+                    sources[place + 1] = content[0]
+        return [chosen[place] for place in sorted(chosen)]
+
+    def _take(
+        self,
+        condition: tuple[str, ...],
+        neighbours: list[str],
+        seen: set[tuple[tuple[str, ...], _Content]],
+    ) -> _Content | None:
+        """Take the source and driving dealt least, if another does not stand apart better."""
+        deck, contents = self._decks[condition[:2]], self._contents[condition[:2]]
+        fresh = (
+            entry
+            for entry in deck
+            if condition in contents[entry[2]] and (condition, entry[2]) not in seen
+        )
+        considered = list(itertools.islice(fresh, _CONSIDERED))
+        if not considered:
+            return None
+        enough = considered[0][0] + _UNEVEN
+        best = min(
+            (entry for entry in considered if entry[0] < enough),
+            key=lambda entry: neighbours.count(entry[2][0]),
+        )
+        deck.remove(best)
+        count, _, content = best
+        bisect.insort(deck, (count + 1, self._random.random(), content))
+        return content
 
 
-def _items(study: Study, clips: Sequence[Clip]) -> Iterator[_Item]:
-    """Yield everything that may be rated: the clips, or pairs of methods on the same inputs."""
+def _rateable(study: Study, clips: Sequence[Clip]) -> Iterator[Trial]:
+    """Yield all that may be rated, without a place: clips, or pairs of methods on one content."""
     if study.ratings.task != "pair":
-        yield from map(_Item, clips)
+        yield from (Trial(_UNPLACED, "rating", clip) for clip in clips)
         return
-    alike: defaultdict[tuple[str, str], list[Clip]] = defaultdict(list)
+    alike: defaultdict[_Content, list[Clip]] = defaultdict(list)
     for clip in clips:
         alike[clip.source, clip.driving].append(clip)
     for group in alike.values():
-        yield from itertools.starmap(_Item, itertools.combinations(group, 2))
+        for pair in itertools.combinations(group, 2):
+            yield Trial(_UNPLACED, "rating", *pair)
+
+
+def _content(trial: Trial) -> _Content:
+    """Return the source and the driving, which methods have in common."""
+    return trial.clip.source, trial.clip.driving
 
 
 def _with_controls(
-    study: Study, clips: Sequence[Clip], rated: list[_Item], number: int
+    study: Study, clips: Sequence[Clip], rated: list[Trial], number: int
 ) -> tuple[Trial, ...]:
-    """Put training before the rated items, and gold, references and repeats between them."""
+    """Put training before the rated trials, and gold, references and repeats between them."""
     chance = random.Random(f"{study.name} {study.seed} {number}")
     practice = _training(study, clips, rated, chance)
     between = [
@@ -444,74 +432,63 @@ def _with_controls(
         *_gold(study, clips, rated, number, chance),
         *_references(study, clips, number),
     ]
-    placed = _placed(rated, between, chance)
-    numbers = {
-        control.index: len(practice) + place
-        for place, control in enumerate(placed)
-        if control.role == "rating"
-    }
+    session = [*practice, *_placed(rated, between, chance)]
+    numbers = [place for place, trial in enumerate(session) if trial.role == "rating"]
     return tuple(
-        Trial(
-            place,
-            control.role,
-            control.item.clip,
-            control.item.other,
-            control.expected,
-            numbers[control.index] if control.role == "repeat" else None,
+        replace(
+            trial,
+            number=place,
+            repeats=None if trial.repeats is None else numbers[trial.repeats],
         )
-        for place, control in enumerate([*practice, *placed])
+        for place, trial in enumerate(session)
     )
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """A trial before it has a number; ``index`` is the rated item's, or that of what it repeats."""
-
-    role: Role
-    item: _Item
-    index: int = -1
-    expected: dict[str, tuple[int, int]] = field(default_factory=dict)
-    earliest: int = 0
-
-
 def _training(
-    study: Study, clips: Sequence[Clip], rated: list[_Item], chance: random.Random
-) -> list[_Planned]:
+    study: Study, clips: Sequence[Clip], rated: list[Trial], chance: random.Random
+) -> list[Trial]:
     """Choose practice that spans the scale: clips that are not rated, every second one spoilt."""
-    items = list(_items(study, clips))
-    unseen = [item for item in items if item not in rated and item.flipped not in rated]
+    seen = {frozenset((trial.clip, trial.other)) for trial in rated}
+    known = list(_rateable(study, clips))
+    unseen = [trial for trial in known if frozenset((trial.clip, trial.other)) not in seen]
     count = study.ratings.training
-    chosen = _sample(unseen if len(unseen) >= count else items, count, chance)
     kinds = itertools.cycle(("torn", "shaken", "frozen"))
-    for index in range(1, len(chosen), 2):
-        if chosen[index].other is None:
-            chosen[index] = _Item(chosen[index].clip.spoilt(next(kinds)))
-    return [_Planned("training", item) for item in chosen]
+    chosen = []
+    for trial in _sample(unseen if len(unseen) >= count else known, count, chance):
+        clip = trial.clip
+        if len(chosen) % 2 and trial.other is None:
+            clip = clip.spoilt(next(kinds))
+        chosen.append(replace(trial, role="training", clip=clip))
+    return chosen
 
 
-def _repeats(ratings: Ratings, rated: list[_Item], chance: random.Random) -> list[_Planned]:
-    """Choose what is shown again: a third of the session later, and after 3 others at least."""
-    count = len(rated)
-    apart = min(max(3, count // 3), count - 1)
-    chosen = _sample(range(count - apart), ratings.repeats, chance)
-    return [_Planned("repeat", rated[index], index, earliest=index + 1 + apart) for index in chosen]
+def _repeats(ratings: Ratings, rated: list[Trial], chance: random.Random) -> list[Trial]:
+    """Choose what is shown again; ``repeats`` is the place among the rated trials."""
+    chosen = _sample(range(len(rated) - _apart(rated)), ratings.repeats, chance)
+    return [replace(rated[place], role="repeat", repeats=place) for place in chosen]
+
+
+def _apart(rated: list[Trial]) -> int:
+    """Return how many others stand before a repeat: a third of the session, and 3 at least."""
+    return min(max(3, len(rated) // 3), len(rated) - 1)
 
 
 def _gold(
-    study: Study, clips: Sequence[Clip], rated: list[_Item], number: int, chance: random.Random
-) -> list[_Planned]:
+    study: Study, clips: Sequence[Clip], rated: list[Trial], number: int, chance: random.Random
+) -> list[Trial]:
     """Choose clips with known answers, their kinds in turn from rater to rater."""
     ratings, asked = study.ratings, {criterion.name for criterion in study.ratings.asked}
     copying = {spec.name for spec in study.methods if spec.method == "copy"}
     moving = [clip for clip in clips if clip.method not in copying] or list(clips)
     # The same few for every rater, since each is a file.
     moving = _sample(moving, _GOLD_BASES, random.Random(f"{study.name} {study.seed} gold"))
+    seen = {trial.clip for trial in rated}
+    held = [clip for clip in clips if clip.method in copying and clip not in seen]
+    flaws = FLAWS
     if ratings.task == "pair":
         flaws = {kind: FLAWS[kind] for kind in ("torn", "shaken")}
         if ratings.overall:
             flaws = dict.fromkeys(flaws, tuple(asked))
-    else:
-        flaws = FLAWS
     kinds = [kind for kind, wrong in flaws.items() if asked.intersection(wrong)]
     planned = []
     for index in range(ratings.gold if kinds else 0):
@@ -519,25 +496,24 @@ def _gold(
         base = chance.choice(moving)
         spoilt = base.spoilt(kind)
         if ratings.task == "pair":
-            item = chance.choice((_Item(base, spoilt), _Item(spoilt, base)))
-            right = 1 if item.clip == base else 2
+            shown = chance.choice(((base, spoilt), (spoilt, base)))
+            right = 1 + shown.index(base)
             answers = (right, right)
         else:
-            held = [clip for clip in clips if clip.method in copying and _Item(clip) not in rated]
-            item = _Item(chance.choice(held) if kind == "frozen" and held else spoilt)
+            shown = (chance.choice(held) if kind == "frozen" and held else spoilt,)
             answers = (1, max(1, int(_FAILING * ratings.scale)))
         expected = {name: answers for name in flaws[kind] if name in asked}
-        planned.append(_Planned("gold", item, expected=expected))
+        planned.append(Trial(_UNPLACED, "gold", *shown, expected=expected))
     return planned
 
 
-def _references(study: Study, clips: Sequence[Clip], number: int) -> list[_Planned]:
+def _references(study: Study, clips: Sequence[Clip], number: int) -> list[Trial]:
     """Choose drivings that are shown as they are, in turn from rater to rater."""
     shown = {clip.driving for clip in clips}
     drivings = [item for item in study.drivings if item.name in shown]
     count = min(study.ratings.references, len(drivings))
     chosen = [drivings[(number * count + index) % len(drivings)] for index in range(count)]
-    return [_Planned("reference", _Item(reference(item))) for item in chosen]
+    return [Trial(_UNPLACED, "reference", reference(item)) for item in chosen]
 
 
 def reference(driving: Input) -> Clip:
@@ -545,24 +521,20 @@ def reference(driving: Input) -> Clip:
     return Clip(driving.name, "", "", driving.name, driving.type, "reference", "reference")
 
 
-def _placed(rated: list[_Item], between: list[_Planned], chance: random.Random) -> list[_Planned]:
-    """Put controls between rated items, each alone and away from clips of its source."""
-    by_slot: defaultdict[int, list[_Planned]] = defaultdict(list)
+def _placed(rated: list[Trial], between: list[Trial], chance: random.Random) -> list[Trial]:
+    """Put controls between rated trials, each alone and away from clips of its source."""
+    by_slot: defaultdict[int, list[Trial]] = defaultdict(list)
+    slots = range(len(rated) + 1)
     for control in between:
-        first = max(control.earliest, min(_UNDISTURBED, len(rated)))
-        slots = [slot for slot in range(first, len(rated) + 1) if slot not in by_slot]
-        slots = _sample(slots or range(first, len(rated) + 1), len(rated) + 1, chance)
-        source = control.item.clip.source
-        alike = {
-            slot: sum(item.clip.source == source for item in rated[slot - 1 : slot + 1])
-            for slot in slots
-        }
-        by_slot[min(slots, key=alike.__getitem__)].append(control)
-    placed = []
-    for slot in range(len(rated) + 1):
-        placed += by_slot[slot]
-        placed += [_Planned("rating", item, slot) for item in rated[slot : slot + 1]]
-    return placed
+        first = min(_UNDISTURBED, len(rated))
+        if control.repeats is not None:
+            first = max(first, control.repeats + 1 + _apart(rated))
+        free = [slot for slot in slots[first:] if slot not in by_slot]
+        tried = _sample(free or slots[first:], len(slots), chance)
+        near = {slot: [trial.clip.source for trial in rated[slot - 1 : slot + 1]] for slot in tried}
+        best = min(tried, key=lambda slot: near[slot].count(control.clip.source))
+        by_slot[best].append(control)
+    return [trial for slot in slots for trial in (*by_slot[slot], *rated[slot : slot + 1])]
 
 
 def _sample(items: Sequence[Any], count: int, chance: random.Random) -> list[Any]:

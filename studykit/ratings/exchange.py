@@ -1,25 +1,25 @@
 """Ratings out of studykit and into it: CSV and Parquet files that other tools read and write.
 
-A file is imported whole or, unless that is asked for, not at all; every bad row is told at once.
+A file is imported whole or, unless that is asked for, not at all; every bad row is listed at once.
 """
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
+
+import pandas as pd
 
 from studykit import files
 from studykit.errors import MissingPackageError, StudyError, did_you_mean, first_line
-from studykit.ratings import RATING_COLUMNS, ROLES
-from studykit.ratings.design import FLAWS, Clip, reference, study_clips
+from studykit.ratings import RATING_COLUMNS, RATING_TYPES
+from studykit.ratings.design import FLAWS, Clip, Role, reference, study_clips
 from studykit.ratings.store import Store, check_rater_id
 from studykit.study.file import Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NEEDED_COLUMNS = ("rater", "cell", "criterion", "value")
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -50,11 +50,11 @@ class BadRowsError(StudyError):
 class Imported:
     """What an import adds to a store, as a ratings table, and the rows that it leaves out."""
 
-    ratings: "pd.DataFrame"
+    ratings: pd.DataFrame
     bad: tuple[BadRow, ...] = ()
 
 
-def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
+def export_ratings(ratings: pd.DataFrame, path: str | Path) -> Path:
     """Write a ratings table, as the file's suffix says: ``.csv`` or ``.parquet``.
 
     Raises
@@ -81,17 +81,17 @@ def export_ratings(ratings: "pd.DataFrame", path: str | Path) -> Path:
     return path
 
 
-def read_ratings(
+def read_ratings_file(
     study: Study,
     path: str | Path,
-    known: "pd.DataFrame | None" = None,
+    known: pd.DataFrame | None = None,
     *,
     skip_bad: bool = False,
 ) -> Imported:
     """Read the ratings of a file, collected elsewhere or exported before, and store nothing yet.
 
     The columns rater, cell, criterion and value are needed. Any other of the ratings table may
-    be there; where one is missing or empty, it is filled in: what the cell tells (its source,
+    be there; where one is missing or empty, it is filled in: what the cell says (its source,
     driving, method and their types), the role "rating", the study's task, one session a rater,
     trials in the order of the rows, and the time of the import. A cell may also be a driving's
     name (a hidden reference) or ``frozen__<cell>``, ``torn__<cell>``, ``shaken__<cell>`` (gold).
@@ -117,9 +117,8 @@ def read_ratings(
         ratings.
     """
     path = Path(path)
-    reader = _Reader(study, _table([]) if known is None else known)
-    bad = []
-    good = []
+    reader = _Reader(study, known)
+    bad, good = [], []
     for line, row in _rows(path):
         try:
             good.append(reader.read(line, row))
@@ -128,8 +127,8 @@ def read_ratings(
     if bad and not skip_bad:
         count = len(bad) + len(good)
         raise BadRowsError(
-            f"{len(bad)} of {count} rows of {path} are bad ({bad[0]}): nothing was imported; mend "
-            "them, or leave them out with --skip-bad",
+            f"{len(bad)} of {count} rows of {path} are bad ({bad[0]}): nothing was imported; "
+            "correct them, or leave them out with --skip-bad",
             tuple(bad),
         )
     table = _table(good)
@@ -143,14 +142,14 @@ def read_ratings(
 def import_ratings(
     store: Store, study: Study, path: str | Path, *, skip_bad: bool = False
 ) -> Imported:
-    """Add the ratings of a file to a study's store, as :func:`read_ratings` reads them.
+    """Add the ratings of a file to a study's store, as :func:`read_ratings_file` reads them.
 
     Raises
     ------
     StudyError
-        As :func:`read_ratings`, or the store holds the other kind; nothing was imported.
+        As :func:`read_ratings_file`, or the store holds the other kind; nothing was imported.
     """
-    read = read_ratings(study, path, store.ratings(study.name), skip_bad=skip_bad)
+    read = read_ratings_file(study, path, store.ratings(study.name), skip_bad=skip_bad)
     store.refuse_other_kind(study.name, simulated=bool(read.ratings["simulated"].iloc[0]))
     store.append(read.ratings)
     return read
@@ -159,62 +158,60 @@ def import_ratings(
 class _Reader:
     """Checks the rows of a file one by one and fills in what they leave out."""
 
-    def __init__(self, study: Study, known: "pd.DataFrame") -> None:
+    def __init__(self, study: Study, known: pd.DataFrame | None) -> None:
         self.study = study
         self.cells = _known_cells(study)
         self.criteria = [criterion.name for criterion in study.ratings.asked]
         self.now = datetime.now(UTC)
         self.hints: dict[str, str] = {}
-        columns = ["rater", "session", "trial", "role", "cell", "other", "criterion"]
         self.seen: dict[tuple, str] = {}
-        for row in known[columns].to_dict("records"):
-            self.seen |= dict.fromkeys((_place(row), _answer(row)), "the store holds it already")
-        self.next_trial = (known.groupby("session")["trial"].max() + 1).to_dict()
         self.trials: dict[tuple, int] = {}
+        self.next_trial: defaultdict[str, int] = defaultdict(int)
+        if known is not None:
+            for row in known.to_dict("records"):
+                self.seen |= dict.fromkeys(
+                    (_place(row), _answer(row)), "the store holds it already"
+                )
+            self.next_trial |= (known.groupby("session")["trial"].max() + 1).to_dict()
 
     def read(self, line: int, given: dict[str, Any]) -> dict[str, Any]:
         """Return a row of the ratings table, or raise ValueError with the reason."""
-        study = self.study
         if given.get(None):
             raise ValueError("it has more values than there are columns")
-        rater = _text(given, "rater")
+        study, rater = self.study, _text(given, "rater")
         if not rater:
             raise ValueError("no rater")
         try:
             check_rater_id(rater)
         except StudyError as error:
             raise ValueError(str(error)) from None
-        if (name := _text(given, "study")) and name != study.name:
+        if (name := _text(given, "study") or study.name) != study.name:
             raise ValueError(f'study "{name}" is not "{study.name}"')
         clip = self._clip(_text(given, "cell"))
-        task = _choice(given, "task", (study.ratings.task,), study.ratings.task)
+        task, highest = study.ratings.task, study.ratings.highest
+        usual_role = _ROLES_OF_KINDS.get(clip.kind, "rating")
         row = {
             "study": study.name,
             "rater": rater,
             "session": _session(given, f"{study.name}/{rater}/"),
             "simulated": _flag(given, "simulated"),
-            "role": _choice(given, "role", ROLES, _ROLES_OF_KINDS.get(clip.kind, "rating")),
-            "task": task,
-            "cell": clip.cell,
-            "source": clip.source,
-            "source_type": clip.source_type,
-            "driving": clip.driving,
-            "driving_type": clip.driving_type,
-            "method": clip.method,
+            "role": _choice(given, "role", get_args(Role), usual_role),
+            "task": _choice(given, "task", (task,), task),
+            **clip.columns,
             "other": "",
             "criterion": _choice(given, "criterion", self.criteria),
-            "value": _whole(given, "value", low=1, high=study.ratings.highest, needed=True),
-            "expected_low": _whole(given, "expected_low", low=1, high=study.ratings.highest),
-            "expected_high": _whole(given, "expected_high", low=1, high=study.ratings.highest),
-            "seconds": _real(given, "seconds"),
-            "watched": _real(given, "watched"),
+            "value": _number(given, "value", 1, highest, needed=True),
+            "expected_low": _number(given, "expected_low", 1, highest),
+            "expected_high": _number(given, "expected_high", 1, highest),
+            "seconds": _number(given, "seconds"),
+            "watched": _number(given, "watched"),
             "answered_at": _time(given, "answered_at") or self.now,
             "clip_hash": _text(given, "clip_hash"),
             "study_hash": _text(given, "study_hash"),
         }
-        for name in ("source", "source_type", "driving", "driving_type", "method"):
-            if (value := _text(given, name)) and value != row[name]:
-                raise ValueError(f'{name} "{value}" is not that of {clip.cell}, "{row[name]}"')
+        for name, value in clip.columns.items():
+            if (its := _text(given, name)) and its != value:
+                raise ValueError(f'{name} "{its}" is not that of {clip.cell}, "{value}"')
         other = _text(given, "other")
         if (task == "pair") != bool(other):
             raise ValueError("a pair needs the other clip" if not other else "other is for pairs")
@@ -223,16 +220,17 @@ class _Reader:
             if second == clip or (second.source, second.driving) != (clip.source, clip.driving):
                 raise ValueError("a pair is two clips of the same source and driving")
             row["other"] = second.cell
-        trial = _whole(given, "trial", low=0, high=_MOST_TRIALS)
-        # With a trial's number a clip may come again; without one that is a row given twice.
-        row["trial"] = self._next_trial(row) if trial is None else trial
+        trial = _number(given, "trial", 0, _MOST_TRIALS)
+        # With a trial's number a clip may come again; without one that is a row given twice. Its
+        # trial is then that of its other criteria, or a new one.
+        session = row["session"]
+        shown = session, row["role"], row["cell"], row["other"]
+        row["trial"] = self.trials.get(shown, self.next_trial[session]) if trial is None else trial
         for key in (_place(row), *([_answer(row)] if trial is None else [])):
             if key in self.seen:
                 raise ValueError(f"a duplicate: {self.seen[key]}")
-        self.trials[_shown(row)] = row["trial"]
-        self.next_trial[row["session"]] = max(
-            self.next_trial.get(row["session"], 0), row["trial"] + 1
-        )
+        self.trials[shown] = row["trial"]
+        self.next_trial[session] = max(self.next_trial[session], row["trial"] + 1)
         self.seen |= dict.fromkeys((_place(row), _answer(row)), f"line {line} is the same")
         return row
 
@@ -250,15 +248,6 @@ class _Reader:
             self.hints[name] = f": {near.strip()}" if near.strip() else ""
         return self.hints.get(name, "")
 
-    def _next_trial(self, row: dict[str, Any]) -> int:
-        """Return the trial of a row without a number: that of its other criteria, or a new one."""
-        known = self.trials.get(_shown(row))
-        return self.next_trial.get(row["session"], 0) if known is None else known
-
-
-def _shown(row: dict[str, Any]) -> tuple:
-    return row["session"], row["role"], row["cell"], row["other"]
-
 
 def _place(row: dict[str, Any]) -> tuple:
     return "place", row["session"], row["trial"], row["criterion"]
@@ -268,15 +257,14 @@ def _answer(row: dict[str, Any]) -> tuple:
     return "answer", row["rater"], row["role"], row["cell"], row["other"], row["criterion"]
 
 
-_ROLES_OF_KINDS = {"clip": "rating", "reference": "reference"} | dict.fromkeys(FLAWS, "gold")
+_ROLES_OF_KINDS = {"reference": "reference"} | dict.fromkeys(FLAWS, "gold")
 
 
 def _known_cells(study: Study) -> dict[str, Clip]:
     """Return everything that a session of the study can show, by its name in data."""
     clips = study_clips(study)
-    known = {clip.cell: clip for clip in clips}
-    known |= {spoilt.cell: spoilt for clip in clips for spoilt in map(clip.spoilt, FLAWS)}
-    return known | {driving.name: reference(driving) for driving in study.drivings}
+    spoilt = [clip.spoilt(kind) for clip in clips for kind in FLAWS]
+    return {clip.cell: clip for clip in (*clips, *spoilt, *map(reference, study.drivings))}
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -291,6 +279,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    # Not by pandas, which knows no lines and refuses a file for one that is too long.
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             header = file.readline()
@@ -303,7 +292,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except UnicodeDecodeError:
             raise StudyError(f"{path} is not a text in UTF-8: save it as such") from None
         except csv.Error as error:
-            raise StudyError(f"{path}, line {reader.line_num}: {error}: mend the CSV") from None
+            raise StudyError(f"{path}, line {reader.line_num}: {error}: correct the CSV") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -313,11 +302,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow.names)
-            line = 1
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    line += 1
-                    yield line, row
+            yield from enumerate(file.read().to_pylist(), start=2)
     except pyarrow.ArrowException as error:
         raise StudyError(f"{path} is no Parquet file: {first_line(error)}") from None
 
@@ -353,19 +338,8 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=list(RATING_COLUMNS))
-    return table.astype(
-        {
-            "expected_low": "Int64",
-            "expected_high": "Int64",
-            "seconds": float,
-            "watched": float,
-            "answered_at": "datetime64[us, UTC]",
-        }
-    )
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(RATING_COLUMNS)).astype(RATING_TYPES)
 
 
 def _text(row: dict[str, Any], name: str) -> str:
@@ -374,7 +348,7 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 
 def _session(row: dict[str, Any], prefix: str) -> str:
-    """Return the session, whose name begins with study and rater lest two share one."""
+    """Return the session, whose name begins with study and rater, so that no two share one."""
     name = _text(row, "session") or "imported"
     return name if name.startswith(prefix) else prefix + name
 
@@ -390,35 +364,23 @@ def _choice(
     return value
 
 
-def _whole(
-    row: dict[str, Any], name: str, *, low: int, high: int | None = None, needed: bool = False
-) -> int | None:
+def _number(
+    row: dict[str, Any], name: str, low: int = 0, high: int | None = None, *, needed: bool = False
+) -> float | None:
+    """Return a number of at least ``low``; where there is a ``high``, a whole one up to that."""
     text = _text(row, name)
     if not text and not needed:
         return None
-    range_ = f"from {low} to {high}" if high else f"of at least {low}"
-    number = _number(text)  # a spreadsheet may write 4 as 4.0
-    if number is None or number != int(number) or number < low or (high and number > high):
-        raise ValueError(f'{name} must be a whole number {range_}, not "{text}"')
-    return int(number)
-
-
-def _real(row: dict[str, Any], name: str) -> float | None:
-    text = _text(row, name)
-    if not text:
-        return None
-    number = _number(text)
-    if number is None or number < 0:
-        raise ValueError(f'{name} must be a number of at least 0, not "{text}"')
-    return number
-
-
-def _number(text: str) -> float | None:
     try:
-        number = float(text)
+        number = float(text)  # a spreadsheet may write 4 as 4.0
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        number = math.nan
+    if high is None and low <= number < math.inf:
+        return number
+    if high is not None and low <= number <= high and number.is_integer():
+        return int(number)
+    asked = f"number of at least {low}" if high is None else f"whole number from {low} to {high}"
+    raise ValueError(f'{name} must be a {asked}, not "{text}"')
 
 
 def _flag(row: dict[str, Any], name: str) -> bool:

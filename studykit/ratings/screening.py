@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.ratings.design import study_clips
+from studykit.ratings.design import Condition, study_clips
 from studykit.study.file import Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from studykit.ratings.store import Store
+    from studykit.ratings.store import SessionRecord, Store
 
 TABLE_COLUMNS = ("rater", "rule", "figure", "threshold", "excluded", "reason")
 _BT500_NORMAL = (2.0, 4.0)
@@ -97,9 +96,9 @@ class Screening:
     rules : ScreeningRules
     """
 
-    table: "pd.DataFrame"
-    all: "pd.DataFrame"
-    kept: "pd.DataFrame"
+    table: pd.DataFrame
+    all: pd.DataFrame
+    kept: pd.DataFrame
     rules: ScreeningRules
 
     @property
@@ -127,7 +126,7 @@ class Screening:
 
 
 def screen_study(
-    study: Study, ratings: "pd.DataFrame", rules: ScreeningRules = ScreeningRules()
+    study: Study, ratings: pd.DataFrame, rules: ScreeningRules = ScreeningRules()
 ) -> Screening:
     """Screen a study's ratings: as :func:`screen`, with what the study says of its clips.
 
@@ -141,12 +140,13 @@ def screen_study(
     StudyError
         The table mixes simulated and human ratings.
     """
-    rules = dataclasses.replace(rules, played=min(rules.played, study.ratings.watch))
-    if study.ratings.task != "pair":
-        stretch = (study.ratings.scale - 1) / (_STEPS - 1)
-        in_steps = {name: getattr(rules, name) for name in ("repeat", "variance")}
-        stretched = {name: stretch * value for name, value in in_steps.items() if value is not None}
-        rules = dataclasses.replace(rules, **stretched)
+    stretch = 1.0 if study.ratings.task == "pair" else (study.ratings.scale - 1) / (_STEPS - 1)
+    rules = dataclasses.replace(
+        rules,
+        played=min(rules.played, study.ratings.watch),
+        repeat=rules.repeat and stretch * rules.repeat,
+        variance=rules.variance and stretch * rules.variance,
+    )
     return screen(ratings, rules, clip_seconds=driving_seconds(study))
 
 
@@ -162,7 +162,7 @@ def driving_seconds(study: Study) -> dict[str, float]:
 
 
 def screen(
-    ratings: "pd.DataFrame",
+    ratings: pd.DataFrame,
     rules: ScreeningRules = ScreeningRules(),
     *,
     clip_seconds: Mapping[str, float] | None = None,
@@ -192,8 +192,6 @@ def screen(
     Self-consistency, agreement and BT.500 look at answers on a scale; of paired comparisons, gold,
     straight-lining and time are judged.
     """
-    import pandas as pd
-
     if ratings["simulated"].nunique() > 1:
         raise StudyError("these ratings mix simulated raters with people: screen one kind only")
     if ratings.empty:
@@ -227,7 +225,7 @@ class Status:
     n_raters: int
     simulated: bool
     sessions: dict[str, int]
-    conditions: dict[tuple[str, ...], int]
+    conditions: dict[Condition, int]
     screening: Screening
 
     def __str__(self) -> str:
@@ -249,29 +247,26 @@ class Status:
 def rating_status(study: Study, store: "Store", rules: ScreeningRules = ScreeningRules()) -> Status:
     """Say how far the collection of a study's ratings is, and who would be excluded."""
     ratings = store.ratings(study.name)
-    sessions: dict[str, int] = {}
-    for session in store.sessions(study.name):
-        if session.simulated and not session.trials:
-            state = "simulated"
-        elif not session.trials:
-            state = "collected elsewhere"
-        elif session.answered == len(session.trials):
-            state = "finished"
-        else:
-            state = "paused" if session.paused else "under way"
-        sessions[state] = sessions.get(state, 0) + 1
     rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])
     shown = Counter([*rated["cell"], *rated["other"]])
-    conditions: Counter[tuple[str, ...]] = Counter()
+    conditions: Counter[Condition] = Counter()
     for clip in study_clips(study):
         conditions[clip.condition] += shown[clip.cell]
     return Status(
         n_raters=int(ratings["rater"].nunique()),
         simulated=bool(len(ratings) and ratings["simulated"].all()),
-        sessions=sessions,
+        sessions=dict(Counter(map(_state, store.sessions(study.name)))),
         conditions=dict(conditions),
         screening=screen_study(study, ratings, rules),
     )
+
+
+def _state(session: "SessionRecord") -> str:
+    if not session.trials:
+        return "simulated" if session.simulated else "collected elsewhere"
+    if session.answered == len(session.trials):
+        return "finished"
+    return "paused" if session.paused else "under way"
 
 
 def bt500_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -297,28 +292,18 @@ def bt500_counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ----------
     ITU-R BT.500-13, Annex 2, 2.3.1 (BT.500-14 and -15: Annex 1 to Part 1).
     """
-    there = ~np.isnan(values)
-    filled = np.where(there, values, 0.0)
-    count = np.maximum(there.sum(axis=0), 1)
-    deviation = np.where(there, filled - filled.sum(axis=0) / count, 0.0)
-    squares = (deviation**2).sum(axis=0)
-    varies = squares > 1e-12
-    second = np.where(varies, squares / count, 1.0)
-    kurtosis = np.round((deviation**4).sum(axis=0) / count / second**2, _DIGITS)
-    sample = np.sqrt(np.where(varies, squares / np.maximum(count - 1, 1), np.inf))
-    low, high = _BT500_NORMAL
-    normal = (kurtosis >= low) & (kurtosis <= high)
-    factor = np.round(np.where(normal, *_BT500_FACTORS), _DIGITS)
-    standard = np.round(deviation / sample, _DIGITS)
-    return (
-        (standard >= factor).sum(axis=1),
-        (standard <= -factor).sum(axis=1),
-        there.sum(axis=1),
-    )
+    scores = pd.DataFrame(values)
+    deviation = (scores - scores.mean()).round(_DIGITS)
+    moment = {power: (deviation**power).mean() for power in (2, 4)}
+    kurtosis = (moment[4] / moment[2] ** 2).round(_DIGITS)
+    factor = np.where(kurtosis.between(*_BT500_NORMAL), *_BT500_FACTORS).round(_DIGITS)
+    standard = (deviation / deviation.std()).round(_DIGITS)
+    counts = (standard >= factor, standard <= -factor, scores.notna())
+    return tuple(count.sum(axis=1).to_numpy() for count in counts)
 
 
 def leave_one_out_correlation(
-    values: np.ndarray, groups: np.ndarray, *, fewest_others: int = _FEWEST_OTHERS
+    values: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correlate each rater with the mean of the others, over the items that both have.
 
@@ -328,9 +313,7 @@ def leave_one_out_correlation(
         NaN where a rater has no answer.
     groups : (items,) array
         The criterion of each item: values are centred in each, so that a level that differs
-        between criteria is no agreement.
-    fewest_others : int
-        Items with fewer other raters are left out.
+        between criteria is no agreement. Items with fewer than 2 other raters are left out.
 
     Returns
     -------
@@ -342,7 +325,7 @@ def leave_one_out_correlation(
     answered = ~np.isnan(values)
     others = answered.sum(axis=0) - answered
     total = np.nansum(values, axis=0) - np.where(answered, values, 0.0)
-    used = answered & (others >= fewest_others)
+    used = answered & (others >= _FEWEST_OTHERS)
     mean = total / np.maximum(others, 1)
     products = np.zeros((3, len(values)))
     for group in np.unique(groups):
@@ -365,97 +348,76 @@ def _centred(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 class _Rule(NamedTuple):
     """How a rule comes to its figures, and what it asks.
 
-    ``figures`` gives a frame by rater with the columns figure and evidence (words), and exempt
+    ``figures`` gives a frame by rater with the columns figure, evidence (words) and exempt: true
     where a figure beyond the threshold does not yet exclude.
     """
 
     name: str
-    figures: Callable[["pd.DataFrame", ScreeningRules], "pd.DataFrame"]
+    figures: Callable[[pd.DataFrame, ScreeningRules], pd.DataFrame]
     at_least: bool
     asked: str
     none: str
 
 
 def _judge(
-    rule: _Rule, ratings: "pd.DataFrame", raters: list[str], rules: ScreeningRules
-) -> "pd.DataFrame":
-    import pandas as pd
-
+    rule: _Rule, ratings: pd.DataFrame, raters: list[str], rules: ScreeningRules
+) -> pd.DataFrame:
     threshold = getattr(rules, rule.name)
     found = rule.figures(ratings, rules).reindex(raters)
     figure = found["figure"].astype("Float64")
-    judged = figure.notna()
-    evidence = found["evidence"].where(found["evidence"].notna(), f"not judged: {rule.none}")
+    reason = found["evidence"].where(found["evidence"].notna(), f"not judged: {rule.none}")
+    bad = pd.Series(False, index=raters)
     if threshold is None:
-        bad = pd.Series(False, index=raters, dtype=bool)
-        reason = evidence + " (the rule is off)"
+        reason += " (the rule is off)"
     else:
         beyond = figure < threshold if rule.at_least else figure > threshold
-        bad = beyond.fillna(False).astype(bool) & judged
-        if "exempt" in found:
-            bad &= ~found["exempt"].fillna(False).astype(bool)
+        bad = beyond.fillna(False).astype(bool) & ~found["exempt"].eq(True)
         asked = rule.asked.format(threshold=threshold, percent=f"{100 * threshold:g} %")
-        reason = evidence.where(~bad, evidence + f"; {asked}")
+        reason = reason.mask(bad, reason + f"; {asked}")
         by_hand = bad & bad.index.isin(rules.keep)
-        reason = reason.where(~by_hand, reason + " (kept by hand)")
+        reason = reason.mask(by_hand, reason + " (kept by hand)")
         bad &= ~by_hand
-    return pd.DataFrame(
-        {
-            "rater": raters,
-            "rule": rule.name,
-            "figure": figure.array,
-            "threshold": pd.array([threshold] * len(raters), dtype="Float64"),
-            "excluded": bad.to_numpy(dtype=bool),
-            "reason": reason.to_numpy(dtype=object),
-        },
-        columns=list(TABLE_COLUMNS),
-    )
+    thresholds = pd.array([threshold] * len(raters), dtype="Float64")
+    columns = (raters, rule.name, figure, thresholds, bad, reason)
+    return pd.DataFrame(dict(zip(TABLE_COLUMNS, columns, strict=True)))
 
 
-def _gold(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+def _gold(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     gold = ratings[(ratings["role"] == "gold") & ratings["expected_low"].notna()]
     right = gold["value"].between(gold["expected_low"], gold["expected_high"])
     return _shares(right.astype(bool), gold["rater"], "gold answers as expected")
 
 
-def _repeat(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+def _repeat(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     scale = ratings[ratings["task"] != "pair"]
     key = ["rater", "task", "cell", "criterion"]
     first = scale[scale["role"] == "rating"].groupby(key)["value"].mean()
     again = scale[scale["role"] == "repeat"].groupby(key)["value"].mean()
     change = (again - first).dropna().abs().reset_index()
     found = change.groupby("rater").agg(
-        mean=("value", "mean"), size=("value", "size"), clips=("cell", "nunique")
+        figure=("value", "mean"), size=("value", "size"), clips=("cell", "nunique")
     )
-    found = found[found["clips"] >= _FEWEST_REPEATS]
-    return _figures(
-        found["mean"],
-        [
-            f"{row.mean:.2f} steps on average between first and repeated answer ({row.size:.0f})"
-            for row in found.itertuples(index=False)
-        ],
-    )
+    words = "{figure:.2f} steps on average between first and repeated answer ({size})"
+    return _figures(found[found["clips"] >= _FEWEST_REPEATS], words)
 
 
-def _variance(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
+def _variance(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     counted = ratings[ratings["role"].isin(_COUNTED)]
     by_task = ["rater", "task"]
     trials = counted.drop_duplicates([*by_task, "session", "trial"]).groupby(by_task).size()
     deviation = counted.groupby(by_task)["value"].std(ddof=0)
     least = deviation[trials >= _FEWEST_TRIALS].groupby("rater").min()
-    return _figures(least, [f"answers differ by {value:.2f} steps (SD)" for value in least])
+    return _figures(least.to_frame("figure"), "answers differ by {figure:.2f} steps (SD)")
 
 
-def _run(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
-    import pandas as pd
-
+def _run(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     counted = ratings[ratings["role"].isin(_COUNTED)]
     # Criteria as columns: a trial is answered like the one before if all its values are.
     trials = counted.pivot_table(
         index=["rater", "task", "session", "trial"], columns="criterion", values="value"
     ).reset_index()
     if trials.empty:
-        return _figures(pd.Series(dtype=float), [])
+        return _figures(pd.DataFrame(), "")
     values = trials.drop(columns=["session", "trial"])
     alike = values.eq(values.shift()) | (values.isna() & values.shift().isna())
     run = (~alike.all(axis=1)).cumsum()
@@ -463,16 +425,12 @@ def _run(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
     longest = trials.groupby(["rater", "task", run]).size().groupby(["rater", "task"]).max()
     table = pd.DataFrame({"longest": longest, "trials": by_task})
     table = table[table["trials"] >= _FEWEST_TRIALS]
-    table["share"] = table["longest"] / table["trials"]
-    worst = table.sort_values("share").groupby("rater").last()
-    evidence = [
-        f"{row.longest} of {row.trials} trials in a row answered alike"
-        for row in worst.itertuples()
-    ]
-    return _figures(worst["share"], evidence)
+    table["figure"] = table["longest"] / table["trials"]
+    worst = table.sort_values("figure").groupby("rater").last()
+    return _figures(worst, "{longest} of {trials} trials in a row answered alike")
 
 
-def _speed(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
+def _speed(ratings: pd.DataFrame, rules: ScreeningRules) -> pd.DataFrame:
     timed = _timed(ratings, "seconds")
     usual = timed.groupby(["task", "cell", "other"])[["seconds", "after"]].transform("median")
     # Where most answers come before its end, a clip is shorter than its driving.
@@ -482,46 +440,36 @@ def _speed(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
     return _shares(fast, timed["rater"], "trials answered too fast")
 
 
-def _watched(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
+def _watched(ratings: pd.DataFrame, rules: ScreeningRules) -> pd.DataFrame:
     timed = _timed(ratings, "watched")
     return _shares(timed["watched"] < rules.played, timed["rater"], "trials not watched to the end")
 
 
-def _agreement(ratings: "pd.DataFrame", rules: ScreeningRules) -> "pd.DataFrame":
-    import pandas as pd
-
+def _agreement(ratings: pd.DataFrame, rules: ScreeningRules) -> pd.DataFrame:
     matrix = _matrix(ratings)
     correlation, count = leave_one_out_correlation(
         matrix.to_numpy(), matrix.columns.get_level_values("criterion").to_numpy()
     )
-    figure = pd.Series(correlation, index=matrix.index).where(count >= _FEWEST_TRIALS)
-    evidence = [
-        f"correlation {value:.2f} with the other raters over {number} answers"
-        for value, number in zip(figure, count, strict=True)
-    ]
-    found = _figures(figure, evidence).dropna()
+    found = pd.DataFrame({"figure": correlation, "count": count}, index=matrix.index)
+    found = found[found["count"] >= _FEWEST_TRIALS].dropna()
     median = found["figure"].median()
     found["exempt"] = median < rules.agreement_median
+    words = "correlation {figure:.2f} with the other raters over {count} answers"
     if median < rules.agreement_median:
-        found["evidence"] += f"; nobody is judged by it, as the median is {median:.2f}"
-    return found
+        words += f"; nobody is judged by it, as the median is {median:.2f}"
+    return _figures(found, words)
 
 
-def _bt500(ratings: "pd.DataFrame", _rules: ScreeningRules) -> "pd.DataFrame":
-    import pandas as pd
-
+def _bt500(ratings: pd.DataFrame, _rules: ScreeningRules) -> pd.DataFrame:
     matrix = _matrix(ratings)
     above, below, scored = bt500_counts(matrix.to_numpy())
-    outliers = above + below
-    figure = pd.Series(outliers / np.maximum(scored, 1), index=matrix.index)
-    evidence = [
-        f"{up} outliers above and {down} below in {number} answers"
-        for up, down, number in zip(above, below, scored, strict=True)
-    ]
-    found = _figures(figure, evidence)
-    one_sided = np.abs(above - below) >= _BT500_BALANCE * np.maximum(outliers, 1)
-    found["exempt"] = one_sided | (scored < _FEWEST_SCORED)
-    return found
+    counts = {"above": above, "below": below, "scored": scored}
+    found = pd.DataFrame(counts, index=matrix.index)
+    outliers = found["above"] + found["below"]
+    found["figure"] = outliers / found["scored"].clip(lower=1)
+    one_sided = (found["above"] - found["below"]).abs() >= _BT500_BALANCE * outliers.clip(lower=1)
+    found["exempt"] = one_sided | (found["scored"] < _FEWEST_SCORED)
+    return _figures(found, "{above} outliers above and {below} below in {scored} answers")
 
 
 _RULES = (
@@ -548,7 +496,7 @@ _RULES = (
 )
 
 
-def _matrix(ratings: "pd.DataFrame") -> "pd.DataFrame":
+def _matrix(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return scores as raters x (task, cell, criterion), NaN where there is none."""
     scale = ratings[(ratings["role"] == "rating") & (ratings["task"] != "pair")]
     return scale.pivot_table(
@@ -556,21 +504,21 @@ def _matrix(ratings: "pd.DataFrame") -> "pd.DataFrame":
     ).astype(float)
 
 
-def _timed(ratings: "pd.DataFrame", column: str) -> "pd.DataFrame":
+def _timed(ratings: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return one row a counted trial whose time is known."""
     counted = ratings[ratings["role"].isin(_COUNTED) & ratings[column].notna()]
     return counted.drop_duplicates(["rater", "session", "trial"])
 
 
-def _shares(hits: "pd.Series", raters: "pd.Series", what: str) -> "pd.DataFrame":
+def _shares(hits: pd.Series, raters: pd.Series, what: str) -> pd.DataFrame:
     found = hits.groupby(raters).agg(["sum", "size"])
-    evidence = [f"{int(row[0])} of {row[1]} {what}" for row in found.itertuples(index=False)]
-    return _figures(found["sum"] / found["size"], evidence)
-
-
-def _figures(figure: "pd.Series", evidence: list[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(
-        {"figure": figure, "evidence": pd.Series(evidence, index=figure.index, dtype=object)}
+    return _figures(
+        found.assign(figure=found["sum"] / found["size"]), f"{{sum}} of {{size}} {what}"
     )
+
+
+def _figures(found: pd.DataFrame, words: str) -> pd.DataFrame:
+    """Return what a rule gives; ``words`` is a template of the columns that are found."""
+    evidence = [words.format_map(row) for row in found.to_dict("records")]
+    columns = ["figure", "exempt", "evidence"]
+    return found.assign(evidence=evidence).reindex(columns=columns)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from studykit.clips.folder import notebook_path, study_folder
 from studykit.errors import MissingPackageError, StudyError
-from studykit.ratings.controls import made_clips
+from studykit.ratings.controls import available_clips
 from studykit.ratings.design import plan_session
-from studykit.ratings.store import open_store, store_of
+from studykit.ratings.store import open_store, place_to_write
 from studykit.study.file import Study, load_study
 
 _HERE = ("127.0.0.1", "0.0.0.0", "::1", "localhost")
@@ -91,23 +91,20 @@ def serve(
         arguments = [f"--{key}={value}" for key, value in settings.items()]
         app.initialize([str(notebook), "--no-browser", *arguments])
         app.tornado_settings = {"websocket_max_message_size": _LARGEST_MESSAGE}
-        IOLoop.current().add_callback(_say, address)
+        said = f"rating page: {address}\na rater goes on with {address}?rater=ID; Ctrl-C ends it"
+        IOLoop.current().add_callback(print, said, flush=True)
         app.start()
-
-
-def _say(address: str) -> None:
-    print(f"rating page: {address}")
-    print(f"a rater goes on with {address}?rater=ID; Ctrl-C ends it", flush=True)
 
 
 def _check(study: Study, folder: Path, store: str) -> None:
     """Raise now what each rater's page would stumble over."""
-    with open_store(store) if store else store_of(study, folder) as opened:
-        if not made_clips(study, folder):
+    with open_store(store or place_to_write(study, folder)) as opened:
+        clips = available_clips(study, folder)
+        if not clips:
             raise StudyError(
                 f"there are no clips in {folder}: studykit run {study.path} --out {folder}"
             )
-        plan_session(study, made_clips(study, folder), 0)
+        plan_session(study, clips, 0)
         opened.refuse_other_kind(study.name, simulated=False)
 
 

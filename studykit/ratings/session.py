@@ -17,7 +17,7 @@ from studykit.errors import StudyError, did_you_mean
 from studykit.ratings import controls
 from studykit.ratings.controls import Shown
 from studykit.ratings.design import Trial, plan_session, rating_rows, study_hash
-from studykit.ratings.store import SessionRecord, Store, Times, check_rater_id
+from studykit.ratings.store import SessionRecord, Store, check_rater_id
 from studykit.study.file import Study
 from studykit.study.ratings import Ratings
 from studykit.study.wording import Criterion
@@ -45,7 +45,6 @@ def open_session(
     out: str | Path,
     *,
     rater: str | None = None,
-    simulated: bool = False,
     clock: Clock = utc_now,
 ) -> "Session":
     """Open a rater's session: a new one, or where the rater stopped.
@@ -59,21 +58,18 @@ def open_session(
     rater : str, optional
         The id of a rater who goes on, or under whom a new one is known elsewhere. Without it a new
         rater gets one with consent; nothing is stored before.
-    simulated : bool
-        Whether it stands for a simulated rater.
     clock : callable
         Gives the time in UTC.
 
     Raises
     ------
     StudyError
-        The id may be a name, there is no clip to rate, or the store holds ratings of the other
-        kind: of people where this one is simulated, or the other way round.
+        The id may be a name, there is no clip to rate, or the store holds simulated ratings.
     """
     if rater is not None:
         check_rater_id(rater)
-    store.refuse_other_kind(study.name, simulated=simulated)
-    return Session(store, study, Path(out), rater or "", simulated, clock)
+    store.refuse_other_kind(study.name, simulated=False)
+    return Session(store, study, Path(out), rater or "", clock)
 
 
 class Session:
@@ -92,16 +88,12 @@ class Session:
         The largest share of the clip that was played since it was shown.
     """
 
-    def __init__(
-        self, store: Store, study: Study, out: Path, rater: str, simulated: bool, clock: Clock
-    ) -> None:
+    def __init__(self, store: Store, study: Study, out: Path, rater: str, clock: Clock) -> None:
         self.study, self.out, self.rater = study, out, rater
-        self.watched = 0.0
-        self._store, self._simulated, self._clock = store, simulated, clock
+        self._store, self._clock = store, clock
         self._study_hash = study_hash(study)
         self._declined = self._waiting = False
-        self._shown_at: datetime | None = None
-        self._played_at: datetime | None = None
+        self._leave()
         self._record: SessionRecord | None = None
         if rater:
             self._record = store.session(study.name, rater)
@@ -112,8 +104,8 @@ class Session:
                     "put that back, or give another id"
                 )
         if self._record is None:
-            # Who agrees should find clips, so their want is told before.
-            self._clips = controls.made_clips(study, out)
+            # Whoever agrees should find clips: if there are none, that is said before.
+            self._clips = controls.available_clips(study, out)
             plan_session(study, self._clips, 0)
 
     @property
@@ -172,7 +164,8 @@ class Session:
     @property
     def can_answer(self) -> bool:
         """Whether the trial was shown and enough of its clip was played."""
-        return not self.paused and self._shown_at is not None and self._seen
+        seen = self._shown_at is not None and self.watched >= self.ratings.watch
+        return seen and not self.paused
 
     @property
     def can_undo(self) -> bool:
@@ -184,9 +177,7 @@ class Session:
         """Consent: the rater gets an id, a number and a plan, and is stored."""
         self._expect("consent")
         study = self.study
-        known = self._store.register(
-            study.name, rater=self.rater or None, simulated=self._simulated
-        )
+        known = self._store.register(study.name, rater=self.rater or None)
         trials = plan_session(study, self._clips, known.number)
         self._record = self._store.begin(
             study.name, self._study_hash, known, trials, consent=self.ratings.consent
@@ -199,7 +190,7 @@ class Session:
         self._declined = True
 
     def answer_questions(self, answers: Mapping[str, str]) -> None:
-        """Store what the rater tells of itself.
+        """Store what the rater says of itself.
 
         Parameters
         ----------
@@ -221,7 +212,8 @@ class Session:
     def show(self) -> None:
         """Start the clock: the trial's media are on the screen from now on, not yet played."""
         self._expect("training", "rating")
-        self._shown_at, self._played_at, self.watched = self._clock(), None, 0.0
+        self._leave()
+        self._shown_at = self._clock()
 
     def play(self, share: float) -> None:
         """Take note of how far the clip was played; it counts only while a trial is shown.
@@ -252,20 +244,24 @@ class Session:
             elsewhere. Nothing is stored then.
         """
         self._expect("training", "rating")
-        if self._shown_at is None or not self._seen:
+        if not self.can_answer:
             raise StudyError(self.ratings.texts["watch_hint"])
         answers = self._checked(values)
-        trial, files_shown = self.trial, self.shown
-        hashes = [files.sha256(path) for path in (files_shown.clip, files_shown.other) if path]
+        trial, shown, now = self.trial, self.shown, self._clock()
+        hashes = [files.sha256(path) for path in (shown.clip, shown.other) if path]
         shared = {
             "session": self._record.session,
             "rater": self.rater,
+            "seconds": (now - self._shown_at).total_seconds(),
+            "watched": self.watched,
+            "shown_at": self._shown_at,
+            "played_at": self._played_at,
+            "answered_at": now,
             "clip_hash": " ".join(hashes),
             "study_hash": self._study_hash,
         }
         rows = [row | shared for row in rating_rows(self.study, trial, answers)]
-        times = Times(self._shown_at, self._played_at, self._clock(), self.watched)
-        self._store.record(self._record.session, trial.number, rows, times)
+        self._store.record(self._record.session, trial.number, rows)
         self._advance(trial.number + 1, undoable=True)
 
     def undo(self) -> None:
@@ -278,17 +274,11 @@ class Session:
 
     def pause(self) -> None:
         """Rest: until :meth:`resume`, here or elsewhere, nothing else is possible."""
-        if not self.paused:
-            self._rest(True)
+        self._rest(True)
 
     def resume(self) -> None:
-        """Go on after a pause; the trial is to be shown and watched anew."""
-        if self.paused:
-            self._rest(False)
-
-    @property
-    def _seen(self) -> bool:
-        return self.watched >= self.ratings.watch
+        """Go on after a pause; the trial is to be shown and watched again."""
+        self._rest(False)
 
     def _trial_at(self, ahead: int) -> Trial | None:
         place = self.progress.done + ahead
@@ -323,6 +313,8 @@ class Session:
         self._leave()
 
     def _rest(self, resting: bool) -> None:
+        if resting == self.paused:
+            return
         if self._record is None:
             self._waiting = resting
         else:
@@ -332,4 +324,6 @@ class Session:
 
     def _leave(self) -> None:
         """Forget what was on the screen."""
-        self._shown_at, self._played_at, self.watched = None, None, 0.0
+        self._shown_at: datetime | None = None
+        self._played_at: datetime | None = None
+        self.watched = 0.0

@@ -12,15 +12,17 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.ratings import RATING_COLUMNS
 from studykit.ratings.design import (
     FLAWS,
     Clip,
+    Condition,
     Trial,
     plan_sessions,
     rating_rows,
@@ -32,21 +34,11 @@ from studykit.study.file import TYPES, Study
 from studykit.study.wording import CRITERIA, OVERALL
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from studykit.ratings.store import Store
 
 _QUADRATURE_NODES = 48
 _INATTENTIVE = ("random", "always the same", "too fast")
 _FIRST_ANSWER = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-
-
-class Condition(NamedTuple):
-    """What statistics speak about: a source type x driving type x method."""
-
-    source_type: str
-    driving_type: str
-    method: str
 
 
 @dataclass(frozen=True)
@@ -153,13 +145,10 @@ class SimulationModel:
     seconds_spread: float = 0.45
 
     def __post_init__(self) -> None:
-        sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "spread_sd", "taste_sd", "noise_sd",
-                 "seconds_spread")  # fmt: skip
-        for name in sizes:
-            if getattr(self, name) < 0:
+        for name, value in vars(self).items():
+            if name.endswith(("_sd", "_spread")) and value < 0:
                 raise StudyError(f"{name} of a simulation can't be negative: choose 0 or more")
-        for name in ("halo", "inattentive"):
-            if not 0 <= getattr(self, name) <= 1:
+            if name in ("halo", "inattentive") and not 0 <= value <= 1:
                 raise StudyError(f"{name} of a simulation is a share: choose 0 to 1")
         if self.scale < 2:
             raise StudyError(f"a scale has at least 2 steps, not {self.scale}")
@@ -178,24 +167,19 @@ class SimulationModel:
         """Latent opinions at which the score steps up, (scale - 1,) float: 1.5, 2.5, ..."""
         return np.arange(1, self.scale) + 0.5
 
-    def latent_mean(self, condition: Condition | tuple[str, str, str], criterion: str) -> float:
+    def latent_mean(self, condition: Condition, criterion: str) -> float:
         """Latent opinion of a condition, over raters and clips, before it is cut.
 
         That of "overall" is the mean of the four criteria's.
         """
-        if criterion == OVERALL.name:
+        if criterion == OVERALL:
             return float(np.mean([self.latent_mean(condition, name) for name in CRITERIA]))
-        condition = Condition(*condition)
         return self.mean + sum(
             effect.shift for effect in self.effects if effect.applies(condition, criterion)
         )
 
     def true_mean(
-        self,
-        condition: Condition | tuple[str, str, str],
-        criterion: str,
-        *,
-        clip_effect: float | None = None,
+        self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> float:
         """Return the mean score that attentive raters give to a condition, 1 to ``scale``.
 
@@ -220,11 +204,7 @@ class SimulationModel:
         return float(probabilities @ np.arange(1, self.scale + 1))
 
     def step_probabilities(
-        self,
-        condition: Condition | tuple[str, str, str],
-        criterion: str,
-        *,
-        clip_effect: float | None = None,
+        self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> np.ndarray:
         """Return how often attentive raters give each step, (scale,) float that sums to 1."""
         from scipy.stats import norm
@@ -252,7 +232,7 @@ class SimulationModel:
 def simulate_scores(
     model: SimulationModel,
     n_raters: int,
-    conditions: Sequence[Condition | tuple[str, str, str]],
+    conditions: Sequence[Condition],
     rng: np.random.Generator,
     *,
     criteria: Sequence[str] = tuple(CRITERIA),
@@ -292,19 +272,15 @@ def typical_model(scale: int = 5) -> SimulationModel:
     """Return the default model, stretched to a scale of another length."""
     default = SimulationModel()
     stretch = (scale - 1) / (default.scale - 1)
+    levels = ("mean", "reference", "spoilt")
     sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "taste_sd", "noise_sd")
     return dataclasses.replace(
         default,
         scale=scale,
-        effects=tuple(
-            dataclasses.replace(effect, shift=stretch * effect.shift) for effect in default.effects
-        ),
-        **{name: 1 + stretch * (getattr(default, name) - 1) for name in _LEVELS},
+        effects=tuple(dataclasses.replace(e, shift=stretch * e.shift) for e in default.effects),
+        **{name: 1 + stretch * (getattr(default, name) - 1) for name in levels},
         **{name: stretch * getattr(default, name) for name in sizes},
     )
-
-
-_LEVELS = ("mean", "reference", "spoilt")
 
 
 def simulate_ratings(
@@ -314,7 +290,7 @@ def simulate_ratings(
     model: SimulationModel | None = None,
     seed: int = 0,
     first: int = 0,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Simulate raters who go through whole sessions of a study, in the order of its design.
 
     A rater's answers depend on the seed and the rater's number only: asking for more raters
@@ -341,8 +317,6 @@ def simulate_ratings(
     StudyError
         The model's scale is not the study's, or there is nothing to rate.
     """
-    import pandas as pd
-
     model = model or typical_model(study.ratings.scale)
     if model.scale != study.ratings.scale:
         raise StudyError(
@@ -441,9 +415,8 @@ class _Simulation:
             return np.full(shape, rng.integers(1, highest + 1))
         opinions = self._opinions(trials, rng)
         if habit:  # too fast to have any
-            opinions = self.model.middle + 0.25 * self.model.scale * rng.standard_normal(
-                opinions.shape
-            )
+            noise = rng.standard_normal(opinions.shape)
+            opinions = self.model.middle + 0.25 * self.model.scale * noise
         if self.study.ratings.task == "pair":
             return np.where(opinions[0] >= opinions[1], 1, 2)
         return self.model.cut(opinions[0])
@@ -473,7 +446,7 @@ class _Simulation:
                 effects = clip_effects(model, self.seed, clip.cell, names)
                 latent = effects + [model.latent_mean(clip.condition, name) for name in names]
                 if clip.kind in FLAWS:
-                    flawed = (*FLAWS[clip.kind], OVERALL.name)
+                    flawed = (*FLAWS[clip.kind], OVERALL)
                     latent[[name in flawed for name in names]] = model.spoilt
             self._latent[clip.cell] = latent
         return self._latent[clip.cell]

@@ -9,6 +9,7 @@ import os
 import struct
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,11 @@ from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
 from studykit.ratings.session import Session, open_session
-from studykit.ratings.store import Store, check_rater_id, open_store, store_of
+from studykit.ratings.store import Store, check_rater_id, open_store, place_to_write
 from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
 _SCRIPTS = ("elements.js", "browser.js", "link.js", "player.js", "trial.js", "page.js")
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
 _REPLIES_KEPT = 32
 
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which
@@ -63,7 +63,7 @@ def rating_page(
     """
     loaded = load_study(study)
     folder = study_folder(loaded, out)
-    if not controls.made_clips(loaded, folder):
+    if not controls.available_clips(loaded, folder):
         from IPython.display import Markdown
 
         return Markdown(
@@ -76,15 +76,15 @@ def rating_page(
         try:
             check_rater_id(rater)
         except StudyError:
-            rater = ""  # who has mistyped a code begins anew, or goes on by what the browser knows
-    opened = open_store(store) if store else store_of(loaded, folder)
+            rater = ""  # whoever mistyped a code starts over, or goes on by what the browser knows
+    opened = open_store(store or place_to_write(loaded, folder))
     return RatingPage(opened, open_session(opened, loaded, folder, rater=rater or None), alone)
 
 
 class RatingPage(anywidget.AnyWidget):
     """A session as a page: consent, questions, practice, trials, pause, end.
 
-    No trait tells anything: the page asks by messages and is answered by messages, clips as
+    No trait says anything: the page asks by messages and is answered by messages, clips as
     buffers, so that nothing of a session is saved with a notebook either. A change is answered
     after it was stored. Every change names the turn it was made in; one that is sent again
     because its answer was lost on the way is made once.
@@ -107,7 +107,7 @@ class RatingPage(anywidget.AnyWidget):
         self._replies: dict[str, dict] = {}
         self._unit = _PADDED_TO * max(
             controls.clip_path(session.study, session.out, clip).stat().st_size
-            for clip in controls.made_clips(session.study, session.out)
+            for clip in controls.available_clips(session.study, session.out)
         )
         self.on_msg(self._receive)
 
@@ -141,37 +141,26 @@ class RatingPage(anywidget.AnyWidget):
         if verb == "recall":
             self._recall(message["rater"])
         elif message["turn"] == self._turn:
-            if verb == "show":
-                self._session.show()
-                return {}, None
-            if verb == "play":
-                self._session.play(float(message["share"]))
-                return {}, None
             self._change(verb, message)
+            if verb in ("show", "play"):
+                return {}, None
             self._turn += 1
         return {"state": self._state()}, None
 
     def _change(self, verb: str, message: dict) -> None:
         session = self._session
-        match verb:
-            case "agree":
-                session.agree()
-            case "decline":
-                session.decline()
-            case "return":
-                self._session = self._reopened(self._known)
-            case "questions":
-                session.answer_questions(message["answers"])
-            case "answer":
-                session.answer(message["values"])
-            case "undo":
-                session.undo()
-            case "pause":
-                session.pause()
-            case "resume":
-                session.resume()
-            case _:
-                raise ValueError(f"no verb {verb}")
+        if verb == "return":
+            self._session = self._reopened(self._known)
+        elif verb == "questions":
+            session.answer_questions(message["answers"])
+        elif verb == "answer":
+            session.answer(message["values"])
+        elif verb == "play":
+            session.play(float(message["share"]))
+        elif verb in ("agree", "decline", "show", "undo", "pause", "resume"):
+            getattr(session, verb)()
+        else:
+            raise ValueError(f"no verb {verb}")
 
     def _reopened(self, rater: str) -> Session:
         return open_session(self._store, self._session.study, self._session.out, rater=rater)
@@ -219,10 +208,7 @@ class RatingPage(anywidget.AnyWidget):
                 "clip": "first_clip" if pair else "clip",
                 "other": "second_clip",
             },
-            "questions": [
-                {"name": question.name, "label": question.label, "choices": question.choices}
-                for question in ratings.questions
-            ],
+            "questions": [asdict(question) for question in ratings.questions],
             "asked": [
                 {
                     "name": criterion.name,
@@ -261,19 +247,15 @@ class RatingPage(anywidget.AnyWidget):
     def _media(self, trial: Trial) -> list[dict[str, str]]:
         ratings = self._session.ratings
         slots = {
-            "source": ratings.show_source,
-            "driving": ratings.task == "dcr",
-            "clip": True,
-            "other": trial.other is not None,
+            "source": ratings.show_source and "image/png",
+            "driving": ratings.task == "dcr" and "video/mp4",
+            "clip": "video/mp4",
+            "other": trial.other and "video/mp4",
         }
         return [
-            {
-                "slot": slot,
-                "id": f"{trial.number}.{slot}",
-                "type": _TYPES[".png" if slot == "source" else ".mp4"],
-            }
-            for slot, is_shown in slots.items()
-            if is_shown
+            {"slot": slot, "id": f"{trial.number}.{slot}", "type": kind}
+            for slot, kind in slots.items()
+            if kind
         ]
 
     def _frame_rate(self, trial: Trial) -> float:
@@ -308,8 +290,8 @@ def _padded(clip: bytes, unit: int) -> bytes:
     """Fill an mp4 up to a multiple of ``unit`` bytes, with a box that players skip.
 
     A clip that hardly moves has few bytes, and one that comes again has the same: neither the
-    length nor the content of what is sent tells. The filling is random because a connection may
-    compress.
+    length nor the content of what is sent gives anything away. The filling is random because a
+    connection may compress.
     """
     size = 8 + -(len(clip) + 8) % unit
     return clip + struct.pack(">I4s", size, b"free") + os.urandom(size - 8)

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from PIL import Image
 
 from studykit import files
-
-if TYPE_CHECKING:
-    import numpy
-    import pandas
 
 # What Markdown would take for markup: not every such sign, so that tables stay legible as text.
 _MARKUP = re.compile(r"[\\`*|$]|<(?=[A-Za-z/!?])|\](?=[(\[:])|~(?=~)|(?<![A-Za-z0-9])_")
@@ -43,10 +43,10 @@ class Words:
     text: str
 
     def to_html(self) -> str:
-        from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+        import mistune
 
-        renderer = IPythonRenderer(escape=True, exclude_anchor_links=True)
-        return MarkdownWithMath(renderer=renderer).render(self.text)
+        markdown = mistune.create_markdown(escape=True, plugins=["strikethrough", "table", "url"])
+        return markdown(self.text)
 
     def to_markdown(self) -> str:
         return self.text
@@ -80,8 +80,8 @@ class Table:
 
     name: str
     caption: str
-    data: "pandas.DataFrame"
-    shown: "pandas.DataFrame"
+    data: pd.DataFrame
+    shown: pd.DataFrame
     classes: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     def to_html(self) -> str:
@@ -104,10 +104,12 @@ class Table:
 
     def write(self, folder: Path) -> None:
         """Write the table as CSV, Markdown and LaTeX, each whole or not at all."""
+        from pandas.io.formats.style_render import _escape_latex
+
         latex = self.shown.to_latex(
             index=False,
             escape=True,
-            caption=_latex_text(self.caption),
+            caption=_escape_latex(self.caption),  # which to_latex leaves as it is
             label=f"tab:{self.name}",
             position="htbp",
         )
@@ -163,10 +165,7 @@ class Picture:
     def _source(self) -> str:
         drawn = self.path.with_suffix(".svg")
         if drawn.is_file():
-            return _data_url("image/svg+xml", drawn.read_bytes())
-        import numpy as np
-        from PIL import Image
-
+            return data_url("image/svg+xml", drawn.read_bytes())
         with Image.open(self.path) as picture:
             return jpeg_url(np.asarray(picture.convert("RGB")), room=self.room)
 
@@ -213,13 +212,11 @@ def plain(text: object) -> str:
     return _MARKUP.sub(lambda sign: f"\\{sign[0]}", str(text))
 
 
-def jpeg_url(image: "numpy.ndarray", *, room: int | None = None) -> str:
+def jpeg_url(image: np.ndarray, *, room: int | None = None) -> str:
     """Return an image, (H, W, 3) uint8, as a JPEG inside an address.
 
     With ``room``, in bytes, it is made coarser, and at last smaller, until it fits.
     """
-    from PIL import Image
-
     picture = Image.fromarray(image)
     for scale, quality in ((1, 84), (1, 72), (1, 60), (0.75, 60), (0.5, 60), (0.5, 40)):
         size = [max(1, round(side * scale)) for side in picture.size]
@@ -228,10 +225,11 @@ def jpeg_url(image: "numpy.ndarray", *, room: int | None = None) -> str:
         resized.save(buffer, "JPEG", quality=quality, optimize=True)
         if room is None or buffer.tell() <= room:
             break
-    return _data_url("image/jpeg", buffer.getvalue())
+    return data_url("image/jpeg", buffer.getvalue())
 
 
-def _data_url(kind: str, data: bytes) -> str:
+def data_url(kind: str, data: bytes) -> str:
+    """Return bytes of a media type as an address that holds them."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -244,12 +242,6 @@ def _unbroken(text: str) -> str:
     return _TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
-def _pipes(shown: "pandas.DataFrame") -> str:
+def _pipes(shown: pd.DataFrame) -> str:
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.itertuples(index=False)]
     return "\n".join("| " + " | ".join(plain(value) for value in line) + " |" for line in lines)
-
-
-def _latex_text(text: str) -> str:
-    from pandas.io.formats.style_render import _escape_latex
-
-    return _escape_latex(text)

@@ -9,22 +9,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from studykit import stats
+import pandas as pd
+import yaml
+
+from studykit import metrics, stats
 from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.report import figures, tables
 from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain
-from studykit.report.page import fill_page, write_markdown
-from studykit.report.results import read_ratings
+from studykit.report.page import fill_page
+from studykit.report.results import stored_ratings
 from studykit.report.sections import simulated_banner
 from studykit.study.file import Ratings, load_study
 
-if TYPE_CHECKING:
-    import pandas
-
-_BY = list(stats.CONDITION)
+_BY = list(stats.CONDITION_COLUMNS)
+_METHOD_FACTS = ("method", "settings", "weights", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +44,11 @@ class Side:
     """
 
     label: str
-    folder: Path
     manifest: Mapping[str, Any]
     conditions: frozenset[tuple[str, str, str]]
     scale: int
-    ratings: "pandas.DataFrame"
-    metrics: "pandas.DataFrame"
+    ratings: pd.DataFrame
+    metrics: pd.DataFrame
 
 
 def compare_studies(first: str | Path, second: str | Path, out: str | Path | None = None) -> Path:
@@ -86,10 +86,9 @@ def compare_studies(first: str | Path, second: str | Path, out: str | Path | Non
     for block in section.blocks:
         if isinstance(block, Table):
             block.write(out / "tables")
-    title = " and ".join(labels)
-    fill_page(out / "compare.html", title=title, body=section.html)
-    write_markdown(out / "compare.md", [section.markdown])
-    return out / "compare.html"
+    page = out / "compare.html"
+    fill_page(page, section, title=" and ".join(labels))
+    return page
 
 
 def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
@@ -100,7 +99,7 @@ def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
     both = first.conditions & second.conditions
     blocks.append(Words(_overlap(first, second, both)))
     blocks += [Words("## Scores"), *_scores(sides, both, out, simulated=simulated)]
-    blocks += [Words("## Metrics"), *_metrics(sides, both)]
+    blocks += [Words("## Metrics"), *_metrics(sides)]
     blocks += [Words("## What differs in how they were made"), *_differences(sides)]
     return Section(blocks)
 
@@ -121,30 +120,25 @@ def _overlap(first: Side, second: Side, both: frozenset) -> str:
 
 
 def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -> list[Block]:
-    import pandas as pd
-
-    if not all(len(side.ratings) for side in sides):
-        missing = [plain(side.label) for side in sides if not len(side.ratings)]
-        return [Words(f"No scores to compare: no ratings of {' and '.join(missing)}.")]
-    scales = {side.scale for side in sides}
-    if len(scales) > 1:
+    if lacking := _lacking(sides, "ratings"):
+        return [Words(f"No scores to compare: no ratings of {lacking}.")]
+    scale = sides[0].scale
+    if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
-    scale = scales.pop()
-    found = [stats.mean_scores(side.ratings, stats.CONDITION, scale=scale) for side in sides]
-    parts = [
-        result.table.assign(study=side.label) for result, side in zip(found, sides, strict=True)
+    found = [
+        stats.mean_scores(side.ratings, stats.CONDITION_COLUMNS, scale=scale) for side in sides
     ]
-    data = pd.concat(parts, ignore_index=True)
-    data["condition"] = data[_BY].agg(" × ".join, axis=1)
-    data = data[[tuple(line) in both for line in data[_BY].itertuples(index=False)]]
+    parts = {side.label: result.table for side, result in zip(sides, found, strict=True)}
+    data = tables.stacked(parts, "study")
+    data = data[[line in both for line in data[_BY].itertuples(index=False, name=None)]]
     if data.empty:
         return [Words("No condition was rated in both studies.")]
-    rows = []
-    for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False):
-        lines = {line["study"]: line for _, line in here.iterrows()}
-        if len(lines) == 2:
-            a, b = (lines[side.label] for side in sides)
-            rows.append((condition, criterion, a, b))
+    data = data.assign(condition=data[_BY].agg(" × ".join, axis=1))
+    rows = [
+        (condition, criterion, here.iloc[0], here.iloc[1])
+        for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False)
+        if len(here) == 2
+    ]
     if not rows:
         return [Words("No criterion was rated in both studies.")]
     # Where not all criteria were rated there is no mean over them, and each is shown.
@@ -171,13 +165,13 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
             "Mean score over the criteria with its 95 % interval in both studies; single criteria "
             f"are in the CSV file.{said}"
         )
-        path = figures.compared_scores(
+        overall = data[data["criterion"] == stats.OVERALL]
+        path = figures.score_rows(
             out / "figures" / "compared-scores.png",
-            data[data["criterion"] == stats.OVERALL],
-            conditions=list(dict.fromkeys(shown["condition"])),
-            names=(sides[0].label, sides[1].label),
-            scale=scale,
-            simulated=simulated,
+            overall.assign(method=overall["study"]),
+            ("condition", list(dict.fromkeys(shown["condition"]))),
+            figures.Look([side.label for side in sides], scale, simulated),
+            width=figures.TEXT * 0.75,
         )
         pictures.append(Picture(path, out, f"Mean score over the criteria by condition.{said}"))
     return [
@@ -190,44 +184,30 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     ]
 
 
-def _metrics(sides: list[Side], both: frozenset) -> list[Block]:
-    import pandas as pd
-
-    if not all(len(side.metrics) for side in sides):
-        missing = [plain(side.label) for side in sides if not len(side.metrics)]
-        return [Words(f"No metrics to compare: {' and '.join(missing)} has none.")]
-    parts = []
-    for side in sides:
-        its = side.metrics
-        its = its[[tuple(line) in both for line in its[_BY].itertuples(index=False)]]
-        means = its.groupby([*_BY, "metric", "better"], sort=False)["value"].mean()
-        parts.append(means.rename(side.label))
-    data = pd.concat(parts, axis=1, join="inner").reset_index()
+def _metrics(sides: list[Side]) -> list[Block]:
+    if lacking := _lacking(sides, "metrics"):
+        return [Words(f"No metrics to compare: {lacking} has none.")]
+    keys = [*_BY, "metric", "better"]
+    means = [side.metrics.groupby(keys, sort=False)["value"].mean() for side in sides]
+    labels = [side.label for side in sides]
+    data = pd.concat(means, axis=1, keys=labels, join="inner").reset_index()
     if data.empty:
         return [Words("No metric was measured in both studies.")]
-    first, second = (side.label for side in sides)
-    data["difference"] = data[second] - data[first]
-    by_method = data.groupby(["method", "metric", "better"], sort=False)[
-        [first, second, "difference"]
-    ].mean()
-    shown = pd.DataFrame(
-        [
-            {
-                "method": method,
-                "metric": tables.metric_label(metric),
-                "better": better,
-                first: tables.significant(line[first]),
-                second: tables.significant(line[second]),
-                "second minus first": tables.significant(line["difference"]),
-            }
-            for (method, metric, better), line in by_method.iterrows()
-        ]
-    )
+    data["difference"] = data[labels[1]] - data[labels[0]]
+    values = [*labels, "difference"]
+    means = data.groupby(["method", "metric", "better"], sort=False)[values].mean()
+    shown = means.map(tables.significant).reset_index()
+    shown["metric"] = shown["metric"].map(tables.metric_label)
+    shown = shown.rename(columns={"difference": "second minus first"})
     caption = (
         "Metrics by method, mean over the conditions that are in both studies; single conditions "
         "are in the CSV file."
     )
     return [Table("compared-metrics", caption, data, shown)]
+
+
+def _lacking(sides: list[Side], what: str) -> str:
+    return " and ".join(plain(side.label) for side in sides if not len(getattr(side, what)))
 
 
 def _differences(sides: list[Side]) -> list[Block]:
@@ -252,10 +232,8 @@ def _differences(sides: list[Side]) -> list[Block]:
 def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     facts = {name: str(manifest[name]) for name in ("seed", "size", "crop")}
     for name, values in manifest["methods"].items():
-        facts[f"{name}: method"] = values["method"]
-        facts[f"{name}: settings"] = ", ".join(f"{k}={v}" for k, v in values["settings"].items())
-        facts[f"{name}: weights"] = f"{values['weights']} {values['weights_hash'][:16]}".strip()
-        facts[f"{name}: device"] = values["device"]
+        known = tables.made_by(values)
+        facts |= {f"{name}: {what}": known[what] for what in _METHOD_FACTS}
     for item in manifest["inputs"].values():
         facts[f"{item['type']} input {item['name']}"] = item["sha256"][:16]
     facts |= {f"{name} (version)": version for name, version in manifest["versions"].items()}
@@ -287,26 +265,18 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _side(folder: Path, label: str) -> Side:
-    import pandas as pd
-    import yaml
-
-    from studykit import metrics
     from studykit.ratings.screening import screen
-    from studykit.ratings.store import place_to_report
+    from studykit.ratings.store import place_to_read
 
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
-    cells = pd.DataFrame(
-        [(r.cell, r.source_type, r.driving_type, r.method) for r in rows.values()],
-        columns=["cell", *_BY],
-    )
+    cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    place = place_to_report(manifest["study"], folder, settings.get("store", ""))
-    ratings, _ = read_ratings(place, manifest["study"])
+    place = place_to_read(manifest["study"], folder, settings.get("store", ""))
+    ratings, _ = stored_ratings(place, manifest["study"])
     return Side(
         label,
-        folder,
         manifest,
-        frozenset((r.source_type, r.driving_type, r.method) for r in rows.values()),
+        frozenset(cells[_BY].itertuples(index=False, name=None)),
         settings.get("scale", Ratings.scale),
         screen(ratings).kept,
         metrics.load(folder).merge(cells, on="cell"),

@@ -1,65 +1,71 @@
-"""Drawn pictures of scores, metrics and motion, each as PNG and SVG under ``figures/``.
+"""The pictures of scores, metrics and motion, each as PNG and SVG under ``figures/``.
 
-How they look stands in print.mplstyle. A picture that uses simulated ratings says so in itself,
-since pictures travel without the page that they stood on.
+seaborn draws them, at the size that they have in print; the intervals are those of the tables. A
+picture that uses simulated ratings says so in itself, since pictures travel without their page.
 """
 
 import contextlib
+import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from studykit import files
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 COLUMN, TEXT = 3.4, 7.0  # inches: one column of a paper, and both
 PANELS = 12
 
 _STYLE = Path(__file__).with_name("print.mplstyle")
 _INK, _PALE, _GRID, _ALARM = "#1b1f24", "#5b6570", "#dfe3e8", "#a3261c"
-_MARKERS = "oDs^vP*X<>"
-_SCORES = "cividis"
 _SIMULATED = "Simulated ratings: no person rated these clips"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What tells the methods of a study apart in every picture: colour and, in grey, marker."""
+    """What the pictures of a study have in common.
 
-    colours: Mapping[str, str]
-    markers: Mapping[str, str]
+    Attributes
+    ----------
+    methods : sequence of str
+        In the study's order; each has its own colour and, in grey, its own marker.
+    scale : int
+        Steps of the rating scale.
+    simulated : bool
+        Whether the ratings are; every picture of them then says so.
+    types : pair of sequences of str
+        The source types and the driving types, in order.
+    """
 
-    @classmethod
-    def of(cls, methods: Sequence[str]) -> "Look":
-        """Give each method its own, in the study's order."""
-        import matplotlib
+    methods: Sequence[str]
+    scale: int
+    simulated: bool
+    types: tuple[Sequence[str], Sequence[str]] = ((), ())
 
-        cycle = matplotlib.rc_params_from_file(_STYLE, use_default_template=False)
-        colours = [entry["color"] for entry in cycle["axes.prop_cycle"]]
-        colours = [colour if colour.startswith("#") else f"#{colour}" for colour in colours]
-        return cls(
-            {name: colours[i % len(colours)] for i, name in enumerate(methods)},
-            {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(methods)},
-        )
+    @property
+    def colours(self) -> dict[str, tuple[float, float, float]]:
+        """Each method's colour, safe for the colour-blind."""
+        import seaborn as sns
+
+        # Two of the ten are too pale for a thin line on white.
+        *dark, _, grey, _, blue = sns.color_palette("colorblind")
+        return dict(zip(self.methods, itertools.cycle([*dark, grey, blue]), strict=False))
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """Each method's marker."""
+        return dict(zip(self.methods, itertools.cycle("oDs^vP*X<>"), strict=False))
 
 
-def heat_maps(
-    path: Path,
-    scores: "pandas.DataFrame",
-    *,
-    methods: Sequence[str],
-    types: tuple[Sequence[str], Sequence[str]],
-    scale: int,
-    simulated: bool,
-) -> Path:
+def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     """Draw source type x driving type, a map a method: mean, interval and n in each cell.
 
     Parameters
@@ -68,152 +74,117 @@ def heat_maps(
         The PNG file; an SVG file stands beside it.
     scores : DataFrame
         One criterion of ``stats.mean_scores`` by condition.
-    methods : sequence of str
-    types : pair of sequences of str
-        The source types and the driving types, in order.
-    scale : int
-        Steps of the scale: its colours run from 1 to ``scale``.
-    simulated : bool
-        Whether the ratings are; the picture then says so.
+    look : Look
 
     Returns
     -------
     Path
         That of the PNG file.
     """
-    sources, drivings = types
-    across = min(3, len(methods))
-    down = -(-len(methods) // across)
+    import seaborn as sns
+
+    sources, drivings = look.types
+    across = min(3, len(look.methods))
+    down = -(-len(look.methods) // across)
     width = 0.75 + across * (0.35 + 0.62 * len(drivings))
     height = 0.75 + down * (0.5 + 0.58 * len(sources))
-    found = scores.set_index(["method", "source_type", "driving_type"])
-    with _drawing(path, max(width, COLUMN), height, simulated) as figure:
+    scores = scores.assign(detail=[_interval_and_count(line) for line in scores.itertuples()])
+    large, small = {"size": 9, "weight": "bold", "va": "bottom"}, {"size": 6.2, "va": "top"}
+    with _drawing(path, max(width, COLUMN), height, look.simulated) as figure:
         panels = figure.subplots(down, across, squeeze=False)
-        image = None
-        for panel, method in zip(panels.flat, methods, strict=False):
-            values = np.full((len(sources), len(drivings)), np.nan)
-            for row, source in enumerate(sources):
-                for column, driving in enumerate(drivings):
-                    if (method, source, driving) in found.index:
-                        line = found.loc[(method, source, driving)]
-                        values[row, column] = line["mean"]
-                        _write_score(panel, column, row, line, scale)
-                    else:
-                        panel.text(column, row, "no rating", ha="center", va="center",
-                                   size=6, color=_PALE)  # fmt: skip
-            image = panel.imshow(values, cmap=_SCORES, vmin=1, vmax=scale, aspect="auto")
-            panel.set_title(_shortened(method, 24))
-            panel.set_xticks(range(len(drivings)), drivings)
-            panel.set_yticks(range(len(sources)), sources, rotation=90, va="center")
-            panel.set_xlabel("driving")
-            panel.set_ylabel("source")
-            panel.tick_params(length=0)
-            panel.spines[:].set_visible(False)
-        for panel in panels.flat[len(methods) :]:
-            panel.set_visible(False)
-        bar = figure.colorbar(image, ax=panels, shrink=0.8, aspect=28, pad=0.02)
+        for panel, method in zip(panels.flat, look.methods, strict=False):
+            here = scores[scores["method"] == method]
+            means, details = (
+                here.pivot(index="source_type", columns="driving_type", values=column).reindex(
+                    index=sources, columns=drivings
+                )
+                for column in ("mean", "detail")
+            )
+            means = means.astype(float)
+            for words, form, size in ((means, ".2f", large), (details, "", small)):
+                sns.heatmap(means, annot=words, fmt=form, annot_kws=size, cmap="cividis", vmin=1,
+                            vmax=look.scale, cbar=False, ax=panel)  # fmt: skip
+            for text in panel.texts:  # cividis is dark in its lower half
+                column, row = map(int, text.get_position())
+                dark = means.iat[row, column] < (1 + look.scale) / 2
+                text.set(color="white" if dark else _INK, linespacing=1.4)
+            for row, column in np.argwhere(means.isna()):
+                panel.text(column + 0.5, row + 0.5, "no rating", ha="center", va="center",
+                           size=6, color=_PALE)  # fmt: skip
+            panel.set(title=_shortened(method), xlabel="driving", ylabel="source")
+        _hide(panels.flat[len(look.methods) :])
+        colours = panels[0, 0].collections[0]
+        bar = figure.colorbar(colours, ax=panels, shrink=0.8, aspect=28, pad=0.02)
         bar.set_label("mean score")
-        bar.set_ticks(range(1, scale + 1))
+        bar.set_ticks(range(1, look.scale + 1))
         bar.outline.set_visible(False)
     return path
 
 
-def criteria_by_method(
+def score_rows(
     path: Path,
-    scores: "pandas.DataFrame",
+    scores: pd.DataFrame,
+    places: tuple[str, Sequence[str]],
+    look: Look,
     *,
-    methods: Sequence[str],
-    criteria: Sequence[str],
-    scale: int,
-    simulated: bool,
+    panels: tuple[str, Sequence[str]] | None = None,
+    width: float = TEXT,
 ) -> Path:
-    """Draw the score of every method on every criterion, over all conditions, with intervals."""
-    look = Look.of(methods)
-    height = 0.75 + len(criteria) * max(0.32, 0.13 * (len(methods) + 1))
-    with _drawing(path, COLUMN, height, simulated) as figure:
-        panel = figure.subplots()
-        _dots(panel, scores, "criterion", criteria, methods, look)
-        panel.set_xlabel("mean score, 95 % interval")
-        _score_axis(panel, scale)
-        _method_legend(figure, methods, look)
+    """Draw means with intervals: a row a place, the methods one below the other in it.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        method, mean, low and high, with the columns of places and panels.
+    places, panels : str, sequence of str
+        A column, and its values in order.
+    width : float
+        In inches.
+    """
+    column, order = places
+    methods = len(look.methods) + 1
+    row = max(0.32, 0.13 * methods) if width == COLUMN else max(0.2, 0.085 * methods)
+    with _drawing(path, width, 0.85 + len(order) * row, look.simulated) as figure:
+        plot = _intervals(scores, look, "y", places).limit(x=(0.85, look.scale + 0.15))
+        plot = plot.label(x="mean score, 95 % interval", y="")
+        if panels:
+            plot = plot.facet(panels[0], order=panels[1]).label(x="mean score", y=column)
+        plot.on(figure).plot()
+        for panel in figure.axes:
+            panel.set_xticks(range(1, look.scale + 1))
+            for edge in np.arange(0.5, len(order) - 1):
+                panel.axhline(edge, color=_GRID, linewidth=0.5, zorder=0.5)
+        _method_legend(figure, look)
     return path
 
 
-def criteria_by_condition(
-    path: Path,
-    scores: "pandas.DataFrame",
-    *,
-    methods: Sequence[str],
-    criteria: Sequence[str],
-    types: tuple[Sequence[str], Sequence[str]],
-    scale: int,
-    simulated: bool,
-) -> Path:
-    """Draw the scores of all conditions, one panel a criterion, a line a pair of types."""
-    look = Look.of(methods)
-    rows = [f"{source} × {driving}" for source in types[0] for driving in types[1]]
-    scores = scores.assign(pair=scores["source_type"] + " × " + scores["driving_type"])
-    height = 0.9 + len(rows) * max(0.2, 0.085 * (len(methods) + 1))
-    with _drawing(path, TEXT, height, simulated) as figure:
-        panels = figure.subplots(1, len(criteria), sharey=True, squeeze=False)[0]
-        for panel, criterion in zip(panels, criteria, strict=True):
-            here = scores[scores["criterion"] == criterion]
-            _dots(panel, here, "pair", rows, methods, look)
-            panel.set_title(criterion)
-            panel.set_xlabel("mean score")
-            _score_axis(panel, scale)
-        panels[0].set_ylabel("source × driving")
-        _method_legend(figure, methods, look)
-    return path
-
-
-def methods_by_condition(
-    path: Path,
-    scores: "pandas.DataFrame",
-    *,
-    methods: Sequence[str],
-    types: tuple[Sequence[str], Sequence[str]],
-    scale: int,
-    simulated: bool,
-) -> Path:
+def methods_by_condition(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     """Draw how each method's score goes over driving types, one panel a source type.
 
     ``scores`` is one criterion of ``stats.mean_scores`` by condition. Lines that run side by side
     show no interaction.
     """
-    sources, drivings = types
-    look = Look.of(methods)
-    with _drawing(path, TEXT, 2.6, simulated) as figure:
-        panels = figure.subplots(1, len(sources), sharey=True, squeeze=False)[0]
-        for panel, source in zip(panels, sources, strict=True):
-            for number, method in enumerate(methods):
-                here = scores[(scores["source_type"] == source) & (scores["method"] == method)]
-                here = here.set_index("driving_type").reindex(drivings)
-                offset = 0.07 * (number - (len(methods) - 1) / 2)
-                at = np.arange(len(drivings)) + offset
-                panel.errorbar(at, here["mean"], yerr=_reach(here), color=look.colours[method],
-                               marker=look.markers[method], capsize=0, elinewidth=0.9)  # fmt: skip
-            panel.set_title(f"{source} sources")
-            panel.set_xticks(range(len(drivings)), drivings)
-            panel.set_xlim(-0.4, len(drivings) - 0.6)
-            panel.set_ylim(0.9, scale + 0.1)
-            panel.set_yticks(range(1, scale + 1))
-            panel.grid(axis="y")
-            panel.set_xlabel("driving")
-        panels[0].set_ylabel("mean score, 95 % interval")
-        _method_legend(figure, methods, look)
+    import seaborn.objects as so
+
+    sources, drivings = look.types
+    with _drawing(path, TEXT, 2.6, look.simulated) as figure:
+        plot = _intervals(scores, look, "x", ("driving_type", drivings), width=0.25)
+        plot = plot.add(so.Line(marker=""), so.Dodge(by=["color"]), legend=False, width="width")
+        plot = plot.facet("source_type", order=sources).label(title="{} sources".format)
+        plot = plot.limit(y=(0.9, look.scale + 0.1))
+        plot.label(x="driving", y="mean score, 95 % interval").on(figure).plot()
+        for panel in figure.axes:
+            panel.set_yticks(range(1, look.scale + 1))
+        _method_legend(figure, look)
     return path
 
 
 def metrics_and_ratings(
     path: Path,
-    clips: "pandas.DataFrame",
-    correlations: "pandas.DataFrame",
-    *,
+    clips: pd.DataFrame,
+    correlations: pd.DataFrame,
     labels: Mapping[str, str],
-    methods: Sequence[str],
-    scale: int,
-    simulated: bool,
+    look: Look,
 ) -> Path:
     """Draw each metric against the clips' mean score, with its rank correlation.
 
@@ -227,38 +198,32 @@ def metrics_and_ratings(
     labels : mapping of str
         A metric's name with its unit, as an axis is labelled.
     """
-    look = Look.of(methods)
+    import seaborn as sns
+
     shown = correlations.head(PANELS)
     across = min(4, len(shown))
     down = -(-len(shown) // across)
-    with _drawing(path, TEXT * max(across, 2) / 4, 0.6 + 1.55 * down, simulated) as figure:
+    width, height = TEXT * max(across, 2) / 4, 0.6 + 1.55 * down
+    with _drawing(path, width, height, look.simulated) as figure:
         panels = figure.subplots(down, across, sharey=True, squeeze=False)
         for panel, line in zip(panels.flat, shown.itertuples(), strict=False):
-            here = clips[clips["metric"] == line.metric]
-            for method in methods:
-                its = here[here["method"] == method]
-                panel.plot(its["value"], its["score"], look.markers[method], markersize=3,
-                           color=look.colours[method], alpha=0.75, markeredgewidth=0)  # fmt: skip
+            sns.scatterplot(
+                clips[clips["metric"] == line.metric], x="value", y="score", hue="method",
+                hue_order=look.methods, palette=look.colours, style="method", markers=look.markers,
+                s=14, alpha=0.8, linewidth=0.3, legend=False, ax=panel,
+            )  # fmt: skip
             panel.set_title(_rho(line), weight="normal", size=7)
-            panel.set_xlabel(_wrapped(labels.get(line.metric, line.metric), 26), size=7)
-            panel.set_ylim(0.9, scale + 0.1)
-            panel.set_yticks(range(1, scale + 1))
+            panel.set_xlabel(textwrap.fill(labels.get(line.metric, line.metric), 26), size=7)
+            panel.set(ylabel="", ylim=(0.9, look.scale + 0.1), yticks=range(1, look.scale + 1))
             panel.locator_params(axis="x", nbins=4)
-            panel.grid()
-        for panel in panels.flat[len(shown) :]:
-            panel.set_visible(False)
+        _hide(panels.flat[len(shown) :])
         figure.supylabel("mean score of the clip", size=8)
-        _method_legend(figure, methods, look)
+        _method_legend(figure, look)
     return path
 
 
 def agreement(
-    path: Path,
-    agreements: "pandas.DataFrame",
-    raters: "pandas.DataFrame",
-    *,
-    threshold: float | None,
-    simulated: bool,
+    path: Path, agreements: pd.DataFrame, raters: pd.DataFrame, threshold: float | None, look: Look
 ) -> Path:
     """Draw agreement by criterion, and each rater's correlation with all others.
 
@@ -271,38 +236,40 @@ def agreement(
     threshold : float or None
         Below it a rater is excluded.
     """
-    known = agreements.dropna(subset=["alpha"])
-    with _drawing(path, TEXT, 2.3, simulated) as figure:
+    import seaborn as sns
+
+    known = agreements.dropna(subset=["alpha"]).assign(method="")
+    known = known.rename(columns={"alpha": "mean", "alpha_low": "low", "alpha_high": "high"})
+    ranked = raters.dropna(subset=["figure"]).sort_values("figure", ascending=False)
+    ranked["place"] = np.arange(len(ranked)) + 1
+    ranked["rater"] = np.where(ranked["excluded"], "excluded", "kept")
+    with _drawing(path, TEXT, 2.3, look.simulated) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-        at = np.arange(len(known))[::-1]
-        reach = _reach(known, "alpha", "alpha_low", "alpha_high")
-        left.errorbar(known["alpha"], at, xerr=reach, fmt="o", color="#0072B2")
-        left.set_yticks(at, known["criterion"])
-        left.set_ylim(-0.6, len(known) - 0.4)
-        left.set_xlim(min(0, np.nanmin([*known["alpha_low"], 0]) - 0.05), 1)
-        left.set_xlabel("Krippendorff's alpha (ordinal), 95 % interval")
+        alone = replace(look, methods=[""])
+        plot = _intervals(known, alone, "y", ("criterion", [*known["criterion"]])).label(y="")
+        plot = plot.label(x="Krippendorff's alpha (ordinal), 95 % interval")
+        plot.limit(x=(min(0, known["low"].min() - 0.05), 1)).on(left).plot()
         left.set_title("Agreement among raters")
-        left.grid(axis="x")
-        ranked = raters.dropna(subset=["figure"]).sort_values("figure", ascending=False)
-        place = np.arange(1, len(ranked) + 1)
-        out = ranked["excluded"].to_numpy(bool)
-        right.plot(place[~out], ranked["figure"][~out], "o", color="#0072B2", label="kept")
-        right.plot(place[out], ranked["figure"][out], "X", color="#D55E00", label="excluded")
+        kinds = replace(look, methods=["kept", "excluded"])
+        sns.scatterplot(
+            ranked, x="place", y="figure", hue="rater", hue_order=kinds.methods, s=26,
+            palette=kinds.colours, style="rater", markers={"kept": "o", "excluded": "X"},
+            legend="full" if ranked["excluded"].any() else False, ax=right,
+        )  # fmt: skip
         if threshold is not None:
             right.axhline(threshold, color=_PALE, linewidth=0.7, linestyle="--")
-        right.set_ylim(min(-0.05, *(ranked["figure"] - 0.05)) if len(ranked) else -0.05, 1)
-        right.set_xlabel("raters, by agreement")
+        right.set_ylim(min([0, *ranked["figure"]]) - 0.05, 1)
+        right.set(title="Each rater beside all others", xlabel="raters, by agreement")
         right.set_ylabel("correlation with\nthe other raters")
-        right.set_title("Each rater beside all others")
         right.locator_params(axis="x", integer=True)
-        right.grid(axis="y")
-        if out.any():
-            right.legend(loc="lower left")
+        right.grid(visible=False, axis="x")
+        if right.get_legend():
+            sns.move_legend(right, "lower left", title=None)
     return path
 
 
 def motion_over_time(
-    path: Path, curves: Mapping[str, np.ndarray], *, worst: int | None, colour: str = "#D55E00"
+    path: Path, curves: Mapping[str, np.ndarray], *, worst: int | None, colour: Any = "#D55E00"
 ) -> Path:
     """Draw one clip's landmarks at five moments and its motion over time, the driving beside it.
 
@@ -327,48 +294,25 @@ def motion_over_time(
             _draw_faces(top, curves, rate, worst, colour)
         panels = bottom.subplots(down, across, sharex=True, squeeze=False)
         for panel, (title, name, unit) in zip(panels.flat, rows, strict=False):
-            time = np.arange(len(curves[name])) / rate
-            driving = curves.get(f"driving_{name}")
-            if driving is not None:
-                panel.plot(np.arange(len(driving)) / rate, driving, color=_PALE, linewidth=1,
-                           linestyle=(0, (4, 1.5)), label="driving")  # fmt: skip
-            panel.plot(time, curves[name], color=colour, label="clip")
+            # seaborn's lines would join the frames on both sides of one without a face
+            for whose, look in (
+                (f"driving_{name}", {"color": _PALE, "linestyle": "--", "label": "driving"}),
+                (name, {"color": colour, "label": "clip"}),
+            ):
+                if whose in curves:
+                    panel.plot(np.arange(len(curves[whose])) / rate, curves[whose], **look)
             if worst is not None:
                 panel.axvline(worst / rate, color=_INK, linewidth=0.6, linestyle=":")
             panel.set_title(title, size=7.5)
             panel.set_ylabel(unit, size=7)
             panel.locator_params(axis="y", nbins=4)
-            panel.grid(axis="y")
-        for panel in panels.flat[len(rows) :]:
-            panel.set_visible(False)
+            panel.grid(visible=False, axis="x")
+        _hide(panels.flat[len(rows) :])
         for panel in panels.flat[max(0, len(rows) - across) : len(rows)]:
             panel.set_xlabel("seconds")
             panel.tick_params(labelbottom=True)
         handles, names = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2)
-    return path
-
-
-def compared_scores(
-    path: Path,
-    scores: "pandas.DataFrame",
-    *,
-    conditions: Sequence[str],
-    names: tuple[str, str],
-    scale: int,
-    simulated: bool,
-) -> Path:
-    """Draw the scores of the same conditions in two studies, one below the other.
-
-    ``scores`` has the columns study, condition, mean, low and high.
-    """
-    look = Look.of(names)
-    with _drawing(path, TEXT * 0.75, 0.9 + 0.24 * len(conditions), simulated) as figure:
-        panel = figure.subplots()
-        _dots(panel, scores.assign(method=scores["study"]), "condition", conditions, names, look)
-        panel.set_xlabel("mean score, 95 % interval")
-        _score_axis(panel, scale)
-        _method_legend(figure, names, look)
     return path
 
 
@@ -392,19 +336,25 @@ _FACE_LINES = (
 @contextlib.contextmanager
 def _drawing(path: Path, width: float, height: float, simulated: bool) -> "Iterator[Figure]":
     """Give a figure of the report's style; at the end it is written as PNG and SVG."""
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context(str(_STYLE)):
-        figure = Figure(figsize=(width, height + 0.2 * simulated))
-        FigureCanvasAgg(figure)
+    with matplotlib.rc_context(_theme()):
+        figure = Figure(figsize=(width, height + 0.2 * simulated), layout="constrained")
         yield figure
         if simulated:
             _stamp(figure)
         for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
             with files.whole(path.with_suffix(suffix)) as part:
                 figure.savefig(part, metadata=metadata)
+
+
+def _theme() -> dict[str, Any]:
+    import matplotlib
+    import seaborn as sns
+
+    own = matplotlib.rc_params_from_file(_STYLE, use_default_template=False)
+    return sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.83) | own
 
 
 def _stamp(figure: "Figure") -> None:
@@ -415,77 +365,79 @@ def _stamp(figure: "Figure") -> None:
                 zorder=1000)  # fmt: skip
 
 
-def _write_score(panel: "Axes", column: int, row: int, line: Any, scale: int) -> None:
-    # cividis is dark in its lower half
-    ink = "white" if (line["mean"] - 1) / max(scale - 1, 1) < 0.52 else _INK
-    panel.text(column, row - 0.2, f"{line['mean']:.2f}", ha="center", va="center", size=9,
-               weight="bold", color=ink)  # fmt: skip
-    interval = f"{line['low']:.1f} to {line['high']:.1f}" if np.isfinite(line["low"]) else "–"
-    panel.text(column, row + 0.09, interval, ha="center", va="center", size=6.2, color=ink)
-    panel.text(column, row + 0.32, f"n = {line['n_raters']}", ha="center", va="center",
-               size=6.2, color=ink)  # fmt: skip
-
-
-def _dots(
-    panel: "Axes",
-    scores: "pandas.DataFrame",
-    by: str,
-    rows: Sequence[str],
-    methods: Sequence[str],
+def _intervals(
+    scores: pd.DataFrame,
     look: Look,
-) -> None:
-    """Draw means with intervals: a line a row, the methods one below the other on it."""
-    step = 0.8 / max(len(methods), 2)
-    for number, method in enumerate(methods):
-        here = scores[scores["method"] == method].set_index(by).reindex(rows)
-        at = np.arange(len(rows)) + step * (number - (len(methods) - 1) / 2)
-        panel.errorbar(here["mean"], at, xerr=_reach(here), fmt=look.markers[method],
-                       color=look.colours[method], elinewidth=1, capsize=0)  # fmt: skip
-    for edge in np.arange(0.5, len(rows) - 1):
-        panel.axhline(edge, color=_GRID, linewidth=0.5)
-    panel.set_yticks(range(len(rows)), rows)
-    panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.tick_params(axis="y", length=0)
+    axis: str,
+    places: tuple[str, Sequence[str]],
+    width: float = 0.8,
+) -> Any:
+    """Return a plot of means with the intervals that they have, the methods side by side.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        method, mean, low and high, with the column of the places.
+    axis : {"x", "y"}
+        On which the places lie.
+    places : str, sequence of str
+        The column that says where a mean belongs, and its values in order.
+    width : float
+        How much of the way from one place to the next the methods take together.
+    """
+    import seaborn.objects as so
+
+    column, order = places
+    value = {"x": "y", "y": "x"}[axis]
+    limits = {f"{value}min": "low", f"{value}max": "high"}
+    known = scores[scores[column].isin(order) & scores["method"].isin(look.methods)]
+    known = known.assign(width=width)
+    aside = so.Dodge(by=["color"])  # by marker too, it would leave room for every pair of the two
+    return (
+        so.Plot(known, **{axis: column, value: "mean"}, color="method", marker="method")
+        .add(so.Range(), aside, legend=False, width="width", **limits)
+        .add(so.Dot(pointsize=4.5), aside, legend=False, width="width")
+        .scale(
+            **{axis: so.Nominal(order=list(order))},
+            color=so.Nominal(look.colours, order=list(look.methods)),
+            marker=so.Nominal(look.markers, order=list(look.methods)),
+        )
+        .theme(_theme())
+    )
 
 
-def _score_axis(panel: "Axes", scale: int) -> None:
-    panel.set_xlim(0.85, scale + 0.15)
-    panel.set_xticks(range(1, scale + 1))
-    panel.grid(axis="x")
-
-
-def _reach(
-    scores: "pandas.DataFrame", mean: str = "mean", low: str = "low", high: str = "high"
-) -> np.ndarray:
-    """Return how far the intervals reach below and above the means, (2, n); 0 where unknown."""
-    values = scores[[mean, low, high]].to_numpy(float)
-    reach = np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]])
-    return np.nan_to_num(np.maximum(reach, 0))
-
-
-def _method_legend(figure: "Figure", methods: Sequence[str], look: Look) -> None:
+def _method_legend(figure: "Figure", look: Look) -> None:
     from matplotlib.lines import Line2D
 
-    if len(methods) < 2:
+    if len(look.methods) < 2:
         return
     handles = [
-        Line2D([], [], color=look.colours[name], marker=look.markers[name], linestyle="none")
-        for name in methods
-    ]
-    names = [_shortened(name, 24) for name in methods]
+        Line2D([], [], color=look.colours[name], marker=look.markers[name], linestyle="none",
+               label=_shortened(name))
+        for name in look.methods
+    ]  # fmt: skip
     room = int(figure.get_figwidth() / 0.95)
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), room))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), room))
+
+
+def _interval_and_count(line: Any) -> str:
+    interval = f"{line.low:.1f} to {line.high:.1f}" if np.isfinite(line.low) else "–"
+    return f"{interval}\nn = {line.n_raters}"
 
 
 def _rho(line: Any) -> str:
     if not np.isfinite(line.rho):
-        return _wrapped(line.words, 30)
+        return textwrap.fill(line.words, 30)
     interval = f" ({line.low:.2f} to {line.high:.2f})" if np.isfinite(line.low) else ""
     return f"ρ = {line.rho:.2f}{interval}".replace("-", "−")
 
 
 def _draw_faces(
-    figure: "Figure", curves: Mapping[str, np.ndarray], rate: float, worst: int | None, colour: str
+    figure: "SubFigure",
+    curves: Mapping[str, np.ndarray],
+    rate: float,
+    worst: int | None,
+    colour: Any,
 ) -> None:
     landmarks, driving = curves["landmarks"], curves.get("driving_landmarks")
     last = len(landmarks) - 1
@@ -493,31 +445,27 @@ def _draw_faces(
     panels = figure.subplots(1, len(frames), sharex=True, sharey=True, squeeze=False)[0]
     for panel, frame in zip(panels, frames, strict=True):
         if driving is not None and frame < len(driving):
-            _draw_face(panel, driving[frame], _PALE, 0.8)
-        _draw_face(panel, landmarks[frame], colour, 1.1)
-        panel.set_title(
-            f"{frame / rate:.2f} s" + (", worst" if frame == worst else ""),
-            size=7,
-            weight="bold" if frame == worst else "normal",
-            loc="center",
-        )
+            _draw_face(panel, driving[frame], color=_PALE, linewidth=0.8)
+        _draw_face(panel, landmarks[frame], color=colour, linewidth=1.1)
+        marked = (", worst", "bold") if frame == worst else ("", "normal")
+        panel.set_title(f"{frame / rate:.2f} s{marked[0]}", size=7, weight=marked[1], loc="center")
         panel.set_aspect("equal")
         panel.set_axis_off()
     panels[0].invert_yaxis()
 
 
-def _draw_face(panel: "Axes", points: np.ndarray, colour: str, width: float) -> None:
+def _draw_face(panel: "Axes", points: np.ndarray, **look: Any) -> None:
     if not np.isfinite(points).all():
         return
     for first, end, closed in _FACE_LINES:
-        line = points[first:end]
-        line = np.concatenate([line, line[:1]]) if closed else line
-        panel.plot(line[:, 0], line[:, 1], color=colour, linewidth=width)
+        line = points[[*range(first, end), *[first] * closed]]
+        panel.plot(line[:, 0], line[:, 1], **look)
 
 
-def _shortened(text: str, room: int) -> str:
+def _hide(panels: Sequence["Axes"]) -> None:
+    for panel in panels:
+        panel.set_visible(False)
+
+
+def _shortened(text: str, room: int = 24) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
-
-
-def _wrapped(text: str, width: int) -> str:
-    return textwrap.fill(text, width)

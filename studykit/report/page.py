@@ -3,10 +3,11 @@
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from studykit import files
+from studykit.report.blocks import Block, Screen, Section, Words
 
 _SHELL = Path(__file__).with_name("page.html")
 _KEY = re.compile(r'<meta name="studykit-key" content="([0-9a-f]*)">')
@@ -25,33 +26,17 @@ def write_page(notebook: Path, page: Path, *, title: str, key: str = "") -> None
     key : str
         Names the run that the page shows; :func:`page_key` reads it back.
     """
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(
-        template_name="basic",
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-    )
-    body, _ = exporter.from_filename(str(notebook))
-    write_markdown(page.with_suffix(".md"), _markdown(notebook))
-    fill_page(page, title=title, body=body, key=key)
+    fill_page(page, Section(list(_blocks(notebook))), title=title, key=key)
 
 
-def fill_page(page: Path, *, title: str, body: str, key: str = "") -> None:
-    """Write a body into the report's page, with its style and its script."""
+def fill_page(page: Path, section: Section, *, title: str, key: str = "") -> None:
+    """Write a section into the report's page, with its style and its script, and as Markdown."""
     shell = _SHELL.read_text(encoding="utf-8")
-    for word, text in (("{{title}}", html.escape(title)), ("{{key}}", key), ("{{body}}", body)):
-        shell = shell.replace(word, text, 1)
-    with files.whole(page) as part:
-        part.write_text(shell, encoding="utf-8")
-
-
-def write_markdown(path: Path, texts: Iterable[str]) -> None:
-    """Write pieces of Markdown as one file, whole or not at all."""
-    with files.whole(path) as part:
-        part.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    for word, text in (("title", html.escape(title)), ("key", key), ("body", section.html)):
+        shell = shell.replace(f"{{{{{word}}}}}", text, 1)
+    for path, text in ((page.with_suffix(".md"), f"{section.markdown}\n"), (page, shell)):
+        with files.whole(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def page_key(page: Path) -> str:
@@ -63,12 +48,12 @@ def page_key(page: Path) -> str:
     return match[1] if match else ""
 
 
-def _markdown(notebook: Path) -> Iterator[str]:
-    """Yield the notebook's text and what its cells have shown, as Markdown."""
+def _blocks(notebook: Path) -> Iterator[Block]:
+    """Yield the notebook's text, and the sections that its cells have shown."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "markdown":
-            yield "".join(cell["source"])
+            yield Words("".join(cell["source"]))
         for output in cell.get("outputs", ()):
-            shown = "".join(output.get("data", {}).get("text/markdown", ()))
-            if shown:
-                yield shown
+            shown = output.get("data", {})
+            forms = ("".join(shown.get(f"text/{form}", ())) for form in ("html", "markdown"))
+            yield Screen(*forms)

@@ -2,7 +2,6 @@
 
 import itertools
 import tempfile
-from base64 import b64encode
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +12,10 @@ from PIL import Image
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving
-from studykit.report.blocks import escaped, jpeg_url
+from studykit.report.blocks import data_url, escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
-from studykit.study.file import Cell, Input
+from studykit.study.file import Cell, Input, Study
 
 SIDE = 144
 # All previews of a page together, in bytes of video: base64 adds a third.
@@ -26,65 +25,48 @@ _SECONDS = 5
 _SIZES = ((SIDE, 28), (128, 32), (112, 35), (96, 38))
 
 
-class Previews:
-    """The previews of a page, each of which takes its share of the room that they have.
+def room_for_each(study: Study) -> int:
+    """Return how many bytes a preview may take, where a page shows all of a study's."""
+    shown = sum(1 for _ in study.pairs()) + len(study.drivings)
+    return _ROOM // max(len(study.methods) * shown, 1)
 
-    Parameters
-    ----------
-    results : Results
-        Whose clips and drivings are shown.
-    """
 
-    def __init__(self, results: Results) -> None:
-        study = results.study
-        self._results = results
-        shown = sum(1 for _ in study.pairs()) + len(study.drivings)
-        count = len(study.methods) * shown
-        self._room = _ROOM // max(count, 1)
-        self._drivings: dict[str, str] = {}
+def clip(results: Results, cell: Cell, room: int) -> str:
+    """Return a cell's moving preview and the link to its clip, or that there is none."""
+    path, error = results.clip_of(cell)
+    if path is None:
+        return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
+    preview = _preview(video.read_frames(path), video.probe(path).frame_rate, room)
+    return f"{preview}<a href='clips/{escaped(path.name)}'>full clip</a>"
 
-    def clip(self, cell: Cell) -> str:
-        """Return a cell's moving preview and the link to its clip, or that there is none."""
-        clip, error = self._results.clip_of(cell)
-        if clip is None:
-            return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
-        preview = self._video(video.read_frames(clip), video.probe(clip).frame_rate)
-        return f"{preview}<a href='clips/{escaped(clip.name)}'>full clip</a>"
 
-    def driving(self, driving: Input) -> str:
-        """Return a driving's moving preview as methods see it, "" where it can't be read."""
-        if driving.name not in self._drivings:
-            self._drivings[driving.name] = self._driving(driving)
-        return self._drivings[driving.name]
+def driving(study: Study, item: Input, room: int) -> str:
+    """Return a driving's moving preview as methods see it, "" where it can't be read."""
+    try:
+        opened, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
+        return _preview(iter(opened), opened.frame_rate, room)
+    except StudyError:
+        return ""
 
-    def source(self, source: Input) -> str:
-        """Return a source as methods see it, as an image."""
-        study = self._results.study
-        picture = _shrunk(source_picture(source, study.size, study.crop), SIDE)
-        return f"<img src='{jpeg_url(picture)}' alt='source {escaped(source.name)}'>"
 
-    def _driving(self, driving: Input) -> str:
-        study = self._results.study
-        try:
-            opened, _ = open_driving(
-                driving.path, name=driving.name, size=study.size, crop=study.crop
-            )
-            return self._video(iter(opened), opened.frame_rate)
-        except StudyError:
-            return ""
+def source(study: Study, item: Input) -> str:
+    """Return a source as methods see it, as an image."""
+    picture = _shrunk(source_picture(item, study.size, study.crop), SIDE)
+    return f"<img src='{jpeg_url(picture)}' alt='source {escaped(item.name)}'>"
 
-    def _video(self, frames: Iterator[np.ndarray], frame_rate: Fraction) -> str:
-        """Return a small looping video as HTML: the first seconds, as large as it may be."""
-        first = itertools.islice(frames, max(1, int(_SECONDS * frame_rate)))
-        shown = [_shrunk(frame, SIDE) for frame in first]
-        for side, quality in _SIZES:
-            data = _encoded([_shrunk(frame, side) for frame in shown], frame_rate, quality)
-            if len(data) <= self._room:
-                break
-        return (
-            f"<video src='data:video/mp4;base64,{b64encode(data).decode()}' width='{SIDE}' "
-            f"height='{SIDE}' muted loop playsinline tabindex='0'></video>"
-        )
+
+def _preview(frames: Iterator[np.ndarray], frame_rate: Fraction, room: int) -> str:
+    """Return a small looping video as HTML: the first seconds, as large as it may be."""
+    first = itertools.islice(frames, max(1, int(_SECONDS * frame_rate)))
+    shown = [_shrunk(frame, SIDE) for frame in first]
+    for side, quality in _SIZES:
+        data = _encoded([_shrunk(frame, side) for frame in shown], frame_rate, quality)
+        if len(data) <= room:
+            break
+    return (
+        f"<video src='{data_url('video/mp4', data)}' width='{SIDE}' height='{SIDE}' "
+        "muted loop playsinline tabindex='0'></video>"
+    )
 
 
 def _encoded(frames: list[np.ndarray], frame_rate: Fraction, quality: int) -> bytes:

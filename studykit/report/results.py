@@ -7,13 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from studykit import metrics as measured
 from studykit import stats
 from studykit.clips.cells import CellRow, read_cells
+from studykit.errors import StudyError
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
 
 if TYPE_CHECKING:
     import numpy
-    import pandas
 
     from studykit.ratings.screening import Screening
 
@@ -44,10 +47,10 @@ class Results:
     out: Path
     rows: dict[str, CellRow]
     manifest: dict[str, Any]
-    ratings: "pandas.DataFrame"
-    raters: "pandas.DataFrame"
-    metrics: "pandas.DataFrame"
-    metric_notes: "pandas.DataFrame"
+    ratings: pd.DataFrame
+    raters: pd.DataFrame
+    metrics: pd.DataFrame
+    metric_notes: pd.DataFrame
 
     def clip_of(self, cell: Cell) -> tuple[Path | None, str]:
         """Return where a cell's clip is, or None and why there is none."""
@@ -59,9 +62,7 @@ class Results:
 
     def curves(self, cell: str) -> Mapping[str, "numpy.ndarray"]:
         """Return a cell's figures frame by frame, empty where it was not measured."""
-        from studykit import metrics
-
-        return metrics.curves(self.out, cell)
+        return measured.curves(self.out, cell)
 
     @property
     def methods(self) -> list[str]:
@@ -94,7 +95,7 @@ class Results:
         return screen_study(self.study, self.ratings)
 
     @cached_property
-    def analysis(self) -> "stats.Analysis":
+    def analysis(self) -> stats.Analysis:
         """The statistics of the kept raters: what the report speaks of."""
         rules = self.study.ratings
         return stats.analyse(
@@ -105,17 +106,6 @@ class Results:
             excluded=self.screening.excluded,
             seed=self.study.seed,
         )
-
-    @cached_property
-    def scores_of_all(self) -> "stats.Result":
-        """Mean scores by method as they would be if nobody had been excluded."""
-        rules = self.study.ratings
-        return stats.mean_scores(self.ratings, ("method",), scale=rules.scale, seed=self.study.seed)
-
-    @cached_property
-    def verdicts_of_all(self) -> "stats.Result":
-        """The verdicts as they would be if nobody had been excluded."""
-        return stats.verdicts(self.ratings, self.analysis.rule)
 
 
 def load_results(study: str | Path, out: str | Path) -> Results:
@@ -128,13 +118,12 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyError
         The ratings can't be read, or mix simulated raters with people.
     """
-    from studykit import metrics
-    from studykit.ratings.store import place_to_report
+    from studykit.ratings.store import place_to_read
 
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
-    place = place_to_report(loaded.name, out, loaded.ratings.store)
-    ratings, raters = read_ratings(place, loaded.name)
+    place = place_to_read(loaded.name, out, loaded.ratings.store)
+    ratings, raters = stored_ratings(place, loaded.name)
     return Results(
         study=loaded,
         out=out,
@@ -142,12 +131,12 @@ def load_results(study: str | Path, out: str | Path) -> Results:
         manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {},
         ratings=ratings,
         raters=raters,
-        metrics=metrics.load(out),
-        metric_notes=metrics.notes(out),
+        metrics=measured.load(out),
+        metric_notes=measured.notes(out),
     )
 
 
-def read_ratings(where: str | Path, study: str) -> tuple["pandas.DataFrame", "pandas.DataFrame"]:
+def stored_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a study's ratings, and what its raters said of themselves, from a store.
 
     Parameters
@@ -162,14 +151,11 @@ def read_ratings(where: str | Path, study: str) -> tuple["pandas.DataFrame", "pa
     StudyError
         They can't be read, or mix simulated raters with people.
     """
-    import pandas as pd
-
-    from studykit.errors import StudyError
     from studykit.ratings import RATING_COLUMNS
-    from studykit.ratings.store import open_store
+    from studykit.ratings.store import is_there, open_store
 
     columns = ["rater", "complete"]
-    if isinstance(where, Path) and not where.is_file():
+    if not is_there(where):
         return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
     with open_store(where) as store:
         ratings = store.ratings(study)

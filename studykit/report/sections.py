@@ -7,13 +7,14 @@ import dataclasses
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from studykit import metrics as measured
 from studykit import stats
 from studykit.clips.cells import CellRow
-from studykit.report import figures, tables, words
+from studykit.report import figures, previews, tables, words
 from studykit.report.blocks import (
     Block,
     Note,
@@ -25,18 +26,15 @@ from studykit.report.blocks import (
     escaped,
     plain,
 )
-from studykit.report.previews import Previews
 from studykit.report.results import Results
 from studykit.report.strips import film_strip, worst_moments
-from studykit.study.file import Cell, Input, MethodSpec, Study
-
-if TYPE_CHECKING:
-    import pandas
+from studykit.study.file import Cell, Input, Study
 
 # Of a study with more cells the report shows sums, a sample, and links to the rest.
 MOST_SHOWN = 200
 
 _LINKS, _GROUPS = 5, 50
+_PAIR = "source × driving"
 # All film strips of a page together, in bytes of JPEG.
 _STRIPS_ROOM = 1_900_000
 
@@ -65,11 +63,11 @@ def studied(results: Results) -> Section:
 
 def summary(results: Results) -> Section:
     """Say which types work, which fail and how sure that is; then what the data don't support."""
-    blocks = [Words(_bullets(words.summary(results)))]
+    blocks: list[Block] = [Words(_bullets(words.summary(results)))]
     cautions = words.cautions(results)
     if cautions:
         text = f"**Read with care.**\n\n{_bullets(map(plain, cautions))}"
-        blocks.append(_boxed(text))
+        blocks.append(Screen(f"<div class='care'>{Words(text).to_html()}</div>", text))
     return Section(blocks)
 
 
@@ -78,7 +76,7 @@ def verdicts(results: Results) -> Section:
     if not results.rated:
         return _nothing("No verdict without ratings.")
     table = tables.verdicts(results)
-    rule = plain(words.verdict_rule(results))
+    rule = plain(results.analysis.rule.words)
     return _kept(results, [table, Words(f"The rule: {rule}")])
 
 
@@ -91,91 +89,70 @@ def scores(results: Results) -> Section:
     if by_condition.empty:
         return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
     criteria = [name for name in dict.fromkeys(by_condition["criterion"]) if name != stats.OVERALL]
-    common = {
-        "methods": results.methods,
-        "scale": results.study.ratings.scale,
-        "simulated": results.simulated,
-    }
-    maps = {
-        name: figures.heat_maps(
-            _figure(results, f"mos-{name}"),
-            by_condition[by_condition["criterion"] == name],
-            types=results.types,
-            **common,
-        )
-        for name in [stats.OVERALL, *criteria]
-    }
     overall = by_condition[by_condition["criterion"] == stats.OVERALL]
-    means = figures.criteria_by_method(
-        _figure(results, "scores-by-method"), by_method, criteria=criteria, **common
+    pairs = [" × ".join(pair) for pair in itertools.product(*results.types)]
+    paired = by_condition.assign(
+        **{_PAIR: by_condition["source_type"] + " × " + by_condition["driving_type"]}
     )
-    course = figures.methods_by_condition(
-        _figure(results, "methods-by-condition"), overall, types=results.types, **common
-    )
-    dots = figures.criteria_by_condition(
-        _figure(results, "criteria-by-condition"),
-        by_condition,
-        criteria=criteria,
-        types=results.types,
-        **common,
-    )
-    files = ", ".join(f"[{name}](figures/{maps[name].name})" for name in criteria)
+    maps = {
+        name: _drawn(
+            results,
+            f"mos-{name}",
+            "Mean score over the criteria by source and driving type: mean over raters, 95 % "
+            "interval, and n raters.",
+            figures.heat_maps,
+            by_condition[by_condition["criterion"] == name],
+        )
+        for name in (stats.OVERALL, *criteria)
+    }
+    files = ", ".join(f"[{name}](figures/{maps[name].path.name})" for name in criteria)
     return _kept(
         results,
         [
-            _picture(
-                results,
-                maps[stats.OVERALL],
-                "Mean score over the criteria by source and driving type: mean over raters, 95 % "
-                "interval, and n raters.",
-            ),
+            maps[stats.OVERALL],
             Words(f"The same maps of single criteria: {files}."),
-            _picture(results, means, "Mean score by method and criterion.", wide=False),
-            tables.scores_by_method(results),
-            _picture(results, course, "Mean score over the criteria by driving type."),
-            _picture(results, dots, "Mean scores of all conditions, criterion by criterion."),
-            tables.scores_by_condition(results),
+            _drawn(results, "scores-by-method", "Mean score by method and criterion.",
+                   figures.score_rows, by_method, ("criterion", criteria), wide=False,
+                   width=figures.COLUMN),
+            tables.scores(results, "method"),
+            _drawn(results, "methods-by-condition",
+                   "Mean score over the criteria by driving type.",
+                   figures.methods_by_condition, overall),
+            _drawn(results, "criteria-by-condition",
+                   "Mean scores of all conditions, criterion by criterion.",
+                   figures.score_rows, paired, (_PAIR, pairs), panels=("criterion", criteria)),
+            tables.scores(results, "condition"),
             *_said_by(results.analysis.condition_scores),
             *_compared(results),
         ],
-    )
+    )  # fmt: skip
 
 
 def statistics(results: Results) -> Section:
     """Show agreement, tests, models and correlations, each with how it was found."""
     if not results.rated:
         return _nothing("No statistics without ratings.")
-    analysis, blocks = results.analysis, []
-    for title, result, shown in (
-        ("Agreement", analysis.agreement, tables.agreement),
-        ("Differences among conditions", analysis.friedman, tables.friedman),
-    ):
-        blocks += [Words(f"### {title}"), *_result(results, result, shown)]
-    families = (
-        (analysis.pairwise, "pairwise-methods", "methods"),
-        (analysis.source_pairwise, "pairwise-sources", "source types"),
-        (analysis.driving_pairwise, "pairwise-drivings", "driving types"),
-    )
-    told = False
-    for result, name, what in families:
+    blocks: list[Block] = [
+        *(Words("### Agreement"), *_statistic(results, "agreement")),
+        *(Words("### Differences among conditions"), *_statistic(results, "friedman")),
+    ]
+    explained = False
+    for part in ("pairwise", "source_pairwise", "driving_pairwise"):
+        result = getattr(results.analysis, part)
         if len(result.table):
-            blocks.append(tables.pairwise(results, result, name, what))
+            blocks.append(tables.statistic(results, part))
         # The tests are the same in all families, and their captions say how many rows each has.
-        text = " ".join(result.notes) if told else words.of_result(result)
-        told = told or bool(len(result.table))
+        text = " ".join(result.notes) if explained else words.of_result(result)
+        explained = explained or len(result.table) > 0
         blocks += [Note(plain(text))] if text else []
     blocks += [Words("### Mixed model"), *_models(results)]
-    blocks += [
-        Words("### Correlation among the criteria"),
-        *_result(results, analysis.criteria_correlation, tables.criteria_correlation),
-    ]
+    blocks += [Words("### Correlation among the criteria"),
+               *_statistic(results, "criteria_correlation")]  # fmt: skip
     return _kept(results, blocks)
 
 
 def metrics(results: Results) -> Section:
     """Show the metrics by method and condition, beside the driving's, and beside the ratings."""
-    from studykit import metrics as measured
-
     absent = [
         f"{tables.metric_label(name)}: {plain(why)}."
         for name, why in measured.unavailable().items()
@@ -229,10 +206,9 @@ def clips(results: Results) -> Section:
     blocks: list[Block] = [Words(notes)] if notes else []
     blocks += [_conditions(results)] if _is_large(results) else []
     shown, said = _shown(results)
-    previews = Previews(shown)
-    parts = [_matrix(shown, method, previews) for method in shown.study.methods]
+    matrices = _matrices(shown)
     paper = "The clips move on a screen only; the film strips show moments of them."
-    screen = f"<div class='methods'>{''.join(parts)}</div><p class='paper-only'><i>{paper}</i></p>"
+    screen = f"<div class='methods'>{matrices}</div><p class='paper-only'><i>{paper}</i></p>"
     return Section([*blocks, *said, Screen(screen, "All clips are under [clips](clips/).")])
 
 
@@ -278,21 +254,18 @@ def raters(results: Results) -> Section:
     agreements = results.analysis.agreement.table
     by_rater = screening.table[screening.table["rule"] == "agreement"]
     if len(agreements.dropna(subset=["alpha"])) and by_rater["figure"].notna().any():
-        path = figures.agreement(
-            _figure(results, "agreement"),
-            agreements,
-            by_rater.assign(
-                excluded=by_rater["rater"].isin(screening.excluded),
-                figure=by_rater["figure"].astype(float),
-            ),
-            threshold=screening.rules.agreement,
-            simulated=results.simulated,
+        shown = by_rater.assign(
+            excluded=by_rater["rater"].isin(screening.excluded),
+            figure=by_rater["figure"].astype(float),
         )
         caption = (
             "Agreement among the kept raters by criterion; and each rater's correlation with the "
             "mean of all others, the dashed line being the least that is asked."
         )
-        blocks.append(_picture(results, path, caption))
+        least = screening.rules.agreement
+        blocks.append(
+            _drawn(results, "agreement", caption, figures.agreement, agreements, shown, least)
+        )
     return _kept(results, blocks)
 
 
@@ -313,28 +286,17 @@ def manifest(results: Results) -> Section:
         ("system", data["machine"]["system"]),
         ("versions", ", ".join(f"{name} {v}" for name, v in data["versions"].items())),
     ]
-    made_by = [
-        (
-            name,
-            values["method"],
-            ", ".join(f"{key}={value}" for key, value in values["settings"].items()),
-            values["device"],
-            f"{values['weights']} {values['weights_hash'][:16]}".strip(),
-        )
-        for name, values in data["methods"].items()
-    ]
+    made_by = [(name, *tables.made_by(values).values()) for name, values in data["methods"].items()]
     inputs = [(item["name"], item["type"], item["sha256"]) for item in data["inputs"].values()]
-    shown = [(name, kind, f"{digest[:16]}…") for name, kind, digest in inputs]
-    columns = ("input", "type", "SHA-256")
-    table = tables.plain_table("inputs", "Inputs.", columns, inputs)
-    table = dataclasses.replace(table, shown=tables.plain_table("", "", columns, shown).shown)
-    named = ("name", "method", "settings", "device", "weights")
+    table = tables.plain_table("inputs", "Inputs.", ("input", "type", "SHA-256"), inputs)
+    short = table.shown.assign(**{"SHA-256": table.shown["SHA-256"].str[:16] + "…"})
+    named = ("name", *tables.MADE_BY)
     return _kept(
         results,
         [
             tables.plain_table("run", "The run.", ("what", "which"), facts),
             tables.plain_table("methods", "Methods and their settings.", named, made_by),
-            _beginning(table),
+            _beginning(dataclasses.replace(table, shown=short)),
         ],
     )
 
@@ -352,39 +314,46 @@ def problems(study: Study) -> Section:
     )
 
 
-def _kept(results: Results, blocks: Iterable[Block | None]) -> Section:
+def _kept(results: Results, blocks: Iterable[Block]) -> Section:
     """Return a section whose tables are kept as files."""
-    blocks = [block for block in blocks if block is not None]
-    for block in blocks:
+    section = Section(list(blocks))
+    for block in section.blocks:
         if isinstance(block, Table):
             block.write(results.out / "tables")
-    return Section(blocks)
+    return section
 
 
 def _nothing(text: str) -> Section:
     return Section([Words(text)])
 
 
-def _figure(results: Results, name: str) -> Path:
-    return results.out / "figures" / f"{name}.png"
+def _look(results: Results) -> figures.Look:
+    scale = results.study.ratings.scale
+    return figures.Look(results.methods, scale, results.simulated, results.types)
 
 
-def _picture(results: Results, path: Path, caption: str, *, wide: bool = True) -> Picture:
-    said = f"{caption} Simulated ratings." if results.simulated else caption
-    return Picture(path, results.out, said, wide)
+def _drawn(
+    results: Results,
+    name: str,
+    caption: str,
+    draw: Callable[..., Path],
+    *data: Any,
+    wide: bool = True,
+    **options: Any,
+) -> Picture:
+    """Draw a picture of ratings, and return it with its caption."""
+    path = draw(results.out / "figures" / f"{name}.png", *data, _look(results), **options)
+    return Picture(path, results.out, tables.said(results, caption), wide)
 
 
 def _bullets(points: Iterable[str]) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _boxed(text: str) -> Screen:
-    return Screen(f"<div class='care'>{Words(text).to_html()}</div>", text)
-
-
-def _result(results: Results, result: stats.Result, shown) -> list[Block]:
-    """Return a result's table and how it was found; where it is empty, why."""
-    table = [shown(results)] if len(result.table) else []
+def _statistic(results: Results, part: str) -> list[Block]:
+    """Return a table of the analysis and how it was found; where it is empty, why."""
+    result = getattr(results.analysis, part)
+    table = [tables.statistic(results, part)] if len(result.table) else []
     return [*table, *_said_by(result)]
 
 
@@ -394,37 +363,24 @@ def _said_by(result: stats.Result) -> list[Block]:
 
 
 def _models(results: Results) -> list[Block]:
-    blocks = [
-        tables.model_terms(results),
-        tables.model_means(results),
-        tables.model_differences(results),
-        tables.model_variances(results),
-    ]
-    fitted = [model for model in results.analysis.models.values() if len(model.table)]
+    models = results.analysis.models
+    fitted = [model for model in models.values() if len(model.table)]
     said = [model.how for model in fitted if not model.fallback][:1] or [m.how for m in fitted[:1]]
     said = [re.sub(r"model of \w+,", "model of each criterion,", how) for how in said]
-    said += [
-        f"{', '.join(names).capitalize()}: {note}"
-        for note, names in _notes_by_criterion(results).items()
-    ]
-    text = " ".join(said) + (" The formulas are in the CSV file of the terms." if fitted else "")
-    return [*(block for block in blocks if block is not None), Note(plain(text))]
-
-
-def _notes_by_criterion(results: Results) -> dict[str, list[str]]:
-    notes: dict[str, list[str]] = {}
-    for name, model in results.analysis.models.items():
+    notes: defaultdict[str, list[str]] = defaultdict(list)
+    for name, model in models.items():
         for note in model.notes:
-            notes.setdefault(note, []).append(name)
-    return notes
+            notes[note].append(name)
+    said += [f"{', '.join(names).capitalize()}: {note}" for note, names in notes.items()]
+    said += ["The formulas are in the CSV file of the terms."] if fitted else []
+    return [*tables.mixed_models(results), Note(plain(" ".join(said)))]
 
 
 def _compared(results: Results) -> list[Block]:
     """Return the paired comparisons, if there are any."""
     if results.analysis.bradley_terry.table.empty:
         return []
-    result = results.analysis.bradley_terry
-    return [Words("### Paired comparisons"), *_result(results, result, tables.bradley_terry)]
+    return [Words("### Paired comparisons"), *_statistic(results, "bradley_terry")]
 
 
 def _metrics_and_ratings(results: Results) -> list[Block]:
@@ -443,31 +399,20 @@ def _metrics_and_ratings(results: Results) -> list[Block]:
     cells = {name: row.method for name, row in results.rows.items()}
     points = results.metrics.merge(scored, on="cell").rename(columns={"mean": "score"})
     points["method"] = points["cell"].map(cells)
-    strongest = known.reindex(known["rho"].abs().sort_values(ascending=False).index)
-    path = figures.metrics_and_ratings(
-        _figure(results, "metrics-and-ratings"),
-        points,
-        strongest,
-        labels=_axis_labels(results.metrics),
-        methods=results.methods,
-        scale=results.study.ratings.scale,
-        simulated=results.simulated,
-    )
+    strongest = known.sort_values("rho", key=abs, ascending=False)
     caption = (
         "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "
         "interval; rho above 0 means that the metric agrees with the raters. The metrics with the "
         f"strongest correlation, at most {figures.PANELS}."
     )
-    return [title, _picture(results, path, caption),
-            *_result(results, result, tables.metric_correlation)]  # fmt: skip
-
-
-def _axis_labels(metrics: "pandas.DataFrame") -> dict[str, str]:
-    units = metrics.drop_duplicates("metric").set_index("metric")
-    return {
+    units = results.metrics.drop_duplicates("metric").set_index("metric")
+    labels = {
         name: f"{tables.metric_label(name)} ({line['unit']}, {line['better']} is better)"
         for name, line in units.iterrows()
     }
+    picture = _drawn(results, "metrics-and-ratings", caption, figures.metrics_and_ratings,
+                     points, strongest, labels)  # fmt: skip
+    return [title, picture, tables.metric_correlation(results), *_said_by(result)]
 
 
 def _motion(results: Results) -> list[Block]:
@@ -484,9 +429,9 @@ def _motion(results: Results) -> list[Block]:
         return []
     row = results.rows[cell]
     worst_by, frames = worst_moments({cell: curves})
-    colour = figures.Look.of(results.methods).colours[row.method]
+    colour = _look(results).colours[row.method]
     path = figures.motion_over_time(
-        _figure(results, "motion-over-time"), curves, worst=frames.get(cell), colour=colour
+        results.out / "figures/motion-over-time.png", curves, worst=frames.get(cell), colour=colour
     )
     marked = f" The dotted line marks its worst moment by {worst_by}." if worst_by else ""
     caption = (
@@ -500,15 +445,10 @@ def _motion(results: Results) -> list[Block]:
 def _metric_notes(results: Results) -> Table:
     """Tabulate what could not be measured, alike notes together."""
     grouped = results.metric_notes.groupby("note", sort=False)["cell"].agg(list)
-    lines = [
-        (note, len(cells), ", ".join(cells[:_LINKS]) + (", …" * (len(cells) > _LINKS)))
-        for note, cells in grouped.items()
-    ]
-    table = tables.plain_table(
-        "metric-notes", "What could not be measured, and in how many cells.",
-        ("note", "cells", "which"), lines,
-    )  # fmt: skip
-    return _beginning(table)
+    lines = [(note, len(cells), words.named(cells, _LINKS)) for note, cells in grouped.items()]
+    columns = ("note", "cells", "which")
+    caption = "What could not be measured, and in how many cells."
+    return _beginning(tables.plain_table("metric-notes", caption, columns, lines))
 
 
 def _beginning(table: Table) -> Table:
@@ -517,9 +457,11 @@ def _beginning(table: Table) -> Table:
 
 def _changed_verdicts(results: Results) -> str:
     """Say which verdicts would be others if nobody had been excluded."""
-    by = ["source_type", "driving_type", "method"]
-    kept = results.analysis.verdicts.table.set_index(by)["verdict"]
-    everybody = results.verdicts_of_all.table.set_index(by)["verdict"]
+    by = list(stats.CONDITION_COLUMNS)
+    of_all = stats.verdicts(results.ratings, results.analysis.rule)
+    kept, everybody = (
+        result.table.set_index(by)["verdict"] for result in (results.analysis.verdicts, of_all)
+    )
     changed = [
         f"{plain(' × '.join(condition))} ({everybody[condition]} instead of {verdict})"
         for condition, verdict in kept.items()
@@ -530,32 +472,37 @@ def _changed_verdicts(results: Results) -> str:
     return f"With the excluded raters these verdicts would be others: {'; '.join(changed)}."
 
 
-def _matrix(results: Results, method: MethodSpec, previews: Previews) -> str:
-    """Return a method's previews, sources down and drivings across."""
-    study = results.study
+def _matrices(results: Results) -> str:
+    """Return the previews of each method, sources down and drivings across."""
+    study, room = results.study, previews.room_for_each(results.study)
     head = "".join(
         f"<th scope='col'>{escaped(driving.name)}<small>{driving.type}</small>"
-        f"{previews.driving(driving)}</th>"
+        f"{previews.driving(study, driving, room)}</th>"
         for driving in study.drivings
     )
-    rows = []
+    rows: list[tuple[str, Iterable[tuple[Input, Input]]]] = []
     if "cross-identity" in study.protocols:
         for source in study.sources:
-            title = f"{previews.source(source)}{escaped(source.name)}<small>{source.type}</small>"
-            rows.append((title, [Cell(source, driving, method) for driving in study.drivings]))
+            title = f"{previews.source(study, source)}{escaped(source.name)}"
+            pairs = [(source, driving) for driving in study.drivings]
+            rows.append((f"{title}<small>{source.type}</small>", pairs))
     if study.first_frames:
         pairs = zip(study.first_frames, study.drivings, strict=True)
-        rows.append(("its own first frame", [Cell(first, its, method) for first, its in pairs]))
-    body = "".join(
-        f"<tr><th scope='row'>{title}</th>"
-        + "".join(f"<td>{previews.clip(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for title, cells in rows
-    )
-    return (
-        f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
-        f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
-    )
+        rows.append(("its own first frame", [*pairs]))
+    tables_of_methods = []
+    for method in study.methods:
+        body = "".join(
+            f"<tr><th scope='row'>{title}</th>"
+            + "".join(f"<td>{previews.clip(results, Cell(*pair, method), room)}</td>"
+                      for pair in pairs)
+            + "</tr>"
+            for title, pairs in rows
+        )  # fmt: skip
+        tables_of_methods.append(
+            f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
+            f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+        )
+    return "".join(tables_of_methods)
 
 
 def _is_large(results: Results) -> bool:
@@ -580,38 +527,30 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
 
 
 def _first_of_each_type(items: tuple[Input, ...]) -> tuple[Input, ...]:
-    first: dict[str, Input] = {}
-    for item in items:
-        first.setdefault(item.type, item)
-    return tuple(first.values())
+    kinds = dict.fromkeys(item.type for item in items)
+    return tuple(next(item for item in items if item.type == kind) for kind in kinds)
 
 
 def _conditions(results: Results) -> Screen:
     """Tabulate how many clips of each condition there are, with links to the first of them."""
     study = results.study
     pairs = Counter((source.type, driving.type) for source, driving in study.pairs())
-    done, lost = Counter(), Counter()
-    links: defaultdict[tuple, list[str]] = defaultdict(list)
+    found: defaultdict[tuple, list[CellRow]] = defaultdict(list)
     for row in results.rows.values():
-        condition = (row.method, row.source_type, row.driving_type)
-        if row.status != "done":
-            lost[condition] += 1
-            continue
-        done[condition] += 1
-        if len(links[condition]) < _LINKS:
-            number = len(links[condition]) + 1
-            name = escaped(row.cell)
-            links[condition].append(f"<a href='{escaped(row.clip)}' title='{name}'>{number}</a>")
+        found[row.method, row.source_type, row.driving_type].append(row)
     head = ("method", "source", "driving", "cells", "clips", "failed", "not run")
-    lines, cells_of_table = [], []
-    for method, ((source, driving), cells) in itertools.product(study.methods, pairs.items()):
-        condition = (method.name, source, driving)
-        rest = cells - done[condition] - lost[condition]
-        lines.append((*condition, cells, done[condition], lost[condition], rest))
-        cells_of_table.append(" ".join(links[condition]))
+    lines, to_see = [], []
+    for method, (pair, cells) in itertools.product(study.methods, pairs.items()):
+        here = found[method.name, *pair]
+        done = [row for row in here if row.status == "done"]
+        counts = (cells, len(done), len(here) - len(done), cells - len(here))
+        lines.append((method.name, *pair, *counts))
+        links = (f"<a href='{escaped(row.clip)}' title='{escaped(row.cell)}'>{number}</a>"
+                 for number, row in enumerate(done[:_LINKS], start=1))  # fmt: skip
+        to_see.append(" ".join(links))
     body = "".join(
         "<tr>" + "".join(f"<td>{escaped(v)}</td>" for v in line) + f"<td>{see}</td></tr>"
-        for line, see in zip(lines, cells_of_table, strict=True)
+        for line, see in zip(lines, to_see, strict=True)
     )
     titles = "".join(f"<th scope='col'>{name}</th>" for name in (*head, "to see"))
     table = tables.plain_table("conditions", "Clips by condition.", head, lines)
@@ -634,10 +573,8 @@ def _failure_kinds(results: Results, rows: list[CellRow]) -> Section:
             error = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", stand_in, error)
         kinds[row.method, error].append(row.cell)
     ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    lines = [
-        (len(cells), method, error, ", ".join(cells[:_LINKS]) + (", …" * (len(cells) > _LINKS)))
-        for (method, error), cells in ranked
-    ]
+    lines = [(len(cells), method, error, words.named(cells, _LINKS))
+             for (method, error), cells in ranked]  # fmt: skip
     table = tables.plain_table(
         "failures", "Kinds of failures.", ("cells", "method", "error", "which"), lines
     )

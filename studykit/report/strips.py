@@ -118,18 +118,19 @@ def input_sheet(study: Study) -> Image.Image:
     return draw_strips(strips, [""] * MOMENTS)
 
 
-def moments(clip: Path, count: int = MOMENTS) -> list[np.ndarray]:
-    """Return ``count`` frames spread evenly over a clip, as (H, W, 3) uint8."""
-    return _spread(video.read_frames(clip), video.probe(clip).frame_count, count)
+def moments(clip: Path) -> list[np.ndarray]:
+    """Return frames spread evenly over a clip, as (H, W, 3) uint8."""
+    wanted = moment_indices(video.probe(clip).frame_count)
+    return _frames_at(video.read_frames(clip), wanted)
 
 
-def moment_indices(frame_count: int, count: int = MOMENTS) -> list[int]:
+def moment_indices(frame_count: int) -> list[int]:
     """Return which frames are shown: evenly spread, first and last included.
 
     >>> moment_indices(48)
     [0, 12, 24, 35, 47]
     """
-    return [round(i * (frame_count - 1) / (count - 1)) for i in range(count)]
+    return [round(i * (frame_count - 1) / (MOMENTS - 1)) for i in range(MOMENTS)]
 
 
 def _driving_strip(driving: Input, size: int, crop: CropRule) -> tuple[Strip, list[str]]:
@@ -137,11 +138,12 @@ def _driving_strip(driving: Input, size: int, crop: CropRule) -> tuple[Strip, li
     label = ("driving", driving.name, driving.type)
     try:
         opened, _ = open_driving(driving.path, name=driving.name, size=size, crop=crop)
-        frames = _spread(opened, opened.frame_count, MOMENTS)
+        wanted = moment_indices(opened.frame_count)
+        frames = _frames_at(opened, wanted)
     except StudyError as error:
         return Strip(label, [None], str(error)), ["source", *[""] * MOMENTS]
-    times = [float(i / opened.frame_rate) for i in moment_indices(opened.frame_count)]
-    return Strip(label, [None, *frames]), ["source", *(f"{time:.2f} s" for time in times)]
+    times = [f"{float(i / opened.frame_rate):.2f} s" for i in wanted]
+    return Strip(label, [None, *frames]), ["source", *times]
 
 
 def source_picture(source: Input, size: int, crop: CropRule) -> np.ndarray:
@@ -151,10 +153,6 @@ def source_picture(source: Input, size: int, crop: CropRule) -> np.ndarray:
     except StudyError:
         return np.full((size, size, 3), 233, np.uint8)
     return opened.image
-
-
-def _spread(frames: Iterable[np.ndarray], frame_count: int, count: int) -> list[np.ndarray]:
-    return _frames_at(frames, moment_indices(frame_count, count))
 
 
 def _frames_at(frames: Iterable[np.ndarray], wanted: list[int]) -> list[np.ndarray]:

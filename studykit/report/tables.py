@@ -1,20 +1,20 @@
 """The report's tables of scores, statistics, metrics and raters: numbers, and how they are read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
+import pandas as pd
+
+from studykit import metrics, stats
 from studykit.report.blocks import Table
 from studykit.report.results import Results
 
-if TYPE_CHECKING:
-    import pandas
-
-    from studykit.stats import Result
-
 # Of a longer table the page shows the beginning, and the CSV holds it all.
 MOST_ROWS = 60
+
+MADE_BY = ("method", "settings", "device", "weights")
 
 # One metric of each kind that nearly every study has, for the table by condition.
 _TELLING = (
@@ -27,7 +27,7 @@ _TELLING = (
     "flow_warping_error",
 )
 _NONE = "–"
-_CONDITION = ("method", "source_type", "driving_type")
+_CONDITION = ["method", "source_type", "driving_type"]
 
 
 def number(value: Any, digits: int = 2) -> str:
@@ -36,24 +36,18 @@ def number(value: Any, digits: int = 2) -> str:
     >>> number(float("nan")), number(-0.001), number(1234.5, 0)
     ('–', '0.00', '1234')
     """
-    import pandas as pd
-
     if pd.isna(value):
         return _NONE
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def with_interval(
-    line: Any, value: str = "mean", low: str = "low", high: str = "high", digits: int = 2
-) -> str:
+def with_interval(line: Any, value: str = "mean", low: str = "low", high: str = "high") -> str:
     """Return a row's value and its interval, as ``3.42 [3.10, 3.71]``."""
-    import pandas as pd
-
-    text = number(line[value], digits)
-    if pd.isna(line[value]) or pd.isna(line[low]) or pd.isna(line[high]):
+    text = number(line[value])
+    if pd.isna([line[value], line[low], line[high]]).any():
         return text
-    return f"{text} [{number(line[low], digits)}, {number(line[high], digits)}]"
+    return f"{text} [{number(line[low])}, {number(line[high])}]"
 
 
 def p_value(p: Any) -> str:
@@ -62,8 +56,6 @@ def p_value(p: Any) -> str:
     >>> p_value(0.0004), p_value(0.0312), p_value(0.5)
     ('< 0.001', '0.031', '0.50')
     """
-    import pandas as pd
-
     if pd.isna(p):
         return _NONE
     if p < 0.001:
@@ -71,27 +63,31 @@ def p_value(p: Any) -> str:
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def p_words(p: Any) -> str:
+    """Return a p value inside a sentence, as ``p = 0.031``."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def verdicts(results: Results) -> Table:
     """The verdict of each condition with its mean and interval: a row a method and source type."""
-    import pandas as pd
-
     data = results.analysis.verdicts.table
     sources, drivings = results.types
-    found = {tuple(line[name] for name in _CONDITION): line for _, line in data.iterrows()}
-    rows, classes = [], {}
-    for method in results.methods:
-        for source in sources:
-            row = [method, source]
-            for driving in drivings:
-                line = found.get((method, source, driving))
-                if line is None:
-                    row.append("not rated")
-                    continue
-                classes[len(rows), len(row)] = "verdict-" + line["verdict"].split()[0]
-                row.append(f"{line['verdict']}: {with_interval(line)}")
-            rows.append(row)
-    shown = pd.DataFrame(rows, columns=["method", "source", *(f"driving {t}" for t in drivings)])
-    caption = _said(
+    wide = _wide(
+        data, ["method", "source_type"], "driving_type",
+        lambda line: f"{line['verdict']}: {with_interval(line)}",
+        rows=pd.MultiIndex.from_product([results.methods, sources]),
+        columns=drivings, missing="not rated",
+    )  # fmt: skip
+    shown = wide.reset_index()
+    shown.columns = ["method", "source", *(f"driving {kind}" for kind in drivings)]
+    classes = {
+        (row, column): "verdict-" + text.split()[0].rstrip(":")
+        for row, line in enumerate(wide.itertuples(index=False))
+        for column, text in enumerate(line, start=2)
+        if text != "not rated"
+    }
+    caption = said(
         results,
         "Verdict of each condition, with the mean over raters of all criteria and its 95 % "
         "interval.",
@@ -99,260 +95,123 @@ def verdicts(results: Results) -> Table:
     return Table("verdicts", caption, data, shown, classes)
 
 
-def scores_by_method(results: Results) -> Table:
-    """Mean scores of each method over all conditions, a column a criterion."""
-    return _scores(
-        results,
-        "scores-by-method",
-        results.analysis.method_scores,
-        ("method",),
-        "Mean scores by method, with 95 % intervals over raters.",
-    )
+def scores(results: Results, by: Literal["method", "condition"]) -> Table:
+    """Mean scores of each method or of each condition, a column a criterion."""
+    data = getattr(results.analysis, f"{by}_scores").table
+    keys = ["method"] if by == "method" else _CONDITION
+    wide = _wide(data, keys, "criterion", with_interval)
+    groups = data.groupby(keys, sort=False)
+    wide["raters"], wide["ratings"] = groups["n_raters"].max(), groups["n_ratings"].max()
+    shown = _in_study_order(results, _noted(wide, groups).reset_index())
+    shown = shown.rename(columns=lambda name: name.removesuffix("_type")).astype(str)
+    caption = f"Mean scores by {by}, with 95 % intervals over raters."
+    return _cut(Table(f"scores-by-{by}", said(results, caption), data, shown))
 
 
-def scores_by_condition(results: Results) -> Table:
-    """Mean scores of each condition, a column a criterion."""
-    return _scores(
-        results,
-        "scores-by-condition",
-        results.analysis.condition_scores,
-        _CONDITION,
-        "Mean scores by condition, with 95 % intervals over raters.",
-    )
+def statistic(results: Results, part: str) -> Table:
+    """One part of the analysis, such as "friedman", in the form that papers print.
 
-
-def friedman(results: Results) -> Table:
-    """Whether the conditions differ at all, by criterion."""
-    return _shown(
-        results,
-        "friedman",
-        results.analysis.friedman,
-        "Friedman's test over all conditions.",
+    Where a number can't be had, a last column says why.
+    """
+    name, caption, columns = _STATISTICS[part]
+    data = getattr(results.analysis, part).table
+    lines = [line for _, line in data.iterrows()]
+    shown = pd.DataFrame(
         {
-            "criterion": _as("criterion"),
-            "chi-squared": _digits("chi2", 1),
-            "df": _digits("df", 0),
-            "p": _p("p"),
-            "Kendall's W": _digits("kendall_w"),
-            "conditions": _digits("n_conditions", 0),
-            "raters": _digits("n_raters", 0),
-            "left out": _digits("n_dropped", 0),
-        },
+            _TITLES.get(column, column.removeprefix("n_")): [_text(line, column) for line in lines]
+            for column in columns
+        }
     )
+    words = [line.get("words", "") for line in lines]
+    if any(words):
+        shown["note"] = words
+    return _cut(Table(name, said(results, caption.format(rows=len(data))), data, shown))
 
 
-def pairwise(results: Results, result: "Result", name: str, what: str) -> Table:
-    """Which of two differ, by criterion, corrected for the whole family of comparisons."""
-    return _shown(
-        results,
-        name,
-        result,
-        f"Pairwise comparisons of {what}: Wilcoxon signed-rank tests, Holm-corrected over all "
-        f"{len(result.table)} rows; the effect is the matched-pairs rank-biserial correlation.",
-        {
-            "criterion": _as("criterion"),
-            "first": _as("first"),
-            "second": _as("second"),
-            "difference": lambda line: with_interval(line, "difference"),
-            "p (Holm)": _p("p_holm"),
-            "effect": _digits("effect"),
-            "raters": _digits("n_raters", 0),
-        },
-    )
-
-
-def model_terms(results: Results) -> Table | None:
-    """The tests of the mixed models' terms, a row a term, a column a criterion."""
+def mixed_models(results: Results) -> list[Table]:
+    """The mixed models' terms, means, differences and variances: a column a criterion."""
     models = {name: model for name, model in results.analysis.models.items() if len(model.table)}
-    if not models:
-        return None
-    import pandas as pd
-
-    data = _stacked(
-        {name: model.table.assign(formula=model.formula) for name, model in models.items()}
-    )
-    terms = list(dict.fromkeys(data["term"]))
-    rows = []
-    for term in terms:
-        row = {"term": term}
-        for name in models:
-            line = data[(data["term"] == term) & (data["criterion"] == name)]
-            row[name] = _f_test(line.iloc[0]) if len(line) else _NONE
-        rows.append(row)
-    caption = _said(results, "Tests of the mixed model's terms, one model a criterion.")
-    return Table("mixed-model-terms", caption, data, pd.DataFrame(rows))
-
-
-def model_means(results: Results) -> Table | None:
-    """The mixed models' estimated means of each type and method."""
-    return _model_part(
-        results,
-        "means",
-        "mixed-model-means",
-        "Estimated marginal means of the mixed models, with 95 % intervals.",
-        ["factor", "level"],
-        with_interval,
-    )
-
-
-def model_differences(results: Results) -> Table | None:
-    """The mixed models' differences between types and between methods."""
-    return _model_part(
-        results,
-        "differences",
-        "mixed-model-differences",
-        "Differences of the mixed models' means (first minus second) with 95 % intervals; "
-        "* is p < 0.05 after Holm's correction within the factor.",
-        ["factor", "first", "second"],
-        lambda line: with_interval(line, "difference") + ("*" if line["p_holm"] < 0.05 else ""),
-    )
-
-
-def model_variances(results: Results) -> Table | None:
-    """How the scores' variance is shared among raters, inputs, clips and the rest."""
-    return _model_part(
-        results,
-        "variances",
-        "mixed-model-variances",
-        "Share of the variance that the mixed models leave to each random effect.",
-        ["group"],
-        lambda line: f"{100 * line['share']:.0f} %" if line["share"] == line["share"] else _NONE,
-    )
-
-
-def agreement(results: Results) -> Table:
-    """How far raters agree, by criterion."""
-    return _shown(
-        results,
-        "agreement",
-        results.analysis.agreement,
-        "Agreement among raters, with 95 % intervals: Krippendorff's alpha (ordinal) and "
-        "intraclass correlation of one rater and of the mean of all.",
-        {
-            "criterion": _as("criterion"),
-            "alpha": lambda line: with_interval(line, "alpha", "alpha_low", "alpha_high"),
-            "ICC, one rater": lambda line: with_interval(
-                line, "icc_single", "icc_single_low", "icc_single_high"
-            ),
-            "ICC, mean": lambda line: with_interval(
-                line, "icc_mean", "icc_mean_low", "icc_mean_high"
-            ),
-            "raters": _digits("n_raters", 0),
-            "clips": _digits("n_clips", 0),
-            "reading": _as("reading"),
-        },
-    )
-
-
-def criteria_correlation(results: Results) -> Table:
-    """How the four criteria go together over clips."""
-    return _shown(
-        results,
-        "criteria-correlation",
-        results.analysis.criteria_correlation,
-        "Spearman's rank correlation among the criteria, over clips, with 95 % intervals.",
-        {
-            "first": _as("first"),
-            "second": _as("second"),
-            "rho": lambda line: with_interval(line, "rho"),
-            "p (Holm)": _p("p_holm"),
-            "clips": _digits("n_clips", 0),
-        },
-    )
+    shown = []
+    if models:
+        data = stacked({name: m.table.assign(formula=m.formula) for name, m in models.items()})
+        terms = _wide(data, ["term"], "criterion", _f_test, missing=_NONE).reset_index()
+        caption = "Tests of the mixed model's terms, one model a criterion."
+        shown.append(Table("mixed-model-terms", said(results, caption), data, terms))
+    for part, (caption, keys, text) in _MODEL_PARTS.items():
+        parts = {name: getattr(model, part) for name, model in results.analysis.models.items()}
+        parts = {name: table for name, table in parts.items() if len(table)}
+        if not parts:
+            continue
+        data = stacked(parts)
+        wide = _noted(_wide(data, keys, "criterion", text), data.groupby(keys, sort=False))
+        wide = wide.reset_index()
+        wide[keys] = wide[keys].map(lambda key: str(key).replace("_", " "))
+        caption = said(results, caption)
+        shown.append(_cut(Table(f"mixed-model-{part}", caption, data, wide)))
+    return shown
 
 
 def metric_correlation(results: Results) -> Table:
     """How far each metric goes with what raters say, a row a metric, a column a criterion."""
-    import pandas as pd
-
     data = results.analysis.metric_correlation.table
-    rows = []
-    for metric in dict.fromkeys(data["metric"]):
-        here = data[data["metric"] == metric].set_index("criterion")
-        row = {"metric": metric_label(metric), "better": here["better"].iloc[0]}
-        for criterion, line in here.iterrows():
-            row[criterion] = _NONE if pd.isna(line["rho"]) else _starred(line)
-        row["clips"] = number(here["n_clips"].max(), 0)
-        rows.append(row)
-    caption = _said(
+    wide = _wide(data, ["metric"], "criterion", _starred, missing=_NONE)
+    groups = data.groupby("metric")
+    wide.insert(0, "better", groups["better"].first())
+    wide["clips"] = groups["n_clips"].max().map(lambda count: number(count, 0))
+    shown = wide.reset_index()
+    shown["metric"] = shown["metric"].map(metric_label)
+    caption = said(
         results,
         "Spearman's rank correlation of each metric with the clips' mean scores; above 0 the "
         "metric agrees with the raters, * is p < 0.05 after Holm's correction.",
     )
-    return Table("metric-correlation", caption, data, pd.DataFrame(rows).fillna(_NONE))
-
-
-def bradley_terry(results: Results) -> Table:
-    """The strength of each method in paired comparisons."""
-    return _shown(
-        results,
-        "paired-comparisons",
-        results.analysis.bradley_terry,
-        "Paired comparisons: strength in the Bradley-Terry model (log odds), with 95 % intervals.",
-        {
-            "criterion": _as("criterion"),
-            "method": _as("item"),
-            "strength": lambda line: with_interval(line, "strength"),
-            "beats an average method": lambda line: f"{100 * line['share']:.0f} %",
-            "comparisons": _digits("n_comparisons", 0),
-            "raters": _digits("n_raters", 0),
-        },
-    )
+    return Table("metric-correlation", caption, data, shown)
 
 
 def metrics_by_method(results: Results) -> Table:
     """Each metric's mean over a method's clips, the driving's own figure beside it."""
-    import pandas as pd
-
     data = _metric_means(results, ["method"])
-    rows = []
-    for metric in _in_order(data["metric"]):
-        here = data[data["metric"] == metric].set_index("method")
-        first = here.iloc[0]
-        row = {"metric": metric_label(metric), "unit": first["unit"], "better": first["better"]}
-        for method in results.methods:
-            known = method in here.index
-            row[method] = significant(here.loc[method, "value"]) if known else _NONE
-        row["driving itself"] = significant(here["driving"].mean())
-        row["clips"] = "/".join(str(here["n_clips"].get(method, 0)) for method in results.methods)
-        rows.append(row)
+    names, groups = _in_order(data["metric"]), data.groupby("metric")
+    wide = _wide(
+        data, ["metric"], "method", lambda line: significant(line["value"]),
+        rows=pd.Index(names), columns=results.methods, missing=_NONE,
+    )  # fmt: skip
+    counts = data.pivot(index="metric", columns="method", values="n_clips")
+    counts = counts.reindex(columns=results.methods).fillna(0).astype(int).astype(str)
+    wide.insert(0, "metric", [metric_label(name) for name in names])
+    wide.insert(1, "unit", groups["unit"].first())
+    wide.insert(2, "better", groups["better"].first())
+    wide["driving itself"] = groups["driving"].mean().map(significant)
+    wide["clips"] = counts.agg("/".join, axis=1)
     caption = (
         "Metrics by method, mean over clips. The driving's own figure stands beside those that "
         "speak of time: a shaky driving is no fault of the method. Clips are counted in the order "
         "of the methods."
     )
-    return Table("metrics-by-method", caption, data, pd.DataFrame(rows))
+    return Table("metrics-by-method", caption, data, wide)
 
 
 def metrics_by_condition(results: Results) -> Table:
     """One metric of each kind by condition; all of them are in the CSV."""
-    import pandas as pd
+    data = _metric_means(results, _CONDITION)
 
-    data = _metric_means(results, list(_CONDITION))
+    def text(line: Any) -> str:
+        beside = "" if pd.isna(line["driving"]) else f" ({significant(line['driving'])})"
+        return significant(line["value"]) + beside
+
     telling = [name for name in _in_order(data["metric"]) if name in _TELLING]
-    rows = []
-    for condition, here in data.groupby(list(_CONDITION), sort=False):
-        values = here.set_index("metric")
-        row = dict(zip(("method", "source", "driving"), condition, strict=True))
-        for name in telling:
-            if name not in values.index:
-                row[metric_label(name)] = _NONE
-                continue
-            line = values.loc[name]
-            beside = "" if pd.isna(line["driving"]) else f" ({significant(line['driving'])})"
-            row[metric_label(name)] = significant(line["value"]) + beside
-        rows.append(row)
+    wide = _wide(data, _CONDITION, "metric", text, columns=telling, missing=_NONE)
+    shown = wide.rename(columns=metric_label).reset_index()
+    shown = shown.rename(columns=lambda name: name.removesuffix("_type"))
     caption = (
         "Some metrics by condition, mean over clips; in brackets the same figure of the driving. "
         "All metrics are in the CSV file."
     )
-    return _cut(Table("metrics-by-condition", caption, data, pd.DataFrame(rows)))
+    return _cut(Table("metrics-by-condition", caption, data, shown))
 
 
 def paper_table(results: Results) -> Table:
     """The table that papers on face animation print."""
-    from studykit import metrics
-
     data = metrics.paper_table(results.study, results.out)
     shown = data.map(lambda value: significant(value) if isinstance(value, float) else str(value))
     caption = (
@@ -364,8 +223,6 @@ def paper_table(results: Results) -> Table:
 
 def timing(results: Results) -> Table:
     """Seconds a frame by method and device."""
-    import pandas as pd
-
     columns = ("method", "device", "clips", "frames", "seconds", "seconds a frame (median)")
     lines = []
     for method in results.methods:
@@ -384,155 +241,113 @@ def timing(results: Results) -> Table:
 
 def exclusions(results: Results) -> Table:
     """Who was excluded, by which rule and why."""
-    import pandas as pd
-
     data = results.screening.table
-    out = data[data["excluded"]]
-    shown = pd.DataFrame(
-        {
-            "rater": out["rater"].astype(str),
-            "rule": out["rule"],
-            "reason": out["reason"],
-        }
-    )
-    caption = _said(results, "Excluded raters and why. All raters by all rules are in the CSV.")
+    shown = data.loc[data["excluded"], ["rater", "rule", "reason"]].astype({"rater": str})
+    caption = said(results, "Excluded raters and why. All raters by all rules are in the CSV.")
     return _cut(Table("screening", caption, data, shown))
 
 
 def kept_beside_all(results: Results) -> Table:
     """Each method's overall score with and without the excluded raters."""
-    import pandas as pd
-
-    parts = {"kept": results.analysis.method_scores.table, "all": results.scores_of_all.table}
-    data = _stacked(parts, "raters")
-    rows = []
-    for (method, criterion), here in data.groupby(["method", "criterion"], sort=False):
-        lines = here.set_index("raters")
-        rows.append(
-            {"method": method, "criterion": criterion}
-            | {
-                f"{name} raters": with_interval(lines.loc[name]) if name in lines.index else _NONE
-                for name in parts
-            }
-        )
-    caption = _said(results, "Scores by method without and with the excluded raters.")
-    return _cut(Table("scores-kept-and-all", caption, data, pd.DataFrame(rows)))
+    scale = results.study.ratings.scale
+    of_all = stats.mean_scores(results.ratings, ("method",), scale=scale)
+    parts = {"kept": results.analysis.method_scores.table, "all": of_all.table}
+    data = stacked(parts, "raters")
+    wide = _wide(data, ["method", "criterion"], "raters", with_interval, columns=list(parts),
+                 missing=_NONE)  # fmt: skip
+    shown = wide.rename(columns="{} raters".format).reset_index()
+    caption = said(results, "Scores by method without and with the excluded raters.")
+    return _cut(Table("scores-kept-and-all", caption, data, shown))
 
 
 def rater_answers(results: Results) -> Table | None:
     """What raters said of themselves, counted; None where nothing was asked."""
-    import pandas as pd
-
-    asked = [name for name in results.raters.columns if name not in ("rater", "complete")]
-    people = results.raters.drop_duplicates("rater")
-    rows = [
-        (question, answer, count)
-        for question in asked
-        for answer, count in people[question].fillna("").value_counts().items()
-    ]
-    if not rows:
+    people = results.raters.drop_duplicates("rater").drop(columns=["rater", "complete"])
+    if people.empty:
         return None
-    data = pd.DataFrame(rows, columns=["question", "answer", "raters"])
+    counts = {question: people[question].fillna("").value_counts() for question in people}
+    data = pd.concat(counts, names=["question", "answer"]).rename("raters").reset_index()
     shown = data.astype(str).replace({"answer": {"": "not answered"}})
     shown["question"] = shown["question"].str.replace("_", " ")
-    return Table("raters", _said(results, "What raters said of themselves."), data, shown)
+    return Table("raters", said(results, "What raters said of themselves."), data, shown)
+
+
+def made_by(method: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a manifest says of a method, in words by ``MADE_BY``."""
+    settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
+    weights = f"{method['weights']} {method['weights_hash'][:16]}".strip()
+    return dict(zip(MADE_BY, (method["method"], settings, method["device"], weights), strict=True))
 
 
 def plain_table(name: str, caption: str, columns: Sequence[str], lines: Sequence[tuple]) -> Table:
     """A table of words, shown as it is."""
-    import pandas as pd
-
     data = pd.DataFrame(lines, columns=list(columns))
     return Table(name, caption, data, data.astype(str))
 
 
 def metric_label(name: str) -> str:
     """Return how a metric is written in tables."""
-    from studykit import metrics
-
     return metrics.METRICS[name].label if name in metrics.METRICS else name.upper()
 
 
-def _scores(
-    results: Results, name: str, result: "Result", by: Sequence[str], caption: str
-) -> Table:
-    import pandas as pd
-
-    data = result.table
-    order = {method: place for place, method in enumerate(results.methods)}
-    rows = []
-    for keys, here in data.groupby(list(by), sort=False):
-        lines = here.set_index("criterion")
-        row = dict(zip((word.removesuffix("_type") for word in by), keys, strict=True))
-        row |= {criterion: with_interval(line) for criterion, line in lines.iterrows()}
-        row |= {"raters": lines["n_raters"].max(), "ratings": lines["n_ratings"].max()}
-        row |= _note(lines["words"])
-        rows.append(row)
-    rows.sort(key=lambda row: order.get(row["method"], len(order)))
-    shown = pd.DataFrame(rows).fillna("").astype(str)
-    return _cut(Table(name, _said(results, caption), data, shown))
+def said(results: Results, caption: str) -> str:
+    """Return a caption that says so where the ratings are simulated."""
+    return f"{caption} Simulated ratings." if results.simulated else caption
 
 
-def _shown(
-    results: Results,
-    name: str,
-    result: "Result",
-    caption: str,
-    columns: dict[str, Callable[[Any], str]],
-) -> Table:
-    """Return a table of statistics; where a number can't be had, a last column says why."""
-    import pandas as pd
-
-    lines = [line for _, line in result.table.iterrows()]
-    shown = pd.DataFrame(
-        {title: [column(line) for line in lines] for title, column in columns.items()}
-    )
-    words = [line.get("words", "") for line in lines]
-    if any(words):
-        shown["note"] = words
-    return _cut(Table(name, _said(results, caption), result.table, shown))
+def stacked(tables: Mapping[str, pd.DataFrame], column: str = "criterion") -> pd.DataFrame:
+    """Return tables one below the other, with a last column of their names."""
+    named = (table.drop(columns=column, errors="ignore").assign(**{column: name})
+             for name, table in tables.items())  # fmt: skip
+    return pd.concat(named, ignore_index=True)
 
 
-def _model_part(
-    results: Results,
-    part: str,
-    name: str,
-    caption: str,
+def _wide(
+    data: pd.DataFrame,
     keys: list[str],
+    across: str,
     text: Callable[[Any], str],
-) -> Table | None:
-    """Return one table of all criteria's models: their keys as rows, the criteria as columns."""
-    import pandas as pd
+    *,
+    rows: pd.Index | None = None,
+    columns: Sequence[str] | None = None,
+    missing: str = "",
+) -> pd.DataFrame:
+    """Return a table of texts: a row for the keys, a column for each value of ``across``.
 
-    models = {name: getattr(model, part) for name, model in results.analysis.models.items()}
-    models = {name: table for name, table in models.items() if len(table)}
-    if not models:
-        return None
-    data = _stacked(models)
-    rows = []
-    for key, here in data.groupby(keys, sort=False):
-        lines = here.set_index("criterion")
-        row = {name: str(part).replace("_", " ") for name, part in zip(keys, key, strict=True)}
-        row |= {name: text(lines.loc[name]) for name in models if name in lines.index}
-        rows.append(row | _note(lines["words"]))
-    shown = pd.DataFrame(rows).fillna("").astype(str)
-    return _cut(Table(name, _said(results, caption), data, shown))
+    Parameters
+    ----------
+    data : DataFrame
+        One row a text.
+    text : callable
+        From a row of ``data``.
+    rows, columns
+        What is shown, in order; by default what there is, in the order of ``data``.
+    missing : str
+        Stands where there is no row.
+    """
+    texts = data.assign(text=[text(line) for _, line in data.iterrows()])
+    wide = texts.pivot(index=keys, columns=across, values="text")
+    rows = data.drop_duplicates(keys).set_index(keys).index if rows is None else rows
+    columns = data[across].unique() if columns is None else columns
+    wide = wide.reindex(index=rows.rename(keys if len(keys) > 1 else keys[0]), columns=columns)
+    return wide.astype(object).fillna(missing).rename_axis(columns=None)
 
 
-def _metric_means(results: Results, by: list[str]) -> "pandas.DataFrame":
-    """Return the mean of each metric over the cells of a group, in the study's order."""
-    import pandas as pd
+def _noted(wide: pd.DataFrame, groups: Any) -> pd.DataFrame:
+    """Add what the rows' words say, if they say anything."""
+    notes = groups["words"].agg(lambda words: "; ".join(dict.fromkeys(filter(None, words))))
+    return wide.assign(note=notes) if notes.any() else wide
 
+
+def _in_study_order(results: Results, table: pd.DataFrame) -> pd.DataFrame:
     order = {method: place for place, method in enumerate(results.methods)}
-    cells = pd.DataFrame(
-        [
-            (row.cell, row.method, row.source_type, row.driving_type)
-            for row in results.rows.values()
-        ],
-        columns=["cell", *_CONDITION],
-    )
-    joined = results.metrics.merge(cells, on="cell")
-    joined = joined.sort_values("method", key=lambda names: names.map(order), kind="stable")
+    return table.sort_values("method", key=lambda names: names.map(order), kind="stable")
+
+
+def _metric_means(results: Results, by: list[str]) -> pd.DataFrame:
+    """Return the mean of each metric over the cells of a group, in the study's order."""
+    cells = pd.DataFrame([*results.rows.values()], columns=["cell", *_CONDITION])
+    joined = _in_study_order(results, results.metrics.merge(cells, on="cell"))
     grouped = joined.groupby([*by, "metric", "unit", "better"], sort=False, dropna=False)
     means = grouped.agg(
         value=("value", "mean"), driving=("driving", "mean"), n_clips=("cell", "nunique")
@@ -541,22 +356,9 @@ def _metric_means(results: Results, by: list[str]) -> "pandas.DataFrame":
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
-    from studykit import metrics
-
     there = list(dict.fromkeys(names))
     known = [name for name in metrics.METRICS if name in there]
     return known + [name for name in there if name not in metrics.METRICS]
-
-
-def _stacked(
-    tables: "dict[str, pandas.DataFrame]", column: str = "criterion"
-) -> "pandas.DataFrame":
-    import pandas as pd
-
-    return pd.concat(
-        [table.drop(columns=column, errors="ignore").assign(**{column: name})
-         for name, table in tables.items()], ignore_index=True,
-    )  # fmt: skip
 
 
 def _cut(table: Table) -> Table:
@@ -568,25 +370,11 @@ def _cut(table: Table) -> Table:
     return Table(table.name, caption, table.data, table.shown.head(MOST_ROWS), table.classes)
 
 
-def _said(results: Results, caption: str) -> str:
-    return f"{caption} Simulated ratings." if results.simulated else caption
-
-
-def _note(words: "pandas.Series") -> dict[str, str]:
-    told = list(dict.fromkeys(word for word in words if word))
-    return {"note": "; ".join(told)} if told else {}
-
-
 def _f_test(line: Any) -> str:
     if line["words"]:
         return line["words"]
     degrees = f"{number(line['df'], 0)}, {number(line['df_error'], 1)}"
-    p = p_value(line["p"])
-    return f"F({degrees}) = {number(line['f'])}, p {p if p.startswith('<') else f'= {p}'}"
-
-
-def _starred(line: Any) -> str:
-    return number(line["rho"]) + ("*" if line["p_holm"] < 0.05 else "")
+    return f"F({degrees}) = {number(line['f'])}, {p_words(line['p'])}"
 
 
 def significant(value: Any) -> str:
@@ -595,8 +383,6 @@ def significant(value: Any) -> str:
     >>> significant(0.01234), significant(12.345), significant(1234.5)
     ('0.0123', '12.3', '1234')
     """
-    import pandas as pd
-
     if pd.isna(value):
         return _NONE
     if value == 0 or not 1e-3 <= abs(value) < 1e5:
@@ -604,13 +390,93 @@ def significant(value: Any) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _as(name: str) -> Callable[[Any], str]:
-    return lambda line: str(line[name])
+def _starred(line: Any) -> str:
+    if pd.isna(line["rho"]):
+        return _NONE
+    return number(line["rho"]) + ("*" if line["p_holm"] < 0.05 else "")
 
 
-def _digits(name: str, digits: int = 2) -> Callable[[Any], str]:
-    return lambda line: number(line[name], digits)
+def _text(line: Any, name: str) -> str:
+    """Return a column as papers print its kind: an estimate, a count, a p value or a word."""
+    value = line[name]
+    if name in _ESTIMATES:
+        own = f"{name}_" if f"{name}_low" in line else ""
+        return with_interval(line, name, f"{own}low", f"{own}high")
+    if isinstance(value, str):
+        return value
+    if name in ("p", "p_holm"):
+        return p_value(value)
+    if name == "share":
+        return _percent(value)
+    return number(value, 0 if name == "df" or name.startswith("n_") else 1 if name == "chi2" else 2)
 
 
-def _p(name: str) -> Callable[[Any], str]:
-    return lambda line: p_value(line[name])
+def _percent(share: Any) -> str:
+    return _NONE if pd.isna(share) else f"{100 * share:.0f} %"
+
+
+# Columns that have an interval.
+_ESTIMATES = ("alpha", "difference", "icc_mean", "icc_single", "rho", "strength")
+_TITLES = {
+    "chi2": "chi-squared",
+    "icc_mean": "ICC, mean",
+    "icc_single": "ICC, one rater",
+    "item": "method",
+    "kendall_w": "Kendall's W",
+    "n_dropped": "left out",
+    "p_holm": "p (Holm)",
+    "share": "beats an average method",
+}
+_PAIRWISE = ("criterion", "first", "second", "difference", "p_holm", "effect", "n_raters")
+_PAIRWISE_CAPTION = (
+    "Pairwise comparisons of {}: Wilcoxon signed-rank tests, Holm-corrected over all {{rows}} "
+    "rows; the effect is the matched-pairs rank-biserial correlation."
+)
+
+# By the analysis's part: its table's name, caption and columns.
+_STATISTICS: dict[str, tuple[str, str, Sequence[str]]] = {
+    "friedman": (
+        "friedman",
+        "Friedman's test over all conditions.",
+        ("criterion", "chi2", "df", "p", "kendall_w", "n_conditions", "n_raters", "n_dropped"),
+    ),
+    "pairwise": ("pairwise-methods", _PAIRWISE_CAPTION.format("methods"), _PAIRWISE),
+    "source_pairwise": ("pairwise-sources", _PAIRWISE_CAPTION.format("source types"), _PAIRWISE),
+    "driving_pairwise": ("pairwise-drivings", _PAIRWISE_CAPTION.format("driving types"), _PAIRWISE),
+    "agreement": (
+        "agreement",
+        "Agreement among raters, with 95 % intervals: Krippendorff's alpha (ordinal) and "
+        "intraclass correlation of one rater and of the mean of all.",
+        ("criterion", "alpha", "icc_single", "icc_mean", "n_raters", "n_clips", "reading"),
+    ),
+    "criteria_correlation": (
+        "criteria-correlation",
+        "Spearman's rank correlation among the criteria, over clips, with 95 % intervals.",
+        ("first", "second", "rho", "p_holm", "n_clips"),
+    ),
+    "bradley_terry": (
+        "paired-comparisons",
+        "Paired comparisons: strength in the Bradley-Terry model (log odds), with 95 % intervals.",
+        ("criterion", "item", "strength", "share", "n_comparisons", "n_raters"),
+    ),
+}
+
+# By the mixed model's part: its table's caption, the columns that name a row, and a cell's text.
+_MODEL_PARTS: dict[str, tuple[str, list[str], Callable[[Any], str]]] = {
+    "means": (
+        "Estimated marginal means of the mixed models, with 95 % intervals.",
+        ["factor", "level"],
+        with_interval,
+    ),
+    "differences": (
+        "Differences of the mixed models' means (first minus second) with 95 % intervals; "
+        "* is p < 0.05 after Holm's correction within the factor.",
+        ["factor", "first", "second"],
+        lambda line: with_interval(line, "difference") + ("*" if line["p_holm"] < 0.05 else ""),
+    ),
+    "variances": (
+        "Share of the variance that the mixed models leave to each random effect.",
+        ["group"],
+        lambda line: _percent(line["share"]),
+    ),
+}

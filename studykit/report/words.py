@@ -4,17 +4,16 @@
 shown is never called equality.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from studykit import stats
+import pandas as pd
+
+from studykit import metrics, stats
 from studykit.report.blocks import plain
 from studykit.report.results import Results
-from studykit.report.tables import metric_label, p_value, with_interval
-
-if TYPE_CHECKING:
-    import pandas
+from studykit.report.tables import metric_label, p_words, with_interval
 
 SIMULATED = (
     "Simulated ratings: no person rated these clips. Every score, statistic and verdict here is "
@@ -23,7 +22,7 @@ SIMULATED = (
 _LEVEL = 0.05
 # Weights that studykit ships, trained on rendered faces.
 _SHIPPED = "synth-"
-_MOST_NAMED, _MOST_NOTES = 6, 50
+_MOST_NOTES = 50
 
 
 def studied(results: Results) -> str:
@@ -32,19 +31,16 @@ def studied(results: Results) -> str:
     done = sum(row.status == "done" for row in rows)
     cells = sum(1 for _ in study.cells())
     sources, drivings = results.types
-    sentences = [
-        f"{_count(len(study.sources), 'source image')} ({_listed(sources)}) and "
-        f"{_count(len(study.drivings), 'driving video')} ({_listed(drivings)}) were crossed with "
-        f"{_count(len(study.methods), 'method')} "
-        f"({_listed([plain(name) for name in results.methods])}): "
-        f"{_count(cells, 'cell')} in {_count(_conditions(results), 'condition')}."
-    ]
-    sentences.append(
-        f"{done} have a clip, {len(rows) - done} failed"
-        + (f", {cells - len(rows)} were not run." if cells > len(rows) else ".")
+    pairs = {(source.type, driving.type) for source, driving in study.pairs()}
+    conditions = len(pairs) * len(study.methods)
+    not_run = f", {cells - len(rows)} were not run" if cells > len(rows) else ""
+    return (
+        f"{_count(len(study.sources), 'source image')} ({_joined(sources)}) and "
+        f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}) were crossed with "
+        f"{_count(len(study.methods), 'method')} ({_joined(map(plain, results.methods))}): "
+        f"{_count(cells, 'cell')} in {_count(conditions, 'condition')}. "
+        f"{done} have a clip, {len(rows) - done} failed{not_run}. {_rated(results)}"
     )
-    sentences.append(_rated(results))
-    return " ".join(sentences)
 
 
 def weights(results: Results) -> list[str]:
@@ -74,30 +70,7 @@ def notes(results: Results) -> str:
 
 def summary(results: Results) -> list[str]:
     """Say which types work, which fail and how sure that is, one sentence or two a point."""
-    if not results.rated:
-        return [
-            "Nobody has rated these clips yet, so that nothing can be said about how good they "
-            "look: `studykit serve` or notebook 3 collects ratings.",
-            *_metric_findings(results),
-        ]
-    analysis = results.analysis
-    if results.screening.kept.empty:
-        return [
-            "Every rater was excluded, so that nothing can be said about the clips: see Raters "
-            "for the reasons.",
-            *_metric_findings(results),
-        ]
-    if analysis.condition_scores.table.empty:
-        return [*_pair_findings(analysis.bradley_terry.table), *_metric_findings(results)]
-    points = [
-        *_verdict_findings(results, analysis.verdicts.table),
-        *_method_findings(results),
-        *_type_findings(results),
-        *_criterion_findings(analysis.method_scores.table),
-        *_certainty(results),
-        *_metric_findings(results),
-    ]
-    return points
+    return [*_rating_findings(results), *_metric_findings(results)]
 
 
 def cautions(results: Results) -> list[str]:
@@ -111,25 +84,19 @@ def cautions(results: Results) -> list[str]:
             f"People rated under {versions} versions of the study file: where scale, criteria or "
             "their words were changed, their ratings do not belong together."
         )
-    for result in (results.analysis.verdicts, results.analysis.friedman):
-        found += result.notes
+    found += [*results.analysis.verdicts.notes, *results.analysis.friedman.notes]
     return list(dict.fromkeys(found))
 
 
-def verdict_rule(results: Results) -> str:
-    """State the rule by which the verdicts come out of the numbers."""
-    return results.analysis.rule.words
-
-
-def of_result(result: "stats.Result") -> str:
+def of_result(result: stats.Result) -> str:
     """Return how a result was found, if it was, and what its notes say: the lines below a table."""
     return " ".join([*([result.how] if len(result.table) else []), *result.notes]).strip()
 
 
 def methods_section(results: Results) -> list[str]:
     """Return the paragraphs of a methods section, to be pasted into a paper."""
-    parts = [_stimuli(results), _procedure(results), _measures(results), _statistics(results)]
-    return [part for part in parts if part]
+    parts = (_stimuli(results), _procedure(results), _measures(results), _statistics(results))
+    return [*filter(None, parts)]
 
 
 def _rated(results: Results) -> str:
@@ -143,8 +110,31 @@ def _rated(results: Results) -> str:
     return f"{_count(raters, who)} gave {answers:,} scores{left}."
 
 
-def _verdict_findings(results: Results, verdicts: "pandas.DataFrame") -> list[str]:
-    """Tell, method by method, which conditions are good, flawed and poor."""
+def _rating_findings(results: Results) -> list[str]:
+    if not results.rated:
+        return [
+            "Nobody has rated these clips yet, so that nothing can be said about how good they "
+            "look: `studykit serve` or notebook 3 collects ratings."
+        ]
+    analysis = results.analysis
+    if results.screening.kept.empty:
+        return [
+            "Every rater was excluded, so that nothing can be said about the clips: see Raters "
+            "for the reasons."
+        ]
+    if analysis.condition_scores.table.empty:
+        return _pair_findings(analysis.bradley_terry.table)
+    return [
+        *_verdict_findings(results, analysis.verdicts.table),
+        *_method_findings(results),
+        *_type_findings(results),
+        *_criterion_findings(analysis.method_scores.table),
+        *_certainty(results),
+    ]
+
+
+def _verdict_findings(results: Results, verdicts: pd.DataFrame) -> list[str]:
+    """Say, method by method, which conditions are good, flawed and poor."""
     points = []
     for method in results.methods:
         here = verdicts[verdicts["method"] == method]
@@ -163,8 +153,8 @@ def _verdict_findings(results: Results, verdicts: "pandas.DataFrame") -> list[st
     return points
 
 
-def _pair_findings(strengths: "pandas.DataFrame") -> list[str]:
-    """Tell which methods were preferred to, or less liked than, an average one."""
+def _pair_findings(strengths: pd.DataFrame) -> list[str]:
+    """Say which methods were preferred to, or less liked than, an average one."""
     points = []
     for criterion, here in strengths.groupby("criterion", sort=False):
         parts = [
@@ -181,18 +171,18 @@ def _pair_findings(strengths: "pandas.DataFrame") -> list[str]:
     return points or ["No rating was given that counts."]
 
 
-def _which(conditions: "pandas.DataFrame", *, others: bool, of: int) -> str:
+def _which(conditions: pd.DataFrame, *, others: bool, of: int) -> str:
     """Name the conditions of a verdict; the largest group is what is left after the others."""
     if others and len(conditions) < of:
         return f"the other {len(conditions)}"
     if others and of > 1:
         return f"all {of}"
     pairs = zip(conditions["source_type"], conditions["driving_type"], strict=True)
-    return f"{len(conditions)} ({_named([f'{source} × {driving}' for source, driving in pairs])})"
+    return f"{len(conditions)} ({named([f'{source} × {driving}' for source, driving in pairs])})"
 
 
 def _method_findings(results: Results) -> list[str]:
-    """Tell which methods were shown to differ, and where no difference was shown."""
+    """Say which methods were shown to differ, and where no difference was shown."""
     table = results.analysis.pairwise.table
     points = []
     for (first, second), here in table.groupby(["first", "second"], sort=False):
@@ -208,7 +198,7 @@ def _method_findings(results: Results) -> list[str]:
         ]
         rest = [name for name in here["criterion"] if name not in set(sure["criterion"])]
         if parts:
-            tail = f"; on {_listed(rest)} no difference was shown" if rest else ""
+            tail = f"; on {_joined(rest)} no difference was shown" if rest else ""
             points.append(f"**{plain(first)}** was {', and '.join(parts)}{tail}.")
         else:
             points.append(
@@ -219,40 +209,39 @@ def _method_findings(results: Results) -> list[str]:
 
 
 def _type_findings(results: Results) -> list[str]:
-    """Tell which source and driving types score lower, by the mixed model of all criteria."""
+    """Say which source and driving types score lower, by the mixed model of all criteria."""
     model = results.analysis.models.get(stats.OVERALL)
     if model is None or model.differences.empty:
         return []
     points = []
     study = results.study
-    for factor, noun, inputs in (
-        ("source_type", "source", (*study.sources, *study.first_frames)),
-        ("driving_type", "driving", study.drivings),
+    for noun, inputs in (
+        ("source", (*study.sources, *study.first_frames)),
+        ("driving", study.drivings),
     ):
-        counts = Counter(item.type for item in inputs)
-        here = model.differences[model.differences["factor"] == factor]
+        here = model.differences[model.differences["factor"] == f"{noun}_type"]
         sure = here[here["p_holm"] < _LEVEL]
         if here.empty:
             continue
         if sure.empty:
-            kinds = factor.replace("_", " ") + "s"
-            points.append(f"Over all methods no difference between {kinds} was shown.")
+            points.append(f"Over all methods no difference between {noun} types was shown.")
             continue
+        counts = Counter(item.type for item in inputs)
         parts = []
         for _, line in sure.iterrows():
-            better, worse = line["first"], line["second"]
-            if line["difference"] < 0:
-                better, worse = worse, better
+            pair = (line["first"], line["second"])
+            better, worse = pair if line["difference"] >= 0 else pair[::-1]
             if counts[better] == counts[worse] == 1:
-                pair = f"the one {worse} {noun} scored lower than the one {better} {noun}"
+                said = f"the one {worse} {noun} scored lower than the one {better} {noun}"
             else:
-                pair = f"{worse} {noun}s scored lower than {better} ones"
-            parts.append(f"{pair} (by {_size(line)})")
-        points.append(_sentence(f"{_joined(parts)}, over all methods (mixed model)."))
+                said = f"{worse} {noun}s scored lower than {better} ones"
+            parts.append(f"{said} (by {_size(line)})")
+        said = _joined(parts)
+        points.append(f"{said[0].upper()}{said[1:]}, over all methods (mixed model).")
     return points
 
 
-def _criterion_findings(scores: "pandas.DataFrame") -> list[str]:
+def _criterion_findings(scores: pd.DataFrame) -> list[str]:
     """Name each method's weakest criterion where its interval lies below all others'."""
     points = []
     for method, here in scores[scores["criterion"] != stats.OVERALL].groupby("method", sort=False):
@@ -267,7 +256,7 @@ def _criterion_findings(scores: "pandas.DataFrame") -> list[str]:
 
 
 def _certainty(results: Results) -> list[str]:
-    """Tell how sure the scores are: the width of intervals and how raters agree."""
+    """Say how sure the scores are: the width of intervals and how raters agree."""
     scores = results.analysis.condition_scores.table
     overall = scores[scores["criterion"] == stats.OVERALL].dropna(subset=["low", "high"])
     points = []
@@ -281,11 +270,9 @@ def _certainty(results: Results) -> list[str]:
     agreement = agreement[agreement["criterion"] != stats.OVERALL]
     if len(agreement):
         low, high = agreement["alpha"].min(), agreement["alpha"].max()
-        by_reading = defaultdict(list)
-        for _, line in agreement.iterrows():
-            by_reading[line["reading"]].append(line["criterion"])
+        by_reading = agreement.groupby("reading", sort=False)["criterion"].agg(list)
         readings = [
-            f"{reading} on {_listed(names) if len(by_reading) > 1 else 'all criteria'}"
+            f"{reading} on {_joined(names) if len(by_reading) > 1 else 'all criteria'}"
             for reading, names in by_reading.items()
             if reading
         ]
@@ -297,7 +284,7 @@ def _certainty(results: Results) -> list[str]:
 
 
 def _metric_findings(results: Results) -> list[str]:
-    """Tell which metric goes with the ratings, or where none was shown to."""
+    """Say which metric goes with the ratings, or where none was shown to."""
     if results.metrics.empty:
         return ["No metrics were measured."]
     if not results.rated:
@@ -309,8 +296,7 @@ def _metric_findings(results: Results) -> list[str]:
     sure = table[table["p_holm"] < _LEVEL]
     if sure.empty:
         return ["No metric was shown to go with the overall score over clips."]
-    sure = sure.reindex(sure["rho"].abs().sort_values(ascending=False).index)
-    best = sure.iloc[0]
+    best = sure.loc[sure["rho"].abs().idxmax()]
     direction = "with" if best["rho"] > 0 else "against"
     return [
         f"{_count(len(sure), 'metric')} of {len(table)} {_were(len(sure))} shown to correlate "
@@ -332,7 +318,7 @@ def _stimuli(results: Results) -> str:
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
         f"were crossed. All were cropped to {crop} and scaled to {study.size} × {study.size} "
-        f"pixels. Each pair was animated by {_listed(_described(results))}."
+        f"pixels. Each pair was animated by {_joined(_described(results))}."
     )
     if "same-identity" in study.protocols:
         text += (
@@ -356,40 +342,35 @@ def _procedure(results: Results) -> str:
         return ""
     names = [criterion.label.lower() for criterion in rules.asked]
     task = {
-        "acr": f"rated single clips on {_listed(names)} (absolute category rating, {rules.scale} "
+        "acr": f"rated single clips on {_joined(names)} (absolute category rating, {rules.scale} "
         "steps, higher is better)",
-        "dcr": f"rated clips beside their driving on {_listed(names)} (degradation category "
+        "dcr": f"rated clips beside their driving on {_joined(names)} (degradation category "
         f"rating, {rules.scale} steps, higher is better)",
-        "pair": f"compared two clips of the same source and driving on {_listed(names)}",
+        "pair": f"compared two clips of the same source and driving on {_joined(names)}",
     }[rules.task]
     who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
         else "Raters"  # fmt: skip
     share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
-    counts = [
-        _count(number, noun)
-        for number, noun in (
-            (rules.training, "training clip"),
-            (rules.repeats, "hidden repeat"),
-            (rules.references, "hidden reference"),
-            (rules.gold, "gold clip"),
-        )
-        if number
-    ]
+    held = {
+        "training clip": rules.training,
+        "hidden repeat": rules.repeats,
+        "hidden reference": rules.references,
+        "gold clip": rules.gold,
+    }
+    counts = [_count(number, noun) for noun, number in held.items() if number]
     text = (
         f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
         f"balanced over raters (Williams design, seed {results.study.seed}); {share} of a clip "
         "had to be watched before an answer counted."
     )
     if counts:
-        text += f" A session held {_listed(counts)} beside the rated clips; none enters the scores."
+        text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
     return f"{text} {results.screening.words}"
 
 
 def _measures(results: Results) -> str:
     if results.metrics.empty:
         return ""
-    from studykit import metrics
-
     there = set(results.metrics["metric"])
     texts = [
         f"{metric.label}: {metric.text.rstrip('.')}"
@@ -397,7 +378,7 @@ def _measures(results: Results) -> str:
         if metric.name in there
     ]
     extractors = sorted({plain(name) for name in results.metrics["extractor"].dropna() if name})
-    tail = f" Features came from {_listed(extractors)}." if extractors else ""
+    tail = f" Features came from {_joined(extractors)}." if extractors else ""
     return f"**Metrics.** {'. '.join(texts)}.{tail}"
 
 
@@ -415,7 +396,7 @@ def _statistics(results: Results) -> str:
         analysis.bradley_terry,
     ]
     hows = dict.fromkeys(result.how for result in used if len(result.table) and result.how)
-    return f"**Statistics.** {' '.join(hows)} {verdict_rule(results)}"
+    return f"**Statistics.** {' '.join(hows)} {analysis.rule.words}"
 
 
 def _described(results: Results) -> list[str]:
@@ -423,21 +404,18 @@ def _described(results: Results) -> list[str]:
     described = []
     for spec in results.study.methods:
         known = results.manifest.get("methods", {}).get(spec.name, {})
-        settings = {**spec.settings}
-        if known.get("weights"):
-            settings["weights"] = known["weights"]
-        told = [f"{plain(key)} {plain(value)}" for key, value in settings.items()
+        used = {"weights": known["weights"]} if known.get("weights") else {}
+        said = [f"{plain(key)} {plain(value)}" for key, value in (spec.settings | used).items()
                 if key not in ("path", "device")]  # fmt: skip
         kind = [f"method {spec.method}"] if spec.method != spec.name else []
-        inside = "; ".join(kind + told)
+        inside = "; ".join(kind + said)
         described.append(plain(spec.name) + (f" ({inside})" if inside else ""))
     return described
 
 
 def _difference(line: Any) -> str:
-    """Return a criterion and how large the difference on it is, whichever its sign."""
-    p = p_value(line["p_holm"])
-    return f"{line['criterion']} (by {_size(line)}, p {p if p.startswith('<') else f'= {p}'})"
+    """Return a criterion and how large the difference on it is, without its sign."""
+    return f"{line['criterion']} (by {_size(line)}, {p_words(line['p_holm'])})"
 
 
 def _size(line: Any) -> str:
@@ -449,22 +427,17 @@ def _size(line: Any) -> str:
 
 def _kinds(counts: Counter, noun: str) -> str:
     parts = [f"{count} {kind}" for kind, count in counts.items()]
-    return f"{_listed(parts)} {noun}{'' if sum(counts.values()) == 1 else 's'}"
+    return f"{_joined(parts)} {noun}{'' if sum(counts.values()) == 1 else 's'}"
 
 
-def _conditions(results: Results) -> int:
-    pairs = {(source.type, driving.type) for source, driving in results.study.pairs()}
-    return len(pairs) * len(results.methods)
-
-
-def _spread(counts: "pandas.Series") -> str:
+def _spread(counts: pd.Series) -> str:
     low, high = int(counts.min()), int(counts.max())
     return _count(high, "rater") if low == high else f"{low} to {high} raters"
 
 
-def _named(items: Sequence[str]) -> str:
-    shown = [*items[:_MOST_NAMED]]
-    return ", ".join(shown) + (", …" if len(items) > _MOST_NAMED else "")
+def named(items: Sequence[str], most: int = 6) -> str:
+    """Return the first names of a list, and whether there are more."""
+    return ", ".join(items[:most]) + (", …" if len(items) > most else "")
 
 
 def _count(number: int, noun: str) -> str:
@@ -475,20 +448,11 @@ def _were(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
-def _listed(items: Iterable[str]) -> str:
-    return _joined(list(items))
-
-
-def _joined(items: Sequence[str]) -> str:
+def _joined(items: Iterable[str]) -> str:
     """Join with commas and "and".
 
     >>> _joined(["a", "b", "c"])
     'a, b and c'
     """
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    *most, last = [*items] or [""]
+    return f"{', '.join(most)} and {last}" if most else last

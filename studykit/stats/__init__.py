@@ -2,6 +2,18 @@
 
 Each function takes the ratings table and returns a :class:`Result`, which carries its method in
 words; docs/statistics.md explains them and shows what their intervals cover in simulations.
+
+- ``table``: what is read: the ratings, checked; ``result``: what is handed back.
+- ``scores``: mean scores of any groups of clips; ``intervals``: the intervals of a mean.
+- ``comparison``: tests within raters, of all conditions and of pairs, and Holm's correction.
+- ``model``: the mixed model of a criterion; ``reml``: how such a model is fitted and tested.
+- ``paired``: strengths from paired comparisons.
+- ``agreement``: how far raters agree.
+- ``correlation``: criteria with each other, metrics with criteria, over clips.
+- ``claims``: what may be said: verdicts by a rule, and warnings.
+- ``analysis``: all of these for one study.
+- ``power``: how many raters a study needs, found before anybody is asked.
+- ``coverage``: whether intervals and tests hold in simulated studies; run as a command.
 """
 
 from studykit.stats.agreement import agreement, intraclass_correlation, krippendorff_alpha
@@ -11,12 +23,13 @@ from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
 from studykit.stats.paired import bradley_terry
-from studykit.stats.scores import clip_scores, mean_scores
-from studykit.stats.table import CONDITION, CRITERIA, OVERALL, Result
+from studykit.stats.result import Result
+from studykit.stats.scores import mean_scores
+from studykit.stats.table import CONDITION_COLUMNS
+from studykit.study.wording import OVERALL
 
 __all__ = [
-    "CONDITION",
-    "CRITERIA",
+    "CONDITION_COLUMNS",
     "OVERALL",
     "VERDICTS",
     "Analysis",
@@ -26,7 +39,6 @@ __all__ = [
     "agreement",
     "analyse",
     "bradley_terry",
-    "clip_scores",
     "correlate_criteria",
     "correlate_metrics",
     "friedman",

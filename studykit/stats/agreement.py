@@ -6,9 +6,12 @@ Alpha takes any pattern of missing ratings; the intraclass correlation needs rat
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy
 
 from studykit.errors import StudyError, did_you_mean
-from studykit.stats.table import OVERALL, Result, criteria_of, is_simulated, rated
+from studykit.stats.result import Result
+from studykit.stats.table import criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 Level = Literal["nominal", "ordinal", "interval"]
 _RESAMPLES = 2000
 # Krippendorff (2004), Reliability in content analysis, 2nd ed., p. 241.
-GOOD, TENTATIVE = 0.8, 0.667
+ALPHA_GOOD, ALPHA_TENTATIVE = 0.8, 0.667
 
 
 def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) -> Result:
@@ -30,8 +33,6 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         n_complete (raters who rated every clip, whom the intraclass correlations are of),
         reading ("good" from an alpha of 0.8, "tentative" from 0.667, else "low"), words.
     """
-    import pandas as pd
-
     rows = rated(ratings)
     rng = np.random.default_rng(seed)
     asked = criteria_of(rows)
@@ -40,17 +41,17 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         asked = [name for name in asked if name != OVERALL]
     found = []
     for name in asked:
-        table = rows[rows["criterion"] == name].pivot_table(
-            index="rater", columns="cell", values="value"
-        )
-        found.append({"criterion": name} | _agreement(table.to_numpy(), level, rng))
+        of_one = rows[rows["criterion"] == name]
+        values = of_one.pivot_table(index="rater", columns="cell", values="value").to_numpy()
+        found.append({"criterion": name} | _agreement(values, level, rng))
     columns = ["criterion", "alpha", "alpha_low", "alpha_high", "icc_single", "icc_single_low",
                "icc_single_high", "icc_mean", "icc_mean_low", "icc_mean_high", "n_raters",
                "n_clips", "n_ratings", "n_complete", "reading", "words"]  # fmt: skip
-    table = pd.DataFrame(found, columns=columns)
-    n_dropped = int((table["n_raters"] - table["n_complete"]).max()) if found else 0
-    return Result(
-        table=table,
+    n_dropped = max((row["n_raters"] - row["n_complete"] for row in found), default=0)
+    return Result.of(
+        ratings,
+        found,
+        columns,
         how=(
             "Agreement: Krippendorff's alpha for ordinal data (Krippendorff 2011), with a "
             f"{100 * level:g}% percentile bootstrap interval over clips ({_RESAMPLES:,} "
@@ -60,8 +61,6 @@ def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) ->
         n_raters=rows["rater"].nunique(),
         n_dropped=n_dropped,
         why="had not rated every clip (intraclass correlation only)" if n_dropped else "",
-        notes=() if found else ("There are no ratings yet.",),
-        simulated=is_simulated(ratings),
     )
 
 
@@ -113,8 +112,6 @@ def intraclass_correlation(
     Shrout, P. E., Fleiss, J. L. (1979). Intraclass correlations: uses in assessing rater
     reliability. Psychological Bulletin 86, 420-428; the interval is that of p. 424.
     """
-    from scipy.stats import f
-
     k, n = values.shape
     total = values.mean()
     clips = k * ((values.mean(axis=0) - total) ** 2).sum() / (n - 1)
@@ -134,7 +131,7 @@ def intraclass_correlation(
             df = ((k - 1) * (n - 1) * (k * single * ratio + spread) ** 2) / (
                 (n - 1) * k**2 * single**2 * ratio**2 + spread**2
             )
-        up, down = f.ppf((1 + level) / 2, n - 1, df), f.ppf((1 + level) / 2, df, n - 1)
+        up, down = scipy.stats.f.ppf((1 + level) / 2, [n - 1, df], [df, n - 1])
         rest = k * raters + (k * n - k - n) * error
         low = n * (clips - up * error) / (up * rest + n * clips)
         high = n * (down * clips - error) / (rest + n * down * clips)
@@ -144,17 +141,13 @@ def intraclass_correlation(
             # least that one can be worth, -1 / (k - 1).
             shared = 1 + (k - 1) * found
             found = np.where(shared > 1e-9, k * found / shared, np.nan)
-    single, low, high = np.where(np.isfinite(found), found, np.nan).tolist()
-    return single, low, high
+    return tuple(np.where(np.isfinite(found), found, np.nan).tolist())
 
 
 def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> dict:
     rated = ~np.isnan(values)
     complete = values[rated.all(axis=1)]
-    result = dict.fromkeys(
-        ("alpha", "alpha_low", "alpha_high", "icc_single", "icc_single_low", "icc_single_high",
-         "icc_mean", "icc_mean_low", "icc_mean_high"), np.nan)  # fmt: skip
-    result |= {
+    result = {
         "n_raters": values.shape[0],
         "n_clips": values.shape[1],
         "n_ratings": int(rated.sum()),
@@ -171,7 +164,9 @@ def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> di
         return result | {"words": "no clip has two ratings that could differ"}
     words = []
     result["alpha"] = alpha
-    result["reading"] = "good" if alpha >= GOOD else "tentative" if alpha >= TENTATIVE else "low"
+    result["reading"] = (
+        "good" if alpha >= ALPHA_GOOD else "tentative" if alpha >= ALPHA_TENTATIVE else "low"
+    )
     units = len(coincidences)
     draws = rng.multinomial(units, np.full(units, 1 / units), size=_RESAMPLES)
     resampled = _alpha(categories, np.tensordot(draws, coincidences, axes=1), "ordinal")
@@ -180,24 +175,21 @@ def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> di
         words.append("too few clips with several ratings: no interval for alpha")
     else:
         tail = (1 - level) / 2
-        low, high = np.quantile(resampled, [tail, 1 - tail])
-        result["alpha_low"], result["alpha_high"] = float(low), float(high)
-    if len(complete) < 2 or values.shape[1] < 2:
-        words.append(
-            "one clip: no intraclass correlation"
-            if values.shape[1] < 2
-            else "fewer than two raters rated every clip: no intraclass correlation"
-        )
+        result["alpha_low"], result["alpha_high"] = np.quantile(resampled, [tail, 1 - tail])
+    if values.shape[1] < 2:
+        words.append("one clip: no intraclass correlation")
+    elif len(complete) < 2:
+        words.append("fewer than two raters rated every clip: no intraclass correlation")
     elif np.ptp(complete) < 1e-9:
         words.append("the complete raters' ratings are all equal: no intraclass correlation")
     else:
-        missing = False
+        found = {}
         for name, average in (("icc_single", False), ("icc_mean", True)):
-            value, low, high = intraclass_correlation(complete, average=average, level=level)
-            result |= {name: value, f"{name}_low": low, f"{name}_high": high}
-            missing |= not np.isfinite([value, low, high]).all()
-        if missing:
+            icc = intraclass_correlation(complete, average=average, level=level)
+            found |= zip((name, f"{name}_low", f"{name}_high"), icc, strict=True)
+        if np.isnan(list(found.values())).any():
             words.append("clips hardly differ: not every intraclass correlation is defined")
+        result |= found
     return result | {"words": "; ".join(words)}
 
 

@@ -11,8 +11,10 @@ from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
 from studykit.stats.paired import bradley_terry
+from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import OVERALL, Result, criteria_of, is_simulated, rated
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +26,8 @@ class Analysis:
 
     Attributes
     ----------
-    condition_scores, method_scores, type_scores, clip_scores : Result
-        Mean scores by condition, by method, by source type x driving type, and by cell.
+    condition_scores, method_scores, clip_scores : Result
+        Mean scores by condition, by method, and by cell.
     pairwise, source_pairwise, driving_pairwise : Result
         Comparisons of methods, of source types and of driving types; a family each.
     models : dict of str to MixedModel
@@ -38,7 +40,6 @@ class Analysis:
 
     condition_scores: Result
     method_scores: Result
-    type_scores: Result
     clip_scores: Result
     agreement: Result
     friedman: Result
@@ -88,23 +89,18 @@ def analyse(
     """
     import pandas as pd
 
-    excluded = {
-        rater: why for rater, why in (excluded or {}).items() if (ratings["rater"] == rater).any()
-    }
+    there = set(ratings["rater"])
+    excluded = {rater: why for rater, why in (excluded or {}).items() if rater in there}
     kept = ratings[~ratings["rater"].isin(list(excluded))]
     if metrics is None:
         metrics = pd.DataFrame(columns=["cell", "metric", "value", "better", "extractor"])
     rule = rule or VerdictRule(scale=scale)
     asked = criteria_of(rated(kept, scale=scale)) or [OVERALL]
 
-    def scores(*by: str) -> Result:
-        return mean_scores(kept, by, scale=scale, seed=seed)
-
     results = {
-        "condition_scores": scores("source_type", "driving_type", "method"),
-        "method_scores": scores("method"),
-        "type_scores": scores("source_type", "driving_type"),
-        "clip_scores": scores("cell", "source_type", "driving_type", "method"),
+        "condition_scores": mean_scores(kept, scale=scale),
+        "method_scores": mean_scores(kept, ("method",), scale=scale),
+        "clip_scores": mean_scores(kept, ("cell", *CONDITION_COLUMNS), scale=scale),
         "agreement": agreement(kept, seed=seed),
         "friedman": friedman(kept),
         "pairwise": pairwise(kept, ("method",)),

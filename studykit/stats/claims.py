@@ -1,32 +1,21 @@
 """What may be said: a verdict for each condition by a stated rule, and warnings against claims."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studykit.stats.agreement import TENTATIVE, agreement
+from studykit.stats.agreement import ALPHA_TENTATIVE, agreement
+from studykit.stats.result import Result, counted, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import (
-    CONDITION,
-    OVERALL,
-    Result,
-    criteria_of,
-    in_order,
-    is_simulated,
-    only_rating,
-    rated,
-)
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, only_rating, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-GOOD, FLAWED, POOR, OPEN = VERDICTS = (
-    "good",
-    "acceptable but flawed",
-    "poor",
-    "not enough data",
-)
+GOOD, FLAWED, POOR, OPEN = VERDICTS = ("good", "acceptable but flawed", "poor", "not enough data")
 # ITU-R BT.500-15 asks for at least 15 observers.
 _RATERS_LEAST = 15
 _END_SHARE = 0.6
@@ -71,20 +60,13 @@ class VerdictRule:
     @property
     def words(self) -> str:
         """The rule as it is quoted."""
-        good, each, poor, criterion = (
-            f"{self.on_scale(value):g}"
-            for value in (
-                self.good_from,
-                self.criterion_good_from,
-                self.poor_below,
-                self.criterion_poor_below,
-            )
-        )
         return (
             f'A condition is "{GOOD}" where the lower bound of the {100 * self.level:g}% interval '
-            f"of its overall score (1 to {self.scale}) is at least {good} and that of every "
-            f'criterion at least {each}; "{POOR}" where the upper bound of its overall score is '
-            f'below {poor}, or that of any criterion below {criterion}; else "{FLAWED}". '
+            f"of its overall score (1 to {self.scale}) is at least "
+            f"{self.on_scale(self.good_from):g} and that of every criterion at least "
+            f'{self.on_scale(self.criterion_good_from):g}; "{POOR}" where the upper bound of its '
+            f"overall score is below {self.on_scale(self.poor_below):g}, or that of any criterion "
+            f'below {self.on_scale(self.criterion_poor_below):g}; else "{FLAWED}". '
             f'With fewer than {self.raters_least} raters the verdict is "{OPEN}".'
         )
 
@@ -102,32 +84,28 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
     import pandas as pd
 
     rule = rule or VerdictRule()
-    scores = mean_scores(ratings, CONDITION, scale=rule.scale, level=rule.level)
-    asked, found = criteria_of(scores.table), []
-    for key, rows in scores.table.groupby(list(CONDITION), observed=True):
+    scores = mean_scores(ratings, scale=rule.scale, level=rule.level)
+    asked = criteria_of(scores.table)
+    span, found = ["mean", "low", "high"], []
+    for key, rows in scores.table.groupby(list(CONDITION_COLUMNS), observed=True):
         # A criterion that nobody answered here is as open as one that too few did.
-        rows = (
-            rows.set_index("criterion").reindex(asked).fillna({"n_raters": 0, "words": "not rated"})
-        )
+        rows = rows.set_index("criterion").reindex(asked)
+        rows = rows.fillna({"n_raters": 0, "words": "not rated"})
         overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
         single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
-        weakest = single["mean"].fillna(np.inf).idxmin()
+        weakest = single.loc[single["mean"].fillna(np.inf).idxmin()]
         verdict, reason = _verdict(rule, overall, single)
-        row = dict(zip(CONDITION, key, strict=True))
-        row |= {"verdict": verdict, "reason": reason, "weakest": weakest}
-        row |= {name: overall[name] for name in ("mean", "low", "high", "n_raters", "words")}
-        row["words"] = row["words"] or single.loc[weakest, "words"]
-        row |= {f"weakest_{name}": single.loc[weakest, name] for name in ("mean", "low", "high")}
-        found.append(row)
-    columns = [*CONDITION, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
+        scored = (*overall[span], weakest.name, *weakest[span], overall["n_raters"])
+        words = overall["words"] or weakest["words"]
+        found.append((*key, verdict, *scored, reason, words))
+    columns = [*CONDITION_COLUMNS, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
                "weakest_low", "weakest_high", "n_raters", "reason", "words"]  # fmt: skip
-    table = pd.DataFrame(found, columns=columns)
-    return Result(
-        table=in_order(table, CONDITION) if found else table,
+    return Result.of(
+        ratings,
+        in_order(pd.DataFrame(found, columns=columns), CONDITION_COLUMNS),
+        columns,
         how=f"{rule.words} {scores.how}",
         n_raters=scores.n_raters,
-        notes=scores.notes,
-        simulated=scores.simulated,
     )
 
 
@@ -156,119 +134,100 @@ def warnings_of(
     if rows.empty and pairs.empty:
         return [*found, "There are no ratings yet: the study can't say how its clips look."]
     n_raters = len({*rows["rater"], *pairs["rater"]})
-    by_condition = rows.groupby(list(CONDITION), observed=True)["rater"].nunique()
-    found += _few_raters(n_raters, by_condition, raters_min)
-    if n_excluded:
-        share = n_excluded / (n_excluded + n_raters)
-        if share > _EXCLUDED_SHARE:
-            found.append(
-                f"{n_excluded} of {n_excluded + n_raters} raters ({share:.0%}) were excluded: the "
-                "rest may not stand for all; compare the scores with and without them."
-            )
-    if rows.empty:
-        return found
-    found += _one_stimulus(rows)
-    found += _ends_of_scale(rows, scale)
-    found += _disagreement(ratings)
+    n_all = n_raters + n_excluded
+    found += _few_raters(n_raters, rows, raters_min)
+    if n_excluded > _EXCLUDED_SHARE * n_all:
+        found.append(
+            f"{n_excluded} of {n_all} raters ({n_excluded / n_all:.0%}) were excluded: the rest "
+            "may not stand for all; compare the scores with and without them."
+        )
+    if not rows.empty:
+        found += [*_one_stimulus(rows), *_ends_of_scale(rows, scale), *_disagreement(ratings)]
     return found
 
 
 def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") -> tuple[str, str]:
     needed = max(rule.raters_least, 2)
-    scarcest = single["n_raters"].idxmin()
-    for n_raters, what in (
-        (int(overall["n_raters"]), ""),
-        (int(single.loc[scarcest, "n_raters"]), f"{scarcest}: "),
-    ):
-        if n_raters < needed:
-            return OPEN, f"{what}{n_raters} rater{'s' * (n_raters != 1)}, {needed} are needed"
-    interval = f"[{overall['low']:.2f}, {overall['high']:.2f}]"
+    scarcest = single.loc[single["n_raters"].idxmin()]
+    for what, score in (("", overall), (f"{scarcest.name}: ", scarcest)):
+        if score["n_raters"] < needed:
+            return OPEN, f"{what}{counted(int(score['n_raters']), 'rater')}, {needed} are needed"
+    low, high = overall["low"], overall["high"]
+    worst_low, worst_high = single["low"].idxmin(), single["high"].idxmin()
     poor, good = rule.on_scale(rule.poor_below), rule.on_scale(rule.good_from)
-    if overall["high"] < poor:
-        return POOR, f"overall {interval} lies below {poor:g}"
-    limit = rule.on_scale(rule.criterion_poor_below)
-    failing = single[single["high"] < limit]
-    if len(failing):
-        worst = failing["high"].idxmin()
-        low, high = failing.loc[worst, ["low", "high"]]
-        return POOR, f"{worst} [{low:.2f}, {high:.2f}] lies below {limit:g}"
-    if overall["low"] < good:
-        return FLAWED, f"overall {interval} does not reach {good:g} with its lower bound"
-    each = rule.on_scale(rule.criterion_good_from)
-    worst = single["low"].idxmin()
-    low, high = single.loc[worst, ["low", "high"]]
-    if low < each:
-        return FLAWED, f"{worst} [{low:.2f}, {high:.2f}] does not reach {each:g}"
-    return GOOD, f"overall {interval} lies at or above {good:g}, every criterion above {each:g}"
-
-
-def _few_raters(n_raters: int, by_condition: "pd.Series", raters_min: int) -> list[str]:
-    needed = max(raters_min, _RATERS_LEAST)
-    whose = (
-        f"the study asks for {raters_min}"
-        if raters_min >= _RATERS_LEAST
-        else f"ITU-R BT.500 asks for {_RATERS_LEAST}"
+    limit, each = map(rule.on_scale, (rule.criterion_poor_below, rule.criterion_good_from))
+    if high < poor:
+        return POOR, f"overall {_interval(overall)} lies below {poor:g}"
+    if single.loc[worst_high, "high"] < limit:
+        return POOR, f"{worst_high} {_interval(single.loc[worst_high])} lies below {limit:g}"
+    if low < good:
+        return FLAWED, f"overall {_interval(overall)} does not reach {good:g} with its lower bound"
+    if single.loc[worst_low, "low"] < each:
+        return FLAWED, f"{worst_low} {_interval(single.loc[worst_low])} does not reach {each:g}"
+    return GOOD, (
+        f"overall {_interval(overall)} lies at or above {good:g}, every criterion above {each:g}"
     )
-    if n_raters < needed:
-        return [
-            f"{n_raters} rater{'s' * (n_raters != 1)} took part, {whose}: intervals are wide and "
-            "tests weak."
-        ]
+
+
+def _interval(score: "pd.Series") -> str:
+    return f"[{score['low']:.2f}, {score['high']:.2f}]"
+
+
+def _few_raters(n_raters: int, rows: "pd.DataFrame", raters_min: int) -> Iterator[str]:
+    needed = max(raters_min, _RATERS_LEAST)
+    whose = f"the study asks for {raters_min}"
+    if raters_min < _RATERS_LEAST:
+        whose = f"ITU-R BT.500 asks for {_RATERS_LEAST}"
+    by_condition = rows.groupby(list(CONDITION_COLUMNS), observed=True)["rater"].nunique()
     few = int((by_condition < needed).sum())
-    if few:
-        return [
+    if n_raters < needed:
+        yield (
+            f"{counted(n_raters, 'rater')} took part, {whose}: intervals are wide and tests weak."
+        )
+    elif few:
+        yield (
             f"{few} of {len(by_condition)} conditions were rated by fewer than {needed} raters "
             f"(the fewest: {by_condition.min()}), {whose}."
-        ]
-    return []
+        )
 
 
-def _one_stimulus(rows: "pd.DataFrame") -> list[str]:
-    found = []
+def _one_stimulus(rows: "pd.DataFrame") -> Iterator[str]:
     for item in ("source", "driving"):
         counts = rows.groupby(f"{item}_type", observed=True)[item].nunique()
         alone = [str(name) for name in counts.index[counts == 1]]
         if alone and len(counts) > 1:
-            types = " and ".join([", ".join(alone[:-1]), alone[-1]] if alone[1:] else alone)
             many = len(alone) > 1
-            found.append(
+            types = " and ".join([", ".join(alone[:-1]), alone[-1]]) if many else alone[0]
+            yield (
                 f"The {item} type{'s' * many} {types} {'have' if many else 'has'} one {item}"
                 f"{' each' * many}: what is found there may be due to that {item} and not to its "
                 "type."
             )
-    return found
 
 
-def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> list[str]:
-    found = []
+def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> Iterator[str]:
     asked = rows[rows["criterion"] != OVERALL] if rows["criterion"].nunique() > 1 else rows
     for end, name in ((scale, "ceiling"), (1, "floor")):
+        at_end = asked.assign(value=asked["value"] == end)
+        shares = at_end.groupby(["criterion", *CONDITION_COLUMNS], observed=True)["value"].mean()
         for criterion in criteria_of(asked):
-            of_one = asked[asked["criterion"] == criterion]
-            shares = (of_one["value"] == end).groupby(
-                [of_one[column] for column in CONDITION], observed=True
-            ).mean()  # fmt: skip
-            at_end = int((shares >= _END_SHARE).sum())
-            if at_end:
-                found.append(
-                    f"On {criterion}, {at_end} of {len(shares)} conditions "
-                    f"lie{'s' * (at_end == 1)} at the {name} of the scale ({_END_SHARE:.0%} of "
+            of_one = shares[criterion]
+            n_there = int((of_one >= _END_SHARE).sum())
+            if n_there:
+                yield (
+                    f"On {criterion}, {n_there} of {len(of_one)} conditions "
+                    f"lie{'s' * (n_there == 1)} at the {name} of the scale ({_END_SHARE:.0%} of "
                     f"the ratings or more are {end}): differences there can't be seen."
                 )
-    return found
 
 
-def _disagreement(ratings: "pd.DataFrame") -> list[str]:
-    found = []
+def _disagreement(ratings: "pd.DataFrame") -> Iterator[str]:
     for row in agreement(ratings).table.itertuples():
-        if row.alpha < TENTATIVE:
-            means = (
-                f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
-                if row.icc_mean >= TENTATIVE
-                else ""
-            )
-            found.append(
+        if row.alpha < ALPHA_TENTATIVE:
+            means = ""
+            if row.icc_mean >= ALPHA_TENTATIVE:
+                means = f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
+            yield (
                 f"Raters agree little on {row.criterion} (Krippendorff's alpha = {row.alpha:.2f}, "
-                f"below {TENTATIVE:g}){means}."
+                f"below {ALPHA_TENTATIVE:g}){means}."
             )
-    return found

@@ -4,17 +4,18 @@ Clips are few, so that p comes from permutations, all of them where they can be 
 """
 
 import itertools
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
 from studykit.stats.comparison import holm
-from studykit.stats.scores import clip_scores
-from studykit.stats.table import OVERALL, Result, criteria_of, is_simulated
+from studykit.stats.result import NO_RATINGS, Result, counted
+from studykit.stats.table import criteria_of, rated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +69,9 @@ def correlate_metrics(
             both = scores[[criterion]].join(values.rename("metric"), how="inner").dropna()
             key = {"metric": name, "better": better, "criterion": criterion}
             pairs.append((key, both[["metric", criterion]], sign))
-    notes = ()
+    notes = () if pairs else ("There are no metrics yet.",)
     if scores.empty:
-        notes = ("There are no ratings yet.",)
-    elif not pairs:
-        notes = ("There are no metrics yet.",)
+        notes = (NO_RATINGS,)
     columns = ["metric", "better", "criterion"]
     return _result(ratings, columns, pairs, "of metrics with criteria", notes, level, seed)
 
@@ -107,8 +106,6 @@ def spearman(
     Phipson, B., Smyth, G. K. (2010). Permutation p-values should never be zero. Statistical
     Applications in Genetics and Molecular Biology 9, 39.
     """
-    from scipy.stats import rankdata
-
     n = len(first)
     x, y = _standard_ranks(first), _standard_ranks(second)
     rho = float(x @ y)
@@ -119,11 +116,10 @@ def spearman(
     if abs(rho) > 1 - 1e-9:
         return RankCorrelation(rho, np.nan, np.nan, p, exact)
     draws = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
-    x = rankdata(first[draws], axis=1) - (n + 1) / 2
-    y = rankdata(second[draws], axis=1) - (n + 1) / 2
-    size = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    varied = size > 0
-    resampled = (x * y).sum(axis=1)[varied] / size[varied]
+    with np.errstate(invalid="ignore"):  # where a resample does not vary
+        products = _standard_ranks(first[draws]) * _standard_ranks(second[draws])
+    resampled = products.sum(axis=1)
+    resampled = resampled[~np.isnan(resampled)]
     tail = (1 - level) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return RankCorrelation(rho, min(float(low), rho), max(float(high), rho), p, exact)
@@ -131,20 +127,13 @@ def spearman(
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks with the mean 0 and the length 1, so that a product of two is rho."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(values) - (len(values) + 1) / 2
-    return ranks / np.linalg.norm(ranks)
+    ranks = scipy.stats.rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
+    return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
 
 
 @lru_cache(maxsize=4)
 def _all_orders(n: int) -> np.ndarray:
-    orders = np.fromiter(
-        itertools.chain.from_iterable(itertools.permutations(range(n))),
-        dtype=np.int8,
-        count=n * math.factorial(n),
-    )
-    return orders.reshape(-1, n)
+    return np.array(list(itertools.permutations(range(n))), dtype=np.int8)
 
 
 @lru_cache(maxsize=4)
@@ -155,14 +144,11 @@ def _random_orders(n: int, seed: int) -> np.ndarray:
 
 def _score_table(ratings: "pd.DataFrame") -> "pd.DataFrame":
     """Mean scores, clips by criteria in their usual order."""
-    scores = clip_scores(ratings)
-    table = scores.pivot_table(index="cell", columns="criterion", values="mean")
-    return table[criteria_of(scores)]
+    rows = rated(ratings)
+    return rows.pivot_table(index="cell", columns="criterion", values="value")[criteria_of(rows)]
 
 
-def _metric_columns(
-    metrics: "pd.DataFrame",
-) -> Iterator[tuple[tuple[str, str], "pd.Series"]]:
+def _metric_columns(metrics: "pd.DataFrame") -> Iterator[tuple[tuple[str, str], "pd.Series"]]:
     """Yield each metric's name and direction, and its values by cell."""
     for metric, rows in metrics.groupby("metric", sort=False, observed=True):
         extractors = list(rows.groupby(rows["extractor"].fillna(""), sort=False, observed=True))
@@ -186,10 +172,11 @@ def _result(
     found = [key | _correlate(both, sign, level, seed) for key, both, sign in pairs]
     columns = [*columns, "rho", "low", "high", "p", "p_holm", "n_clips", "exact", "words"]
     table = pd.DataFrame(found, columns=columns)
-    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
-    scored = ratings[ratings["role"].eq("rating") & ratings["task"].ne("pair")]
-    return Result(
-        table=table,
+    table["p_holm"] = holm(table["p"])
+    return Result.of(
+        ratings,
+        table,
+        columns,
         how=(
             f"Spearman's rank correlations {what} over clips, of mean scores over raters; "
             f"two-sided permutation tests (all orders up to {_CLIPS_EXACT} clips, "
@@ -197,24 +184,21 @@ def _result(
             f"{100 * level:g}% percentile bootstrap intervals over clips ({_RESAMPLES:,} "
             "resamples). Clips that share a source or a driving count as independent."
         ),
-        n_raters=scored["rater"].nunique(),
+        n_raters=rated(ratings)["rater"].nunique(),
         notes=notes,
-        simulated=is_simulated(ratings),
     )
 
 
 def _correlate(both: "pd.DataFrame", sign: int, level: float, seed: int) -> dict:
     values = both.to_numpy(dtype=float).round(9)
     values = values[np.isfinite(values).all(axis=1)]
-    result = dict.fromkeys(("rho", "low", "high", "p", "p_holm"), np.nan)
-    result |= {"n_clips": len(values), "exact": len(values) <= _CLIPS_EXACT}
+    result = {"n_clips": len(values), "exact": len(values) <= _CLIPS_EXACT}
     if len(values) < _CLIPS_LEAST:
-        count = f"{len(values)} clip{'s' * (len(values) != 1)}"
-        return result | {"words": f"{count}: no correlation under {_CLIPS_LEAST}"}
+        words = f"{counted(len(values), 'clip')}: no correlation under {_CLIPS_LEAST}"
+        return result | {"words": words}
     for name, column in zip(both.columns, values.T, strict=True):
         if np.ptp(column) == 0:
             return result | {"words": f"{name} is the same for all clips: no correlation"}
     found = spearman(sign * values[:, 0], values[:, 1], level=level, seed=seed)
     words = "perfect order: no interval" if np.isnan(found.low) else ""
-    return result | {"rho": found.rho, "low": found.low, "high": found.high, "p": found.p,
-                     "words": words}  # fmt: skip
+    return result | asdict(found) | {"words": words}

@@ -6,7 +6,9 @@ that the page shows what this code does and not what it is hoped to do.
 
 import itertools
 import sys
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import click
@@ -15,9 +17,10 @@ import numpy as np
 from studykit import files
 from studykit.errors import StudyError
 from studykit.ratings.simulate import Effect, SimulationModel, simulate_scores
-from studykit.stats.comparison import signed_rank
+from studykit.stats.comparison import approximate_p, holm, signed_rank
 from studykit.stats.intervals import bootstrap_interval, score_interval, t_interval
-from studykit.stats.table import CRITERIA, TYPES
+from studykit.study.file import TYPES
+from studykit.study.wording import CRITERIA
 
 METHODS = ("copy", "fomm", "warp")
 RATERS = (15, 24, 40)
@@ -36,11 +39,16 @@ SHAPES = {
     "nine steps": SimulationModel(scale=9, mean=6.0, bias_sd=0.8, taste_sd=0.9, noise_sd=1.1),
 }
 _CONDITIONS = tuple(itertools.product(TYPES, TYPES, METHODS))
-_LEVEL = 0.95
+_LEVEL = 0.95  # as all intervals have it by default
 _RESAMPLES = 999
 _BATCH = 250
-# A normal approximation of p = 0.025, far above the 0.05 / 12 that the smallest p must pass.
-_WORTH_COUNTING = 2.24
+# Of an approximate p: far above the 0.05 / 12 that the smallest must pass.
+_WORTH_COUNTING = 0.025
+_COVERAGE_HEADINGS = ("ratings", "true scores", "raters", "condition, t", "condition, bootstrap",
+                      "**condition, score**", "of single conditions", "**method, score**",
+                      "**method difference, t**")  # fmt: skip
+_ALARM_HEADINGS = ("ratings", "raters", "any of 12 method comparisons",
+                   "any of 36 condition comparisons", "Friedman's test")  # fmt: skip
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 
 
@@ -50,8 +58,8 @@ class Coverage:
 
     Attributes
     ----------
-    means : (float, float)
-        The lowest and highest true mean score of a condition.
+    truth : str
+        The lowest and the highest true mean score of a condition.
     t, bootstrap, score : float
         Of the mean score of a condition, one rating a rater.
     score_range : (float, float)
@@ -63,8 +71,8 @@ class Coverage:
     """
 
     shape: str
+    truth: str
     n_raters: int
-    means: tuple[float, float]
     t: float
     bootstrap: float
     score: float
@@ -97,44 +105,29 @@ class FalseAlarms:
 def coverage_of(shape: str, n_raters: int, *, studies: int = 2000, seed: int = 0) -> Coverage:
     """Simulate studies and count how often each interval holds the true mean score."""
     model = SHAPES[shape]
-    truth = np.array([model.true_mean(condition, CRITERIA[0]) for condition in _CONDITIONS])
-    by_method = truth.reshape(-1, len(METHODS)).mean(axis=0)
+    truth = np.array([model.true_mean(condition, "naturalness") for condition in _CONDITIONS])
+    by_method = _by_method(truth[None])[0]
     rng = np.random.default_rng((seed, n_raters))
-    hits, by_condition = [], []
-    for size in _batches(studies):
-        scores = _simulate(model, n_raters, size, rng)[..., 0]
-        # Averages over types, (studies, methods, raters): the last factor of a condition varies
-        # fastest.
-        methods = scores.reshape(size, -1, len(METHODS), n_raters).mean(axis=1)
+    held = defaultdict(list)
+    for scores in _simulated(model, n_raters, studies, rng):
+        scores = scores[..., 0]
+        methods = _by_method(scores)
         gap = methods[:, 0] - methods[:, 1]
-        hits.append(
-            [
-                _held(interval, true).mean()
-                for interval, true in (
-                    (t_interval(scores, level=_LEVEL), truth),
-                    (
-                        bootstrap_interval(scores, level=_LEVEL, resamples=_RESAMPLES, rng=rng),
-                        truth,
-                    ),
-                    (score_interval(methods, scale=model.scale, level=_LEVEL), by_method),
-                    (t_interval(gap, level=_LEVEL), by_method[0] - by_method[1]),
-                )
-            ]
-        )
-        by_condition.append(_held(score_interval(scores, scale=model.scale, level=_LEVEL), truth))
-    sizes = _batches(studies)
-    t, bootstrap, method, difference = np.average(hits, axis=0, weights=sizes)
-    score = np.average(by_condition, axis=0, weights=sizes)
+        for name, (low, high), true in (
+            ("t", t_interval(scores), truth),
+            ("bootstrap", bootstrap_interval(scores, resamples=_RESAMPLES, rng=rng), truth),
+            ("score", score_interval(scores, scale=model.scale), truth),
+            ("method", score_interval(methods, scale=model.scale), by_method),
+            ("difference", t_interval(gap), by_method[0] - by_method[1]),
+        ):
+            held[name].append((low <= true) & (true <= high))
+    by_condition = np.concatenate(held["score"]).mean(axis=0)
     return Coverage(
         shape=shape,
+        truth=f"{truth.min():.1f} to {truth.max():.1f}",
         n_raters=n_raters,
-        means=(truth.min(), truth.max()),
-        t=t,
-        bootstrap=bootstrap,
-        score=score.mean(),
-        score_range=(score.min(), score.max()),
-        method=method,
-        difference=difference,
+        score_range=(by_condition.min(), by_condition.max()),
+        **{name: np.concatenate(parts).mean() for name, parts in held.items()},
     )
 
 
@@ -142,65 +135,42 @@ def false_alarms_of(
     shape: str, n_raters: int, *, studies: int = 2000, seed: int = 0
 ) -> FalseAlarms:
     """Simulate studies in which nothing has an effect, and count those that find one."""
+    from scipy.stats import friedmanchisquare
+
     model = replace(SHAPES[shape], effects=())
     rng = np.random.default_rng((seed, n_raters))
-    alarms = np.zeros(3)
-    for size in _batches(studies):
-        scores = _simulate(model, n_raters, size, rng)
-        methods = scores.reshape(size, -1, len(METHODS), n_raters, len(CRITERIA)).mean(axis=1)
-        one_method = scores[:, :: len(METHODS), :, :1]
-        alarms += (
-            _any_pair_differs(np.moveaxis(methods, -1, 1)).sum(),
-            _any_pair_differs(np.moveaxis(one_method, -1, 1)).sum(),
-            (_friedman_p(scores[..., 0]) <= 1 - _LEVEL).sum(),
+    alarms = [
+        (
+            _any_pair_differs(_by_method(scores)),
+            _any_pair_differs(scores[:, :: len(METHODS), :, :1]),
+            [friedmanchisquare(*study).pvalue <= 1 - _LEVEL for study in scores[..., 0]],
         )
-    return FalseAlarms(shape, n_raters, *map(float, alarms / studies))
+        for scores in _simulated(model, n_raters, studies, rng)
+    ]
+    return FalseAlarms(shape, n_raters, *np.concatenate(alarms, axis=1).mean(axis=1))
 
 
 def report(*, studies: int = 2000) -> str:
     """Simulate all shapes and numbers of raters; return the two tables as Markdown."""
-    with click.progressbar(
-        list(itertools.product(SHAPES, RATERS)),
-        label="simulated studies",
-        file=sys.stderr,
-    ) as plan:
-        rows = [
-            (
-                coverage_of(shape, n_raters, studies=studies),
-                false_alarms_of(shape, n_raters, studies=studies),
-            )
-            for shape, n_raters in plan
+    todo = list(itertools.product(SHAPES, RATERS))
+    with click.progressbar(todo, label="simulated studies", file=sys.stderr) as rows:
+        found = [
+            (coverage_of(*row, studies=studies), false_alarms_of(*row, studies=studies))
+            for row in rows
         ]
+    covered, alarmed = zip(*found, strict=True)
     error = 1.96 * np.sqrt(_LEVEL * (1 - _LEVEL) / studies)
     lines = [
         f"Share of 95 % intervals that hold the truth, over {studies:,} simulated studies a row "
         f"(simulation error at most ± {error:.1%}):",
         "",
-        "| ratings | true scores | raters | condition, t | condition, bootstrap "
-        "| **condition, score** | of single conditions | **method, score** "
-        "| **method difference, t** |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row, _ in rows:
-        low, high = row.means
-        span = f"{low:.1f} to {high:.1f}"
-        cells = [f"{share:.1%}" for share in (row.t, row.bootstrap, row.score)]
-        cells.append(" to ".join(f"{share:.1%}" for share in row.score_range))
-        cells += [f"{share:.1%}" for share in (row.method, row.difference)]
-        lines.append(f"| {row.shape} | {span} | {row.n_raters} | {' | '.join(cells)} |")
-    lines += [
+        *_markdown(_COVERAGE_HEADINGS, covered),
         "",
         f"Share of {studies:,} simulated studies without any effect in which a test finds one at "
         f"the 5 % level (simulation error ± {error:.1%}):",
         "",
-        "| ratings | raters | any of 12 method comparisons | any of 36 condition comparisons "
-        "| Friedman's test |",
-        "|---|---|---|---|---|",
+        *_markdown(_ALARM_HEADINGS, alarmed),
     ]
-    for _, row in rows:
-        shares = (row.methods, row.conditions, row.friedman)
-        cells = " | ".join(f"{share:.1%}" for share in shares)
-        lines.append(f"| {row.shape} | {row.n_raters} | {cells} |")
     return "\n".join(lines)
 
 
@@ -224,58 +194,49 @@ def write_into(page: Path, tables: str) -> None:
         part.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
 
 
-def _batches(studies: int) -> list[int]:
-    return [min(_BATCH, studies - start) for start in range(0, studies, _BATCH)]
+def _markdown(headings: Sequence[str], rows: Iterable[Coverage | FalseAlarms]) -> list[str]:
+    lines = [f"| {' | '.join(map(_cell, line))} |" for line in (headings, *map(astuple, rows))]
+    return [lines[0], "|" + "---|" * len(headings), *lines[1:]]
 
 
-def _simulate(
+def _cell(value: str | float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(map(_cell, value))
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
+
+
+def _simulated(
     model: SimulationModel, n_raters: int, studies: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw (studies, conditions, raters, criteria) scores; raters are independent, many at once."""
-    scores = simulate_scores(model, studies * n_raters, _CONDITIONS, rng)
-    scores = scores.reshape(studies, n_raters, len(_CONDITIONS), len(CRITERIA))
-    return scores.swapaxes(1, 2).astype(float)
+) -> Iterator[np.ndarray]:
+    """Yield (studies, conditions, raters, criteria) scores, some studies at a time."""
+    for start in range(0, studies, _BATCH):
+        size = min(_BATCH, studies - start)
+        # Raters are independent, so that those of all studies can be drawn at once.
+        scores = simulate_scores(model, size * n_raters, _CONDITIONS, rng)
+        shape = (size, n_raters, len(_CONDITIONS), len(CRITERIA))
+        yield scores.reshape(shape).swapaxes(1, 2).astype(float)
 
 
-def _held(interval: tuple[np.ndarray, np.ndarray], truth: np.ndarray) -> np.ndarray:
-    """Return how often each interval of (studies, ...) holds its truth, over studies."""
-    low, high = interval
-    return np.mean((low <= truth) & (truth <= high), axis=0)
+def _by_method(scores: np.ndarray) -> np.ndarray:
+    """Average (studies, conditions, ...) over types, to (studies, methods, ...)."""
+    # Of a condition's factors the method comes last and varies fastest.
+    shape = (len(scores), -1, len(METHODS), *scores.shape[2:])
+    return scores.reshape(shape).mean(axis=1)
 
 
 def _any_pair_differs(scores: np.ndarray) -> np.ndarray:
     """Say for which studies Holm's correction lets any pair pass, (studies,) bool.
 
-    All levels are compared on all criteria, (studies, criteria, levels, raters), as one family;
-    its smallest p decides. Pairs whose normal approximation is far from passing are not counted
-    out, which saves most of the time.
+    All levels are compared on all criteria, (studies, levels, raters, criteria), as one family.
+    Pairs whose normal approximation is far from passing are not counted out, which saves most of
+    the time.
     """
-    from scipy.stats import rankdata
-
-    pairs = np.array(list(itertools.combinations(range(scores.shape[2]), 2)))
-    gaps = scores[:, :, pairs[:, 0]] - scores[:, :, pairs[:, 1]]
-    gaps = gaps.reshape(len(scores), -1, scores.shape[-1]).round(9)
-    ranks = rankdata(np.abs(gaps), axis=-1) * np.sign(gaps)
-    size = np.sqrt((ranks**2).sum(axis=-1))
-    z = np.abs(ranks.sum(axis=-1)) / np.where(size > 0, size, 1)
-    threshold = (1 - _LEVEL) / gaps.shape[1]
-    return np.array(
-        [
-            any(signed_rank(gap).p <= threshold for gap in of_study[near])
-            for of_study, near in zip(gaps, z > _WORTH_COUNTING, strict=True)
-        ]
-    )
-
-
-def _friedman_p(scores: np.ndarray) -> np.ndarray:
-    """Friedman's test of each study, (studies, conditions, raters), with ties corrected."""
-    from scipy.stats import chi2, rankdata
-
-    ranks = rankdata(scores, axis=1)
-    k, n = ranks.shape[1:]
-    between = ((ranks.sum(axis=2) - n * (k + 1) / 2) ** 2).sum(axis=1)
-    within = (ranks**2).sum(axis=(1, 2)) - n * k * (k + 1) ** 2 / 4
-    return chi2.sf((k - 1) * between / within, k - 1)
+    first, second = np.transpose(list(itertools.combinations(range(scores.shape[1]), 2)))
+    gaps = np.moveaxis(scores[:, first] - scores[:, second], 2, -1)
+    p = approximate_p(gaps)
+    near = p < _WORTH_COUNTING
+    p[near] = [signed_rank(gap).p for gap in gaps[near]]
+    return holm(p.reshape(len(p), -1)).min(axis=-1) <= 1 - _LEVEL
 
 
 @click.command()

@@ -5,25 +5,18 @@ to other raters always, to other sources and drivings only where a type has seve
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
-from studykit.errors import StudyError, did_you_mean
 from studykit.stats.comparison import holm
 from studykit.stats.reml import Fit, contrast, f_test, fit_reml
-from studykit.stats.table import (
-    CONDITION,
-    OVERALL,
-    Result,
-    criteria_of,
-    in_words,
-    is_simulated,
-    levels_of,
-    rated,
-)
+from studykit.stats.result import NO_RATINGS, Result, in_words
+from studykit.stats.table import CONDITION_COLUMNS, criteria_of, levels_of, rated, refuse_unrated
+from studykit.study.wording import OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +62,9 @@ class MixedModel(Result):
         What was fitted instead of the full model and why; empty where it is the full one.
     """
 
-    means: "pd.DataFrame"
-    differences: "pd.DataFrame"
-    variances: "pd.DataFrame"
+    means: "pd.DataFrame" = field(default_factory=lambda: _table(_MEANS))
+    differences: "pd.DataFrame" = field(default_factory=lambda: _table(_DIFFERENCES))
+    variances: "pd.DataFrame" = field(default_factory=lambda: _table(_VARIANCES))
     formula: str = ""
     fallback: str = ""
 
@@ -95,23 +88,27 @@ def mixed_model(
     asked = criteria_of(rows)
     if criterion == OVERALL and asked and OVERALL not in asked:
         criterion = asked[0]
-    if asked and criterion not in asked:
-        raise StudyError(f'no ratings of "{criterion}": {did_you_mean(criterion, asked)}')
+    refuse_unrated([criterion], asked or [criterion])
     rows = rows[rows["criterion"] == criterion].reset_index(drop=True)
-    simulated, nothing = is_simulated(ratings), _how(criterion, {}, level)
-    factors = [name for name in CONDITION if rows[name].nunique() > 1]
+    n_raters = rows["rater"].nunique()
+    factors = [name for name in CONDITION_COLUMNS if rows[name].nunique() > 1]
+
+    def nothing(note: str) -> MixedModel:
+        how = _how(criterion, (), level)
+        return MixedModel.of(ratings, (), _TERMS, how=how, n_raters=n_raters, notes=(note,))
+
     problem = _problem(rows, factors)
     if problem:
-        return _nothing(rows, nothing, problem, simulated)
+        return nothing(problem)
     levels = {name: levels_of(rows[name]) for name in factors}
-    terms, x, note = _design(rows, levels)
+    places, x, note = _design(rows, levels)
     if len(rows) <= x.shape[1] + 1:
-        note = "There are too few ratings for a mixed model."
-        return _nothing(rows, nothing, note, simulated)
+        return nothing("There are too few ratings for a mixed model.")
     y = rows["value"].to_numpy()
     if _explains_all(np.column_stack([x, _indicator(rows["rater"].factorize()[0])]), y):
-        note = "Conditions and raters explain all scores: a mixed model has no error to test by."
-        return _nothing(rows, nothing, note, simulated)
+        return nothing(
+            "Conditions and raters explain all scores: a mixed model has no error to test by."
+        )
     random = _random_effects(rows, x)
     fit = fit_reml(y, x, list(random.values()))
     fallback = ""
@@ -126,31 +123,36 @@ def mixed_model(
             "whose tests are too optimistic where raters differ in what they like."
         )
         if not fit.converged:
-            return _nothing(rows, nothing, "The mixed model did not converge.", simulated)
-    formula = " + ".join(
-        [
-            "value ~ " + (" + ".join(":".join(term) for term in terms) or "1"),
-            *(f"(1 | {':'.join(name)})" for name in random),
-        ]
-    )
-    weights = _marginal_weights(terms, levels)
-    return MixedModel(
-        table=_term_tests(fit, terms, levels),
+            return nothing("The mixed model did not converge.")
+    fixed = " + ".join(map(":".join, places)) or "1"
+    tests = [
+        (in_words(term), *f_test(fit, np.eye(x.shape[1])[at]), "") for term, at in places.items()
+    ]
+    weights = _marginal_weights(places, levels, x.shape[1])
+    return MixedModel.of(
+        ratings,
+        tests,
+        _TERMS,
         how=_how(criterion, random, level),
-        n_raters=rows["rater"].nunique(),
         notes=tuple(filter(None, [note, *_reach(rows, factors, random), fallback])),
-        simulated=simulated,
         means=_means(fit, weights, level),
         differences=_differences(fit, weights, level),
         variances=_variances(fit, random),
-        formula=formula,
+        formula=" + ".join([f"value ~ {fixed}", *(f"(1 | {':'.join(name)})" for name in random)]),
         fallback=fallback,
+        n_raters=n_raters,
     )
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple] = ()) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=columns)
 
 
 def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
     if rows.empty:
-        return "There are no ratings yet."
+        return NO_RATINGS
     if rows["rater"].nunique() < 2:
         return "One rater: a mixed model needs at least two."
     if not factors:
@@ -160,60 +162,40 @@ def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
     return ""
 
 
-def _nothing(rows: "pd.DataFrame", how: str, note: str, simulated: bool) -> MixedModel:
-    import pandas as pd
-
-    return MixedModel(
-        table=pd.DataFrame(columns=_TERMS),
-        how=how,
-        n_raters=rows["rater"].nunique(),
-        notes=(note,),
-        simulated=simulated,
-        means=pd.DataFrame(columns=_MEANS),
-        differences=pd.DataFrame(columns=_DIFFERENCES),
-        variances=pd.DataFrame(columns=_VARIANCES),
-    )
-
-
 def _sum_coding(size: int) -> np.ndarray:
     """Codes of the levels of a factor whose effects add up to zero, (size, size - 1)."""
     return np.vstack([np.eye(size - 1), -np.ones(size - 1)])
 
 
 def _columns(
-    terms: Sequence[tuple[str, ...]], levels: dict[str, list[str]], index: dict[str, np.ndarray]
-) -> list[np.ndarray]:
-    """Design columns of each term, (rows, columns of the term), for the levels' numbers."""
-    n = len(next(iter(index.values())))
-    blocks = []
-    for term in terms:
-        block = np.ones((n, 1))
-        for name in term:
-            codes = _sum_coding(len(levels[name]))[index[name]]
-            block = np.einsum("ni,nj->nij", block, codes).reshape(n, -1)
-        blocks.append(block)
-    return blocks
+    term: tuple[str, ...], levels: dict[str, list[str]], conditions: np.ndarray
+) -> np.ndarray:
+    """Design columns of a term, one row a condition, which is a row of the levels' numbers."""
+    block = np.ones((len(conditions), 1))
+    for (name, found), numbers in zip(levels.items(), conditions.T, strict=True):
+        if name in term:
+            codes = _sum_coding(len(found))[numbers]
+            block = np.einsum("ni,nj->nij", block, codes).reshape(len(conditions), -1)
+    return block
 
 
 def _design(
     rows: "pd.DataFrame", levels: dict[str, list[str]]
-) -> tuple[list[tuple[str, ...]], np.ndarray, str]:
-    """Return the terms that the study's conditions can tell apart, their design and a note."""
-    index = {
-        name: rows[name].map({value: i for i, value in enumerate(found)}).to_numpy()
-        for name, found in levels.items()
-    }
-    seen = np.unique(np.column_stack(list(index.values())), axis=0)
-    conditions = dict(zip(levels, seen.T, strict=True))
-    terms: list[tuple[str, ...]] = []
+) -> tuple[dict[tuple[str, ...], slice], np.ndarray, str]:
+    """Return the columns of the terms that the study's conditions can tell apart, the design, and
+    a note on the others.
+    """
+    numbers = np.column_stack([rows[name].map(found.index) for name, found in levels.items()])
+    conditions, condition = np.unique(numbers, axis=0, return_inverse=True)
+    places: dict[tuple[str, ...], slice] = {}
     missing: list[tuple[str, ...]] = []
-    grid = np.ones((len(seen), 1))
+    grid = np.ones((len(conditions), 1))
     for size in range(1, len(levels) + 1):
         for term in itertools.combinations(levels, size):
             margins = itertools.combinations(term, size - 1) if size > 1 else ()
-            wider = np.column_stack([grid, *_columns([term], levels, conditions)])
-            if set(margins) <= set(terms) and np.linalg.matrix_rank(wider) == wider.shape[1]:
-                terms.append(term)
+            wider = np.column_stack([grid, _columns(term, levels, conditions)])
+            if set(margins) <= set(places) and np.linalg.matrix_rank(wider) == wider.shape[1]:
+                places[term] = slice(grid.shape[1], wider.shape[1])
                 grid = wider
             else:
                 missing.append(term)
@@ -223,7 +205,7 @@ def _design(
             "Some conditions have no ratings, so that the model has to leave out "
             f"{', '.join(map(in_words, missing))}."
         )
-    return terms, np.column_stack([np.ones(len(rows)), *_columns(terms, levels, index)]), note
+    return places, grid[condition.ravel()], note
 
 
 def _random_effects(rows: "pd.DataFrame", x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
@@ -258,82 +240,58 @@ def _explains_all(x: np.ndarray, columns: np.ndarray) -> bool:
     return bool(np.abs(columns - fitted).max() < 1e-8)
 
 
-def _term_tests(
-    fit: Fit, terms: list[tuple[str, ...]], levels: dict[str, list[str]]
-) -> "pd.DataFrame":
-    import pandas as pd
-
-    found, start = [], 1
-    for term in terms:
-        size = int(np.prod([len(levels[name]) - 1 for name in term]))
-        weights = np.eye(len(fit.beta))[start : start + size]
-        f, df, df_error, p = f_test(fit, weights)
-        found.append((in_words(term), f, df, df_error, p, ""))
-        start += size
-    return pd.DataFrame(found, columns=_TERMS)
-
-
 def _marginal_weights(
-    terms: list[tuple[str, ...]], levels: dict[str, list[str]]
+    places: dict[tuple[str, ...], slice], levels: dict[str, list[str]], size: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Weights of the fixed effects in the mean of each level over all conditions, by factor."""
-    grid = np.array(list(itertools.product(*(range(len(found)) for found in levels.values()))))
-    index = dict(zip(levels, grid.T, strict=True))
-    design = np.column_stack([np.ones(len(grid)), *_columns(terms, levels, index)])
+    effects = np.eye(size)
+    # The codes of all other terms add up to zero over all conditions.
     return {
-        name: {
-            value: design[index[name] == number].mean(axis=0) for number, value in enumerate(found)
-        }
+        name: dict(
+            zip(found, effects[0] + _sum_coding(len(found)) @ effects[places[name,]], strict=True)
+        )
         for name, found in levels.items()
-        if (name,) in terms
+        if (name,) in places
     }
 
 
-def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
-    import pandas as pd
-    from scipy.stats import t
+def _estimate(fit: Fit, weights: np.ndarray, level: float) -> tuple[float, float, float, float]:
+    """Return a contrast's estimate, the ends of its interval, and the p of its t test."""
+    estimate, error, df = contrast(fit, weights)
+    half = scipy.stats.t.ppf((1 + level) / 2, df) * error
+    p = 2 * scipy.stats.t.sf(abs(estimate / error), df)
+    return estimate, estimate - half, estimate + half, p
 
-    found = []
-    for factor, of_level in weights.items():
-        for name, row in of_level.items():
-            mean, error, df = contrast(fit, row)
-            half = t.ppf((1 + level) / 2, df) * error
-            found.append((factor, name, mean, mean - half, mean + half, ""))
-    return pd.DataFrame(found, columns=_MEANS)
+
+def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
+    found = [
+        (factor, name, *_estimate(fit, row, level)[:3], "")
+        for factor, of_level in weights.items()
+        for name, row in of_level.items()
+    ]
+    return _table(_MEANS, found)
 
 
 def _differences(
     fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float
 ) -> "pd.DataFrame":
-    import pandas as pd
-    from scipy.stats import t
-
     found = []
     for factor, of_level in weights.items():
         pairs = list(itertools.combinations(of_level, 2))
-        tests = [contrast(fit, of_level[first] - of_level[second]) for first, second in pairs]
-        p_values = [2 * t.sf(abs(estimate / error), df) for estimate, error, df in tests]
-        corrected = holm(np.array(p_values))
-        for pair, (estimate, error, df), p, p_holm in zip(
-            pairs, tests, p_values, corrected, strict=True
-        ):
-            half = t.ppf((1 + level) / 2, df) * error
-            found.append((factor, *pair, estimate, estimate - half, estimate + half, p, p_holm, ""))
-    return pd.DataFrame(found, columns=_DIFFERENCES)
+        tests = [_estimate(fit, of_level[a] - of_level[b], level) for a, b in pairs]
+        corrected = holm([p for *_, p in tests])
+        found += [
+            (factor, *pair, *test, p_holm, "")
+            for pair, test, p_holm in zip(pairs, tests, corrected, strict=True)
+        ]
+    return _table(_DIFFERENCES, found)
 
 
-def _variances(fit: Fit, random: dict[tuple[str, ...], np.ndarray]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _variances(fit: Fit, random: Collection[tuple[str, ...]]) -> "pd.DataFrame":
     values = np.append(fit.variances, fit.residual)
-    return pd.DataFrame(
-        {
-            "group": [*map(_name, random), "residual"],
-            "variance": values,
-            "share": values / values.sum(),
-            "words": "",
-        }
-    )
+    shares = values / values.sum()
+    groups = [*map(_name, random), "residual"]
+    return _table(_VARIANCES, [(*row, "") for row in zip(groups, values, shares, strict=True)])
 
 
 def _name(names: tuple[str, ...]) -> str:
@@ -341,7 +299,7 @@ def _name(names: tuple[str, ...]) -> str:
 
 
 def _reach(
-    rows: "pd.DataFrame", factors: list[str], random: dict[tuple[str, ...], np.ndarray]
+    rows: "pd.DataFrame", factors: list[str], random: Collection[tuple[str, ...]]
 ) -> list[str]:
     """Say for which stimuli the model can't speak."""
     notes = []
@@ -349,18 +307,15 @@ def _reach(
         of_type = f"{item}_type"
         if of_type not in factors or (item,) in random:
             continue
+        why = f"The {item}s of a type are not at random in this model"
         if rows.groupby(of_type, observed=True)[item].nunique().max() == 1:
-            notes.append(
+            why = (
                 f"Each {item} type has one {item}, so that an effect of the type can't be told "
-                f"from that of the {item}: the tests speak about these {item}s."
+                f"from that of the {item}"
             )
-        else:
-            notes.append(
-                f"The {item}s of a type are not at random in this model: the tests speak about "
-                f"these {item}s."
-            )
+        notes.append(f"{why}: the tests speak about these {item}s.")
     stimuli = any(set(names) <= {"source", "driving", "method"} for names in random)
-    clips = rows.groupby(list(CONDITION), observed=True)["cell"].nunique()
+    clips = rows.groupby(list(CONDITION_COLUMNS), observed=True)["cell"].nunique()
     if not stimuli and clips.max() == 1:
         notes.append(
             "Each condition has one clip, so that clips can't be random: the tests generalise to "
@@ -369,7 +324,7 @@ def _reach(
     return notes
 
 
-def _how(criterion: str, random: dict[tuple[str, ...], np.ndarray], level: float) -> str:
+def _how(criterion: str, random: Collection[tuple[str, ...]], level: float) -> str:
     effects = ", ".join(map(_name, random)) or "raters and clips"
     return (
         f"Linear mixed model of {criterion}, scores taken as numbers, with source type, driving "

@@ -6,14 +6,13 @@ Raters had to choose, so there are no ties to model.
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy
 
-from studykit.stats.table import Result, criteria_of, is_simulated, only_rating
+from studykit.stats.result import Result
+from studykit.stats.table import criteria_of, only_rating
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_COLUMNS = ("criterion", "item", "strength", "low", "high", "share", "wins", "n_comparisons",
-            "n_raters", "words")  # fmt: skip
 
 
 def bradley_terry(
@@ -42,12 +41,10 @@ def bradley_terry(
 
     rows = only_rating(ratings)
     rows = rows[rows["task"] == "pair"]
+    first, second = rows["cell"], rows["other"]
     if items == "method":
         # A cell's name ends with its method, which has no double underscore.
-        first = rows["cell"].str.rsplit("__", n=1).str[-1]
-        second = rows["other"].str.rsplit("__", n=1).str[-1]
-    else:
-        first, second = rows["cell"], rows["other"]
+        first, second = (names.str.rsplit("__", n=1).str[-1] for names in (first, second))
     rows = rows.assign(first=first, second=second)
     across = rows["first"] != rows["second"]
     n_same = int((~across).sum())
@@ -55,15 +52,19 @@ def bradley_terry(
     found, notes = [], []
     for name in criteria_of(rows):
         of_criterion, note = _strengths(rows[rows["criterion"] == name], level)
-        found += [{"criterion": name} | row for row in of_criterion]
+        found.append(of_criterion.assign(criterion=name))
         if note:
             notes.append(f"On {name}, {note}")
     if n_same:
         notes.append(f"{n_same} comparisons within one {items} were left out.")
     if not found:
         notes.append("There are no paired comparisons.")
-    return Result(
-        table=pd.DataFrame(found, columns=_COLUMNS),
+    columns = ["criterion", "item", "strength", "low", "high", "share", "wins", "n_comparisons",
+               "n_raters", "words"]  # fmt: skip
+    return Result.of(
+        ratings,
+        pd.concat(found, ignore_index=True) if found else (),
+        columns,
         how=(
             f"Bradley-Terry model of {items} preferences (forced choice, no ties) by maximum "
             f"likelihood; {100 * level:g}% intervals of the log strengths, which add up to zero, "
@@ -73,83 +74,114 @@ def bradley_terry(
         ),
         n_raters=rows["rater"].nunique(),
         notes=tuple(notes),
-        simulated=is_simulated(ratings),
     )
 
 
-def _strengths(rows: "pd.DataFrame", level: float) -> tuple[list[dict], str]:
+def _strengths(rows: "pd.DataFrame", level: float) -> tuple["pd.DataFrame", str]:
     """Return a row an item, and what a reader should know."""
-    import statsmodels.api as sm
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.stats import norm, t
+    import pandas as pd
 
     items = sorted({*rows["first"], *rows["second"]})
-    number = {name: i for i, name in enumerate(items)}
-    first = rows["first"].map(number).to_numpy()
-    second = rows["second"].map(number).to_numpy()
-    won = (rows["value"] == 1).to_numpy(dtype=float)
-    winner, loser = np.where(won, first, second), np.where(won, second, first)
+    first, second = (rows[name].map(items.index).to_numpy() for name in ("first", "second"))
+    won = (rows["value"] == 1).to_numpy()
     k, n_raters = len(items), rows["rater"].nunique()
-    beaten = coo_array((np.ones(len(rows)), (winner, loser)), shape=(k, k)).tocsr()
-    found = [
-        {
-            "item": name,
-            "strength": np.nan,
-            "low": np.nan,
-            "high": np.nan,
-            "share": np.nan,
-            "wins": int((winner == i).sum()),
-            "n_comparisons": int(((winner == i) | (loser == i)).sum()),
-            "n_raters": n_raters,
-            "words": "",
-        }
-        for i, name in enumerate(items)
-    ]
-    islands, island = connected_components(beaten, directed=False)
-    if islands > 1:
-        groups = [[name for name, j in zip(items, island, strict=True) if j == i]
-                  for i in range(islands)]  # fmt: skip
-        for row in found:
-            row["words"] = "not linked to all others: no common scale"
-        named = "; ".join(", ".join(group) for group in groups)
-        return found, f"the comparisons fall into groups without a link ({named}): no common scale."
-    design = np.zeros((len(rows), k))
-    design[np.arange(len(rows)), first] = 1
-    design[np.arange(len(rows)), second] = -1
-    # Effects that add up to zero: the last item is minus the sum of the others.
-    coding = np.vstack([np.eye(k - 1), -np.ones(k - 1)])
-    note, weights = "", None
-    bounded = connected_components(beaten, directed=True, connection="strong")[0] == 1
-    if not bounded:
-        pairs = np.unique(np.sort(np.column_stack([first, second]), axis=1), axis=0)
-        halves = np.zeros((2 * len(pairs), k))
-        rank = np.arange(len(halves))
-        halves[rank, np.tile(pairs[:, 0], 2)], halves[rank, np.tile(pairs[:, 1], 2)] = 1, -1
-        design = np.vstack([design, halves])
-        won = np.concatenate([won, np.repeat([1.0, 0.0], len(pairs))])
-        weights = np.concatenate([np.ones(len(rows)), np.full(len(halves), 0.5)])
+    wins = np.zeros((k, k))
+    np.add.at(wins, (np.where(won, first, second), np.where(won, second, first)), 1)
+    n_wins = wins.sum(axis=1).astype(int)
+    n_comparisons = n_wins + wins.sum(axis=0).astype(int)
+    strength = half = np.full(k, np.nan)
+    words = note = ""
+    components = scipy.sparse.csgraph.connected_components
+    n_groups, group = components(wins, directed=False)
+    bounded = components(wins, connection="strong")[0] == 1
+    if n_groups > 1:
+        words = "not linked to all others: no common scale"
+        named = (", ".join(np.array(items)[group == i]) for i in range(n_groups))
+        note = (
+            f"the comparisons fall into groups without a link ({'; '.join(named)}): no common "
+            "scale."
+        )
+    elif not bounded:
+        wins += 0.5 * (wins + wins.T > 0)
         note = (
             "some items won or lost every comparison with the others: half a win was added to "
             "both sides of each compared pair, so that their strengths are finite; the intervals "
             "are the model's own, which are too narrow where raters differ."
         )
-    clustered = bounded and n_raters > k
-    model = sm.GLM(won, design @ coding, family=sm.families.Binomial(), freq_weights=weights)
-    if clustered:
-        codes = rows["rater"].astype("category").cat.codes.to_numpy()
-        fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes})
-        quantile = t.ppf((1 + level) / 2, n_raters - 1)
-    else:
-        fit = model.fit()
-        quantile = norm.ppf((1 + level) / 2)
-    strength = coding @ fit.params
-    error = np.sqrt(np.diag(coding @ fit.cov_params() @ coding.T))
-    for row, value, half in zip(found, strength, quantile * error, strict=True):
-        row |= {
-            "strength": float(value),
-            "low": float(value - half),
-            "high": float(value + half),
-            "share": float(1 / (1 + np.exp(-value))),
-        }
-    return found, note
+    if n_groups == 1:
+        strength, covariance = fit_strengths(wins)
+        quantile = scipy.stats.norm.ppf((1 + level) / 2)
+        if bounded and n_raters > k:
+            surprise = won - scipy.special.expit(strength[first] - strength[second])
+            slopes = np.zeros((len(rows), k))  # of each answer's log likelihood
+            slopes[np.arange(len(rows)), first] = surprise
+            slopes[np.arange(len(rows)), second] = -surprise
+            covariance = cluster_covariance(covariance, slopes, rows["rater"].factorize()[0])
+            quantile = scipy.stats.t.ppf((1 + level) / 2, n_raters - 1)
+        half = quantile * np.sqrt(np.diag(covariance))
+    found = {
+        "item": items,
+        "strength": strength,
+        "low": strength - half,
+        "high": strength + half,
+        "share": scipy.special.expit(strength),
+        "wins": n_wins,
+        "n_comparisons": n_comparisons,
+        "n_raters": n_raters,
+        "words": words,
+    }
+    return pd.DataFrame(found), note
+
+
+def fit_strengths(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the Bradley-Terry model by Newton's method.
+
+    Parameters
+    ----------
+    wins : (k, k) float array
+        How often each row's item was preferred to each column's. From every item a chain of wins
+        must lead to every other, or the likelihood has no maximum.
+
+    Returns
+    -------
+    strength, covariance : (k,) and (k, k) float arrays
+        Strengths that add up to zero; the inverse of their information.
+    """
+    games, k = wins + wins.T, len(wins)
+    strength, step = np.zeros(k), np.inf
+    while np.max(np.abs(step)) > 1e-9:
+        share = scipy.special.expit(strength[:, None] - strength)
+        information = games * share * share.T
+        # Only differences count: along the sum there is no information, and no variance.
+        laplacian = np.diag(information.sum(axis=1)) - information
+        covariance = np.linalg.inv(laplacian + 1 / k) - 1 / k
+        step = covariance @ (wins - games * share).sum(axis=1)
+        # Far from the maximum a whole step may overshoot.
+        strength = strength + step / max(np.max(np.abs(step)), 1)
+    return strength, covariance
+
+
+def cluster_covariance(
+    covariance: np.ndarray, slopes: np.ndarray, cluster: np.ndarray
+) -> np.ndarray:
+    """Let the answers of a cluster, such as a rater, depend on each other in any way.
+
+    Parameters
+    ----------
+    covariance : (k, k) float array
+        The model's own: of k strengths that add up to zero, k - 1 are free.
+    slopes : (n, k) float array
+        Of each answer's log likelihood.
+    cluster : (n,) int array
+        From 0 without gaps.
+
+    References
+    ----------
+    Liang, K.-Y., Zeger, S. L. (1986). Longitudinal data analysis using generalized linear models.
+    Biometrika 73, 13-22; with the correction G / (G - 1) (n - 1) / (n - p) for G clusters.
+    """
+    (n, k), n_clusters = slopes.shape, cluster.max() + 1
+    sums = np.zeros((n_clusters, k))
+    np.add.at(sums, cluster, slopes)
+    correction = n_clusters / (n_clusters - 1) * (n - 1) / (n - k + 1)
+    return correction * covariance @ sums.T @ sums @ covariance

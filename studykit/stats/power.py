@@ -8,13 +8,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
 from studykit.errors import StudyError
 from studykit.ratings.design import (
-    Clip,
+    Condition,
     plan_session,
     plan_sessions,
     ratings_per_condition,
@@ -23,22 +26,21 @@ from studykit.ratings.design import (
 )
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
-    Condition,
     Effect,
     SimulationModel,
     simulate_scores,
     typical_model,
 )
-from studykit.stats.comparison import signed_rank
+from studykit.stats.comparison import approximate_p, holm, matched_on, signed_rank
+from studykit.stats.result import in_words
 from studykit.study.file import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.05
 MOST_RATERS = 512
+_SIGNIFICANCE = 0.05
 _ANY = Condition("frontal", "frontal", "")
-_HIGH, _LOW = "high", "low"
 _NEAR = 4  # the normal approximation of a p that matters is off by less than this factor
 _SESSIONS = 36  # the balanced order of 18 conditions, twice
 _LINE = "{:34}{:>7}{:>7}{:>8}{:>8}{:>14}{:>9}"
@@ -93,29 +95,21 @@ class RaterPlan:
 
     def __str__(self) -> str:
         """Set the table as text, with the method below it."""
-        lines = [_LINE.format(*_HEADINGS)]
-        for row in self.table.astype(object).where(self.table.notna(), None).itertuples():
-            few = row.raters is None
-            cells = (
-                row.comparison,
-                row.tests,
-                row.clips,
-                f"> {MOST_RATERS}" if few else row.raters,
-                "" if few else row.invite,
-                f"{row.power:.2f} ± {row.power_error:.2f}",
-                row.ratings,
-            )
-            lines.append(_LINE.format(*map(str, cells)))
-        minutes = math.ceil(self.table["minutes"].iloc[0])
+        shown = self.table.astype({"raters": "string", "invite": "string"})
+        shown = shown.fillna({"raters": f"> {MOST_RATERS}", "invite": ""})
+        shown["power"] = [f"{row.power:.2f} ± {row.power_error:.2f}" for row in shown.itertuples()]
+        shown = shown[["comparison", "tests", "clips", "raters", "invite", "power", "ratings"]]
+        lines = [_LINE.format(*row) for row in shown.itertuples(index=False)]
         return "\n".join(
             [
+                _LINE.format(*_HEADINGS),
                 *lines,
                 "",
                 "tests: family that Holm's method corrects for; clips: of each side that a rater "
                 "sees and a test matches;",
                 "invite: so many, as some will be excluded or see no match; ratings: the fewest "
                 "that a condition gets.",
-                f"A rater needs about {minutes} minutes.",
+                f"A rater needs about {math.ceil(self.table['minutes'].iloc[0])} minutes.",
                 self.how,
             ]
         )
@@ -178,12 +172,12 @@ def plan_raters(
         clip_seconds=float(np.mean([lengths[trial.clip.driving] for trial in trials])),
         criteria=len(criteria),
     )
-    attentive = 1 - model.inattentive
     rows = []
     for comparison in comparisons(study):
+        usable = (1 - model.inattentive) * comparison.usable
         studies = SimulatedStudies(model, shift, comparison, criteria, n_studies, seed)
         raters, reached = studies.fewest(power)
-        asked = raters or MOST_RATERS
+        counts = ratings_per_condition(study, clips, raters or MOST_RATERS)
         rows.append(
             {
                 "comparison": comparison.name,
@@ -192,18 +186,18 @@ def plan_raters(
                 "raters": raters,
                 "power": reached,
                 "power_error": math.sqrt(reached * (1 - reached) / n_studies),
-                "invite": raters and math.ceil(raters / (attentive * comparison.usable)),
+                "invite": raters and math.ceil(raters / usable),
                 "minutes": minutes,
-                "ratings": min(ratings_per_condition(study, clips, asked).values()),
+                "ratings": min(counts.values()),
             }
         )
     table = pd.DataFrame(rows).astype({"raters": "Int64", "invite": "Int64"})
     how = (
         f"{n_studies} simulated studies a row, in which two levels differ by {difference:g} of a "
         f"step on one of {len(criteria)} criteria; paired Wilcoxon signed-rank tests over raters' "
-        f"means, two-sided, {100 * LEVEL:g} % over the family of tests (Holm). Clips of a level "
-        f"are taken to differ by {model.clip_sd:g} of a step (SD), raters by {model.bias_sd:g} in "
-        "level."
+        f"means, two-sided, {100 * _SIGNIFICANCE:g} % over the family of tests (Holm). Clips of "
+        f"a level are taken to differ by {model.clip_sd:g} of a step (SD), raters by "
+        f"{model.bias_sd:g} in level."
     )
     return RaterPlan(table, how)
 
@@ -224,42 +218,24 @@ def comparisons(study: Study) -> list[Comparison]:
         for trials in itertools.islice(plan_sessions(study, study_clips(study)), _SESSIONS)
     ]
     found = []
-    for name, level, match in (
-        ("methods", "method", ("source", "driving")),
-        ("source types", "source_type", ("driving", "method")),
-        ("driving types", "driving_type", ("source", "method")),
-    ):
-        levels = sorted({getattr(clip, level) for clips in sessions for clip in clips})
+    for column in ("method", "source_type", "driving_type"):
+        level, match = attrgetter(column), attrgetter(*matched_on([column]))
+        levels = sorted({level(clip) for clips in sessions for clip in clips})
         pairs = list(itertools.combinations(levels, 2))
-        if pairs:
-            shared = np.array(
-                [
-                    len(set.intersection(*(_seen(clips, level, side, match) for side in pair)))
-                    for clips in sessions
-                    for pair in pairs
-                ]
-            )
-            if shared.any():
-                found.append(
-                    Comparison(
-                        f"two of {len(levels)} {name}",
-                        len(levels),
-                        round(float(shared[shared > 0].mean())),
-                        len(pairs),
-                        float((shared > 0).mean()),
-                    )
-                )
+        shared = np.array(
+            [
+                len(set.intersection(*({match(c) for c in clips if level(c) == a} for a in pair)))
+                for clips in sessions
+                for pair in pairs
+            ]
+        )
+        if shared.any():
+            name = f"two of {len(levels)} {in_words([column])}s"
+            n_clips, usable = round(shared[shared > 0].mean()), float((shared > 0).mean())
+            found.append(Comparison(name, len(levels), n_clips, len(pairs), usable))
     if len({clip.condition for clips in sessions for clip in clips}) < 2:
         raise StudyError(f"{study.path} has one condition only: there is nothing to compare")
     return [*found, Comparison("two conditions, named beforehand", 2, 1, 1)]
-
-
-def _seen(clips: Sequence[Clip], level: str, side: str, match: tuple[str, ...]) -> set[tuple]:
-    return {
-        tuple(getattr(clip, name) for name in match)
-        for clip in clips
-        if getattr(clip, level) == side
-    }
 
 
 def latent_difference(model: SimulationModel, difference: float) -> float:
@@ -271,7 +247,6 @@ def latent_difference(model: SimulationModel, difference: float) -> float:
     StudyError
         No two means on this scale differ by so much.
     """
-    from scipy.optimize import brentq
 
     def excess(shift: float) -> float:
         high, low = (
@@ -286,28 +261,7 @@ def latent_difference(model: SimulationModel, difference: float) -> float:
             f"a difference of {difference:g} can't be seen on a scale of 1 to {model.scale}: "
             f"choose one between 0 and {model.scale - 1}"
         )
-    return brentq(excess, 0.0, widest)
-
-
-def holm_rejects_first(p: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Say whether Holm's method rejects the first of each family's hypotheses.
-
-    Parameters
-    ----------
-    p : (..., tests) float array
-    level : float
-        Family-wise.
-
-    References
-    ----------
-    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
-    of Statistics 6, 65-70.
-    """
-    ordered = np.sort(p, axis=-1)
-    passes = ordered <= level / np.arange(p.shape[-1], 0, -1)
-    stopped = np.logical_and.accumulate(passes, axis=-1)
-    place = (ordered < p[..., :1]).sum(axis=-1, keepdims=True)
-    return np.take_along_axis(stopped, place, axis=-1)[..., 0]
+    return scipy.optimize.brentq(excess, 0.0, widest)
 
 
 class SimulatedStudies:
@@ -334,21 +288,22 @@ class SimulatedStudies:
         seed: int,
     ) -> None:
         # Other levels lie in the middle between the two, so that they help Holm's method little.
+        levels = ["high", "low", *map(str, range(2, comparison.n_levels))]
         effects = (
-            Effect(shift / 2, method=_HIGH, criterion=criteria[0]),
-            Effect(-shift / 2, method=_LOW, criterion=criteria[0]),
+            Effect(shift / 2, method="high", criterion=criteria[0]),
+            Effect(-shift / 2, method="low", criterion=criteria[0]),
         )
-        self._model = dataclasses.replace(model, effects=effects)
-        self._criteria, self._n_studies, self._seed = criteria, n_studies, seed
-        self._n_clips = comparison.n_clips
-        levels = [_HIGH, _LOW, *map(str, range(2, comparison.n_levels))]
-        self._conditions = [
-            Condition("frontal", "frontal", level)
-            for level in levels
-            for _ in range(comparison.n_clips)
-        ]
-        self._pairs = list(itertools.combinations(range(comparison.n_levels), 2))
-        self._blocks: list[np.ndarray] = []
+        self._draw = partial(
+            simulate_scores,
+            dataclasses.replace(model, effects=effects),
+            n_studies * _BLOCK,
+            [_ANY._replace(method=level) for level in levels for _ in range(comparison.n_clips)],
+            criteria=criteria,
+        )
+        self._seed = seed
+        self._pairs = np.transpose(list(itertools.combinations(range(len(levels)), 2)))
+        self._shape = (n_studies, _BLOCK, len(levels), comparison.n_clips, len(criteria))
+        self._means = np.empty((n_studies, 0, len(levels), len(criteria)))
 
     def fewest(self, power: float) -> tuple[int | None, float]:
         """Return the smallest number of raters with a power, and the power that they have.
@@ -380,33 +335,27 @@ class SimulatedStudies:
 
         Without ``exact`` the test's normal approximation is used, which is quick.
         """
-        from scipy.stats import wilcoxon
-
-        means = np.concatenate(
-            [self._block(index) for index in range(-(-n_raters // _BLOCK))], axis=1
-        )[:, :n_raters]
-        gaps = np.stack([means[:, :, a] - means[:, :, b] for a, b in self._pairs], axis=2)
-        gaps = np.round(gaps.reshape(self._n_studies, n_raters, -1), 9)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p = wilcoxon(gaps, axis=1, zero_method="pratt", method="asymptotic").pvalue
-        p = np.where(np.isnan(p), 1.0, p)
+        means = self._of_raters(n_raters)
+        first, second = self._pairs
+        gaps = (means[:, :, first] - means[:, :, second]).reshape(*means.shape[:2], -1)
+        gaps = gaps.swapaxes(1, 2)  # (studies, tests, raters)
+        p = approximate_p(gaps)
         if exact:
             # Holm's method rejects no less where p values fall, so that most studies are settled.
-            open_ = holm_rejects_first(p * _NEAR) != holm_rejects_first(p / _NEAR)
-            for study, test in zip(*np.nonzero(open_[:, None] & (p < _NEAR * LEVEL)), strict=True):
-                p[study, test] = signed_rank(gaps[study, :, test]).p
-        return float(holm_rejects_first(p).mean())
+            is_open = _finds_first(p * _NEAR) != _finds_first(p / _NEAR)
+            near = is_open[:, None] & (p < _NEAR * _SIGNIFICANCE)
+            p[near] = [signed_rank(gap).p for gap in gaps[near]]
+        return float(_finds_first(p).mean())
 
-    def _block(self, index: int) -> np.ndarray:
-        """Return means of ``_BLOCK`` more raters: (studies, raters, levels, criteria) float."""
-        if index == len(self._blocks):
-            scores = simulate_scores(
-                self._model,
-                self._n_studies * _BLOCK,
-                self._conditions,
-                np.random.default_rng([self._seed, index]),
-                criteria=self._criteria,
-            )
-            shape = (self._n_studies, _BLOCK, -1, self._n_clips, len(self._criteria))
-            self._blocks.append(scores.reshape(shape).mean(axis=3))
-        return self._blocks[index]
+    def _of_raters(self, n_raters: int) -> np.ndarray:
+        """Return means over clips of the first raters: (studies, raters, levels, criteria)."""
+        while (drawn := self._means.shape[1]) < n_raters:
+            rng = np.random.default_rng([self._seed, drawn // _BLOCK])
+            block = self._draw(rng).reshape(self._shape).mean(axis=3)
+            self._means = np.concatenate([self._means, block], axis=1)
+        return self._means[:, :n_raters]
+
+
+def _finds_first(p: np.ndarray) -> np.ndarray:
+    """Say which studies find the first of their tests' differences, (studies,) bool."""
+    return holm(p)[:, 0] <= _SIGNIFICANCE

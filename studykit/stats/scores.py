@@ -1,36 +1,24 @@
-"""Mean opinion scores with intervals over raters, whatever the conditions are grouped by."""
+"""Mean opinion scores with intervals over raters, whatever the clips are grouped by."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studykit.errors import StudyError, did_you_mean
-from studykit.stats.intervals import bootstrap_interval, score_interval, t_interval
-from studykit.stats.table import CONDITION, Result, in_order, in_words, is_simulated, rated
+from studykit.stats.intervals import score_interval
+from studykit.stats.result import Result, in_words
+from studykit.stats.table import CONDITION_COLUMNS, in_order, rated
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Interval = Literal["score", "t", "bootstrap"]
-
-_INTERVALS = {
-    "score": "a score interval for a mean on a bounded scale (Wilson 1927, with the quasi-binomial "
-    "variance of Wedderburn 1974 and Student's t quantile)",
-    "t": "Student's t interval",
-    "bootstrap": "an expanded percentile bootstrap interval (Hesterberg 2015; 4,999 resamples of "
-    "raters)",
-}
-
 
 def mean_scores(
     ratings: "pd.DataFrame",
-    by: Sequence[str] = CONDITION,
+    by: Sequence[str] = CONDITION_COLUMNS,
     *,
-    interval: Interval = "score",
     scale: int = 5,
     level: float = 0.95,
-    seed: int = 0,
 ) -> Result:
     """Mean opinion scores of each group of clips, with intervals over raters.
 
@@ -41,10 +29,10 @@ def mean_scores(
     ----------
     by : sequence of str
         What a group is: any of source_type, driving_type, method, source, driving, cell.
-    interval : {"score", "t", "bootstrap"}
-        See :mod:`studykit.stats.intervals`; docs/statistics.md has what each of them covers.
     scale : int
         Steps of the scale.
+    level : float
+        Of the score interval: see :mod:`studykit.stats.intervals`.
 
     Returns
     -------
@@ -59,66 +47,29 @@ def mean_scores(
     """
     import pandas as pd
 
-    if interval not in _INTERVALS:
-        raise StudyError(f'no interval "{interval}": {did_you_mean(interval, _INTERVALS)}')
-    by = list(by)
+    keys = [*by, "criterion"]
     rows = rated(ratings, scale=scale)
-    rng = np.random.default_rng(seed)
-    groups = rows.groupby([*by, "criterion"], observed=True)
-    counts = groups["cell"].agg(["size", "nunique"])
-    by_rater = rows.groupby([*by, "criterion", "rater"], observed=True)["value"].mean()
+    counts = rows.groupby(keys, observed=True)["cell"].agg(["size", "nunique"])
+    by_rater = rows.groupby([*keys, "rater"], observed=True)["value"].mean()
     found = []
-    for key, places in by_rater.groupby(level=[*by, "criterion"], observed=True).indices.items():
+    for key, places in by_rater.groupby(level=keys, observed=True).indices.items():
         values = by_rater.to_numpy()[places]
-        row = dict(zip([*by, "criterion"], key, strict=True))
-        row["mean"] = values.mean()
-        row |= _interval(values, interval, scale, level, rng)
-        row["n_raters"] = len(values)
-        row["n_ratings"], row["n_clips"] = counts.loc[key]
-        found.append(row)
-    columns = [*by, "criterion", "mean", "low", "high", "sd", "n_raters", "n_ratings", "n_clips",
-               "words"]  # fmt: skip
-    table = pd.DataFrame(found, columns=columns)
-    return Result(
-        table=in_order(table, [*by, "criterion"]) if found else table,
+        low, high, deviation, words = np.nan, np.nan, np.nan, "one rater: no interval"
+        if len(values) > 1:
+            low, high = score_interval(values, scale=scale, level=level)
+            deviation, words = values.std(ddof=1), ""
+        row = (values.mean(), low, high, deviation, len(values), *counts.loc[key], words)
+        found.append((*key, *row))
+    columns = [*keys, "mean", "low", "high", "sd", "n_raters", "n_ratings", "n_clips", "words"]
+    return Result.of(
+        ratings,
+        in_order(pd.DataFrame(found, columns=columns), keys),
+        columns,
         how=(
             f"Mean opinion scores by {in_words(by)}: each rater's ratings were averaged first, so "
-            f"that the rater is the unit; {100 * level:g}% confidence intervals over raters by "
-            f"{_INTERVALS[interval]}."
+            f"that the rater is the unit; {100 * level:g}% confidence intervals over raters by a "
+            "score interval for a mean on a bounded scale (Wilson 1927, with the quasi-binomial "
+            "variance of Wedderburn 1974 and Student's t quantile)."
         ),
         n_raters=rows["rater"].nunique(),
-        notes=() if found else ("There are no ratings yet.",),
-        simulated=is_simulated(ratings),
     )
-
-
-def clip_scores(ratings: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the mean score of each clip on each criterion.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns cell, source, source_type, driving, driving_type, method, criterion, mean,
-        n_raters.
-    """
-    columns = ["cell", "source", "source_type", "driving", "driving_type", "method", "criterion"]
-    groups = rated(ratings).groupby(columns, observed=True, as_index=False)["value"]
-    return groups.agg(["mean", "size"]).rename(columns={"size": "n_raters"})
-
-
-def _interval(
-    values: np.ndarray, interval: str, scale: int, level: float, rng: np.random.Generator
-) -> dict[str, float | str]:
-    nothing = {"low": np.nan, "high": np.nan, "sd": np.nan}
-    if len(values) < 2:
-        return nothing | {"words": "one rater: no interval"}
-    spread = values.std(ddof=1)
-    if interval == "score":
-        low, high = score_interval(values, scale=scale, level=level)
-    elif np.ptp(values) < 1e-12:
-        return nothing | {"sd": 0.0, "words": f"all raters agree: no {interval} interval"}
-    elif interval == "t":
-        low, high = t_interval(values, level=level)
-    else:
-        low, high = bootstrap_interval(values, level=level, rng=rng)
-    return {"low": float(low), "high": float(high), "sd": spread, "words": ""}

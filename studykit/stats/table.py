@@ -1,55 +1,19 @@
-"""What statistics read and hand back: the checked ratings table, and results that say how.
-
-A result carries its numbers, its method in words and whom it left out, so that nothing that is
-quoted from it has to be looked up elsewhere.
-"""
+"""What statistics read: the ratings table, checked, and the order in which things are shown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from studykit.errors import StudyError
+from studykit.errors import StudyError, did_you_mean
+from studykit.study.file import TYPES
+from studykit.study.wording import CRITERIA, OVERALL
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CRITERIA = ("naturalness", "structure", "jitter", "consistency")
-OVERALL = "overall"
-CONDITION = ("source_type", "driving_type", "method")
-TYPES = ("frontal", "side", "stylised")
+CONDITION_COLUMNS = ("source_type", "driving_type", "method")
 
 _NEEDED = ("rater", "simulated", "role", "task", "cell", "source", "source_type", "driving",
            "driving_type", "method", "other", "criterion", "value")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """One statistic over a ratings table.
-
-    Attributes
-    ----------
-    table : pandas.DataFrame
-        Tidy; empty where there is nothing to say. A number that can't be had is missing, and the
-        row's ``words`` then say why; they are empty where every number is there.
-    how : str
-        The method in a sentence or two, ready to be quoted.
-    n_raters, n_dropped : int
-        Raters behind the numbers; raters who were left out of some of them.
-    why : str
-        Why they were left out, empty where nobody was.
-    notes : tuple of str
-        Sentences: what could not be computed, and what weakens the rest.
-    simulated : bool
-        The ratings come from a simulation.
-    """
-
-    table: "pd.DataFrame"
-    how: str
-    n_raters: int = 0
-    n_dropped: int = 0
-    why: str = ""
-    notes: tuple[str, ...] = ()
-    simulated: bool = False
 
 
 def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame":
@@ -93,7 +57,7 @@ def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame
             worst = outside.iloc[0]
             raise StudyError(
                 f"{len(outside)} ratings lie outside 1..{scale}, such as {worst['value']} by "
-                f"rater {worst['rater']} for {worst['cell']}: mend them, or the study's scale"
+                f"rater {worst['rater']} for {worst['cell']}: correct them, or the study's scale"
             )
     identity = ["rater", "cell", "source", "source_type", "driving", "driving_type", "method"]
     single = rows[[*identity, "criterion"]].assign(value=rows["value"].astype(float))
@@ -130,11 +94,6 @@ def only_rating(ratings: "pd.DataFrame") -> "pd.DataFrame":
     return ratings[(ratings["role"] == "rating") & ratings["value"].notna()]
 
 
-def is_simulated(ratings: "pd.DataFrame") -> bool:
-    """Say whether a table holds simulated ratings."""
-    return bool(len(ratings)) and bool(ratings["simulated"].iloc[0])
-
-
 def criteria_of(table: "pd.DataFrame") -> list[str]:
     """Return the criteria of a table: the usual four first, then others, "overall" last.
 
@@ -143,8 +102,21 @@ def criteria_of(table: "pd.DataFrame") -> list[str]:
     ['naturalness', 'jitter', 'sync', 'overall']
     """
     found = set(table["criterion"].unique())
-    usual = [name for name in CRITERIA if name in found]
-    return [*usual, *sorted(found - {*CRITERIA, OVERALL}), *([OVERALL] if OVERALL in found else [])]
+    others = sorted(found - {*CRITERIA, OVERALL})
+    return [name for name in (*CRITERIA, *others, OVERALL) if name in found]
+
+
+def refuse_unrated(asked: Iterable[str], rated: Sequence[str]) -> None:
+    """Refuse criteria, or levels to compare, that nobody rated.
+
+    Raises
+    ------
+    StudyError
+        The first of them.
+    """
+    for name in asked:
+        if name not in rated:
+            raise StudyError(f'no ratings of "{name}": {did_you_mean(name, rated)}')
 
 
 def levels_of(values: Iterable[str]) -> list[str]:
@@ -159,25 +131,9 @@ def levels_of(values: Iterable[str]) -> list[str]:
 
 def in_order(table: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
     """Sort rows by these columns, criteria and types in their usual order."""
-    keys = {
-        name: (criteria_of(table) if name == "criterion" else levels_of(table[name]))
-        for name in columns
-    }
-    ranks = {name: {value: i for i, value in enumerate(order)} for name, order in keys.items()}
-    return table.sort_values(
-        list(columns), key=lambda column: column.map(ranks[column.name]), ignore_index=True
-    )
 
+    def rank(column: "pd.Series") -> "pd.Series":
+        order = criteria_of(table) if column.name == "criterion" else levels_of(column)
+        return column.map({value: place for place, value in enumerate(order)})
 
-def label(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
-    """Name the level of each row over some columns, such as "side x frontal x warp"."""
-    parts = [table[name].astype(str) for name in over]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined + " x " + part
-    return joined
-
-
-def in_words(names: Sequence[str]) -> str:
-    """Name columns as a text does: ("source_type", "method") is "source type x method"."""
-    return " x ".join(name.replace("_", " ") for name in names)
+    return table.sort_values(list(columns), key=rank, ignore_index=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import CropRule
 from studykit.study.document import Document
-from studykit.study.ratings import Ratings, read_ratings
+from studykit.study.ratings import Ratings, read_ratings_section
 
 Protocol = Literal["cross-identity", "same-identity"]
 TYPES = ("frontal", "side", "stylised")
@@ -158,7 +158,7 @@ def load_study(path: str | Path) -> Study:
         sources=_inputs(document, "sources") if "sources" in keys else (),
         drivings=_inputs(document, "drivings"),
         methods=_methods(document),
-        ratings=read_ratings(document, ("ratings",)),
+        ratings=read_ratings_section(document, ("ratings",)),
     )
 
 

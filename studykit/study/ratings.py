@@ -11,7 +11,16 @@ from typing import Any, Literal, get_args
 
 from studykit.errors import did_you_mean
 from studykit.study.document import Document
-from studykit.study.wording import CONSENT, CRITERIA, OVERALL, QUESTIONS, TEXTS, Criterion, Question
+from studykit.study.wording import (
+    CONSENT,
+    CRITERIA,
+    OVERALL,
+    OVERALL_CRITERION,
+    QUESTIONS,
+    TEXTS,
+    Criterion,
+    Question,
+)
 
 Task = Literal["acr", "dcr", "pair"]
 
@@ -80,7 +89,7 @@ class Ratings:
     @property
     def asked(self) -> tuple[Criterion, ...]:
         """What is asked in one trial."""
-        return (OVERALL,) if self.task == "pair" and self.overall else self.criteria
+        return (OVERALL_CRITERION,) if self.task == "pair" and self.overall else self.criteria
 
     @property
     def highest(self) -> int:
@@ -88,7 +97,7 @@ class Ratings:
         return 2 if self.task == "pair" else self.scale
 
 
-def read_ratings(document: Document, where: tuple) -> Ratings:
+def read_ratings_section(document: Document, where: tuple) -> Ratings:
     """Read the section; what is not there is the default.
 
     Raises
@@ -126,7 +135,7 @@ def _criteria(document: Document, where: tuple) -> tuple[Criterion, ...]:
     found = []
     for name in names:
         place = (*where, name)
-        if not name.isidentifier() or name == OVERALL.name:
+        if not name.isidentifier() or name == OVERALL:
             raise document.error(place, f'"{name}" is no criterion\'s name: use letters and "_"')
         given = document.mapping(place, known=known, optional=True)
         missing = [key for key in ("label", "question", "steps") if key not in given]

@@ -107,7 +107,10 @@ CRITERIA = {
     )
 }
 
-OVERALL = Criterion("overall", "Overall", "How good is the clip?", "Which clip is better?", ())
+OVERALL = "overall"
+OVERALL_CRITERION = Criterion(
+    OVERALL, "Overall", "How good is the clip?", "Which clip is better?", ()
+)
 
 QUESTIONS = {
     question.name: question

@@ -27,14 +27,14 @@ function keepInAddress(rater) {
   history.replaceState(null, "", address);
 }
 
-// Light or dark as the notebook is, where it tells; else as the system is.
+// Light or dark as the notebook is, where it says so; else as the system is.
 function followTheme(root) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const update = () => {
     const alone = document.documentElement.classList.contains("rp-alone");
-    const told = alone ? null : document.body.dataset.jpThemeLight;
+    const said = alone ? null : document.body.dataset.jpThemeLight;
     const colab = document.documentElement.getAttribute("theme");
-    const dark = told ? told === "false" : colab ? colab === "dark" : system.matches;
+    const dark = said ? said === "false" : colab ? colab === "dark" : system.matches;
     root.dataset.theme = dark ? "dark" : "light";
     if (alone) document.documentElement.dataset.theme = root.dataset.theme;
   };

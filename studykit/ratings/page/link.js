@@ -1,7 +1,7 @@
 // The way to the kernel: every request is sent again until it is answered, so that an answer is
 // on the screen as stored only when it is.
 
-const PATIENCE = 4000; // milliseconds until a request is sent again, and the rater is told
+const PATIENCE = 4000; // milliseconds until a request is sent again, and the rater is warned
 // A clip that is asked for again comes again as a whole, behind which all else would wait.
 const PATIENCE_FOR_MEDIA = 60000;
 

@@ -221,7 +221,7 @@ class Trial {
     if (first) this.enter(this.open());
   }
 
-  // What the kernel refuses here it refuses again with the answer, where the rater is told.
+  // What the kernel refuses here it refuses again with the answer, where the rater is warned.
   tell(verb, content = {}) {
     this.page.link.ask(verb, { turn: this.state.turn, ...content }).catch(() => {});
   }

@@ -1,0 +1,240 @@
+"""The database under the store of ratings: its tables, their migrations, and how it is opened."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+import studykit
+from studykit.errors import MissingPackageError, StudyError
+
+# An execution option: whoever only reads an SQLite file waits for no writer.
+READ_ONLY = "studykit_reading"
+
+_BUSY_SECONDS = 60.0
+_LOCK = 0x73747564  # names studykit among the advisory locks of a PostgreSQL database
+_TABLES = sa.MetaData()
+
+
+class _Moment(sa.TypeDecorator):
+    """A time, kept as text in UTC: 2026-01-31T15:04:05.000000+00:00."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Any) -> str | None:
+        return value and value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, _dialect: Any) -> datetime | None:
+        return value and datetime.fromisoformat(value)
+
+
+def _table(name: str, *parts: Any, **options: Any) -> sa.Table:
+    """Make a table, each of whose rows names the software that wrote it; a name alone is a text."""
+    columns = [
+        sa.Column(part, sa.Text, nullable=False) if isinstance(part, str) else part
+        for part in parts
+    ]
+    software = sa.Column("software", sa.Text, nullable=False, default=studykit.__version__)
+    return sa.Table(name, _TABLES, *columns, software, **options)
+
+
+def _key(name: str, kind: Any = sa.Text) -> sa.Column:
+    return sa.Column(name, kind, primary_key=True, autoincrement=False)
+
+
+def _serial() -> sa.Column:
+    kind = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    return sa.Column("id", kind, sa.Identity(always=True), primary_key=True)
+
+
+def _whole(name: str, **options: Any) -> sa.Column:
+    return sa.Column(name, sa.Integer, nullable=False, **options)
+
+
+def _now(name: str) -> sa.Column:
+    return sa.Column(name, _Moment, nullable=False, default=lambda: datetime.now(UTC))
+
+
+def _session(**options: Any) -> sa.Column:
+    return sa.Column("session", sa.ForeignKey("sessions.session"), nullable=False, **options)
+
+
+migrations = _table("migrations", _key("name"), _now("applied_at"))
+# How many numbers were given to a study's raters.
+numbers = sa.Table("numbers", _TABLES, _key("study"), _key("simulated", sa.Boolean), _whole("used"))
+raters = _table(
+    "raters",
+    _key("study"),
+    _key("rater"),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+    sa.Column("number", sa.Integer),
+    _now("created_at"),
+    sa.UniqueConstraint("study", "simulated", "number"),
+)
+sessions = _table(
+    "sessions",
+    *(_key("session"), "study", "rater", _now("created_at"), "plan", "study_hash"),
+    sa.ForeignKeyConstraint(["study", "rater"], ["raters.study", "raters.rater"]),
+)
+# The ratings table; whether a rater is simulated stands once, with the rater.
+answers = _table(
+    "answers",
+    *(_serial(), _session(), "study", "rater", _whole("trial"), _whole("attempt", default=0)),
+    *("role", "task", "cell", "source", "source_type", "driving", "driving_type", "method"),
+    *("other", "criterion", _whole("value")),
+    *(sa.Column(name, sa.Integer) for name in ("expected_low", "expected_high")),
+    *(sa.Column(name, sa.Double) for name in ("seconds", "watched")),
+    *(sa.Column(name, _Moment) for name in ("shown_at", "played_at")),
+    *(sa.Column("answered_at", _Moment, nullable=False), "clip_hash", "study_hash"),
+    sa.UniqueConstraint("session", "trial", "attempt", "criterion"),
+    sqlite_autoincrement=True,
+)
+undone = _table(
+    "undone",
+    *(_session(primary_key=True), _key("trial", sa.Integer), _key("attempt", sa.Integer)),
+    _now("undone_at"),
+)
+events = _table(
+    "events",
+    *(_serial(), _session(), "kind", "detail", _now("noted_at")),
+    sa.Index("events_of_session", "session"),
+    sqlite_autoincrement=True,
+)
+
+
+def _first_tables(connection: sa.Connection) -> None:
+    _TABLES.create_all(connection)
+
+
+def _rows_are_only_added(connection: sa.Connection) -> None:
+    """Refuse to change or remove what was answered, whoever asks."""
+    tables, refusal = ("answers", "undone", "events"), "ratings are only ever added"
+    if connection.dialect.name == "postgresql":
+        statements = [
+            "CREATE FUNCTION studykit_only_add() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$",
+            *(
+                f"CREATE TRIGGER only_add BEFORE UPDATE OR DELETE ON {table} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION studykit_only_add()"
+                for table in tables
+            ),
+        ]
+    else:
+        statements = [
+            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+            for table in tables
+            for change in ("UPDATE", "DELETE")
+        ]
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+# Applied in this order, each once, under names that stay. A migration that adds what the tables
+# above have by now looks first whether it is there: a new database has it from the start.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_tables, _rows_are_only_added)
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Apply the migrations that a database has not seen, in order, all or none.
+
+    Raises
+    ------
+    StudyError
+        It was written by a newer version.
+    """
+    known = {migration.__name__: migration for migration in MIGRATIONS}
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+        if sa.inspect(connection).has_table("migrations") and _applied(connection) == set(known):
+            return
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        migrations.create(connection, checkfirst=True)
+        applied = _applied(connection)
+        if newer := sorted(applied - set(known)):
+            raise StudyError(
+                f"{place_of(engine)} was written by a newer studykit ({newer[0]}): update studykit"
+            )
+        for name in [name for name in known if name not in applied]:
+            known[name](connection)
+            connection.execute(sa.insert(migrations).values(name=name))
+
+
+def _applied(connection: sa.Connection) -> set[str]:
+    return set(connection.scalars(sa.select(migrations.c.name)))
+
+
+def make_engine(where: str | Path) -> sa.Engine:
+    """Return the engine of an SQLite file or of the address of a PostgreSQL database.
+
+    Raises
+    ------
+    MissingPackageError
+        The driver for PostgreSQL is not installed.
+    StudyError
+        The address can't be read, or the file's folder can't be made.
+    """
+    if "://" not in str(where):
+        path = Path(where)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"no folder {path.parent}: {error.strerror}") from None
+        url = sa.URL.create("sqlite", database=str(path))
+        engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        sa.event.listen(engine, "connect", _prepare_file)
+        sa.event.listen(engine, "begin", _begin_in_file)
+        return engine
+    try:
+        url = sa.make_url(str(where))
+    except (sa.exc.ArgumentError, ValueError):
+        raise StudyError(
+            "the store's address can't be read: write postgresql+psycopg://USER@HOST/NAME"
+        ) from None
+    if url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise StudyError(
+            f'a store of ratings is no "{url.drivername}": give a file, '
+            "or postgresql+psycopg://USER@HOST/NAME"
+        )
+    try:
+        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            'PostgreSQL\'s driver psycopg is not installed: pip install "psycopg[binary]>=3.1"'
+        ) from None
+
+
+def place_of(engine: sa.Engine) -> str:
+    """Return where a database is, without a password."""
+    if engine.dialect.name == "sqlite":
+        return engine.url.database
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _prepare_file(connection: Any, _record: Any) -> None:
+    """Set up a new connection to an SQLite file: durable, and patient with other writers."""
+    connection.isolation_level = None  # transactions are begun by _begin_in_file
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # The change of mode needs the file alone and does not wait for it; once made it stays. A file
+    # system that has no shared memory keeps its old journal, which is slower and as safe.
+    end = time.monotonic() + _BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except connection.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_in_file(connection: sa.Connection) -> None:
+    """Begin so that a writer waits at its start and not, in vain, in its middle."""
+    reading = connection.get_execution_options().get(READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
