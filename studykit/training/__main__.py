@@ -57,7 +57,7 @@ def main(compare_log, card, out, threads, export, **options):
             try:
                 import torch
             except ImportError:
-                text = 'training needs torch: pip install "studykit[train]"'
+                text = 'training needs torch: pip install "torch>=2.2"'
                 raise MissingPackageError(text) from None
             torch.set_num_threads(threads)
             if export is not None:
