@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.ratings import RATING_COLUMNS
@@ -207,8 +208,6 @@ class SimulationModel:
         self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> np.ndarray:
         """Return how often attentive raters give each step, (scale,) float that sums to 1."""
-        from scipy.stats import norm
-
         nodes, weights = _normal_quadrature()
         spread = np.exp(self.spread_sd * nodes)[:, None]
         clip_sd, shift = (self.clip_sd, 0.0) if clip_effect is None else (0.0, clip_effect)
@@ -221,7 +220,7 @@ class SimulationModel:
         )
         # A model without any noise has steps for distribution functions.
         deviation = np.sqrt(np.maximum(variance, 1e-18))
-        above = weights @ norm.cdf((mean - self.thresholds) / deviation)
+        above = weights @ scipy.stats.norm.cdf((mean - self.thresholds) / deviation)
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
     def cut(self, latent: np.ndarray) -> np.ndarray:
