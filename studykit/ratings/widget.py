@@ -22,8 +22,8 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
-from studykit.ratings.session import Session, open_session
-from studykit.ratings.store import Store, check_rater_id, open_store, place_to_write
+from studykit.ratings.session import Session
+from studykit.ratings.store import check_rater_id, open_store, place_to_write
 from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
@@ -78,7 +78,7 @@ def rating_page(
         except StudyError:
             rater = ""  # whoever mistyped a code starts over, or goes on by what the browser knows
     opened = open_store(store or place_to_write(loaded, folder))
-    return RatingPage(opened, open_session(opened, loaded, folder, rater=rater or None), alone)
+    return RatingPage(Session(opened, loaded, folder, rater or None), alone)
 
 
 class RatingPage(anywidget.AnyWidget):
@@ -91,7 +91,6 @@ class RatingPage(anywidget.AnyWidget):
 
     Parameters
     ----------
-    store : Store
     session : Session
     alone : bool
         Whether the page stands alone in its window, with no notebook around it.
@@ -100,9 +99,9 @@ class RatingPage(anywidget.AnyWidget):
     _esm = "\n".join((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     _css = (_PAGE / "page.css").read_text(encoding="utf-8")
 
-    def __init__(self, store: Store, session: Session, alone: bool = False) -> None:
+    def __init__(self, session: Session, alone: bool = False) -> None:
         super().__init__()
-        self._store, self._session, self._alone = store, session, alone
+        self._session, self._alone = session, alone
         self._turn, self._known = 0, ""
         self._replies: dict[str, dict] = {}
         self._unit = _PADDED_TO * max(
@@ -163,11 +162,11 @@ class RatingPage(anywidget.AnyWidget):
             raise ValueError(f"no verb {verb}")
 
     def _reopened(self, rater: str) -> Session:
-        return open_session(self._store, self._session.study, self._session.out, rater=rater)
+        return Session(self._session.store, self._session.study, self._session.out, rater)
 
     def _recall(self, rater: str) -> None:
         """Offer a rater who began in this browser to go on, such as after a kernel's restart."""
-        record = self._store.session(self._session.study.name, rater)
+        record = self._session.store.session(self._session.study.name, rater)
         unfinished = record is not None and record.answered < len(record.trials)
         self._known = rater if unfinished and not self._session.rater else ""
 
