@@ -5,20 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from studykit import metrics as measured
 from studykit import stats
 from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import StudyError
+from studykit.ratings import RATING_COLUMNS
+from studykit.ratings.screening import Screening, screen_study
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
-
-if TYPE_CHECKING:
-    import numpy
-
-    from studykit.ratings.screening import Screening
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class Results:
         clip = self.out / row.clip
         return (clip, "") if clip.is_file() else (None, f"{row.clip} was removed: run the study")
 
-    def curves(self, cell: str) -> Mapping[str, "numpy.ndarray"]:
+    def curves(self, cell: str) -> Mapping[str, np.ndarray]:
         """Return a cell's figures frame by frame, empty where it was not measured."""
         return measured.curves(self.out, cell)
 
@@ -88,10 +86,8 @@ class Results:
         return self.rated and bool(self.ratings["simulated"].iloc[0])
 
     @cached_property
-    def screening(self) -> "Screening":
+    def screening(self) -> Screening:
         """Who rated well: the ratings of all, and of those who are kept."""
-        from studykit.ratings.screening import screen_study
-
         return screen_study(self.study, self.ratings)
 
     @cached_property
@@ -151,7 +147,6 @@ def stored_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.Data
     StudyError
         They can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings import RATING_COLUMNS
     from studykit.ratings.store import is_there, open_store
 
     columns = ["rater", "complete"]
