@@ -35,7 +35,7 @@ class Progress:
     total: int
 
 
-utc_now = partial(datetime.now, UTC)
+_now = partial(datetime.now, UTC)
 
 
 class Session:
@@ -73,12 +73,7 @@ class Session:
     """
 
     def __init__(
-        self,
-        store: Store,
-        study: Study,
-        out: Path,
-        rater: str | None = None,
-        clock: Clock = utc_now,
+        self, store: Store, study: Study, out: Path, rater: str | None = None, clock: Clock = _now
     ) -> None:
         if rater is not None:
             check_rater_id(rater)

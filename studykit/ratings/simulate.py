@@ -163,11 +163,6 @@ class SimulationModel:
         """Middle of the scale, around which raters spread."""
         return (1 + self.scale) / 2
 
-    @property
-    def thresholds(self) -> np.ndarray:
-        """Latent opinions at which the score steps up, (scale - 1,) float: 1.5, 2.5, ..."""
-        return np.arange(1, self.scale) + 0.5
-
     def latent_mean(self, condition: Condition, criterion: str) -> float:
         """Latent opinion of a condition, over raters and clips, before it is cut.
 
@@ -220,7 +215,8 @@ class SimulationModel:
         )
         # A model without any noise has steps for distribution functions.
         deviation = np.sqrt(np.maximum(variance, 1e-18))
-        above = weights @ scipy.stats.norm.cdf((mean - self.thresholds) / deviation)
+        thresholds = np.arange(1, self.scale) + 0.5  # where the score steps up: 1.5, 2.5, ...
+        above = weights @ scipy.stats.norm.cdf((mean - thresholds) / deviation)
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
     def cut(self, latent: np.ndarray) -> np.ndarray:

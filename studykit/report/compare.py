@@ -253,13 +253,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _side(folder: Path, label: str) -> Side:
-    from studykit.ratings.store import place_to_read
-
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
     cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    place = place_to_read(manifest["study"], folder, settings.get("store", ""))
-    ratings, _ = stored_ratings(place, manifest["study"])
+    ratings, _ = stored_ratings(manifest["study"], folder, settings.get("store", ""))
     return Side(
         label,
         manifest,

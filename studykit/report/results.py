@@ -114,12 +114,9 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyError
         The ratings can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings.store import place_to_read
-
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
-    place = place_to_read(loaded.name, out, loaded.ratings.store)
-    ratings, raters = stored_ratings(place, loaded.name)
+    ratings, raters = stored_ratings(loaded.name, out, loaded.ratings.store)
     return Results(
         study=loaded,
         out=out,
@@ -132,29 +129,23 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     )
 
 
-def stored_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a study's ratings, and what its raters said of themselves, from a store.
+def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the ratings to report on, and what those raters said of themselves.
 
-    Parameters
-    ----------
-    where : path or str
-        A file, which need not be there, or the address of a database.
-    study : str
-        The study's name.
+    Parameters are those of :func:`studykit.ratings.store.place_to_read`.
 
     Raises
     ------
     StudyError
         They can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings.store import is_there, open_store
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-    columns = ["rater", "complete"]
+    columns, where = ["rater", "complete"], place_to_read(study, out, store)
     if not is_there(where):
         return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
-    with open_store(where) as store:
-        ratings = store.ratings(study)
-        sessions = store.sessions(study)
+    with open_store(where) as opened:
+        ratings, sessions = opened.ratings(study), opened.sessions(study)
     if ratings["simulated"].nunique() > 1:
         raise StudyError(
             f"the ratings of {study} in {where} mix simulated raters with people: keep the "

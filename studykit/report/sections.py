@@ -395,10 +395,8 @@ def _metrics_and_ratings(results: Results) -> list[Block]:
     if known.empty:
         return [title, *_said_by(result)]
     scored = results.analysis.clip_scores.table
-    scored = scored[scored["criterion"] == stats.OVERALL][["cell", "mean"]]
-    cells = {name: row.method for name, row in results.rows.items()}
-    points = results.metrics.merge(scored, on="cell").rename(columns={"mean": "score"})
-    points["method"] = points["cell"].map(cells)
+    scored = scored[scored["criterion"] == stats.OVERALL].rename(columns={"mean": "score"})
+    points = results.metrics.merge(scored[["cell", "method", "score"]], on="cell")
     strongest = known.sort_values("rho", key=abs, ascending=False)
     caption = (
         "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "

@@ -62,11 +62,10 @@ def rated(ratings: pd.DataFrame, *, scale: int | None = None) -> pd.DataFrame:
     asked = criteria_of(single)
     if len(asked) < 2 or OVERALL in asked:
         return single.reset_index(drop=True)
-    answers = single.pivot(index=["rater", "cell"], columns="criterion", values="value").dropna()
-    overall = answers.mean(axis=1).rename("value").reset_index()
-    cells = single[identity[1:]].drop_duplicates("cell")
-    overall = overall.merge(cells, on="cell").assign(criterion=OVERALL)
-    return pd.concat([single, overall[single.columns]], ignore_index=True)
+    clips = single.groupby(identity, as_index=False, observed=True, dropna=False)["value"]
+    overall = clips.agg(value="mean", answers="size").assign(criterion=OVERALL)
+    overall = overall.loc[overall["answers"] == len(asked), single.columns]
+    return pd.concat([single, overall], ignore_index=True)
 
 
 def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
