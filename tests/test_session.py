@@ -10,7 +10,7 @@ from studykit import files
 from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
-from studykit.ratings.session import Session, open_session
+from studykit.ratings.session import Session
 from studykit.ratings.store import Store, open_store
 from studykit.study.file import load_study
 
@@ -57,7 +57,7 @@ def enter(small_study: Path, out: Path, store: Store, clock: Clock) -> Open:
     def open_(rater: str | None = None, rules: str = "") -> Session:
         if rules:
             small_study.write_text(f"{small_study.read_text()}ratings: {rules}\n")
-        return open_session(store, load_study(small_study), out, rater=rater, clock=clock)
+        return Session(store, load_study(small_study), out, rater, clock)
 
     return open_
 
@@ -310,7 +310,7 @@ def test_degradation_rating_shows_the_driving_and_pairs_a_second_clip(
     with pytest.raises(StudyError, match="is 1 to 2, not 3"):
         session.answer({"overall": 3})
     session.answer({"overall": 2})
-    row = session._store.ratings().iloc[0]
+    row = session.store.ratings().iloc[0]
     assert row["clip_hash"].split() == [files.sha256(shown.clip), files.sha256(shown.other)]
     assert row["other"]
 
@@ -319,4 +319,4 @@ def test_a_person_can_not_join_simulated_raters(small_study: Path, store: Store,
     study = load_study(small_study)
     store.register(study.name, simulated=True)
     with pytest.raises(StudyError, match="holds simulated ratings"):
-        open_session(store, study, out)
+        Session(store, study, out)

@@ -25,7 +25,7 @@ from studykit.stats.power import (
 from studykit.study.file import Study, load_study
 from studykit.study.wording import CRITERIA
 
-NAMED = Comparison("two conditions", n_levels=2, n_clips=1, n_pairs=1)
+NAMED = Comparison("two conditions", n_levels=2, n_clips=1)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_latent_difference_gives_the_difference_of_true_means() -> None:
 
 def test_power_is_the_share_of_studies_in_which_the_reports_test_finds_it() -> None:
     model, shift, n_raters = SimulationModel(), 0.6, 14
-    three = Comparison("two of 3", n_levels=3, n_clips=2, n_pairs=3)
+    three = Comparison("two of 3", n_levels=3, n_clips=2)
     studies = SimulatedStudies(model, shift, three, list(CRITERIA), n_studies=60, seed=3)
     rng = np.random.default_rng([3, 0])
     effects = tuple(
@@ -144,12 +144,12 @@ def test_the_same_seed_gives_the_same_plan(make_study: Callable[..., Study]) -> 
 
 def test_comparisons_are_those_of_the_study(make_study: Callable[..., Study]) -> None:
     study = make_study("copy, warp, {name: w, method: warp}")
-    found = {c.name: (c.n_levels, c.n_clips, c.n_pairs) for c in comparisons(study)}
+    found = {c.name: (c.n_levels, c.n_clips) for c in comparisons(study)}
     assert found == {
-        "two of 3 methods": (3, 4, 3),  # on the same source and driving, of which there are four
-        "two of 2 source types": (2, 6, 1),
-        "two of 2 driving types": (2, 6, 1),
-        "two conditions, named beforehand": (2, 1, 1),
+        "two of 3 methods": (3, 4),  # on the same source and driving, of which there are four
+        "two of 2 source types": (2, 6),
+        "two of 2 driving types": (2, 6),
+        "two conditions, named beforehand": (2, 1),
     }
 
 

@@ -51,12 +51,11 @@ class Shown:
 def available_clips(study: Study, out: Path) -> tuple[Clip, ...]:
     """Return the clips of a study that can be rated, because they were made and are there."""
     rows = read_cells(out / "cells.csv")
+    made = {name for name, row in rows.items() if row.status == "done"}
     return tuple(
         clip
         for clip in study_clips(study)
-        if clip.cell in rows
-        and rows[clip.cell].status == "done"
-        and _path_of_cell(out, clip.cell).is_file()
+        if clip.cell in made and _path_of_cell(out, clip.cell).is_file()
     )
 
 

@@ -126,13 +126,9 @@ class Trial:
             return self.clip.condition
         return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values, from which :meth:`from_json` makes it again."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Trial":
-        """Make a trial from what :meth:`to_json` gave, through JSON or not."""
+        """Make a trial from what :func:`dataclasses.asdict` gave, through JSON or not."""
         parts = {
             "clip": Clip(**values["clip"]),
             "other": values["other"] and Clip(**values["other"]),

@@ -122,7 +122,7 @@ def read_ratings_file(
     for line, row in _rows(path):
         try:
             good.append(reader.read(line, row))
-        except ValueError as error:
+        except (ValueError, StudyError) as error:
             bad.append(BadRow(line, str(error)))
     if bad and not skip_bad:
         count = len(bad) + len(good)
@@ -131,7 +131,7 @@ def read_ratings_file(
             "correct them, or leave them out with --skip-bad",
             tuple(bad),
         )
-    table = _table(good)
+    table = pd.DataFrame(good, columns=list(RATING_COLUMNS)).astype(RATING_TYPES)
     if table.empty:
         raise BadRowsError(f"{path} holds no rating that can be imported", tuple(bad))
     if table["simulated"].nunique() > 1:
@@ -175,16 +175,13 @@ class _Reader:
             self.next_trial |= (known.groupby("session")["trial"].max() + 1).to_dict()
 
     def read(self, line: int, given: dict[str, Any]) -> dict[str, Any]:
-        """Return a row of the ratings table, or raise ValueError with the reason."""
+        """Return a row of the ratings table, or raise ValueError or StudyError with the reason."""
         if given.get(None):
             raise ValueError("it has more values than there are columns")
         study, rater = self.study, _text(given, "rater")
         if not rater:
             raise ValueError("no rater")
-        try:
-            check_rater_id(rater)
-        except StudyError as error:
-            raise ValueError(str(error)) from None
+        check_rater_id(rater)
         if (name := _text(given, "study") or study.name) != study.name:
             raise ValueError(f'study "{name}" is not "{study.name}"')
         clip = self._clip(_text(given, "cell"))
@@ -336,10 +333,6 @@ def _pyarrow() -> Any:
             'Parquet needs pyarrow, which is not installed: pip install "pyarrow>=15", or use .csv'
         ) from None
     return pyarrow
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(RATING_COLUMNS)).astype(RATING_TYPES)
 
 
 def _text(row: dict[str, Any], name: str) -> str:

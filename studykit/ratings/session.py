@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -34,26 +35,20 @@ class Progress:
     total: int
 
 
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
+_now = partial(datetime.now, UTC)
 
 
-def open_session(
-    store: Store,
-    study: Study,
-    out: str | Path,
-    *,
-    rater: str | None = None,
-    clock: Clock = utc_now,
-) -> "Session":
-    """Open a rater's session: a new one, or where the rater stopped.
+class Session:
+    """One rater's way through a study's clips: a new one, or from where the rater stopped.
+
+    Each step has been stored when its method returns. A step that makes no sense now, such as an
+    answer before the clip was watched, raises :class:`StudyError` and changes nothing.
 
     Parameters
     ----------
     store : Store
     study : Study
-    out : path
+    out : Path
         The folder of the study's results, where the clips are.
     rater : str, optional
         The id of a rater who goes on, or under whom a new one is known elsewhere. Without it a new
@@ -61,36 +56,30 @@ def open_session(
     clock : callable
         Gives the time in UTC.
 
-    Raises
-    ------
-    StudyError
-        The id may be a name, there is no clip to rate, or the store holds simulated ratings.
-    """
-    if rater is not None:
-        check_rater_id(rater)
-    store.refuse_other_kind(study.name, simulated=False)
-    return Session(store, study, Path(out), rater or "", clock)
-
-
-class Session:
-    """One rater's way through a study's clips; :func:`open_session` makes it.
-
-    Each step has been stored when its method returns. A step that makes no sense now, such as an
-    answer before the clip was watched, raises :class:`StudyError` and changes nothing.
-
     Attributes
     ----------
+    store : Store
     study : Study
     out : Path
     rater : str
         The rater's id; "" before consent where it is not given.
     watched : float
         The largest share of the clip that was played since it was shown.
+
+    Raises
+    ------
+    StudyError
+        The id may be a name, there is no clip to rate, or the store holds simulated ratings.
     """
 
-    def __init__(self, store: Store, study: Study, out: Path, rater: str, clock: Clock) -> None:
-        self.study, self.out, self.rater = study, out, rater
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: Store, study: Study, out: Path, rater: str | None = None, clock: Clock = _now
+    ) -> None:
+        if rater is not None:
+            check_rater_id(rater)
+        store.refuse_other_kind(study.name, simulated=False)
+        self.store, self.study, self.out, self._clock = store, study, out, clock
+        self.rater = rater or ""
         self._study_hash = study_hash(study)
         self._declined = self._waiting = False
         self._leave()
@@ -177,9 +166,9 @@ class Session:
         """Consent: the rater gets an id, a number and a plan, and is stored."""
         self._expect("consent")
         study = self.study
-        known = self._store.register(study.name, rater=self.rater or None)
+        known = self.store.register(study.name, rater=self.rater or None)
         trials = plan_session(study, self._clips, known.number)
-        self._record = self._store.begin(
+        self._record = self.store.begin(
             study.name, self._study_hash, known, trials, consent=self.ratings.consent
         )
         self.rater = known.rater
@@ -206,7 +195,7 @@ class Session:
                 hint = did_you_mean(choice, questions[name].choices)
                 raise StudyError(f'"{choice}" is no answer to {name}: {hint}')
         given = {name: choice for name, choice in answers.items() if choice}
-        self._store.note(self._record.session, "questions", **given)
+        self.store.note(self._record.session, "questions", **given)
         self._record = replace(self._record, questions=given)
 
     def show(self) -> None:
@@ -261,7 +250,7 @@ class Session:
             "study_hash": self._study_hash,
         }
         rows = [row | shared for row in rating_rows(self.study, trial, answers)]
-        self._store.record(self._record.session, trial.number, rows)
+        self.store.record(self._record.session, trial.number, rows)
         self._advance(trial.number + 1, undoable=True)
 
     def undo(self) -> None:
@@ -269,7 +258,7 @@ class Session:
         if not self.can_undo:
             raise StudyError("there is no answer to take back: only the last one can be")
         before = self._record.answered - 1
-        self._store.undo(self._record.session, before)
+        self.store.undo(self._record.session, before)
         self._advance(before, undoable=False)
 
     def pause(self) -> None:
@@ -318,7 +307,7 @@ class Session:
         if self._record is None:
             self._waiting = resting
         else:
-            self._store.note(self._record.session, "paused" if resting else "resumed")
+            self.store.note(self._record.session, "paused" if resting else "resumed")
             self._record = replace(self._record, paused=resting)
         self._leave()
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.ratings import RATING_COLUMNS
@@ -162,11 +163,6 @@ class SimulationModel:
         """Middle of the scale, around which raters spread."""
         return (1 + self.scale) / 2
 
-    @property
-    def thresholds(self) -> np.ndarray:
-        """Latent opinions at which the score steps up, (scale - 1,) float: 1.5, 2.5, ..."""
-        return np.arange(1, self.scale) + 0.5
-
     def latent_mean(self, condition: Condition, criterion: str) -> float:
         """Latent opinion of a condition, over raters and clips, before it is cut.
 
@@ -207,8 +203,6 @@ class SimulationModel:
         self, condition: Condition, criterion: str, *, clip_effect: float | None = None
     ) -> np.ndarray:
         """Return how often attentive raters give each step, (scale,) float that sums to 1."""
-        from scipy.stats import norm
-
         nodes, weights = _normal_quadrature()
         spread = np.exp(self.spread_sd * nodes)[:, None]
         clip_sd, shift = (self.clip_sd, 0.0) if clip_effect is None else (0.0, clip_effect)
@@ -221,7 +215,8 @@ class SimulationModel:
         )
         # A model without any noise has steps for distribution functions.
         deviation = np.sqrt(np.maximum(variance, 1e-18))
-        above = weights @ norm.cdf((mean - self.thresholds) / deviation)
+        thresholds = np.arange(1, self.scale) + 0.5  # where the score steps up: 1.5, 2.5, ...
+        above = weights @ scipy.stats.norm.cdf((mean - thresholds) / deviation)
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
     def cut(self, latent: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -305,7 +305,7 @@ class Store:
         """
         who = {"study": study, "rater": rater.rater}
         session = f"{study}/{rater.rater}/1"
-        plan = json.dumps([trial.to_json() for trial in trials], ensure_ascii=False)
+        plan = json.dumps(list(map(asdict, trials)), ensure_ascii=False)
         with self._writing() as connection:
             _lock(connection, raters, **who)
             if connection.execute(sa.select(sessions).filter_by(session=session)).first():

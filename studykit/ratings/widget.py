@@ -8,7 +8,6 @@ import hashlib
 import os
 import struct
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +21,8 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.design import Trial
-from studykit.ratings.session import Session, open_session
-from studykit.ratings.store import Store, check_rater_id, open_store, place_to_write
+from studykit.ratings.session import Session
+from studykit.ratings.store import check_rater_id, open_store, place_to_write
 from studykit.study.file import load_study
 
 _PAGE = Path(__file__).with_name("page")
@@ -78,7 +77,7 @@ def rating_page(
         except StudyError:
             rater = ""  # whoever mistyped a code starts over, or goes on by what the browser knows
     opened = open_store(store or place_to_write(loaded, folder))
-    return RatingPage(opened, open_session(opened, loaded, folder, rater=rater or None), alone)
+    return RatingPage(Session(opened, loaded, folder, rater or None), alone)
 
 
 class RatingPage(anywidget.AnyWidget):
@@ -91,7 +90,6 @@ class RatingPage(anywidget.AnyWidget):
 
     Parameters
     ----------
-    store : Store
     session : Session
     alone : bool
         Whether the page stands alone in its window, with no notebook around it.
@@ -100,9 +98,9 @@ class RatingPage(anywidget.AnyWidget):
     _esm = "\n".join((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     _css = (_PAGE / "page.css").read_text(encoding="utf-8")
 
-    def __init__(self, store: Store, session: Session, alone: bool = False) -> None:
+    def __init__(self, session: Session, alone: bool = False) -> None:
         super().__init__()
-        self._store, self._session, self._alone = store, session, alone
+        self._session, self._alone = session, alone
         self._turn, self._known = 0, ""
         self._replies: dict[str, dict] = {}
         self._unit = _PADDED_TO * max(
@@ -112,40 +110,38 @@ class RatingPage(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def _receive(self, _widget: Any, message: dict, _buffers: list) -> None:
-        buffers = None
-        if message["re"] in self._replies:  # it was sent again because the reply was late
-            reply = self._replies[message["re"]]
-        elif message["verb"] == "media":
-            reply, buffers = self._tried(self._medium, message)
-        else:
-            reply, _ = self._tried(self._reply, message)
-            if not reply.get("problem"):
+        buffers: list[bytes] = []
+        reply = self._replies.get(message["re"])  # it was sent again because the reply was late
+        if reply is None:
+            reply = self._tried(message, buffers)
+            if message["verb"] != "media" and not reply.get("problem"):
                 self._replies[message["re"]] = reply
                 self._replies = dict(list(self._replies.items())[-_REPLIES_KEPT:])
-        self.send(reply | {"re": message["re"]}, buffers)
+        self.send(reply | {"re": message["re"]}, buffers or None)
 
-    def _tried(self, act: Callable, message: dict) -> tuple[dict, list | None]:
+    def _tried(self, message: dict, buffers: list[bytes]) -> dict:
         """Act on a message. What goes wrong is noted here: its text may name what is hidden."""
         try:
-            return act(message)
+            return self._reply(message, buffers)
         except Exception as error:
             self._note(error)
-            if self._went_on_elsewhere():
-                return {"state": self._state()}, None
-            return {"problem": True}, None
+            return {"state": self._state()} if self._went_on_elsewhere() else {"problem": True}
 
-    def _reply(self, message: dict) -> tuple[dict, None]:
+    def _reply(self, message: dict, buffers: list[bytes]) -> dict:
         verb = message["verb"]
+        if verb == "media":
+            buffers.append(self._medium(message))
+            return {}
         if verb == "hello":
-            return {"setup": self._setup(), "state": self._state()}, None
+            return {"setup": self._setup(), "state": self._state()}
         if verb == "recall":
             self._recall(message["rater"])
         elif message["turn"] == self._turn:
             self._change(verb, message)
             if verb in ("show", "play"):
-                return {}, None
+                return {}
             self._turn += 1
-        return {"state": self._state()}, None
+        return {"state": self._state()}
 
     def _change(self, verb: str, message: dict) -> None:
         session = self._session
@@ -163,11 +159,11 @@ class RatingPage(anywidget.AnyWidget):
             raise ValueError(f"no verb {verb}")
 
     def _reopened(self, rater: str) -> Session:
-        return open_session(self._store, self._session.study, self._session.out, rater=rater)
+        return Session(self._session.store, self._session.study, self._session.out, rater)
 
     def _recall(self, rater: str) -> None:
         """Offer a rater who began in this browser to go on, such as after a kernel's restart."""
-        record = self._store.session(self._session.study.name, rater)
+        record = self._session.store.session(self._session.study.name, rater)
         unfinished = record is not None and record.answered < len(record.trials)
         self._known = rater if unfinished and not self._session.rater else ""
 
@@ -262,7 +258,7 @@ class RatingPage(anywidget.AnyWidget):
         path = controls.clip_path(self._session.study, self._session.out, trial.clip)
         return float(video.probe(path).frame_rate)
 
-    def _medium(self, message: dict) -> tuple[dict, list[bytes]]:
+    def _medium(self, message: dict) -> bytes:
         """Return what stands in a slot of the trial at hand or of the next."""
         session = self._session
         number, slot = message["id"].split(".")
@@ -270,7 +266,7 @@ class RatingPage(anywidget.AnyWidget):
         (trial,) = (trial for trial in near if trial.number == int(number))
         path = getattr(controls.shown(session.study, session.out, trial), slot)
         data = path.read_bytes()
-        return {}, [_padded(data, self._unit) if path.suffix == ".mp4" else data]
+        return _padded(data, self._unit) if path.suffix == ".mp4" else data
 
     def _note(self, error: Exception) -> None:
         """Keep an error for whoever runs the study, out of the rater's sight."""

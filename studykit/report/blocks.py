@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -85,19 +85,15 @@ class Table:
     classes: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     def to_html(self) -> str:
-        head = "".join(f"<th scope='col'>{escaped(name)}</th>" for name in self.shown.columns)
-        lines = []
-        for row, values in enumerate(self.shown.itertuples(index=False)):
-            cells = (
+        rows = [
+            [
                 f"<td{self._class(row, column)}>{_unbroken(escaped(value))}</td>"
                 for column, value in enumerate(values)
-            )
-            lines.append(f"<tr>{''.join(cells)}</tr>")
-        return (
-            f"<figure class='table'><figcaption>{escaped(self.caption)}</figcaption>"
-            f"<div class='scroll'><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(lines)}</tbody></table></div></figure>"
-        )
+            ]
+            for row, values in enumerate(self.shown.itertuples(index=False))
+        ]
+        caption = f"<figcaption>{escaped(self.caption)}</figcaption>"
+        return f"<figure class='table'>{caption}{grid(titles(self.shown.columns), rows)}</figure>"
 
     def to_markdown(self) -> str:
         return f"{_pipes(self.shown)}\n\n*{plain(self.caption)}*"
@@ -236,6 +232,19 @@ def data_url(kind: str, data: bytes) -> str:
 def escaped(value: object) -> str:
     """Escape what HTML would take for markup."""
     return html.escape(str(value), quote=True)
+
+
+def titles(names: Iterable[object]) -> list[str]:
+    """Return the cells of a table's head."""
+    return [f"<th scope='col'>{escaped(name)}</th>" for name in names]
+
+
+def grid(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    """Return a table of a style class, which scrolls where it is too wide, of cells in HTML."""
+    first, *others = (f"<tr>{''.join(cells)}</tr>" for cells in (head, *rows))
+    opened = f"<table class='{kind}'>" if kind else "<table>"
+    table = f"{opened}<thead>{first}</thead><tbody>{''.join(others)}</tbody></table>"
+    return f"<div class='scroll'>{table}</div>"
 
 
 def _unbroken(text: str) -> str:

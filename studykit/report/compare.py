@@ -17,11 +17,12 @@ import yaml
 from studykit import metrics, stats
 from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
+from studykit.ratings.screening import screen
 from studykit.report import figures, tables
-from studykit.report.blocks import Block, Note, Picture, Section, Table, Words, plain
+from studykit.report.blocks import Block, Note, Picture, Table, Words, plain
 from studykit.report.page import fill_page
 from studykit.report.results import stored_ratings
-from studykit.report.sections import simulated_banner
+from studykit.report.sections import kept, simulated_banner
 from studykit.study.file import Ratings, load_study
 
 _BY = list(stats.CONDITION_COLUMNS)
@@ -82,16 +83,13 @@ def compare_studies(first: str | Path, second: str | Path, out: str | Path | Non
             f"{labels[0]} and {labels[1]} can't be compared"
         )
     out = Path(out) if out is not None else Path("reports") / f"{names[0]}-and-{names[1]}"
-    section = _section(sides, out, simulated=True in kinds)
-    for block in section.blocks:
-        if isinstance(block, Table):
-            block.write(out / "tables")
     page = out / "compare.html"
-    fill_page(page, section, title=" and ".join(labels))
+    blocks = _blocks(sides, out, simulated=True in kinds)
+    fill_page(page, kept(out, blocks), title=" and ".join(labels))
     return page
 
 
-def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
+def _blocks(sides: list[Side], out: Path, *, simulated: bool) -> list[Block]:
     first, second = sides
     blocks: list[Block] = [Words(f"# {plain(first.label)} and {plain(second.label)}")]
     if simulated:
@@ -100,8 +98,7 @@ def _section(sides: list[Side], out: Path, *, simulated: bool) -> Section:
     blocks.append(Words(_overlap(first, second, both)))
     blocks += [Words("## Scores"), *_scores(sides, both, out, simulated=simulated)]
     blocks += [Words("## Metrics"), *_metrics(sides)]
-    blocks += [Words("## What differs in how they were made"), *_differences(sides)]
-    return Section(blocks)
+    return [*blocks, Words("## What differs in how they were made"), *_differences(sides)]
 
 
 def _overlap(first: Side, second: Side, both: frozenset) -> str:
@@ -125,36 +122,31 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     scale = sides[0].scale
     if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
-    found = [
-        stats.mean_scores(side.ratings, stats.CONDITION_COLUMNS, scale=scale) for side in sides
-    ]
+    found = [stats.mean_scores(side.ratings, scale=scale) for side in sides]
     parts = {side.label: result.table for side, result in zip(sides, found, strict=True)}
     data = tables.stacked(parts, "study")
     data = data[[line in both for line in data[_BY].itertuples(index=False, name=None)]]
     if data.empty:
         return [Words("No condition was rated in both studies.")]
     data = data.assign(condition=data[_BY].agg(" × ".join, axis=1))
-    rows = [
-        (condition, criterion, here.iloc[0], here.iloc[1])
-        for (condition, criterion), here in data.groupby(["condition", "criterion"], sort=False)
-        if len(here) == 2
-    ]
+    groups = data.groupby(["condition", "criterion"], sort=False)
+    rows = [here.to_dict("records") for _, here in groups if len(here) == 2]
     if not rows:
         return [Words("No criterion was rated in both studies.")]
     # Where not all criteria were rated there is no mean over them, and each is shown.
-    whole = any(criterion == stats.OVERALL for _, criterion, _, _ in rows)
+    whole = any(a["criterion"] == stats.OVERALL for a, _ in rows)
     shown = pd.DataFrame(
         [
             {
-                "condition": condition,
-                "criterion": criterion,
+                "condition": a["condition"],
+                "criterion": a["criterion"],
                 sides[0].label: tables.with_interval(a),
                 sides[1].label: tables.with_interval(b),
                 "second minus first": tables.with_interval(_difference(a, b)),
                 "raters": f"{a['n_raters']}, {b['n_raters']}",
             }
-            for condition, criterion, a, b in rows
-            if criterion == stats.OVERALL or not whole
+            for a, b in rows
+            if a["criterion"] == stats.OVERALL or not whole
         ]
     )
     said = " Simulated ratings." if simulated else ""
@@ -214,19 +206,15 @@ def _differences(sides: list[Side]) -> list[Block]:
     """Tabulate every fact of the manifests that is not the same in both."""
     facts = [_facts(side.manifest) for side in sides]
     lines = [
-        (what, facts[0].get(what, "not there"), facts[1].get(what, "not there"))
-        for what in dict.fromkeys([*facts[0], *facts[1]])
+        (what, *(its.get(what, "not there") for its in facts))
+        for what in facts[0] | facts[1]
         if facts[0].get(what) != facts[1].get(what)
     ]
     if not lines:
         return [Words("Nothing: methods, weights, versions, inputs and settings are the same.")]
-    table = tables.plain_table(
-        "compared-manifests",
-        "What differs: settings, inputs (SHA-256), methods, weights and versions.",
-        ("what", *(side.label for side in sides)),
-        lines,
-    )
-    return [table]
+    caption = "What differs: settings, inputs (SHA-256), methods, weights and versions."
+    columns = ("what", *(side.label for side in sides))
+    return [tables.plain_table("compared-manifests", caption, columns, lines)]
 
 
 def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -265,14 +253,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _side(folder: Path, label: str) -> Side:
-    from studykit.ratings.screening import screen
-    from studykit.ratings.store import place_to_read
-
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
     cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    place = place_to_read(manifest["study"], folder, settings.get("store", ""))
-    ratings, _ = stored_ratings(place, manifest["study"])
+    ratings, _ = stored_ratings(manifest["study"], folder, settings.get("store", ""))
     return Side(
         label,
         manifest,

@@ -91,8 +91,8 @@ def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
     scores = scores.assign(detail=[_interval_and_count(line) for line in scores.itertuples()])
     large, small = {"size": 9, "weight": "bold", "va": "bottom"}, {"size": 6.2, "va": "top"}
     with _drawing(path, max(width, COLUMN), height, look.simulated) as figure:
-        panels = figure.subplots(down, across, squeeze=False)
-        for panel, method in zip(panels.flat, look.methods, strict=False):
+        panels = _panels(figure, len(look.methods), across)
+        for panel, method in zip(panels, look.methods, strict=True):
             here = scores[scores["method"] == method]
             means, details = (
                 here.pivot(index="source_type", columns="driving_type", values=column).reindex(
@@ -112,9 +112,9 @@ def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
                 panel.text(column + 0.5, row + 0.5, "no rating", ha="center", va="center",
                            size=6, color=_PALE)  # fmt: skip
             panel.set(title=_shortened(method), xlabel="driving", ylabel="source")
-        _hide(panels.flat[len(look.methods) :])
-        colours = panels[0, 0].collections[0]
-        bar = figure.colorbar(colours, ax=panels, shrink=0.8, aspect=28, pad=0.02)
+        bar = figure.colorbar(
+            panels[0].collections[0], ax=figure.axes, shrink=0.8, aspect=28, pad=0.02
+        )
         bar.set_label("mean score")
         bar.set_ticks(range(1, look.scale + 1))
         bar.outline.set_visible(False)
@@ -205,8 +205,8 @@ def metrics_and_ratings(
     down = -(-len(shown) // across)
     width, height = TEXT * max(across, 2) / 4, 0.6 + 1.55 * down
     with _drawing(path, width, height, look.simulated) as figure:
-        panels = figure.subplots(down, across, sharey=True, squeeze=False)
-        for panel, line in zip(panels.flat, shown.itertuples(), strict=False):
+        panels = _panels(figure, len(shown), across, sharey=True)
+        for panel, line in zip(panels, shown.itertuples(), strict=True):
             sns.scatterplot(
                 clips[clips["metric"] == line.metric], x="value", y="score", hue="method",
                 hue_order=look.methods, palette=look.colours, style="method", markers=look.markers,
@@ -216,7 +216,6 @@ def metrics_and_ratings(
             panel.set_xlabel(textwrap.fill(labels.get(line.metric, line.metric), 26), size=7)
             panel.set(ylabel="", ylim=(0.9, look.scale + 0.1), yticks=range(1, look.scale + 1))
             panel.locator_params(axis="x", nbins=4)
-        _hide(panels.flat[len(shown) :])
         figure.supylabel("mean score of the clip", size=8)
         _method_legend(figure, look)
     return path
@@ -292,8 +291,8 @@ def motion_over_time(
         )
         if faces:
             _draw_faces(top, curves, rate, worst, colour)
-        panels = bottom.subplots(down, across, sharex=True, squeeze=False)
-        for panel, (title, name, unit) in zip(panels.flat, rows, strict=False):
+        panels = _panels(bottom, len(rows), across, sharex=True)
+        for panel, (title, name, unit) in zip(panels, rows, strict=True):
             # seaborn's lines would join the frames on both sides of one without a face
             for whose, look in (
                 (f"driving_{name}", {"color": _PALE, "linestyle": "--", "label": "driving"}),
@@ -307,11 +306,10 @@ def motion_over_time(
             panel.set_ylabel(unit, size=7)
             panel.locator_params(axis="y", nbins=4)
             panel.grid(visible=False, axis="x")
-        _hide(panels.flat[len(rows) :])
-        for panel in panels.flat[max(0, len(rows) - across) : len(rows)]:
+        for panel in panels[-across:]:
             panel.set_xlabel("seconds")
             panel.tick_params(labelbottom=True)
-        handles, names = panels[0][0].get_legend_handles_labels()
+        handles, names = bottom.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2)
     return path
 
@@ -462,9 +460,12 @@ def _draw_face(panel: "Axes", points: np.ndarray, **look: Any) -> None:
         panel.plot(line[:, 0], line[:, 1], **look)
 
 
-def _hide(panels: Sequence["Axes"]) -> None:
-    for panel in panels:
+def _panels(figure: "Figure | SubFigure", count: int, across: int, **shared: bool) -> list["Axes"]:
+    """Divide a figure into rows of panels, the last of which may be short."""
+    panels = figure.subplots(-(-count // across) or 1, across, squeeze=False, **shared).ravel()
+    for panel in panels[count:]:
         panel.set_visible(False)
+    return [*panels[:count]]
 
 
 def _shortened(text: str, room: int = 24) -> str:

@@ -5,20 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from studykit import metrics as measured
 from studykit import stats
 from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import StudyError
+from studykit.ratings import RATING_COLUMNS
+from studykit.ratings.screening import Screening, screen_study
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
-
-if TYPE_CHECKING:
-    import numpy
-
-    from studykit.ratings.screening import Screening
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class Results:
         clip = self.out / row.clip
         return (clip, "") if clip.is_file() else (None, f"{row.clip} was removed: run the study")
 
-    def curves(self, cell: str) -> Mapping[str, "numpy.ndarray"]:
+    def curves(self, cell: str) -> Mapping[str, np.ndarray]:
         """Return a cell's figures frame by frame, empty where it was not measured."""
         return measured.curves(self.out, cell)
 
@@ -88,10 +86,8 @@ class Results:
         return self.rated and bool(self.ratings["simulated"].iloc[0])
 
     @cached_property
-    def screening(self) -> "Screening":
+    def screening(self) -> Screening:
         """Who rated well: the ratings of all, and of those who are kept."""
-        from studykit.ratings.screening import screen_study
-
         return screen_study(self.study, self.ratings)
 
     @cached_property
@@ -118,12 +114,9 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyError
         The ratings can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings.store import place_to_read
-
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
-    place = place_to_read(loaded.name, out, loaded.ratings.store)
-    ratings, raters = stored_ratings(place, loaded.name)
+    ratings, raters = stored_ratings(loaded.name, out, loaded.ratings.store)
     return Results(
         study=loaded,
         out=out,
@@ -136,30 +129,23 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     )
 
 
-def stored_ratings(where: str | Path, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a study's ratings, and what its raters said of themselves, from a store.
+def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the ratings to report on, and what those raters said of themselves.
 
-    Parameters
-    ----------
-    where : path or str
-        A file, which need not be there, or the address of a database.
-    study : str
-        The study's name.
+    Parameters are those of :func:`studykit.ratings.store.place_to_read`.
 
     Raises
     ------
     StudyError
         They can't be read, or mix simulated raters with people.
     """
-    from studykit.ratings import RATING_COLUMNS
-    from studykit.ratings.store import is_there, open_store
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-    columns = ["rater", "complete"]
+    columns, where = ["rater", "complete"], place_to_read(study, out, store)
     if not is_there(where):
         return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
-    with open_store(where) as store:
-        ratings = store.ratings(study)
-        sessions = store.sessions(study)
+    with open_store(where) as opened:
+        ratings, sessions = opened.ratings(study), opened.sessions(study)
     if ratings["simulated"].nunique() > 1:
         raise StudyError(
             f"the ratings of {study} in {where} mix simulated raters with people: keep the "

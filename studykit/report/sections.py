@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from studykit.report.blocks import (
     Table,
     Words,
     escaped,
+    grid,
     plain,
+    titles,
 )
 from studykit.report.results import Results
 from studykit.report.strips import film_strip, worst_moments
@@ -77,7 +79,7 @@ def verdicts(results: Results) -> Section:
         return _nothing("No verdict without ratings.")
     table = tables.verdicts(results)
     rule = plain(results.analysis.rule.words)
-    return _kept(results, [table, Words(f"The rule: {rule}")])
+    return kept(results.out, [table, Words(f"The rule: {rule}")])
 
 
 def scores(results: Results) -> Section:
@@ -106,8 +108,8 @@ def scores(results: Results) -> Section:
         for name in (stats.OVERALL, *criteria)
     }
     files = ", ".join(f"[{name}](figures/{maps[name].path.name})" for name in criteria)
-    return _kept(
-        results,
+    return kept(
+        results.out,
         [
             maps[stats.OVERALL],
             Words(f"The same maps of single criteria: {files}."),
@@ -148,7 +150,7 @@ def statistics(results: Results) -> Section:
     blocks += [Words("### Mixed model"), *_models(results)]
     blocks += [Words("### Correlation among the criteria"),
                *_statistic(results, "criteria_correlation")]  # fmt: skip
-    return _kept(results, blocks)
+    return kept(results.out, blocks)
 
 
 def metrics(results: Results) -> Section:
@@ -171,7 +173,7 @@ def metrics(results: Results) -> Section:
     if len(results.metric_notes):
         blocks += [Words("### What could not be measured"), _metric_notes(results)]
     blocks += [*_metrics_and_ratings(results), *_motion(results)]
-    return _kept(results, blocks)
+    return kept(results.out, blocks)
 
 
 def film_strips(results: Results) -> Section:
@@ -218,7 +220,7 @@ def timing(results: Results) -> Section:
     if table.data.empty:
         table.write(results.out / "tables")
         return _nothing("No clip was made yet.")
-    return _kept(results, [table])
+    return kept(results.out, [table])
 
 
 def failures(results: Results) -> Section:
@@ -230,7 +232,7 @@ def failures(results: Results) -> Section:
         return _failure_kinds(results, rows)
     lines = [(row.cell, row.error) for row in rows]
     table = tables.plain_table("failures", "Cells without a clip.", ("cell", "error"), lines)
-    return _kept(results, [table])
+    return kept(results.out, [table])
 
 
 def raters(results: Results) -> Section:
@@ -266,7 +268,7 @@ def raters(results: Results) -> Section:
         blocks.append(
             _drawn(results, "agreement", caption, figures.agreement, agreements, shown, least)
         )
-    return _kept(results, blocks)
+    return kept(results.out, blocks)
 
 
 def methods(results: Results) -> Section:
@@ -291,8 +293,8 @@ def manifest(results: Results) -> Section:
     table = tables.plain_table("inputs", "Inputs.", ("input", "type", "SHA-256"), inputs)
     short = table.shown.assign(**{"SHA-256": table.shown["SHA-256"].str[:16] + "…"})
     named = ("name", *tables.MADE_BY)
-    return _kept(
-        results,
+    return kept(
+        results.out,
         [
             tables.plain_table("run", "The run.", ("what", "which"), facts),
             tables.plain_table("methods", "Methods and their settings.", named, made_by),
@@ -314,13 +316,12 @@ def problems(study: Study) -> Section:
     )
 
 
-def _kept(results: Results, blocks: Iterable[Block]) -> Section:
+def kept(out: Path, blocks: Sequence[Block]) -> Section:
     """Return a section whose tables are kept as files."""
-    section = Section(list(blocks))
-    for block in section.blocks:
+    for block in blocks:
         if isinstance(block, Table):
-            block.write(results.out / "tables")
-    return section
+            block.write(out / "tables")
+    return Section(blocks)
 
 
 def _nothing(text: str) -> Section:
@@ -390,15 +391,12 @@ def _metrics_and_ratings(results: Results) -> list[Block]:
     result = results.analysis.metric_correlation
     title = Words("### Metrics beside ratings")
     table = result.table
-    known = table[(table["criterion"] == stats.OVERALL) & table["rho"].notna()] if len(table) \
-        else table  # fmt: skip
+    known = table[table["criterion"] == stats.OVERALL].dropna(subset=["rho"])
     if known.empty:
         return [title, *_said_by(result)]
     scored = results.analysis.clip_scores.table
-    scored = scored[scored["criterion"] == stats.OVERALL][["cell", "mean"]]
-    cells = {name: row.method for name, row in results.rows.items()}
-    points = results.metrics.merge(scored, on="cell").rename(columns={"mean": "score"})
-    points["method"] = points["cell"].map(cells)
+    scored = scored[scored["criterion"] == stats.OVERALL].rename(columns={"mean": "score"})
+    points = results.metrics.merge(scored[["cell", "method", "score"]], on="cell")
     strongest = known.sort_values("rho", key=abs, ascending=False)
     caption = (
         "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "
@@ -475,44 +473,34 @@ def _changed_verdicts(results: Results) -> str:
 def _matrices(results: Results) -> str:
     """Return the previews of each method, sources down and drivings across."""
     study, room = results.study, previews.room_for_each(results.study)
-    head = "".join(
+    head = [
         f"<th scope='col'>{escaped(driving.name)}<small>{driving.type}</small>"
         f"{previews.driving(study, driving, room)}</th>"
         for driving in study.drivings
-    )
-    rows: list[tuple[str, Iterable[tuple[Input, Input]]]] = []
+    ]
+    sources: list[tuple[str, Sequence[Input]]] = []
     if "cross-identity" in study.protocols:
         for source in study.sources:
             title = f"{previews.source(study, source)}{escaped(source.name)}"
-            pairs = [(source, driving) for driving in study.drivings]
-            rows.append((f"{title}<small>{source.type}</small>", pairs))
+            its = [source] * len(study.drivings)
+            sources.append((f"{title}<small>{source.type}</small>", its))
     if study.first_frames:
-        pairs = zip(study.first_frames, study.drivings, strict=True)
-        rows.append(("its own first frame", [*pairs]))
+        sources.append(("its own first frame", study.first_frames))
     met = set(study.pairs())
-
-    def preview(cell: Cell) -> str:
-        met_here = (cell.source, cell.driving) in met
-        return previews.clip(results, cell, room) if met_here else ""
-
-    tables_of_methods = []
+    shown = ""
     for method in study.methods:
-        body = "".join(
-            f"<tr><th scope='row'>{title}</th>"
-            + "".join(f"<td>{preview(Cell(*pair, method))}</td>" for pair in pairs)
-            + "</tr>"
-            for title, pairs in rows
-        )
-        tables_of_methods.append(
-            f"<section><h3>{escaped(method.name)}</h3><div class='scroll'><table class='clips'>"
-            f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
-        )
-    return "".join(tables_of_methods)
+        rows = [[f"<th scope='row'>{title}</th>"] for title, _ in sources]
+        for row, (_, its) in zip(rows, sources, strict=True):
+            for pair in zip(its, study.drivings, strict=True):
+                clip = previews.clip(results, Cell(*pair, method), room) if pair in met else ""
+                row.append(f"<td>{clip}</td>")
+        table = grid(["<th></th>", *head], rows, "clips")
+        shown += f"<section><h3>{escaped(method.name)}</h3>{table}</section>"
+    return shown
 
 
 def _is_large(results: Results) -> bool:
-    study = results.study
-    return len(study.methods) * sum(1 for _ in study.pairs()) > MOST_SHOWN
+    return sum(1 for _ in results.study.cells()) > MOST_SHOWN
 
 
 def _shown(results: Results) -> tuple[Results, list[Block]]:
@@ -544,7 +532,7 @@ def _conditions(results: Results) -> Screen:
     for row in results.rows.values():
         found[row.method, row.source_type, row.driving_type].append(row)
     head = ("method", "source", "driving", "cells", "clips", "failed", "not run")
-    lines, to_see = [], []
+    lines, shown = [], []
     for method, (pair, cells) in itertools.product(study.methods, pairs.items()):
         here = found[method.name, *pair]
         done = [row for row in here if row.status == "done"]
@@ -552,20 +540,11 @@ def _conditions(results: Results) -> Screen:
         lines.append((method.name, *pair, *counts))
         links = (f"<a href='{escaped(row.clip)}' title='{escaped(row.cell)}'>{number}</a>"
                  for number, row in enumerate(done[:_LINKS], start=1))  # fmt: skip
-        to_see.append(" ".join(links))
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escaped(v)}</td>" for v in line) + f"<td>{see}</td></tr>"
-        for line, see in zip(lines, to_see, strict=True)
-    )
-    titles = "".join(f"<th scope='col'>{name}</th>" for name in (*head, "to see"))
+        shown.append(f"<td>{text}</td>" for text in (*map(escaped, lines[-1]), " ".join(links)))
     table = tables.plain_table("conditions", "Clips by condition.", head, lines)
     table.write(results.out / "tables")
     rest = "<a href='clips/'>All clips</a>, and <a href='cells.csv'>one line for each cell</a>."
-    return Screen(
-        f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
-        f"</div><p>{rest}</p>",
-        table.to_markdown(),
-    )
+    return Screen(f"{grid(titles((*head, 'to see')), shown)}<p>{rest}</p>", table.to_markdown())
 
 
 def _failure_kinds(results: Results, rows: list[CellRow]) -> Section:
@@ -586,4 +565,4 @@ def _failure_kinds(results: Results, rows: list[CellRow]) -> Section:
     blocks: list[Block] = [table]
     if len(ranked) > _GROUPS:
         blocks = [_beginning(table), Words(f"{len(ranked) - _GROUPS} more kinds are in cells.csv.")]
-    return _kept(results, blocks)
+    return kept(results.out, blocks)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import Any, Literal
 
 import pandas as pd
@@ -143,8 +142,7 @@ def mixed_models(results: Results) -> list[Table]:
         if not parts:
             continue
         data = stacked(parts)
-        wide = _noted(_wide(data, keys, "criterion", text), data.groupby(keys, sort=False))
-        wide = wide.reset_index()
+        wide = _wide(data, keys, "criterion", text).reset_index()
         wide[keys] = wide[keys].map(lambda key: str(key).replace("_", " "))
         caption = said(results, caption)
         shown.append(_cut(Table(f"mixed-model-{part}", caption, data, wide)))
@@ -223,19 +221,21 @@ def paper_table(results: Results) -> Table:
 
 def timing(results: Results) -> Table:
     """Seconds a frame by method and device."""
-    columns = ("method", "device", "clips", "frames", "seconds", "seconds a frame (median)")
-    lines = []
-    for method in results.methods:
-        rows = [r for r in results.rows.values() if r.method == method and r.status == "done"]
-        for device in sorted({row.device for row in rows}):
-            here = [row for row in rows if row.device == device]
-            a_frame = median(row.seconds / row.frames for row in here)
-            frames, seconds = sum(r.frames for r in here), sum(r.seconds for r in here)
-            lines.append((method, device, len(here), frames, round(seconds, 3), round(a_frame, 6)))
-    data = pd.DataFrame(lines, columns=list(columns))
+    done = [row for row in results.rows.values() if row.status == "done"]
+    rows = pd.DataFrame(done, columns=["method", "device", "frames", "seconds"])
+    rows = rows[rows["method"].isin(results.methods)]
+    a_frame = "seconds a frame (median)"
+    groups = rows.assign(pace=rows["seconds"] / rows["frames"]).groupby(["method", "device"])
+    data = groups.agg(
+        clips=("frames", "size"),
+        frames=("frames", "sum"),
+        seconds=("seconds", "sum"),
+        **{a_frame: ("pace", "median")},
+    )
+    data = _in_study_order(results, data.round({"seconds": 3, a_frame: 6}).reset_index())
     shown = data.astype(str)
-    shown["seconds"] = [f"{value:.1f}" for value in data["seconds"]]
-    shown[columns[-1]] = [f"{value:.4f}" for value in data[columns[-1]]]
+    for column, digits in (("seconds", 1), (a_frame, 4)):
+        shown[column] = [f"{value:.{digits}f}" for value in data[column]]
     return Table("timing", "Time to make the clips, by method.", data, shown)
 
 
@@ -371,8 +371,6 @@ def _cut(table: Table) -> Table:
 
 
 def _f_test(line: Any) -> str:
-    if line["words"]:
-        return line["words"]
     degrees = f"{number(line['df'], 0)}, {number(line['df_error'], 1)}"
     return f"F({degrees}) = {number(line['f'])}, {p_words(line['p'])}"
 

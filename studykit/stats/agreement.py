@@ -3,9 +3,10 @@
 Alpha takes any pattern of missing ratings; the intraclass correlation needs raters who rated all.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.errors import StudyError, did_you_mean
@@ -13,16 +14,13 @@ from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, rated
 from studykit.study.wording import OVERALL
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Level = Literal["nominal", "ordinal", "interval"]
 _RESAMPLES = 2000
 # Krippendorff (2004), Reliability in content analysis, 2nd ed., p. 241.
 ALPHA_GOOD, ALPHA_TENTATIVE = 0.8, 0.667
 
 
-def agreement(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) -> Result:
+def agreement(ratings: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Result:
     """Agreement of raters on each criterion.
 
     Returns

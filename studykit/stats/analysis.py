@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import pandas as pd
 
 from studykit.stats.agreement import agreement
 from studykit.stats.claims import VerdictRule, verdicts, warnings_of
@@ -15,9 +17,6 @@ from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
 from studykit.study.wording import OVERALL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Analysis:
 
 
 def analyse(
-    ratings: "pd.DataFrame",
-    metrics: "pd.DataFrame | None" = None,
+    ratings: pd.DataFrame,
+    metrics: pd.DataFrame | None = None,
     *,
     scale: int = 5,
     raters_min: int = 15,
@@ -87,8 +86,6 @@ def analyse(
         The table mixes simulated and human ratings or two tasks, lacks columns, or has values
         outside the scale.
     """
-    import pandas as pd
-
     there = set(ratings["rater"])
     excluded = {rater: why for rater, why in (excluded or {}).items() if rater in there}
     kept = ratings[~ratings["rater"].isin(list(excluded))]

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from studykit.stats.agreement import ALPHA_TENTATIVE, agreement
 from studykit.stats.result import Result, counted, is_simulated
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, only_rating, rated
 from studykit.study.wording import OVERALL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GOOD, FLAWED, POOR, OPEN = VERDICTS = ("good", "acceptable but flawed", "poor", "not enough data")
 # ITU-R BT.500-15 asks for at least 15 observers.
@@ -71,7 +68,7 @@ class VerdictRule:
         )
 
 
-def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result:
+def verdicts(ratings: pd.DataFrame, rule: VerdictRule | None = None) -> Result:
     """Judge each condition by a rule on the intervals of its scores.
 
     Returns
@@ -81,8 +78,6 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
         (of the overall score), weakest (criterion), weakest_mean, weakest_low, weakest_high,
         n_raters, reason, words.
     """
-    import pandas as pd
-
     rule = rule or VerdictRule()
     scores = mean_scores(ratings, scale=rule.scale, level=rule.level)
     asked = criteria_of(scores.table)
@@ -110,7 +105,7 @@ def verdicts(ratings: "pd.DataFrame", rule: VerdictRule | None = None) -> Result
 
 
 def warnings_of(
-    ratings: "pd.DataFrame", *, scale: int = 5, raters_min: int = _RATERS_LEAST, n_excluded: int = 0
+    ratings: pd.DataFrame, *, scale: int = 5, raters_min: int = _RATERS_LEAST, n_excluded: int = 0
 ) -> list[str]:
     """Return sentences on what the ratings can't support, the gravest first.
 
@@ -146,7 +141,7 @@ def warnings_of(
     return found
 
 
-def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") -> tuple[str, str]:
+def _verdict(rule: VerdictRule, overall: pd.Series, single: pd.DataFrame) -> tuple[str, str]:
     needed = max(rule.raters_least, 2)
     scarcest = single.loc[single["n_raters"].idxmin()]
     for what, score in (("", overall), (f"{scarcest.name}: ", scarcest)):
@@ -169,11 +164,11 @@ def _verdict(rule: VerdictRule, overall: "pd.Series", single: "pd.DataFrame") ->
     )
 
 
-def _interval(score: "pd.Series") -> str:
+def _interval(score: pd.Series) -> str:
     return f"[{score['low']:.2f}, {score['high']:.2f}]"
 
 
-def _few_raters(n_raters: int, rows: "pd.DataFrame", raters_min: int) -> Iterator[str]:
+def _few_raters(n_raters: int, rows: pd.DataFrame, raters_min: int) -> Iterator[str]:
     needed = max(raters_min, _RATERS_LEAST)
     whose = f"the study asks for {raters_min}"
     if raters_min < _RATERS_LEAST:
@@ -191,7 +186,7 @@ def _few_raters(n_raters: int, rows: "pd.DataFrame", raters_min: int) -> Iterato
         )
 
 
-def _one_stimulus(rows: "pd.DataFrame") -> Iterator[str]:
+def _one_stimulus(rows: pd.DataFrame) -> Iterator[str]:
     for item in ("source", "driving"):
         counts = rows.groupby(f"{item}_type", observed=True)[item].nunique()
         alone = [str(name) for name in counts.index[counts == 1]]
@@ -205,7 +200,7 @@ def _one_stimulus(rows: "pd.DataFrame") -> Iterator[str]:
             )
 
 
-def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> Iterator[str]:
+def _ends_of_scale(rows: pd.DataFrame, scale: int) -> Iterator[str]:
     asked = rows[rows["criterion"] != OVERALL] if rows["criterion"].nunique() > 1 else rows
     for end, name in ((scale, "ceiling"), (1, "floor")):
         at_end = asked.assign(value=asked["value"] == end)
@@ -221,7 +216,7 @@ def _ends_of_scale(rows: "pd.DataFrame", scale: int) -> Iterator[str]:
                 )
 
 
-def _disagreement(ratings: "pd.DataFrame") -> Iterator[str]:
+def _disagreement(ratings: pd.DataFrame) -> Iterator[str]:
     for row in agreement(ratings).table.itertuples():
         if row.alpha < ALPHA_TENTATIVE:
             means = ""

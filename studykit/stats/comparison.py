@@ -6,9 +6,9 @@ All raters are their own control: who rated only one side of a comparison takes 
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.stats.intervals import t_interval
@@ -16,16 +16,13 @@ from studykit.stats.result import NO_RATINGS, Result, counted, in_words
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, rated, refuse_unrated
 from studykit.study.wording import OVERALL
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 # Beyond this many raters the exact distribution's table grows large and changes nothing.
 _EXACT_RATERS = 100
 # A type is compared over different sources, so that only what is crossed with it matches.
 _OWNERS = {"source": "source_type", "driving": "driving_type", "method": "method"}
 
 
-def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -> Result:
+def friedman(ratings: pd.DataFrame, over: Sequence[str] = CONDITION_COLUMNS) -> Result:
     """Friedman's test: do raters rank the conditions alike? One row a criterion.
 
     All of ``over`` make one factor, whose levels are ranked within raters; a rater who lacks a
@@ -65,7 +62,7 @@ def friedman(ratings: "pd.DataFrame", over: Sequence[str] = CONDITION_COLUMNS) -
 
 
 def pairwise(
-    ratings: "pd.DataFrame",
+    ratings: pd.DataFrame,
     over: Sequence[str] = ("method",),
     *,
     criteria: Sequence[str] | None = None,
@@ -101,8 +98,6 @@ def pairwise(
     StudyError
         A pair or a criterion is not in the table, or the table can't be used.
     """
-    import pandas as pd
-
     rows = rated(ratings)
     asked = criteria_of(rows)
     if criteria is None:
@@ -254,7 +249,7 @@ def _sign_flip_p(ranks: np.ndarray, w: float) -> float:
     return float(min(np.ldexp(ways[as_far].sum(), -len(doubled)), 1))
 
 
-def _labels(table: "pd.DataFrame", over: Sequence[str]) -> "pd.Series":
+def _labels(table: pd.DataFrame, over: Sequence[str]) -> pd.Series:
     """Name the level of each row over some columns, such as "side x frontal x warp"."""
     first, *others = (table[name].astype(str) for name in over)
     return first.str.cat(others, sep=" x ")
@@ -264,7 +259,7 @@ def _most(rows: list[dict], name: str) -> int:
     return max((row[name] for row in rows), default=0)
 
 
-def _friedman(rows: "pd.DataFrame") -> dict[str, float | str]:
+def _friedman(rows: pd.DataFrame) -> dict[str, float | str]:
     table = rows.pivot_table(index="rater", columns="level", values="value")
     whole = table.dropna().round(9)
     n_raters, n_conditions = whole.shape
@@ -286,7 +281,7 @@ def _friedman(rows: "pd.DataFrame") -> dict[str, float | str]:
     return result | {"chi2": chi2, "df": df, "p": p, "kendall_w": kendall_w, "words": ""}
 
 
-def _compare(sides: "pd.DataFrame", level: float) -> dict[str, float | str | bool]:
+def _compare(sides: pd.DataFrame, level: float) -> dict[str, float | str | bool]:
     """Test the scores of two levels, two columns with a row a rater and what is matched on."""
     gaps = (sides.iloc[:, 0] - sides.iloc[:, 1]).groupby(level="rater").mean().dropna().to_numpy()
     n_either = sides.dropna(how="all").index.get_level_values("rater").nunique()
@@ -305,7 +300,7 @@ def _compare(sides: "pd.DataFrame", level: float) -> dict[str, float | str | boo
 
 
 def _pairwise_notes(
-    over: Sequence[str], levels: list[str], table: "pd.DataFrame", n_raters: int
+    over: Sequence[str], levels: list[str], table: pd.DataFrame, n_raters: int
 ) -> tuple[str, ...]:
     if not levels:
         return (NO_RATINGS,)

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.stats.comparison import holm
@@ -17,16 +17,13 @@ from studykit.stats.result import NO_RATINGS, Result, counted
 from studykit.stats.table import criteria_of, rated
 from studykit.study.wording import OVERALL
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _CLIPS_LEAST = 4  # with three clips not even a perfect order has p < 0.3
 _CLIPS_EXACT = 9  # 9! = 362,880 orders
 _PERMUTATIONS = 9999
 _RESAMPLES = 2000
 
 
-def correlate_criteria(ratings: "pd.DataFrame", *, level: float = 0.95, seed: int = 0) -> Result:
+def correlate_criteria(ratings: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Result:
     """Spearman's correlation among the criteria, over clips, of the clips' mean scores.
 
     Returns
@@ -37,7 +34,7 @@ def correlate_criteria(ratings: "pd.DataFrame", *, level: float = 0.95, seed: in
     scores = _score_table(ratings)
     asked = [name for name in scores.columns if name != OVERALL or len(scores.columns) == 1]
     pairs = [
-        ({"first": first, "second": second}, scores[[first, second]].dropna(), 1)
+        ({"first": first, "second": second}, scores[[first, second]])
         for first, second in itertools.combinations(asked, 2)
     ]
     notes = () if pairs else ("Fewer than two criteria were rated: nothing to correlate.",)
@@ -45,7 +42,7 @@ def correlate_criteria(ratings: "pd.DataFrame", *, level: float = 0.95, seed: in
 
 
 def correlate_metrics(
-    ratings: "pd.DataFrame", metrics: "pd.DataFrame", *, level: float = 0.95, seed: int = 0
+    ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> Result:
     """Spearman's correlation of each metric with each criterion over clips.
 
@@ -64,11 +61,10 @@ def correlate_metrics(
     scores = _score_table(ratings)
     pairs = []
     for (name, better), values in _metric_columns(metrics):
-        sign = -1 if better == "lower" else 1
+        turned = (-values if better == "lower" else values).rename("metric")
         for criterion in scores.columns:
-            both = scores[[criterion]].join(values.rename("metric"), how="inner").dropna()
             key = {"metric": name, "better": better, "criterion": criterion}
-            pairs.append((key, both[["metric", criterion]], sign))
+            pairs.append((key, pd.concat([turned, scores[criterion]], axis=1, join="inner")))
     notes = () if pairs else ("There are no metrics yet.",)
     if scores.empty:
         notes = (NO_RATINGS,)
@@ -142,13 +138,13 @@ def _random_orders(n: int, seed: int) -> np.ndarray:
     return rng.permuted(np.tile(np.arange(n), (_PERMUTATIONS, 1)), axis=1)
 
 
-def _score_table(ratings: "pd.DataFrame") -> "pd.DataFrame":
+def _score_table(ratings: pd.DataFrame) -> pd.DataFrame:
     """Mean scores, clips by criteria in their usual order."""
     rows = rated(ratings)
     return rows.pivot_table(index="cell", columns="criterion", values="value")[criteria_of(rows)]
 
 
-def _metric_columns(metrics: "pd.DataFrame") -> Iterator[tuple[tuple[str, str], "pd.Series"]]:
+def _metric_columns(metrics: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Series]]:
     """Yield each metric's name and direction, and its values by cell."""
     for metric, rows in metrics.groupby("metric", sort=False, observed=True):
         extractors = list(rows.groupby(rows["extractor"].fillna(""), sort=False, observed=True))
@@ -159,17 +155,15 @@ def _metric_columns(metrics: "pd.DataFrame") -> Iterator[tuple[tuple[str, str], 
 
 
 def _result(
-    ratings: "pd.DataFrame",
+    ratings: pd.DataFrame,
     columns: list[str],
-    pairs: list[tuple[dict, "pd.DataFrame", int]],
+    pairs: list[tuple[dict, pd.DataFrame]],
     what: str,
     notes: tuple[str, ...],
     level: float,
     seed: int,
 ) -> Result:
-    import pandas as pd
-
-    found = [key | _correlate(both, sign, level, seed) for key, both, sign in pairs]
+    found = [key | _correlate(both, level, seed) for key, both in pairs]
     columns = [*columns, "rho", "low", "high", "p", "p_holm", "n_clips", "exact", "words"]
     table = pd.DataFrame(found, columns=columns)
     table["p_holm"] = holm(table["p"])
@@ -189,7 +183,7 @@ def _result(
     )
 
 
-def _correlate(both: "pd.DataFrame", sign: int, level: float, seed: int) -> dict:
+def _correlate(both: pd.DataFrame, level: float, seed: int) -> dict:
     values = both.to_numpy(dtype=float).round(9)
     values = values[np.isfinite(values).all(axis=1)]
     result = {"n_clips": len(values), "exact": len(values) <= _CLIPS_EXACT}
@@ -199,6 +193,6 @@ def _correlate(both: "pd.DataFrame", sign: int, level: float, seed: int) -> dict
     for name, column in zip(both.columns, values.T, strict=True):
         if np.ptp(column) == 0:
             return result | {"words": f"{name} is the same for all clips: no correlation"}
-    found = spearman(sign * values[:, 0], values[:, 1], level=level, seed=seed)
+    found = spearman(*values.T, level=level, seed=seed)
     words = "perfect order: no interval" if np.isnan(found.low) else ""
     return result | asdict(found) | {"words": words}

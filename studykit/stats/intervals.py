@@ -4,6 +4,7 @@ The rater is the unit: one number a rater goes in, the mean of what that rater s
 """
 
 import numpy as np
+import scipy
 
 
 def t_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -20,11 +21,9 @@ def t_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[np.ndarray, 
     -------
     low, high : (...) float arrays
     """
-    from scipy.stats import t
-
     n = values.shape[-1]
     mean = values.mean(axis=-1)
-    half = t.ppf((1 + level) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
+    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
     return mean - half, mean + half
 
 
@@ -58,14 +57,12 @@ def score_interval(
     JASA 22, 209-212. Wedderburn, R. W. M. (1974). Quasi-likelihood functions, generalized linear
     models, and the Gauss-Newton method. Biometrika 61, 439-447.
     """
-    from scipy.stats import t
-
     n = values.shape[-1]
     mean, variance = values.mean(axis=-1), values.var(axis=-1, ddof=1)
     room = (mean - 1) * (scale - mean)
     varied = (variance > 1e-12) & (room > 1e-12)
     dispersion = np.where(varied, variance / np.where(varied, room, 1), 1 / (scale - 1))
-    c = dispersion * t.ppf((1 + level) / 2, n - 1) ** 2 / n
+    c = dispersion * scipy.stats.t.ppf((1 + level) / 2, n - 1) ** 2 / n
     # (1 + c) mu^2 - (2 m + (scale + 1) c) mu + m^2 + scale c = 0
     centre = (2 * mean + (scale + 1) * c) / (2 * (1 + c))
     half = np.sqrt(np.maximum(centre**2 - (mean**2 + scale * c) / (1 + c), 0))
@@ -100,11 +97,9 @@ def bootstrap_interval(
     Hesterberg, T. C. (2015). What teachers should know about the bootstrap. The American
     Statistician 69, 371-386.
     """
-    from scipy.stats import norm, t
-
     rng = np.random.default_rng(0) if rng is None else rng
     n = values.shape[-1]
-    tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1))
+    tail = scipy.stats.norm.cdf(-np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + level) / 2, n - 1))
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
     low, high = np.quantile(values @ weights.T, [tail, 1 - tail], axis=-1)
     return low, high

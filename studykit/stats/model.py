@@ -7,9 +7,9 @@ to other raters always, to other sources and drivings only where a type has seve
 import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.stats.comparison import holm
@@ -17,9 +17,6 @@ from studykit.stats.reml import Fit, contrast, f_test, fit_reml
 from studykit.stats.result import NO_RATINGS, Result, in_words
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, levels_of, rated, refuse_unrated
 from studykit.study.wording import OVERALL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Whose levels are a sample: raters, how each of them takes to types and methods, and the stimuli.
 _RANDOM = (
@@ -62,15 +59,15 @@ class MixedModel(Result):
         What was fitted instead of the full model and why; empty where it is the full one.
     """
 
-    means: "pd.DataFrame" = field(default_factory=lambda: _table(_MEANS))
-    differences: "pd.DataFrame" = field(default_factory=lambda: _table(_DIFFERENCES))
-    variances: "pd.DataFrame" = field(default_factory=lambda: _table(_VARIANCES))
+    means: pd.DataFrame = field(default_factory=lambda: _table(_MEANS))
+    differences: pd.DataFrame = field(default_factory=lambda: _table(_DIFFERENCES))
+    variances: pd.DataFrame = field(default_factory=lambda: _table(_VARIANCES))
     formula: str = ""
     fallback: str = ""
 
 
 def mixed_model(
-    ratings: "pd.DataFrame", criterion: str = OVERALL, *, level: float = 0.95
+    ratings: pd.DataFrame, criterion: str = OVERALL, *, level: float = 0.95
 ) -> MixedModel:
     """Fit value ~ source type * driving type * method with crossed random effects.
 
@@ -144,13 +141,11 @@ def mixed_model(
     )
 
 
-def _table(columns: Sequence[str], rows: Sequence[tuple] = ()) -> "pd.DataFrame":
-    import pandas as pd
-
+def _table(columns: Sequence[str], rows: Sequence[tuple] = ()) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=columns)
 
 
-def _problem(rows: "pd.DataFrame", factors: list[str]) -> str:
+def _problem(rows: pd.DataFrame, factors: list[str]) -> str:
     if rows.empty:
         return NO_RATINGS
     if rows["rater"].nunique() < 2:
@@ -180,7 +175,7 @@ def _columns(
 
 
 def _design(
-    rows: "pd.DataFrame", levels: dict[str, list[str]]
+    rows: pd.DataFrame, levels: dict[str, list[str]]
 ) -> tuple[dict[tuple[str, ...], slice], np.ndarray, str]:
     """Return the columns of the terms that the study's conditions can tell apart, the design, and
     a note on the others.
@@ -208,7 +203,7 @@ def _design(
     return places, grid[condition.ravel()], note
 
 
-def _random_effects(rows: "pd.DataFrame", x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
+def _random_effects(rows: pd.DataFrame, x: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
     """Return the level numbers of each random effect that the data can tell from all others."""
     conditions, first, condition = np.unique(x, axis=0, return_index=True, return_inverse=True)
     kept: dict[tuple[str, ...], np.ndarray] = {}
@@ -263,7 +258,7 @@ def _estimate(fit: Fit, weights: np.ndarray, level: float) -> tuple[float, float
     return estimate, estimate - half, estimate + half, p
 
 
-def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> "pd.DataFrame":
+def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> pd.DataFrame:
     found = [
         (factor, name, *_estimate(fit, row, level)[:3], "")
         for factor, of_level in weights.items()
@@ -272,9 +267,7 @@ def _means(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) ->
     return _table(_MEANS, found)
 
 
-def _differences(
-    fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float
-) -> "pd.DataFrame":
+def _differences(fit: Fit, weights: dict[str, dict[str, np.ndarray]], level: float) -> pd.DataFrame:
     found = []
     for factor, of_level in weights.items():
         pairs = list(itertools.combinations(of_level, 2))
@@ -287,7 +280,7 @@ def _differences(
     return _table(_DIFFERENCES, found)
 
 
-def _variances(fit: Fit, random: Collection[tuple[str, ...]]) -> "pd.DataFrame":
+def _variances(fit: Fit, random: Collection[tuple[str, ...]]) -> pd.DataFrame:
     values = np.append(fit.variances, fit.residual)
     shares = values / values.sum()
     groups = [*map(_name, random), "residual"]
@@ -299,7 +292,7 @@ def _name(names: tuple[str, ...]) -> str:
 
 
 def _reach(
-    rows: "pd.DataFrame", factors: list[str], random: Collection[tuple[str, ...]]
+    rows: pd.DataFrame, factors: list[str], random: Collection[tuple[str, ...]]
 ) -> list[str]:
     """Say for which stimuli the model can't speak."""
     notes = []

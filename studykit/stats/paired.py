@@ -3,20 +3,18 @@
 Raters had to choose, so there are no ties to model.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, only_rating
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def bradley_terry(
-    ratings: "pd.DataFrame", items: Literal["method", "cell"] = "method", *, level: float = 0.95
+    ratings: pd.DataFrame, items: Literal["method", "cell"] = "method", *, level: float = 0.95
 ) -> Result:
     """Strengths of methods, or of cells, from the rows with the task "pair".
 
@@ -37,8 +35,6 @@ def bradley_terry(
     324-345. Ford, L. R. (1957). Solution of a ranking problem from binary comparisons. American
     Mathematical Monthly 64, 28-33 (when the maximum exists).
     """
-    import pandas as pd
-
     rows = only_rating(ratings)
     rows = rows[rows["task"] == "pair"]
     first, second = rows["cell"], rows["other"]
@@ -77,10 +73,8 @@ def bradley_terry(
     )
 
 
-def _strengths(rows: "pd.DataFrame", level: float) -> tuple["pd.DataFrame", str]:
+def _strengths(rows: pd.DataFrame, level: float) -> tuple[pd.DataFrame, str]:
     """Return a row an item, and what a reader should know."""
-    import pandas as pd
-
     items = sorted({*rows["first"], *rows["second"]})
     first, second = (rows[name].map(items.index).to_numpy() for name in ("first", "second"))
     won = (rows["value"] == 1).to_numpy()

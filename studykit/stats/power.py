@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from studykit.errors import StudyError
@@ -35,16 +35,12 @@ from studykit.stats.comparison import approximate_p, holm, matched_on, signed_ra
 from studykit.stats.result import in_words
 from studykit.study.file import Study
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST_RATERS = 512
 _SIGNIFICANCE = 0.05
 _ANY = Condition("frontal", "frontal", "")
 _NEAR = 4  # the normal approximation of a p that matters is off by less than this factor
 _SESSIONS = 36  # the balanced order of 18 conditions, twice
 _LINE = "{:34}{:>7}{:>7}{:>8}{:>8}{:>14}{:>9}"
-_HEADINGS = ("a difference between", "tests", "clips", "raters", "invite", "power", "ratings")
 _BLOCK = 32  # raters are drawn in blocks, each with a seed of its own
 
 
@@ -57,12 +53,9 @@ class Comparison:
     name : str
         In words.
     n_levels : int
-        How many methods, types or conditions.
+        How many methods, types or conditions; all pairs of them are tested.
     n_clips : int
         How many clips of each a rater sees that have their match in the others.
-    n_pairs : int
-        How many pairs of levels are tested: with the criteria, the family that Holm's method
-        corrects for.
     usable : float
         The share of raters who see any such match; the others take no part in the test.
     """
@@ -70,7 +63,6 @@ class Comparison:
     name: str
     n_levels: int
     n_clips: int
-    n_pairs: int
     usable: float = 1.0
 
 
@@ -90,7 +82,7 @@ class RaterPlan:
         The method, in words that can be quoted.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     how: str
 
     def __str__(self) -> str:
@@ -102,7 +94,7 @@ class RaterPlan:
         lines = [_LINE.format(*row) for row in shown.itertuples(index=False)]
         return "\n".join(
             [
-                _LINE.format(*_HEADINGS),
+                _LINE.format("a difference between", *shown.columns[1:]),
                 *lines,
                 "",
                 "tests: family that Holm's method corrects for; clips: of each side that a rater "
@@ -151,8 +143,6 @@ def plan_raters(
         The study compares pairs or has nothing to compare, or the difference does not fit its
         scale.
     """
-    import pandas as pd
-
     if study.ratings.task == "pair":
         raise StudyError(
             f"{study.path} rates pairs: raters are planned for ratings on a scale, task acr or dcr"
@@ -181,7 +171,7 @@ def plan_raters(
         rows.append(
             {
                 "comparison": comparison.name,
-                "tests": comparison.n_pairs * len(criteria),
+                "tests": math.comb(comparison.n_levels, 2) * len(criteria),
                 "clips": comparison.n_clips,
                 "raters": raters,
                 "power": reached,
@@ -221,21 +211,20 @@ def comparisons(study: Study) -> list[Comparison]:
     for column in ("method", "source_type", "driving_type"):
         level, match = attrgetter(column), attrgetter(*matched_on([column]))
         levels = sorted({level(clip) for clips in sessions for clip in clips})
-        pairs = list(itertools.combinations(levels, 2))
         shared = np.array(
             [
                 len(set.intersection(*({match(c) for c in clips if level(c) == a} for a in pair)))
                 for clips in sessions
-                for pair in pairs
+                for pair in itertools.combinations(levels, 2)
             ]
         )
         if shared.any():
             name = f"two of {len(levels)} {in_words([column])}s"
             n_clips, usable = round(shared[shared > 0].mean()), float((shared > 0).mean())
-            found.append(Comparison(name, len(levels), n_clips, len(pairs), usable))
+            found.append(Comparison(name, len(levels), n_clips, usable))
     if len({clip.condition for clips in sessions for clip in clips}) < 2:
         raise StudyError(f"{study.path} has one condition only: there is nothing to compare")
-    return [*found, Comparison("two conditions, named beforehand", 2, 1, 1)]
+    return [*found, Comparison("two conditions, named beforehand", 2, 1)]
 
 
 def latent_difference(model: SimulationModel, difference: float) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 _STEPS_MOST = 100
 _GAIN_LEAST = 1e-9  # of the deviance: the last step is then far below a standard error
@@ -123,8 +124,6 @@ def f_test(fit: Fit, weights: np.ndarray) -> tuple[float, int, float, float]:
     weights : (k, p) float array
         k independent contrasts.
     """
-    from scipy.stats import f
-
     turned = np.linalg.eigh(weights @ fit.covariance @ weights.T).eigenvectors
     parts = [contrast(fit, row) for row in turned.T @ weights]
     k = len(parts)
@@ -137,7 +136,7 @@ def f_test(fit: Fit, weights: np.ndarray) -> tuple[float, int, float, float]:
     else:
         mean = (freedom / (freedom - 2)).sum()
         error_df = float(2 * mean / (mean - k))
-    return float(value), k, error_df, float(f.sf(value, k, error_df))
+    return float(value), k, error_df, float(scipy.stats.f.sf(value, k, error_df))
 
 
 def _step(data: "_CrossProducts", state: "_State", ratios: np.ndarray) -> tuple[np.ndarray, float]:
@@ -148,8 +147,6 @@ def _step(data: "_CrossProducts", state: "_State", ratios: np.ndarray) -> tuple[
     mean of observed and expected information, which needs squares of vectors alone and is never
     negative (Gilmour et al. 1995, with the residual variance fitted along).
     """
-    from scipy.optimize import lsq_linear
-
     explained = data.sum_by_group(state.zpy**2) / state.residual  # y'P Vg P y
     gradient = data.sum_by_group(np.diag(state.zpz)) - explained
     products = state.zpy[:, None] * state.zpz * state.zpy
@@ -159,7 +156,8 @@ def _step(data: "_CrossProducts", state: "_State", ratios: np.ndarray) -> tuple[
     # Where raters' means are all equal there is no curvature: the slope alone leads to zero.
     root = np.sqrt(np.maximum(values, max(1e-10 * values[-1], 1e-12)))
     target = root * (vectors.T @ ratios) - (vectors.T @ gradient) / root
-    best = lsq_linear(root[:, None] * vectors.T, target, bounds=(0, _RATIO_MOST), method="bvls").x
+    bounded = {"bounds": (0, _RATIO_MOST), "method": "bvls"}
+    best = scipy.optimize.lsq_linear(root[:, None] * vectors.T, target, **bounded).x
     step = best - ratios
     return step, float(-gradient @ step)
 
@@ -179,11 +177,10 @@ class _CrossProducts:
 
     @classmethod
     def of(cls, y: np.ndarray, x: np.ndarray, groups: Sequence[np.ndarray]) -> "_CrossProducts":
-        from scipy.sparse import csr_array, hstack
-
+        csr_array = scipy.sparse.csr_array
         rows = np.arange(len(y))
         blocks = [csr_array((np.ones(len(y)), (rows, group))) for group in groups]
-        z = hstack([csr_array((len(y), 0)), *blocks], format="csr")
+        z = scipy.sparse.hstack([csr_array((len(y), 0)), *blocks], format="csr")
         sizes = [block.shape[1] for block in blocks]
         return cls(
             xx=x.T @ x,

@@ -6,10 +6,9 @@ quoted from it has to be looked up elsewhere.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 NO_RATINGS = "There are no ratings yet."
 
@@ -35,7 +34,7 @@ class Result:
         The ratings come from a simulation.
     """
 
-    table: "pd.DataFrame"
+    table: pd.DataFrame
     how: str
     n_raters: int = 0
     n_dropped: int = 0
@@ -46,8 +45,8 @@ class Result:
     @classmethod
     def of(
         cls,
-        ratings: "pd.DataFrame",
-        found: "Sequence | pd.DataFrame",
+        ratings: pd.DataFrame,
+        found: Sequence | pd.DataFrame,
         columns: Sequence[str],
         **known: Any,
     ) -> Self:
@@ -62,14 +61,12 @@ class Result:
         known
             The other attributes; without ``notes``, a table without rows has no ratings.
         """
-        import pandas as pd
-
         notes = () if len(found) else (NO_RATINGS,)
         table = pd.DataFrame(found, columns=list(columns))
         return cls(table=table, simulated=is_simulated(ratings), **{"notes": notes} | known)
 
 
-def is_simulated(ratings: "pd.DataFrame") -> bool:
+def is_simulated(ratings: pd.DataFrame) -> bool:
     """Say whether a table holds simulated ratings."""
     return bool(len(ratings)) and bool(ratings["simulated"].iloc[0])
 

@@ -1,20 +1,17 @@
 """Mean opinion scores with intervals over raters, whatever the clips are grouped by."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from studykit.stats.intervals import score_interval
 from studykit.stats.result import Result, in_words
 from studykit.stats.table import CONDITION_COLUMNS, in_order, rated
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def mean_scores(
-    ratings: "pd.DataFrame",
+    ratings: pd.DataFrame,
     by: Sequence[str] = CONDITION_COLUMNS,
     *,
     scale: int = 5,
@@ -45,8 +42,6 @@ def mean_scores(
     StudyError
         The table mixes simulated and human ratings or two tasks, or has values outside the scale.
     """
-    import pandas as pd
-
     keys = [*by, "criterion"]
     rows = rated(ratings, scale=scale)
     counts = rows.groupby(keys, observed=True)["cell"].agg(["size", "nunique"])

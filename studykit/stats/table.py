@@ -1,14 +1,12 @@
 """What statistics read: the ratings table, checked, and the order in which things are shown."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.study.file import TYPES
 from studykit.study.wording import CRITERIA, OVERALL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONDITION_COLUMNS = ("source_type", "driving_type", "method")
 
@@ -16,7 +14,7 @@ _NEEDED = ("rater", "simulated", "role", "task", "cell", "source", "source_type"
            "driving_type", "method", "other", "criterion", "value")  # fmt: skip
 
 
-def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame":
+def rated(ratings: pd.DataFrame, *, scale: int | None = None) -> pd.DataFrame:
     """Return the rows that scores are made of: role "rating", single clips, one value each.
 
     A clip that one rater rated twice in that role counts with the mean.
@@ -41,8 +39,6 @@ def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame
         Columns are missing, simulated and human ratings or two tasks are mixed, or a value is
         outside the scale.
     """
-    import pandas as pd
-
     rows = only_rating(ratings)
     rows = rows[rows["task"] != "pair"]
     tasks = sorted(rows["task"].unique())
@@ -66,14 +62,13 @@ def rated(ratings: "pd.DataFrame", *, scale: int | None = None) -> "pd.DataFrame
     asked = criteria_of(single)
     if len(asked) < 2 or OVERALL in asked:
         return single.reset_index(drop=True)
-    answers = single.pivot(index=["rater", "cell"], columns="criterion", values="value").dropna()
-    overall = answers.mean(axis=1).rename("value").reset_index()
-    cells = single[identity[1:]].drop_duplicates("cell")
-    overall = overall.merge(cells, on="cell").assign(criterion=OVERALL)
-    return pd.concat([single, overall[single.columns]], ignore_index=True)
+    clips = single.groupby(identity, as_index=False, observed=True, dropna=False)["value"]
+    overall = clips.agg(value="mean", answers="size").assign(criterion=OVERALL)
+    overall = overall.loc[overall["answers"] == len(asked), single.columns]
+    return pd.concat([single, overall], ignore_index=True)
 
 
-def only_rating(ratings: "pd.DataFrame") -> "pd.DataFrame":
+def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the role "rating" that hold a value, after the checks of a table.
 
     Raises
@@ -94,7 +89,7 @@ def only_rating(ratings: "pd.DataFrame") -> "pd.DataFrame":
     return ratings[(ratings["role"] == "rating") & ratings["value"].notna()]
 
 
-def criteria_of(table: "pd.DataFrame") -> list[str]:
+def criteria_of(table: pd.DataFrame) -> list[str]:
     """Return the criteria of a table: the usual four first, then others, "overall" last.
 
     >>> import pandas as pd
@@ -129,10 +124,10 @@ def levels_of(values: Iterable[str]) -> list[str]:
     return [*(name for name in TYPES if name in found), *sorted(found - set(TYPES))]
 
 
-def in_order(table: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
+def in_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Sort rows by these columns, criteria and types in their usual order."""
 
-    def rank(column: "pd.Series") -> "pd.Series":
+    def rank(column: pd.Series) -> pd.Series:
         order = criteria_of(table) if column.name == "criterion" else levels_of(column)
         return column.map({value: place for place, value in enumerate(order)})
 
