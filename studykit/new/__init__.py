@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from string import Template
 
@@ -12,7 +13,7 @@ from studykit.study.file import slug
 
 NOTEBOOKS = ("1_inputs", "2_animate", "3_rate", "4_report", "animate_one")
 
-_FRAMES = 24  # a second, so that inputs are there soon and a run takes minutes
+_FRAMES, _RATE = 16, Fraction(25, 2)  # few, so that inputs are there soon and a run takes minutes
 _FOMM_PACKAGES = ("paddle", "ppgan")
 
 
@@ -69,7 +70,7 @@ def _write(folder: Path, name: str, seed: int) -> None:
     from studykit.media.video import write_image
     from studykit.stimuli import write_stimuli
 
-    write_stimuli(folder, seed=seed, identities_per_type=1, frames=_FRAMES)
+    write_stimuli(folder, seed=seed, identities_per_type=1, frames=_FRAMES, frame_rate=_RATE)
     write_image(folder / "sources/frontal/astronaut.png", astronaut())
     installed = all(map(importlib.util.find_spec, _FOMM_PACKAGES))
     fomm = "- fomm                       # a learned model, on the weights that come along"
