@@ -6,7 +6,7 @@ STUDY ?= inputs/demo.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: study test setup lint colab clean
+.PHONY: study test setup lint types colab clean
 
 study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
@@ -30,6 +30,10 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+# Are the modules whose names `import studykit` offers typed, and free of type errors?
+types: .venv/ready
+	.venv/bin/mypy
+
 # Does the install cell for Colab fit what Colab has installed? (needs a network)
 colab: .venv/ready
 	for version in 3.12 3.13; do \
@@ -39,4 +43,4 @@ colab: .venv/ready
 	done
 
 clean:
-	rm -rf .venv .uv dist .pytest_cache .ruff_cache
+	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache

@@ -2,18 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import studykit
 from studykit.errors import StudyError, did_you_mean
 
+if TYPE_CHECKING:
+    from studykit.ratings.store import Store
+    from studykit.study.file import Study
+
 FAILED_CELLS, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can mend it."""
+    """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can fix it."""
     try:
         sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)
     except click.exceptions.Abort:
@@ -46,12 +50,18 @@ class _Verbs(click.Group):
         return super().resolve_command(context, arguments)
 
 
-_study_argument = click.argument("study", type=click.Path(path_type=Path))
-_out_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the results [reports/<name>]."
+_path = click.Path(path_type=Path)
+_study_file = click.argument("study", type=_path)
+_study = click.argument(
+    "study", type=_path, callback=lambda _context, _parameter, path: studykit.load_study(path)
 )
-_device_option = click.option(
+_out = click.option("--out", type=_path, help="Folder of the results [reports/<name>].")
+_device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True
+)
+_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+_store = click.option(
+    "--store", default="", metavar="ADDRESS", help="Of a PostgreSQL database, or an SQLite file."
 )
 
 
@@ -62,9 +72,17 @@ def studykit_command() -> None:
 
 
 @studykit_command.command()
-@_study_argument
-@_out_option
-@_device_option
+@click.argument("folder", type=_path)
+@click.option("--seed", default=7, show_default=True, type=click.IntRange(0))
+def new(folder: Path, seed: int) -> None:
+    """Write a first study into a new FOLDER: a study file, inputs and notebooks."""
+    click.echo(studykit.new_study(folder, seed=seed))
+
+
+@studykit_command.command()
+@_study_file
+@_out
+@_device
 @click.option("--only", metavar="METHOD|CELL", help="Run one method or one cell of the study.")
 @click.option(
     "--jobs",
@@ -74,33 +92,25 @@ def studykit_command() -> None:
     help="How many processes make cells.",
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
-def run(
-    study: Path,
-    out: Path | None,
-    device: str,
-    only: str | None,
-    jobs: int,
-    scheduler: str | None,
-) -> int:
+@click.option("--remake", is_flag=True, help="Make clips again that people have rated, too.")
+def run(study: Path, only: str | None, **settings: Any) -> int:
     """Run a study end to end; what is already made is kept."""
     from studykit.clips.cells import read_cells
-    from studykit.run import run_study
 
-    report = run_study(study, out=out, device=device, only=only, jobs=jobs, scheduler=scheduler)
+    report = studykit.run_study(study, only=only, **settings)
     table = report.parent / "cells.csv"
     rows = [row for row in read_cells(table).values() if only in (None, row.method, row.cell)]
-    statuses = [row.status for row in rows]
-    failed = statuses.count("failed")
+    failed = sum(row.status == "failed" for row in rows)
     if failed:
-        _say(f"{failed} of {len(statuses)} cells failed: {table} says why")
+        _say(f"{failed} of {len(rows)} cells failed: {table} says why")
     click.echo(report)
     return FAILED_CELLS if failed else 0
 
 
 @studykit_command.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("driving", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "clip", required=True, type=click.Path(path_type=Path))
+@click.argument("source", type=_path)
+@click.argument("driving", type=_path)
+@click.option("-o", "--output", "clip", required=True, type=_path)
 @click.option("--method", default="fomm", show_default=True)
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
@@ -114,101 +124,140 @@ def run(
     show_default=True,
     type=click.Choice(["face", "face-or-centre", "centre"]),
 )
-def animate(source: Path, driving: Path, clip: Path, method: str, size: int, crop: str, **settings):
+def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
     """Animate SOURCE (an image) with DRIVING (a video) into one clip."""
-    from studykit.clips.animate import animate
-
-    given = {key: value for key, value in settings.items() if value is not None}
-    row = animate(source, driving, clip, method=method, size=size, crop=crop, **given)
+    given = {name: value for name, value in settings.items() if value is not None}
+    row = studykit.animate(source, driving, clip, **given)
     if row.note:
         _say(row.note)
     click.echo(f"{clip}: {row.frames} frames in {row.seconds:.1f} s")
 
 
 @studykit_command.command()
-@_study_argument
-def check(study: Path) -> int:
+@_study
+def check(study: "Study") -> int:
     """List every problem of a study's inputs in one go."""
     from studykit.methods import create_methods
-    from studykit.study.check import check_study
-    from studykit.study.file import load_study
 
-    loaded = load_study(study)
-    create_methods(loaded)
-    problems = check_study(loaded)
+    create_methods(study)
+    problems = studykit.check_study(study)
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     click.echo(
-        f"{len(loaded.sources)} sources, {len(loaded.drivings)} drivings: "
+        f"{len(study.sources)} sources, {len(study.drivings)} drivings: "
         f"{counts['error']} errors, {counts['warning']} warnings"
     )
     return WRONG_INPUT if counts["error"] else 0
 
 
-@studykit_command.command()
-@_study_argument
-@_out_option
-@click.option("--store", metavar="ADDRESS", help="Of a PostgreSQL database, or an SQLite file.")
-@click.option("--status", is_flag=True, help="Say how many rated what, and who is excluded.")
-@click.option("--simulate", type=click.IntRange(1), metavar="N", help="Add N simulated raters.")
-@click.option("--plan", is_flag=True, help="Say how many raters the study needs.")
-@click.option("--export", type=click.Path(path_type=Path), help="Write ratings: .csv or .parquet.")
-@click.option(
-    "--import",
-    "collected",
-    type=click.Path(path_type=Path),
-    help="Add ratings collected elsewhere: rater, cell, criterion, value.",
-)
-@click.option("--seed", type=click.IntRange(0), help="With --simulate and --plan [0].")
-@click.option("--difference", type=float, help="With --plan: in steps of the scale [0.5].")
-@click.option("--power", type=float, help="With --plan: the chance to see it [0.8].")
-@click.option("--skip-bad", is_flag=True, default=None, help="With --import: leave bad rows out.")
-def rate(study: Path, out: Path | None, store: str | None, **actions: Any) -> None:
-    """Collect ratings: simulate, plan, import, export, or say how far it is.
+class _Rate(_Verbs):
+    """A group that takes a study in place of a verb, and names the verb that an option was."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        for word in arguments:
+            name = word.partition("=")[0].removeprefix("--")
+            if word.startswith("--") and name in self.commands:
+                _, *needed = self.commands[name].collect_usage_pieces(context)
+                verb = " ".join(["studykit rate", name, *needed])
+                raise click.UsageError(f"--{name} is a command of its own now: {verb}")
+        if arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
+            context.obj = arguments.pop(0)
+        return super().parse_args(context, arguments)
+
+
+@studykit_command.group(cls=_Rate, invoke_without_command=True)
+@click.pass_context
+def rate(context: click.Context) -> None:
+    """Plan, simulate, collect and read ratings.
 
     People rate on the page that "studykit serve" opens, or in notebook 3.
     """
-    from studykit.ratings.exchange import export_ratings
-    from studykit.ratings.screening import rating_status
-    from studykit.ratings.simulate import simulate_into
+    if context.invoked_subcommand is None:
+        if context.obj is not None:
+            studykit.load_study(context.obj)
+        page = f"studykit serve {context.obj or 'STUDY'}"
+        click.echo(f"people rate on the page that `{page}` opens, or in notebook 3")
+
+
+@rate.command("plan")
+@_study
+@click.option("--difference", default=0.5, show_default=True, help="In steps of the scale.")
+@click.option("--power", default=0.8, show_default=True, help="The chance to see it.")
+@_seed
+def plan_ratings(study: "Study", **settings: Any) -> None:
+    """Say how many raters the study needs to see a difference."""
     from studykit.stats.power import plan_raters
-    from studykit.study.file import load_study
 
-    action, settings = _one_action(actions)
-    loaded = load_study(study)
-    if action is None:
-        click.echo(f"people rate on the page that `studykit serve {study}` opens, or in notebook 3")
-        return
-    if action == "plan":
-        click.echo(plan_raters(loaded, **settings))
-        return
-    if action == "collected":
-        _import_ratings(loaded, out, store, actions["collected"], **settings)
-        return
-    with _ratings_store(action, loaded, out, store) as opened:
-        if action == "simulate":
-            added = simulate_into(opened, loaded, actions["simulate"], **settings)
-            click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
-        elif action == "export":
-            ratings = opened.ratings(loaded.name)
-            click.echo(f"{export_ratings(ratings, actions['export'])}: {len(ratings)} ratings")
-        else:
-            click.echo(rating_status(loaded, opened))
+    click.echo(plan_raters(study, **settings))
 
 
-def _import_ratings(
-    study: Any, out: Path | None, store: str | None, path: Path, **settings: Any
+@rate.command("simulate")
+@_study
+@click.argument("raters", type=click.IntRange(1))
+@_out
+@_store
+@_seed
+def simulate_ratings(study: "Study", raters: int, out: Path | None, store: str, seed: int) -> None:
+    """Add simulated RATERS, as a rehearsal, to a store of their own or to the one named."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.simulate import simulate_into
+    from studykit.ratings.store import open_store, place_to_write
+
+    place = store or place_to_write(study, study_folder(study, out), simulated=True)
+    with open_store(place) as opened:
+        added = simulate_into(opened, study, raters, seed=seed)
+        click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
+
+
+@rate.command("status")
+@_study
+@_out
+@_store
+def show_status(study: "Study", out: Path | None, store: str) -> None:
+    """Say how many rated what, and who is excluded."""
+    from studykit.ratings.screening import rating_status
+
+    with _collected(study, out, store) as opened:
+        click.echo(rating_status(study, opened))
+
+
+@rate.command("export")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+def export_collected(study: "Study", file: Path, out: Path | None, store: str) -> None:
+    """Write the ratings to a FILE that ends in .csv or .parquet."""
+    from studykit.ratings.exchange import export_ratings
+
+    with _collected(study, out, store) as opened:
+        ratings = opened.ratings(study.name)
+        click.echo(f"{export_ratings(ratings, file)}: {len(ratings)} ratings")
+
+
+@rate.command("import")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+@click.option("--skip-bad", is_flag=True, help="Leave bad rows out.")
+def import_collected(
+    study: "Study", file: Path, out: Path | None, store: str, skip_bad: bool
 ) -> None:
-    """Add a file's ratings; a store that is not there is made for rows that it can take only."""
+    """Add ratings collected elsewhere, a FILE with the columns rater, cell, criterion, value."""
+    from studykit.clips.folder import results_folder, study_folder
     from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings_file
-    from studykit.ratings.store import is_there, place_to_write
+    from studykit.ratings.store import is_there, open_store, place_to_write
 
+    place = store or place_to_write(study, results_folder(study, out))
     try:
-        if not is_there(store or place_to_write(study, _folder(study, out))):
-            read_ratings_file(study, path, **settings)
-        with _ratings_store("collected", study, out, store) as opened:
-            done = import_ratings(opened, study, path, **settings)
+        if not is_there(place):  # it is made for rows that it can take only
+            read_ratings_file(study, file, skip_bad=skip_bad)
+            if not store:
+                study_folder(study, out)
+        with open_store(place) as opened:
+            done = import_ratings(opened, study, file, skip_bad=skip_bad)
     except BadRowsError as error:
         for row in error.rows:
             click.echo(row)
@@ -219,90 +268,46 @@ def _import_ratings(
     click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
 
 
-def _folder(study: Any, out: Path | None) -> Path:
-    """Return the folder of a study's results, which need not be there."""
-    return out or Path("reports") / study.name
+def _collected(study: "Study", out: Path | None, store: str) -> "Store":
+    """Open the store of the ratings that the study's report shows, which must be there."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.store import is_there, open_store, place_to_read
 
-
-def _ratings_store(action: str, study: Any, out: Path | None, store: str | None) -> Any:
-    """Open the store of an action; where none is named, simulated raters have their own."""
-    from studykit.clips.folder import study_folder
-    from studykit.ratings.store import is_there, open_store, place_to_read, place_to_write
-
-    if action in ("status", "export"):
-        place = store or place_to_read(study.name, _folder(study, out), study.ratings.store)
-        if not is_there(place):
-            raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
-        return open_store(place)
-    if store:
-        return open_store(store)
-    folder = study_folder(study, out)
-    return open_store(place_to_write(study, folder, simulated=action == "simulate"))
-
-
-_SETTINGS_OF_ACTIONS = {
-    "status": (),
-    "simulate": ("seed",),
-    "plan": ("seed", "difference", "power"),
-    "export": (),
-    "collected": ("skip_bad",),
-}
-_OPTIONS = {"collected": "import"}
-
-
-def _one_action(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Return the one action that was asked for and its settings, refusing any other."""
-
-    def option(name: str) -> str:
-        return "--" + _OPTIONS.get(name, name).replace("_", "-")
-
-    asked = [name for name in _SETTINGS_OF_ACTIONS if given[name]]
-    if len(asked) > 1:
-        raise click.UsageError(f"{' and '.join(map(option, asked))}: choose one")
-    action = asked[0] if asked else None
-    settings = {
-        name: value
-        for name, value in given.items()
-        if name not in _SETTINGS_OF_ACTIONS and value is not None
-    }
-    for name in settings:
-        if name not in _SETTINGS_OF_ACTIONS.get(action, ()):
-            homes = [option(home) for home, own in _SETTINGS_OF_ACTIONS.items() if name in own]
-            raise click.UsageError(f"{option(name)} goes with {' or '.join(homes)}")
-    return action, settings
+    place = store or place_to_read(study.name, results_folder(study, out), study.ratings.store)
+    if not is_there(place):
+        raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
+    return open_store(place)
 
 
 @studykit_command.command()
-@_study_argument
-@_out_option
-@click.option("--store", default="", metavar="ADDRESS", help="Of the ratings [the study's own].")
+@_study_file
+@_out
+@_store
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
-def serve(study: Path, out: Path | None, store: str, host: str, port: int) -> None:
+def serve(study: Path, **settings: Any) -> None:
     """Show the rating page to raters who have a browser only."""
     from studykit.ratings.serve import serve
 
-    serve(study, out=out, store=store, host=host, port=port)
+    serve(study, **settings)
 
 
 @studykit_command.command()
-@click.argument("study", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path), required=False)
+@_study_file
+@click.argument("other", type=_path, required=False)
 @click.option("--compare", is_flag=True, help="Set two studies side by side: files or folders.")
-@_out_option
+@_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
     from studykit.clips.folder import study_folder
-    from studykit.report import compare_studies
     from studykit.run import write_report
-    from studykit.study.file import load_study
 
     if compare != (other is not None):
         raise click.UsageError("two studies go with --compare, one without")
     if other is not None:
-        click.echo(compare_studies(study, other, out))
+        click.echo(studykit.compare_studies(study, other, out))
         return
-    loaded = load_study(study)
+    loaded = studykit.load_study(study)
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 
@@ -321,31 +326,36 @@ def stimuli() -> None:
 
 
 @stimuli.command("write")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--identities", default=2, show_default=True, type=click.IntRange(1), help="A type.")
-@click.option("--drivings", default=1, show_default=True, type=click.IntRange(1), help="A type.")
+@click.argument("folder", type=_path)
+@_seed
+@click.option(
+    "--identities",
+    "identities_per_type",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="A type.",
+)
+@click.option(
+    "--drivings",
+    "drivings_per_type",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="A type.",
+)
 @click.option("--frames", default=48, show_default=True, type=click.IntRange(2), help="A driving.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(64, 1024))
 @click.option("--demo", is_flag=True, help="Write the inputs of the embedded study instead.")
-def write_stimuli_files(
-    folder: Path, seed: int, identities: int, drivings: int, frames: int, size: int, demo: bool
-) -> None:
+def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
     """Render sources and drivings of the three types with their truth, and a study file."""
-    from studykit.stimuli import write_demo_inputs, write_stimuli
+    from studykit.stimuli import write_demo_inputs
 
     if demo:
         for path in write_demo_inputs(folder):
             click.echo(path)
         return
-    written = write_stimuli(
-        folder,
-        seed=seed,
-        identities_per_type=identities,
-        drivings_per_type=drivings,
-        frames=frames,
-        size=size,
-    )
+    written = studykit.write_stimuli(folder, **settings)
     click.echo(f"{len(written)} stimuli and {folder / 'study.yaml'}")
 
 
@@ -361,16 +371,12 @@ def write_stimuli_files(
     "--clips",
     "folders",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=_path,
     help="Score the clips in a folder. May be given again.",
 )
-@click.option(
-    "--write", "pairs", type=click.Path(path_type=Path), help="Write sources and drivings, no more."
-)
-@click.option(
-    "--out", default="reports/benchmark", show_default=True, type=click.Path(path_type=Path)
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--write", "pairs", type=_path, help="Write sources and drivings, no more.")
+@click.option("--out", default="reports/benchmark", show_default=True, type=_path)
+@_seed
 @click.option("--size", default=128, show_default=True, type=click.IntRange(64, 512))
 @click.option("--identities", default=32, show_default=True, type=click.IntRange(8))
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto")
@@ -396,6 +402,36 @@ def benchmark(
     scores = run_benchmark(contestants(asked, folders, device), out, say=_say, **settings)
     click.echo(table(scores), nl=False)
     click.echo(out / "summary.md")
+
+
+@studykit_command.group(cls=_Verbs, invoke_without_command=True)
+@click.pass_context
+def cache(context: click.Context) -> None:
+    """Show what is kept between runs; limit or clear it."""
+    from studykit.cache import KINDS, cache_folder, contents
+
+    if context.invoked_subcommand is None:
+        click.echo(f"cache: {cache_folder()}")
+        for kind, size in contents().items():
+            click.echo(f"{kind:12}{size / 1e6:8.1f} MB  {KINDS[kind]}")
+
+
+@cache.command("limit")
+@click.argument("megabytes", type=click.IntRange(0))
+def limit_cache(megabytes: int) -> None:
+    """Remove what was not used for longest, until the rest is within so many MEGABYTES."""
+    from studykit.cache import limit
+
+    click.echo(f"{limit(megabytes * 1_000_000) / 1e6:.1f} MB were removed")
+
+
+@cache.command("clear")
+@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+def clear_cache(kinds: tuple[str, ...]) -> None:
+    """Remove all that is kept of each KIND, as `studykit cache` lists them."""
+    from studykit.cache import clear
+
+    click.echo(f"{clear(*kinds) / 1e6:.1f} MB were removed")
 
 
 @studykit_command.group(cls=_Verbs)
@@ -428,8 +464,8 @@ def fetch_weights(name: str) -> None:
 
 @weights.command("convert")
 @click.argument("checkpoint", metavar="NAME|PATH")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-@click.option("--config", metavar="YAML", help="The network's settings, if the file tells none.")
+@click.option("-o", "--output", required=True, type=_path)
+@click.option("--config", metavar="YAML", help="The network's settings, if the file has none.")
 def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
     """Read a checkpoint safely (.pdparams, .pth.tar) and write it as safetensors.
 
@@ -446,9 +482,9 @@ def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
 
 
 @studykit_command.command()
-@click.option("--out", default="reports/bench", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="reports/bench", show_default=True, type=_path)
 @click.option("--threads", multiple=True, type=click.IntRange(1), help="May be given again.")
-@click.option("--video", type=click.Path(path_type=Path), help="A long driving, for the memory.")
+@click.option("--video", type=_path, help="A long driving, for the memory.")
 @click.option("--quick", is_flag=True, help="Try the bench itself; its figures mean nothing.")
 def bench(out: Path, threads: tuple[int, ...], video: Path | None, quick: bool) -> None:
     """Measure fomm beside PaddleGAN's own predictor, on the same weights and frames."""
@@ -459,7 +495,7 @@ def bench(out: Path, threads: tuple[int, ...], video: Path | None, quick: bool) 
 
 @studykit_command.command()
 def doctor() -> None:
-    """Print versions, devices and weights, what is missing and the command that mends it."""
+    """Print versions, devices and weights, what is missing and the command that fixes it."""
     from studykit.doctor import diagnose, render
 
     click.echo(render(diagnose()))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class StudyError(Exception):
-    """Something a user can mend. Its text is one line; the command line prints it and exits 2."""
+    """Something a user can fix. Its text is one line; the command line prints it and exits 2."""
 
 
 class StudyFileError(StudyError):

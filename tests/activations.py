@@ -2,7 +2,7 @@
 
     python -m tests.activations
 
-writes ``tests/data/shipped_activations.npz`` (run it with ``studykit[train]`` after a new
+writes ``tests/data/shipped_activations.npz`` (run it with PyTorch after a new
 checkpoint was shipped): keypoints and parts of the pictures of 16 frames.
 """
 

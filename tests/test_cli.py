@@ -1,15 +1,23 @@
 """An error a user can cause ends with exit code 2, one line and no partial file."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 
-from studykit.cli import main
+import studykit
+from studykit.cli import main, studykit_command
 from studykit.media import video
+from studykit.metrics.benchmark import run_benchmark
+from studykit.ratings.serve import serve
+from studykit.ratings.simulate import simulate_into
+from studykit.stats.power import plan_raters
 
 
 @pytest.fixture
@@ -182,3 +190,54 @@ def test_doctor_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
         main(["doctor"])
     assert stop.value.code == 0
     assert "Python" in capsys.readouterr().out
+
+
+def test_what_is_kept_is_shown_limited_and_cleared(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+) -> None:
+    monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path))
+
+    def said(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["cache", *arguments])
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    (tmp_path / "graphs").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "graphs" / name).write_bytes(bytes(1_500_000))
+    assert said().startswith(f"cache: {tmp_path}\n")
+    assert "graphs           3.0 MB" in said()
+    assert said("limit", "2") == "1.5 MB were removed\n"
+    assert said("clear", "graphs", "drivings") == "1.5 MB were removed\n"
+    assert 'did you mean "graphs"' in refused("cache", "clear", "graph")
+
+
+@pytest.mark.parametrize(
+    ("verb", "function"),
+    [
+        ("new", studykit.new_study),
+        ("run", studykit.run_study),
+        ("animate", studykit.animate),
+        ("rate plan", plan_raters),
+        ("rate simulate", simulate_into),
+        ("serve", serve),
+        ("stimuli write", studykit.write_stimuli),
+        ("stimuli benchmark", run_benchmark),
+    ],
+)
+def test_an_option_left_out_is_the_default_of_the_function(
+    verb: str, function: Callable[..., Any]
+) -> None:
+    command: Any = studykit_command
+    for word in verb.split():
+        command = command.commands[word]
+    parameters = inspect.signature(function).parameters.values()
+    own = {p.name: p.default for p in parameters if p.default not in (p.empty, None)}
+    options = {o.name: o.get_default(click.Context(command)) for o in command.params}
+    both = own.keys() & options.keys()
+    assert both
+    assert {name: options[name] for name in both} == {name: own[name] for name in both}

@@ -1,4 +1,4 @@
-"""The verb rate: one action at a time, each a line or a table, mistakes in one line."""
+"""The verbs of rate: each a line or a table, mistakes in one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,30 +13,69 @@ from studykit.ratings.store import open_store
 def rate(
     small_study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run the verb on a small study; return the exit code, what it said and what it complained."""
+    """Run a verb on a small study; return the exit code, what it said and what it complained."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(verb: str, *arguments: object) -> tuple[int, str, str]:
+        out = () if verb == "plan" else ("--out", tmp_path / "out")
         with pytest.raises(SystemExit) as stop:
-            main(["rate", str(small_study), "--out", str(tmp_path / "out"), *map(str, arguments)])
+            main(["rate", verb, *map(str, (small_study, *arguments, *out))])
         said = capsys.readouterr()
         return stop.value.code, said.out, said.err
 
     return run
 
 
-def test_without_an_action_it_says_where_people_rate(
-    rate: Callable[..., tuple[int, str, str]], small_study: Path
+def test_without_a_verb_it_says_where_people_rate(
+    small_study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = rate()
-    assert code == 0
-    assert f"studykit serve {small_study}" in out
-    assert "notebook 3" in out
+    for study in ((), (str(small_study),)):
+        with pytest.raises(SystemExit) as stop:
+            main(["rate", *study])
+        assert stop.value.code == 0
+        out = capsys.readouterr().out
+        assert " ".join(("`studykit serve", *(study or ("STUDY",)))) in out
+        assert "notebook 3" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("--plan", "--power", "0.7"),
+            "--plan is a command of its own now: studykit rate plan STUDY",
+        ),
+        (("--simulate", "24"), "studykit rate simulate STUDY RATERS"),
+        (("--simulate=24",), "studykit rate simulate STUDY RATERS"),
+        (("--status",), "studykit rate status STUDY"),
+        (("--export", "ratings.csv"), "studykit rate export STUDY FILE"),
+        (("--skip-bad", "--import", "ratings.csv"), "studykit rate import STUDY FILE"),
+    ],
+)
+def test_an_option_that_became_a_verb_is_answered_with_it(
+    small_study: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    for line in ((small_study, *arguments), (*arguments, small_study)):
+        with pytest.raises(SystemExit) as stop:
+            main(["rate", *map(str, line)])
+        assert stop.value.code == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert err.endswith(f"{says}\n")
+
+
+def test_a_misspelt_verb_is_answered_with_the_nearest(
+    small_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["rate", "simulat", str(small_study), "3"])
+    assert stop.value.code == 2
+    assert 'no command "simulat": did you mean "simulate"' in capsys.readouterr().err
 
 
 def test_simulated_ratings_are_stored_counted_and_exported(
     rate: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    code, out, _ = rate("--simulate", 5, "--seed", 2)
+    code, out, _ = rate("simulate", 5, "--seed", 2)
     assert code == 0
     assert str(tmp_path / "out/rehearsal.sqlite") in out
     with open_store(tmp_path / "out/rehearsal.sqlite") as store:
@@ -44,18 +83,18 @@ def test_simulated_ratings_are_stored_counted_and_exported(
     assert ratings["simulated"].all()
     assert ratings["rater"].nunique() == 5
 
-    code, out, _ = rate("--status")
+    code, out, _ = rate("status")
     assert code == 0
     assert "5 simulated raters" in out
     assert "5 ratings  frontal x frontal x copy" in out
     assert "raters w" in out  # were, or was, excluded
 
     for name in ("all.csv", "all.parquet"):
-        code, out, _ = rate("--export", tmp_path / name)
+        code, out, _ = rate("export", tmp_path / name)
         assert code == 0
         assert out.strip() == f"{tmp_path / name}: {len(ratings)} ratings"
         assert (tmp_path / name).stat().st_size > 1000
-    code, _, err = rate("--export", tmp_path / "all.xlsx")
+    code, _, err = rate("export", tmp_path / "all.xlsx")
     assert code == 2
     assert ".csv or .parquet" in err
 
@@ -70,17 +109,17 @@ def test_an_import_lists_every_bad_row_and_then_one_line(
         "r-1a1,anna__talk__copy,jiter,4\n"
         "r-1a1,anna__turn__copy,jitter,9\n"
     )
-    code, out, err = rate("--import", path)
+    code, out, err = rate("import", path)
     assert code == 2
     assert [line.split(":")[0] for line in out.splitlines()] == ["line 3", "line 4"]
     assert err.count("\n") == 1
     assert "2 of 3 rows" in err
     assert "--skip-bad" in err
 
-    code, out, _ = rate("--import", path, "--skip-bad")
+    code, out, _ = rate("import", path, "--skip-bad")
     assert code == 0
     assert "1 ratings were added, 2 bad rows left out" in out.splitlines()[-1]
-    code, _, err = rate("--simulate", 3, "--store", tmp_path / "out/ratings.sqlite")
+    code, _, err = rate("simulate", 3, "--store", tmp_path / "out/ratings.sqlite")
     assert code == 2
     assert "human ratings" in err
 
@@ -101,7 +140,7 @@ def test_an_import_that_is_refused_leaves_no_store(
     path.write_text("\n".join(["rater,cell,criterion,value,simulated", *lines, ""]))
     before = sorted(tmp_path.rglob("*"))
     for where in ((), ("--store", tmp_path / "new/elsewhere.sqlite")):
-        code, _, err = rate("--import", path, *skip, *where)
+        code, _, err = rate("import", path, *skip, *where)
         assert code == 2
         assert err.count("\n") == 1
         assert sorted(tmp_path.rglob("*")) == before
@@ -113,10 +152,10 @@ def test_an_import_that_is_refused_leaves_a_store_as_it_was(
     path = tmp_path / "collected.csv"
     rows = ["rater,cell,criterion,value", "r-1a1,anna__talk__copy,jitter,4", ""]
     path.write_text("\n".join(rows))
-    code, out, _ = rate("--import", path)
+    code, out, _ = rate("import", path)
     assert code == 0
     assert out == f"{tmp_path / 'out/ratings.sqlite'}: 1 ratings were added\n"
-    code, out, _ = rate("--import", path)
+    code, out, _ = rate("import", path)
     assert code == 2
     assert "line 2: a duplicate: the store holds it already" in out
     with open_store(tmp_path / "out/ratings.sqlite") as store:
@@ -126,7 +165,7 @@ def test_an_import_that_is_refused_leaves_a_store_as_it_was(
 def test_the_plan_is_printed_and_leaves_no_folder(
     rate: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    code, out, _ = rate("--plan", "--difference", 1.2, "--power", 0.7)
+    code, out, _ = rate("plan", "--difference", 1.2, "--power", 0.7)
     assert code == 0
     assert "two of 2 source types" in out
     assert "difference by 1.2" not in out
@@ -137,11 +176,11 @@ def test_the_plan_is_printed_and_leaves_no_folder(
 def test_another_store_is_used_where_it_is_named(
     rate: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    rate("--simulate", 2, "--store", tmp_path / "elsewhere.sqlite")
-    code, out, _ = rate("--status", "--store", tmp_path / "elsewhere.sqlite")
+    rate("simulate", 2, "--store", tmp_path / "elsewhere.sqlite")
+    code, out, _ = rate("status", "--store", tmp_path / "elsewhere.sqlite")
     assert code == 0
     assert "2 simulated raters" in out
-    code, _, err = rate("--status")
+    code, _, err = rate("status")
     assert code == 2
     assert f"no ratings yet in {tmp_path / 'out/ratings.sqlite'}" in err
     assert not (tmp_path / "out").exists()
@@ -150,15 +189,13 @@ def test_another_store_is_used_where_it_is_named(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--plan", "--status"), "--status and --plan: choose one"),
-        (("--import", "a.csv", "--export", "b.csv"), "--export and --import: choose one"),
-        (("--status", "--seed", 3), "--seed goes with --simulate or --plan"),
-        (("--skip-bad",), "--skip-bad goes with --import"),
-        (("--simulate", 3, "--power", 0.9), "--power goes with --plan"),
-        (("--simulate", 0), "--simulate"),
-        (("--plan", "--difference", 7), "can't be seen"),
-        (("--export", "ratings.csv"), "no ratings yet"),
-        (("--import", "none.csv"), "no file none.csv"),
+        (("status", "--seed", 3), "--seed"),
+        (("export", "a.csv", "--skip-bad"), "--skip-bad"),
+        (("simulate", 3, "--power", 0.9), "--power"),
+        (("simulate", 0), "RATERS"),
+        (("plan", "--difference", 7), "can't be seen"),
+        (("export", "ratings.csv"), "no ratings yet"),
+        (("import", "none.csv"), "no file none.csv"),
     ],
 )
 def test_mistakes_end_with_2_and_one_line(

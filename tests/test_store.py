@@ -461,7 +461,7 @@ def test_without_its_driver_postgresql_is_a_command_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "studykit\[postgres\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "psycopg\[binary\]>='):
         open_store("postgresql://raters@host/name")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
+from studykit.study.check import check_study
 from studykit.study.file import load_study, slug
 from studykit.study.ratings import Ratings
 from studykit.study.wording import CRITERIA, TEXTS
@@ -184,7 +185,7 @@ def test_a_wrong_list_of_pairs_is_refused_with_its_line(
         ("[copy]", "[copy, copy]", r'line 7: duplicate method name "copy"'),
         ("[copy]", "[{strength: 2}]", r"line 7: a method needs a"),
         ("[copy]", "[]", r"methods is empty"),
-        ("[copy]", "[copy", r"line \d+: .*mend the YAML"),
+        ("[copy]", "[copy", r"line \d+: .*fix the YAML"),
         ("[copy]", "[copy]\nratings: {scales: 5}", r'line 8: unknown key "scales": did you mean'),
         (
             "[copy]",
@@ -311,3 +312,7 @@ def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
 )
 def test_names_are_safe_in_file_names(text: str, name: str) -> None:
     assert slug(text) == name
+
+
+def test_a_study_can_be_checked_by_its_file(small_study: Path) -> None:
+    assert check_study(small_study) == check_study(load_study(small_study))

@@ -215,7 +215,7 @@ def test_without_torch_the_command_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     result = CliRunner().invoke(main, ["--config", "synth-256", "--out", "x"])
     assert result.exit_code == 2
-    assert 'pip install "studykit[train]"' in result.output
+    assert 'pip install "torch>=2.2"' in result.output
 
 
 def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():

@@ -296,7 +296,7 @@ class ClusterExecutor(Executor):
             from distributed import Client
         except ImportError:
             raise MissingPackageError(
-                'a cluster needs Dask: pip install "studykit[cluster]" here and on its workers'
+                'a cluster needs Dask: pip install "distributed>=2024.8" here and on its workers'
             ) from None
         # Inputs that are sent may be large, and Dask would warn of each.
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"})

@@ -8,6 +8,11 @@ from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.study.file import Study
 
 
+def results_folder(study: Study, out: str | Path | None = None) -> Path:
+    """Return where a study's results lie, which need not be there: ``reports/<name>`` at first."""
+    return Path(out) if out is not None else Path("reports") / study.name
+
+
 def study_folder(study: Study, out: str | Path | None = None) -> Path:
     """Return the folder of a study's results, made and found writable.
 
@@ -16,7 +21,7 @@ def study_folder(study: Study, out: str | Path | None = None) -> Path:
     StudyError
         It can't be made or written.
     """
-    out = Path(out) if out is not None else Path("reports") / study.name
+    out = results_folder(study, out)
     probe = out / f".writable.{os.getpid()}"
     try:
         for folder in ("clips", "notebooks", "figures", "tables"):

@@ -205,7 +205,7 @@ def make_engine(where: str | Path) -> sa.Engine:
         return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     except ModuleNotFoundError:
         raise MissingPackageError(
-            'PostgreSQL\'s driver psycopg is not installed: pip install "studykit[postgres]"'
+            'PostgreSQL\'s driver psycopg is not installed: pip install "psycopg[binary]>=3.1"'
         ) from None
 
 

@@ -333,8 +333,7 @@ def _pyarrow() -> Any:
         import pyarrow
     except ModuleNotFoundError:
         raise MissingPackageError(
-            'Parquet needs pyarrow, which is not installed: pip install "studykit[parquet]", or '
-            "use .csv"
+            'Parquet needs pyarrow, which is not installed: pip install "pyarrow>=15", or use .csv'
         ) from None
     return pyarrow
 

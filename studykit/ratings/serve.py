@@ -59,7 +59,7 @@ def serve(
         from voila.app import Voila
     except ModuleNotFoundError:
         raise MissingPackageError(
-            'Voila, which shows pages, is not installed: pip install "studykit[serve]"'
+            'Voila, which shows pages, is not installed: pip install "voila>=0.5.6"'
         ) from None
     loaded = load_study(study)
     folder = study_folder(loaded, out)

@@ -234,7 +234,7 @@ class RatingPage(anywidget.AnyWidget):
             "progress": {"done": session.progress.done, "total": session.progress.total},
             "practised": session.ratings.training > 0,
         }
-        if session.state in ("training", "rating"):
+        if trial is not None and session.state in ("training", "rating"):
             state |= {
                 "number": trial.number,
                 "practice": trial.role == "training",

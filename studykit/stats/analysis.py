@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from studykit.stats.agreement import agreement
 from studykit.stats.claims import VerdictRule, verdicts, warnings_of
@@ -123,7 +123,10 @@ def analyse(
     )
 
 
-def _count_excluded(result: Result, excluded: Mapping[str, str]) -> Result:
+_SomeResult = TypeVar("_SomeResult", bound=Result)
+
+
+def _count_excluded(result: _SomeResult, excluded: Mapping[str, str]) -> _SomeResult:
     if not excluded:
         return result
     reasons = sorted(set(excluded.values()))

@@ -56,7 +56,7 @@ def mean_scores(
         values = by_rater.to_numpy()[places]
         low, high, deviation, words = np.nan, np.nan, np.nan, "one rater: no interval"
         if len(values) > 1:
-            low, high = score_interval(values, scale=scale, level=level)
+            low, high = map(float, score_interval(values, scale=scale, level=level))
             deviation, words = values.std(ddof=1), ""
         row = (values.mean(), low, high, deviation, len(values), *counts.loc[key], words)
         found.append((*key, *row))

@@ -45,9 +45,9 @@ class Frame:
     mask: np.ndarray
     face_mask: np.ndarray
     identity: Identity
-    _points: np.ndarray = field(repr=False)
-    _depth: np.ndarray = field(repr=False)
-    _index: np.ndarray = field(repr=False)
+    _points: np.ndarray | None = field(repr=False)
+    _depth: np.ndarray | None = field(repr=False)
+    _index: np.ndarray | None = field(repr=False)
 
 
 def render(

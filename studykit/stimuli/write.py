@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def write_stimuli(
 def _write_study(folder: Path, stimuli: list[Stimulus], *, seed: int, size: int) -> None:
     import yaml
 
-    study = {"name": slug(folder.resolve().name), "seed": seed, "size": size}
+    study: dict[str, Any] = {"name": slug(folder.resolve().name), "seed": seed, "size": size}
     study["crop"] = "centre"  # the truth holds for the whole image
     for section in ("sources", "drivings"):
         paths = [(s.type, s.path.relative_to(folder)) for s in stimuli]
@@ -173,8 +174,10 @@ def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fractio
 def read_identity(truth: str | Path) -> Identity:
     """Return whom a truth file shows, to be rendered again."""
     with np.load(truth) as data:
-        values = json.loads(str(data["identity"]))
-    return Identity(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = json.loads(str(data["identity"]))
+    for key, value in values.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+    return Identity(**values)
 
 
 # Who and how the embedded demo inputs show: diverse on purpose, and found by dlib.

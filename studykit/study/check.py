@@ -14,7 +14,7 @@ from studykit.errors import MediaError, NoFaceError
 from studykit.media.faces import face_crop, find_faces
 from studykit.media.squares import CropRule, open_driving
 from studykit.media.video import probe, read_frames, read_image
-from studykit.study.file import Study
+from studykit.study.file import Study, load_study
 
 Level = Literal["error", "warning", "note"]
 
@@ -42,7 +42,7 @@ class Problem:
     ----------
     path : Path
     level : {"error", "warning", "note"}
-        An error makes cells fail; a warning makes clips worse; a note tells what will be done.
+        An error makes cells fail; a warning makes clips worse; a note says what will be done.
     text : str
         What is wrong and what to do, in one line, without the path.
     """
@@ -52,14 +52,25 @@ class Problem:
     text: str
 
 
-def check_study(study: Study) -> list[Problem]:
+def check_study(study: Study | str | Path) -> list[Problem]:
     """Look at every source and driving of a study.
+
+    Parameters
+    ----------
+    study : Study or path
+        A study, or its file.
 
     Returns
     -------
     list of Problem
         In the order of the study file, errors of one file first.
+
+    Raises
+    ------
+    StudyFileError
+        The study file itself is wrong.
     """
+    study = study if isinstance(study, Study) else load_study(study)
     problems = []
     for source in study.sources:
         problems += check_image(source.path, size=study.size, crop=study.crop)
@@ -211,7 +222,7 @@ class _Look:
 
 
 def _misses_square(path: Path, size: int, crop: CropRule) -> bool:
-    """Tell whether the run finds no face to lay the square around: it looks at the first second."""
+    """Return whether a run finds no face for the square: it looks at the first second."""
     try:
         _, note = open_driving(path, name=path.stem, size=size, crop=crop)
     except NoFaceError:

@@ -125,7 +125,7 @@ class Study:
 
     def check_only(self, only: str | None) -> None:
         """Refuse an ``only`` that names no method and no cell."""
-        if next(self.cells(only), None) is None:
+        if only is not None and next(self.cells(only), None) is None:
             names = [method.name for method in self.methods]
             raise StudyFileError(f'no method or cell "{only}": {did_you_mean(only, names)}')
 
@@ -193,14 +193,15 @@ _FIRST_OF = "first-of-"
 
 
 def _protocols(document: Document) -> tuple[Protocol, ...]:
-    found = document.texts(("protocols",))
-    for index, name in enumerate(found):
-        document.choice(("protocols", index), get_args(Protocol), what="protocol")
-        if name in found[:index]:
+    found: list[Protocol] = []
+    for index in range(len(document.texts(("protocols",)))):
+        name = document.choice(("protocols", index), get_args(Protocol), what="protocol")
+        if name in found:
             raise document.error(("protocols", index), f'"{name}" stands twice: remove one')
+        found.append(name)
     if not found:
         raise document.error(("protocols",), "protocols is empty: name at least one")
-    return found
+    return tuple(found)
 
 
 def _inputs(document: Document, section: str) -> tuple[Input, ...]:

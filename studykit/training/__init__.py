@@ -1,6 +1,6 @@
 """Trains the First Order Motion Model on rendered faces (``python -m studykit.training``).
 
-It needs ``pip install "studykit[train]"`` and a clone of the repository. From a recipe to the
+It needs ``pip install "torch>=2.2"`` and a clone of the repository. From a recipe to the
 checkpoint that the package ships:
 
 1.  Train; it goes on with ``--resume`` after any interruption::

@@ -122,7 +122,7 @@ def _import_torch():
     try:
         import torch
     except ImportError:
-        raise MissingPackageError('training needs torch: pip install "studykit[train]"') from None
+        raise MissingPackageError('training needs torch: pip install "torch>=2.2"') from None
     return torch
 
 

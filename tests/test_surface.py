@@ -1,0 +1,61 @@
+"""``import studykit`` offers what a notebook needs, at once and documented; examples are true."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import studykit
+
+PACKAGE = Path(studykit.__file__).parent
+WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("name", studykit.__all__)
+def test_each_name_exists_and_is_documented(name: str) -> None:
+    value = getattr(studykit, name)
+    assert value.__name__ == name
+    assert inspect.getdoc(value)
+    assert name in dir(studykit)
+
+
+def test_the_names_that_type_checkers_see_are_those_that_are_there() -> None:
+    seen = {
+        (alias.name, node.module)
+        for node in ast.walk(ast.parse(Path(studykit.__file__).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("studykit")
+        for alias in node.names
+    }
+    assert seen == set(studykit._HOMES.items())
+
+
+def test_a_name_that_is_not_there_is_refused_as_usual() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'run_studdy'"):
+        studykit.run_studdy  # noqa: B018
+
+
+def test_importing_studykit_costs_next_to_nothing() -> None:
+    code = (
+        "import sys, time; start = time.process_time(); import studykit\n"
+        "print(time.process_time() - start, *{name.split('.')[0] for name in sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *modules = run.stdout.split()
+    assert float(seconds) < 0.05
+    assert not {"numpy", "paddle", "pandas", "click", "yaml"} & set(modules)
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_examples_in_docstrings_hold(path: Path) -> None:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    name = ".".join(parts).removesuffix(".__init__")
+    if name.startswith("studykit.training"):
+        pytest.importorskip("torch")
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted
+    assert not done.failed
