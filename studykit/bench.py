@@ -1,7 +1,9 @@
 """``fomm`` beside PaddleGAN's own predictor: time, memory and output, in one run on one machine.
 
-Every subject runs in a process of its own (:mod:`studykit.bench_subjects`), and those that are
-compared take turns, so that what else the machine does falls on all of them.
+Every subject runs in a process of its own, ``python -m studykit.bench SUBJECT PARAMETERS``, whose
+threads and peak memory are its own. A subject is made once and then measures whenever a line comes
+in, answering each with a line of JSON. Those that are compared take turns, so that whatever else
+the machine does slows all of them.
 """
 
 import json
@@ -11,42 +13,41 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import metadata
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studykit import files, machine
+from studykit import doctor, files, machine
 from studykit.errors import StudyError
-from studykit.media import video
-from studykit.methods import weights
-from studykit.methods._fomm_random import SMALL
+from studykit.media.squares import Driving, Source
+from studykit.media.video import probe, read_frames, write_video
+from studykit.methods import checkpoint_files, create_method, weights
+from studykit.methods._ppgan import import_paddle, missing_package
+from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
 
 _SETTLE = 0.3  # seconds: threads spin that long after their work
+_FRAMES = 4  # a turn of either contestant
+_RATE = Fraction(25)  # frames a second of the videos made here
 
 
 @dataclass(frozen=True)
-class _Plan:
-    config: dict
+class _Workload:
+    """How much is measured."""
+
+    config: checkpoint_files.Settings
     size: int
-    frames: int  # a turn of either contestant
     turns: int
     long_seconds: float  # of the video whose memory is measured, and of its start
     short_seconds: float
-    sources: int  # of the study of tiny cells
-    drivings: int
 
 
-def _full() -> _Plan:
-    return _Plan(weights.published_config("vox-256"), 256, 4, 3, 58, 5, 10, 20)
-
-
-_QUICK = _Plan(SMALL, 64, 4, 2, 8, 1, 3, 4)
+_QUICK = _Workload(SMALL, 64, 2, 8, 1)
 
 
 def run_bench(
@@ -81,270 +82,227 @@ def run_bench(
     Raises
     ------
     StudyError
-        A subject failed, such as for want of Paddle. Where only PaddleGAN's own predictor is
-        missing, its columns are empty and a line says why.
+        A subject failed, for example because Paddle is missing. Where only PaddleGAN's own
+        predictor is missing, its columns are empty and a line says why.
     """
-    plan = _QUICK if quick else _full()
+    full = _Workload(weights.published_config("vox-256"), 256, 3, 58, 5)
     cores = max(1, int(machine.usable_cores()))
     threads = threads or tuple(sorted({1, min(2, cores)}))
-    out = Path(out)
+    out, inputs = Path(out), Path(study)
     out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"machine": _machine(cores), "quick": quick, "size": plan.size}
     with tempfile.TemporaryDirectory(prefix="studykit-bench-") as name:
-        bench = _Bench(Path(name), plan)
-        _say("making weights and graphs")
-        results["weights"] = bench.once("make_weights", max(threads), config=plan.config)
+        bench = _Bench(Path(name), _QUICK if quick else full, max(threads))
+        results: dict[str, Any] = {
+            "machine": _machine(cores),
+            "quick": quick,
+            "size": bench.workload.size,
+            "weights": bench.weights(bench.workload.config, bench.folder),
+        }
         results["frame"] = {str(count): bench.frame(count) for count in threads}
+        parts = results["weights"]["gflop"]
+        results["gflop"] = sum(parts.values()) - parts["encoder"]  # which runs once a source
+        for frame in results["frame"].values():
+            limit = frame["limit"]
+            limit["seconds_a_frame"] = results["gflop"] / limit["gflops"]
+            limit["ratio"] = frame["fomm"]["seconds"] / limit["seconds_a_frame"]
         single = results["frame"][str(max(threads))]["fomm"]["seconds"]
-        results["study"] = bench.matrix(Path(study), max(threads), single)
-        results["memory"] = bench.memory(video, Path(study), max(threads))
-        results["tiny_cells"] = bench.tiny_cells()
-    target = out / "bench.json"
-    with files.whole(target) as part:
+        results["study"] = bench.matrix(inputs, single)
+        results["memory"] = bench.memory(Path(video) if video else bench.long_video(inputs))
+    with files.whole(out / "bench.json") as part:
         part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(format_table(results))
     with files.whole(out / "bench.png") as part:
         draw(results, part)
-    return target
+    return out / "bench.json"
 
 
 class _Bench:
     """The subjects of one run, which share a folder with weights, graphs and clips."""
 
-    def __init__(self, folder: Path, plan: _Plan) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: Path, workload: _Workload, threads: int) -> None:
+        self.folder, self.workload, self.threads = folder, workload, threads
 
-    def once(self, name: str, threads: int, **parameters: Any) -> dict[str, Any]:
-        """Let a subject have one turn and return its answer."""
-        if name == "make_weights":
-            parameters |= {"size": self.plan.size, "folder": str(self.folder)}
-        with _Subject(name, threads, self.folder, parameters) as subject:
+    def once(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """Give a subject one turn and return its answer."""
+        with _Subject(name, self.threads, self.folder, parameters) as subject:
             return subject.turn()
 
-    @property
-    def safetensors(self) -> str:
-        return str(self.folder / "random.safetensors")
-
-    @property
-    def pdparams(self) -> str:
-        return str(self.folder / "random.pdparams")
-
-    def clip(self, name: str) -> str:
-        return str(self.folder / f"{name}.npy")
+    def weights(self, config: checkpoint_files.Settings, folder: Path) -> dict[str, Any]:
+        """Make random weights and their graphs."""
+        _say("making weights and graphs")
+        return self.once("make_weights", config=config, size=self.workload.size, folder=str(folder))
 
     def frame(self, threads: int) -> dict[str, Any]:
         """Measure a frame: the contestants and the machine's limit, turn by turn."""
-        _say(f"a frame with {threads} thread{'s' * (threads > 1)}")
-        plan, shared = self.plan, {"size": self.plan.size, "count": self.plan.frames}
-        ours = {**shared, "weights": self.safetensors}
-        theirs = {**shared, "weights": self.pdparams, "config": plan.config}
-        subjects = {
-            "limit": ("compute_convolutions", {"size": plan.size}),
-            "fomm": ("animate_by_fomm", {**ours, "precision": "float32"}),
-            "bfloat16": ("animate_by_fomm", {**ours, "precision": "bfloat16"}),
-            "ppgan": ("animate_by_ppgan", theirs),
+        _say(f"a frame with {_threads(threads)}")
+        fomm = {"weights": str(self.folder / "random.safetensors"), "config": None}
+        ppgan = {"weights": str(self.folder / "random.pdparams"), "config": self.workload.config}
+        clips = {name: self.folder / f"{name}.npy" for name in _CONTESTANTS.values()}
+        asked = {
+            "fomm": {**fomm, "precision": "float32"},
+            "bfloat16": {**fomm, "precision": "bfloat16"},
+            "ppgan": {**ppgan, "precision": "float32"},
         }
         found: dict[str, Any] = {}
-        answers: dict[str, list] = {}
         with ExitStack() as stack:
-            running = {}
-            for name, (kind, parameters) in subjects.items():
-                if name != "limit":
-                    parameters = {**parameters, "clip": self.clip(name)}
-                subject = _Subject(kind, threads, self.folder, parameters)
-                stack.enter_context(subject)
-                if subject.missing and name in ("bfloat16", "ppgan"):
+
+            def start(kind: str, **parameters: Any) -> _Subject:
+                parameters["size"] = self.workload.size
+                return stack.enter_context(_Subject(kind, threads, self.folder, parameters))
+
+            running = {"limit": start("compute_limit")}
+            for name, parameters in asked.items():
+                subject = start("animate_frames", clip=str(clips[name]), **parameters)
+                if subject.missing and name != "fomm":
                     found[name] = {"missing": subject.missing}
-                    continue
-                subject.require()
-                running[name] = subject
-            for _ in range(plan.turns):
+                else:
+                    running[name] = subject
+            answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
+            for _ in range(self.workload.turns):
                 for name, subject in running.items():
                     time.sleep(_SETTLE)
-                    answers.setdefault(name, []).append(subject.turn())
+                    answers[name].append(subject.turn())
         for name, turns in answers.items():
-            keys = [key for key in turns[0] if key != "peak_bytes"]
-            found[name] = {key: float(np.median([turn[key] for turn in turns])) for key in keys}
-            found[name]["turns"] = [turn.get("seconds") for turn in turns]
+            found[name] = {key: float(np.median([turn[key] for turn in turns])) for key in turns[0]}
+            found[name]["turns"] = [turn["seconds"] for turn in turns]
             found[name]["peak_bytes"] = turns[-1]["peak_bytes"]
-        if "ppgan" in answers:
-            pairs = zip(answers["ppgan"], answers["fomm"], strict=True)
-            ratios = [theirs["seconds"] / ours["seconds"] for theirs, ours in pairs]
-            found["ratio"], found["ratios"] = float(np.median(ratios)), ratios
-            found["difference"] = _difference(self.clip("fomm"), self.clip("ppgan"))
-        if "bfloat16" in answers:
-            found["bfloat16"]["loss"] = _difference(self.clip("bfloat16"), self.clip("fomm"))
+        if "ppgan" in running:
+            pairs = zip(found["ppgan"]["turns"], found["fomm"]["turns"], strict=True)
+            found["ratios"] = [theirs / ours for theirs, ours in pairs]
+            found["ratio"] = float(np.median(found["ratios"]))
+            found["difference"] = _difference(clips["fomm"], clips["ppgan"])
+        if "bfloat16" in running:
+            found["bfloat16"]["loss"] = _difference(clips["bfloat16"], clips["fomm"])
         return found
 
-    def matrix(self, inputs: Path, threads: int, single: float) -> dict[str, Any]:
+    def matrix(self, inputs: Path, single: float) -> dict[str, Any]:
         """Measure a 3x3 study of the given inputs against the time of its frames alone."""
         _say("a 3x3 study")
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for kind in ("sources", "drivings"):
             groups = sorted(path for path in inputs.glob(f"{kind}/*") if path.is_dir())
-            chosen[kind] = {
-                group.name: [str(min(group.iterdir()).resolve())] for group in groups[:3]
-            }
             if len(groups) < 3:
                 return {"missing": f"{inputs / kind} has no three folders, one a type"}
-        path = self._study("matrix", "face-or-centre", self.plan.size, chosen, self._fomm())
-        answer = self.once(
-            "animate_study", threads, study=str(path), out=str(self.folder / "matrix")
-        )
+            chosen[kind] = {own.name: [str(min(own.iterdir()).resolve())] for own in groups[:3]}
+        fomm = {"weights": str(self.folder / "random.safetensors"), "device": "cpu"}
+        document = {
+            "name": "matrix",
+            "size": self.workload.size,
+            "crop": "face-or-centre",
+            **chosen,
+            "methods": [{"name": "fomm", "method": "fomm", **fomm}],
+        }
+        path = self.folder / "matrix.yaml"
+        path.write_text(json.dumps(document), encoding="utf-8")  # which is YAML
+        answer = self.once("animate_study", study=str(path), out=str(self.folder / "matrix"))
         alone = answer["frames"] * single
         return {**answer, "frames_alone_seconds": alone, "ratio": answer["seconds"] / alone}
 
-    def memory(self, video: str | Path | None, inputs: Path, threads: int) -> dict[str, Any]:
+    def memory(self, video: Path) -> dict[str, Any]:
         """Measure the peak memory of a long driving and of its start, by either."""
         _say("a long driving")
-        plan = self.plan
-        if video is None:
-            video = self._long_video(inputs)
-        config = SMALL  # what a network holds does not depend on the frames; it is quicker
+        # What a network holds does not depend on the frames, and a small one is quicker.
         folder = self.folder / "small"
         folder.mkdir()
-        shared = {"config": config, "size": plan.size, "folder": str(folder)}
-        with _Subject("make_weights", threads, self.folder, shared) as subject:
-            subject.turn()
-        found: dict[str, Any] = {
-            "long_seconds": plan.long_seconds,
-            "short_seconds": plan.short_seconds,
-        }
-        for name, suffix, own in (("fomm", "safetensors", None), ("ppgan", "pdparams", config)):
-            peaks = []
-            for seconds in (plan.short_seconds, plan.long_seconds):
-                parameters = {
-                    "weights": str(folder / f"random.{suffix}"),
-                    "config": own,
-                    "size": plan.size,
-                    "video": str(video),
-                    "seconds": seconds,
-                }
-                with _Subject("hold_video", threads, self.folder, parameters) as subject:
-                    answer = subject.turn(required=name == "fomm")
-                peaks.append(answer.get("peak_bytes"))
-            if None in peaks:
-                found[name] = {"missing": answer["missing"]}
-            else:
-                found[name] = {"short_bytes": peaks[0], "long_bytes": peaks[1]}
+        self.weights(SMALL, folder)
+        lengths = {"short": self.workload.short_seconds, "long": self.workload.long_seconds}
+        found: dict[str, Any] = {f"{part}_seconds": value for part, value in lengths.items()}
+        shared = {"size": self.workload.size, "video": str(video)}
+        for name, file, config in (
+            ("fomm", "random.safetensors", None),
+            ("ppgan", "random.pdparams", SMALL),
+        ):
+            found[name] = {}
+            for part, seconds in lengths.items():
+                own = {"weights": str(folder / file), "config": config, "seconds": seconds}
+                with _Subject("hold_video", self.threads, self.folder, shared | own) as subject:
+                    if subject.missing and name == "ppgan":
+                        found[name] = {"missing": subject.missing}
+                        break
+                    found[name][f"{part}_bytes"] = subject.turn()["peak_bytes"]
         return found
 
-    def tiny_cells(self) -> dict[str, Any]:
-        """Measure what a cell costs beyond its method: many of them, with copy."""
-        _say("many tiny cells")
-        from studykit.methods._fomm_random import astronaut_frames
-
-        folder = self.folder / "inputs"
-        folder.mkdir()
-        frames = astronaut_frames(2, 64)
-        chosen: dict[str, Any] = {"sources": {"frontal": []}, "drivings": {"frontal": []}}
-        for index in range(self.plan.sources):
-            path = folder / f"source-{index}.png"
-            video.write_image(path, frames[0])
-            chosen["sources"]["frontal"].append(str(path))
-        for index in range(self.plan.drivings):
-            path = folder / f"driving-{index}.mp4"
-            video.write_video(path, frames, frame_rate=Fraction(25))
-            chosen["drivings"]["frontal"].append(str(path))
-        path = self._study("tiny", "centre", 64, chosen, "copy")
-        answer = self.once("animate_study", 1, study=str(path), out=str(self.folder / "tiny"))
-        return {**answer, "seconds_a_cell": answer["seconds"] / answer["cells"]}
-
-    def _fomm(self) -> dict[str, str]:
-        return {"name": "fomm", "method": "fomm", "weights": self.safetensors, "device": "cpu"}
-
-    def _study(self, name: str, crop: str, size: int, inputs: dict, method: Any) -> Path:
-        import yaml
-
-        path = self.folder / f"{name}.yaml"
-        document = {"name": name, "size": size, "crop": crop, **inputs, "methods": [method]}
-        path.write_text(yaml.safe_dump(document), encoding="utf-8")
-        return path
-
-    def _long_video(self, inputs: Path) -> Path:
+    def long_video(self, inputs: Path) -> Path:
         """Make one by playing a driving of the inputs, or a still, forth and back."""
-        drivings = sorted(inputs.glob("drivings/*/*"))
-        if drivings:
-            frames = list(video.read_frames(drivings[0]))
-        else:
-            from studykit.methods._fomm_random import astronaut_frames
-
-            frames = astronaut_frames(24, self.plan.size)
+        driving = next(iter(sorted(inputs.glob("drivings/*/*"))), None)
+        size = self.workload.size
+        frames = list(read_frames(driving)) if driving else astronaut_frames(24, size)
         around = frames + frames[-2:0:-1]
-        count = int(self.plan.long_seconds * 25)
-        path = self.folder / "long.mp4"
+        count = int(self.workload.long_seconds * _RATE)
         looped = (around[index % len(around)] for index in range(count))
-        video.write_video(path, looped, frame_rate=Fraction(25))
-        return path
+        write_video(self.folder / "long.mp4", looped, frame_rate=_RATE)
+        return self.folder / "long.mp4"
 
 
 class _Subject:
-    """A process that measures one thing, whenever it is given its turn."""
+    """A process that measures one thing, whenever it is given its turn.
+
+    ``missing`` says why it can't: a package that is not there, or another error of the user's.
+    """
 
     def __init__(self, name: str, threads: int, folder: Path, parameters: dict) -> None:
-        count = str(threads)
-        environment = {
-            **os.environ,
-            "STUDYKIT_CACHE": str(folder / "cache"),
-            "STUDYKIT_THREADS": count,
-            "OMP_NUM_THREADS": count,
-            "MKL_NUM_THREADS": count,
-            "OPENBLAS_NUM_THREADS": count,
-            "PYTHONWARNINGS": "ignore",
-        }
-        self.name = name
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".log", delete=False) as log:
-            self.log = Path(log.name)
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "studykit.bench_subjects", name, json.dumps(parameters)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
-        self.ready = self._answer()
-        self.missing = self.ready.get("missing") or self.ready.get("error")
+        limits = ("STUDYKIT_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        own = {"STUDYKIT_CACHE": str(folder / "cache"), "PYTHONWARNINGS": "ignore"}
+        self.name, self.missing = name, ""
+        self.log = tempfile.TemporaryFile("w+", dir=folder, errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "studykit.bench", name, json.dumps(parameters)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **own, **dict.fromkeys(limits, str(threads))},
+        )
+        self._answer()
 
     def __enter__(self) -> "_Subject":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()
-        self.process.stdout.close()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()  # it has answered, or never will
+        self.process.communicate()
+        self.log.close()
 
-    def require(self) -> None:
-        """Refuse to go on without it."""
-        if self.missing:
-            raise StudyError(f"the bench can't go on: {self.missing}")
-
-    def turn(self, required: bool = True) -> dict[str, Any]:
-        """Let it measure once; if it may be missing, its answer then says why."""
+    def turn(self) -> dict[str, Any]:
+        """Let it measure once."""
+        answer: dict[str, Any] = {}
         if not self.missing:
             self.process.stdin.write("turn\n")
             self.process.stdin.flush()
             answer = self._answer()
-            self.missing = answer.get("missing") or answer.get("error")
-            if not self.missing:
-                return answer
-        if required:
-            self.require()
-        return {"missing": self.missing}
+        if self.missing:
+            raise StudyError(f"the bench can't go on: {self.missing}")
+        return answer
 
     def _answer(self) -> dict[str, Any]:
         line = self.process.stdout.readline()
         if not line:
             code = self.process.wait()
-            last = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+            self.log.seek(0)
+            last = self.log.read().strip().splitlines()[-1:] or ["nothing"]
             raise StudyError(
                 f"the bench's {self.name} ended with code {code}; the last it said: {last[0]}"
             )
-        return json.loads(line)
+        answer = json.loads(line)
+        self.missing = answer.get("missing", "")
+        return answer
+
+
+_CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
+_FRAME_ROWS = (
+    ("PaddleGAN, seconds a frame", "ppgan seconds", ".3f"),
+    ("fomm, seconds a frame", "fomm seconds", ".3f"),
+    ("  times faster", "ratio", ".1f"),
+    ("  limit of the arithmetic, s", "limit seconds_a_frame", ".3f"),
+    ("  times that limit", "limit ratio", ".2f"),
+    ("  largest difference, of 255", "difference largest", ".2f"),
+    ("  mean difference, of 255", "difference mean", ".3f"),
+    ("fomm in bfloat16, seconds a frame", "bfloat16 seconds", ".3f"),
+    ("  largest loss, of 255", "bfloat16 loss largest", ".1f"),
+    ("  SSIM to float32", "bfloat16 loss ssim", ".4f"),
+    ("PaddleGAN, peak memory, MB", "ppgan peak_bytes", ".0f"),
+    ("fomm, peak memory, MB", "fomm peak_bytes", ".0f"),
+)
 
 
 def format_table(results: dict[str, Any]) -> str:
@@ -352,179 +310,333 @@ def format_table(results: dict[str, Any]) -> str:
     lines = [f"{results['machine']['processor']}, {results['machine']['cores']} cores usable"]
     if results["quick"]:
         lines.append("quick: tiny networks, so these figures say nothing about fomm")
-    gflop = _graph_gflop(results)
-    header = f"{'':32}" + "".join(
-        f"{count + (' threads' if int(count) > 1 else ' thread'):>14}" for count in results["frame"]
-    )
-    lines += ["", header]
-    for label, value in _FRAME_ROWS:
-        cells = [_cell(value, frame, gflop) for frame in results["frame"].values()]
-        lines.append(f"{label:32}" + "".join(f"{cell:>14}" for cell in cells))
-    lines += ["", *_sentences(results)]
-    return "\n".join(lines)
+    frames = results["frame"]
+    lines += ["", " " * 34 + "".join(f"{_threads(count):>14}" for count in frames)]
+    for label, keys, form in _FRAME_ROWS:
+        cells = "".join(f"{_cell(frame, keys, form):>14}" for frame in frames.values())
+        lines.append(f"{label:34}{cells}")
+    return "\n".join([*lines, "", *_sentences(results)])
 
 
-_FRAME_ROWS = [
-    ("PaddleGAN, seconds a frame", lambda frame, _: f"{frame['ppgan']['seconds']:.3f}"),
-    ("fomm, seconds a frame", lambda frame, _: f"{frame['fomm']['seconds']:.3f}"),
-    ("  times faster", lambda frame, _: f"{frame['ratio']:.1f}"),
-    ("  limit of the arithmetic, s", lambda frame, gflop: f"{gflop / _limit(frame):.3f}"),
-    (
-        "  times that limit",
-        lambda frame, gflop: f"{frame['fomm']['seconds'] * _limit(frame) / gflop:.2f}",
-    ),
-    ("  largest difference, of 255", lambda frame, _: f"{frame['difference']['largest']:.2f}"),
-    ("  mean difference, of 255", lambda frame, _: f"{frame['difference']['mean']:.3f}"),
-    ("fomm in bfloat16, seconds a frame", lambda frame, _: f"{frame['bfloat16']['seconds']:.3f}"),
-    (
-        "  largest loss, of 255",
-        lambda frame, _: f"{frame['bfloat16']['loss']['largest']:.1f}",
-    ),
-    ("  SSIM to float32", lambda frame, _: f"{frame['bfloat16']['loss']['ssim']:.4f}"),
-    ("PaddleGAN, peak memory, MB", lambda frame, _: f"{frame['ppgan']['peak_bytes'] / 1e6:.0f}"),
-    ("fomm, peak memory, MB", lambda frame, _: f"{frame['fomm']['peak_bytes'] / 1e6:.0f}"),
-]
-
-
-def _cell(value: Any, frame: dict, gflop: float) -> str:
+def _cell(frame: dict, keys: str, form: str) -> str:
     try:
-        return value(frame, gflop)
-    except KeyError:  # a contestant that is missing
+        value = reduce(dict.__getitem__, keys.split(), frame)
+    except KeyError:  # of a contestant that is missing
         return "-"
+    return format(value / 1e6 if "bytes" in keys else value, form)
 
 
 def _sentences(results: dict[str, Any]) -> Iterator[str]:
-    frames, made = list(results["frame"].values()), results["weights"]
+    first = next(iter(results["frame"].values()))
+    made, study, memory = (results[part] for part in ("weights", "study", "memory"))
     for name in ("ppgan", "bfloat16"):
-        if reason := frames[0][name].get("missing"):
+        if reason := first[name].get("missing"):
             yield f"{name} was not measured: {reason}"
     if made["note"]:
         yield f"fomm was {made['note']}"
-    yield (
-        f"Arithmetic: {_graph_gflop(results):.1f} GFLOP a frame in the graphs that were run, "
-        + ", ".join(
-            f"{_limit(frame):.0f} GFLOP/s with {count} thread{'s' * (count != '1')}"
-            for count, frame in results["frame"].items()
-        )
-        + "."
-    )
+    yield f"Arithmetic: {results['gflop']:.1f} GFLOP a frame in the graphs that were run."
     yield (
         f"Start to first frame, beside importing Paddle's own: {made['first_start_seconds']:.1f} s "
-        f"the first time, {frames[0]['fomm']['second_start_seconds']:.1f} s ever after."
+        f"the first time, {first['fomm']['second_start_seconds']:.1f} s from then on."
     )
-    study = results["study"]
-    if "missing" in study:
-        yield f"The 3x3 study was not measured: {study['missing']}."
+    if reason := study.get("missing"):
+        yield f"The 3x3 study was not measured: {reason}."
     else:
         yield (
             f"A study of {study['cells']} cells, {study['frames']} frames: {study['seconds']:.1f} "
             f"s, {study['ratio']:.2f} times its frames alone."
         )
-    memory = results["memory"]
     for name in ("fomm", "ppgan"):
         if reason := memory[name].get("missing"):
             yield f"Memory of {name} was not measured: {reason}"
-        else:
-            short, long = (memory[name][f"{key}_bytes"] / 1e6 for key in ("short", "long"))
-            yield (
-                f"Peak memory of {name}, {memory['short_seconds']} s of video and "
-                f"{memory['long_seconds']} s, small networks: {short:.0f} and {long:.0f} MB."
-            )
-    tiny = results["tiny_cells"]
-    yield (
-        f"A cell beyond its method: {1000 * tiny['seconds_a_cell']:.0f} ms ({tiny['cells']} cells "
-        f"of two frames, copy)."
-    )
+            continue
+        short, long = (
+            f"{memory[name][f'{part}_bytes'] / 1e6:.0f} MB for {memory[f'{part}_seconds']} s"
+            for part in ("short", "long")
+        )
+        yield f"Peak memory of {name}, small networks: {short} of video, {long}."
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw time and memory, side by side, into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Okabe and Ito's colours, which colour-blind people tell apart.
-    colours = {"PaddleGAN": "#999999", "fomm": "#0072B2", "fomm, bfloat16": "#56B4E9"}
-    limit_colour, gflop = "#D55E00", _graph_gflop(results)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     times, memory = figure.subplots(1, 2, width_ratios=[3, 2])
     rows: list[tuple[str, str, float]] = []
     for count, frame in results["frame"].items():
-        label = f"{count} thread{'s' * (count != '1')}"
-        for name, key in zip(colours, ("ppgan", "fomm", "bfloat16"), strict=True):
+        for name, key in _CONTESTANTS.items():
             if key == "fomm":
-                limit = [gflop / _limit(frame)] * 2
-                times.plot(limit, [len(rows) - 0.4, len(rows) + 0.4], color=limit_colour)
+                limit, place = frame["limit"]["seconds_a_frame"], len(rows)
+                times.vlines(limit, place - 0.4, place + 0.4, color=_LIMIT_COLOUR)
             if "seconds" in frame[key]:
-                rows.append((f"{name}, {label}", name, frame[key]["seconds"]))
-    _bars(times, rows, colours)
-    times.plot([], [], color=limit_colour, label="what its arithmetic takes at least")
+                rows.append((f"{name}, {_threads(count)}", name, frame[key]["seconds"]))
+    _draw_bars(times, rows, "seconds a frame")
+    times.plot([], [], color=_LIMIT_COLOUR, label="what its arithmetic takes at least")
     times.legend(frameon=False, loc="lower right")
-    times.set_xlabel("seconds a frame")
-    rows = []
-    for name, key in (("PaddleGAN", "ppgan"), ("fomm", "fomm")):
-        held = results["memory"][key]
-        for part in ("short", "long"):
-            if f"{part}_bytes" in held:
-                seconds = results["memory"][f"{part}_seconds"]
-                rows.append((f"{name}, {seconds} s of video", name, held[f"{part}_bytes"] / 1e9))
-    _bars(memory, rows, colours)
-    memory.set_xlabel("peak memory, GB (small networks)")
+    held = results["memory"]
+    rows = [
+        (f"{name}, {held[f'{part}_seconds']} s of video", name, held[key][f"{part}_bytes"] / 1e9)
+        for name, key in _CONTESTANTS.items()
+        for part in ("short", "long")
+        if f"{part}_bytes" in held.get(key, {})
+    ]
+    _draw_bars(memory, rows, "peak memory, GB (small networks)")
     figure.savefig(path, dpi=150, format="png")
 
 
-def _bars(axes: Any, rows: list, colours: dict[str, str]) -> None:
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+_COLOURS = {"PaddleGAN": "#999999", "fomm": "#0072B2", "fomm, bfloat16": "#56B4E9"}
+_LIMIT_COLOUR = "#D55E00"
+
+
+def _draw_bars(axes: Any, rows: list[tuple[str, str, float]], title: str) -> None:
     """Draw horizontal bars, in order from the top, with their labels and values."""
-    values = [value for *_, value in rows]
-    bars = axes.barh(range(len(rows)), values, color=[colours[name] for _, name, _ in rows])
+    labels, names, values = zip(*rows, strict=True)
+    bars = axes.barh(range(len(rows)), values, color=[_COLOURS[name] for name in names])
     axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=4)
-    axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(values))
+    axes.set_xlabel(title)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _graph_gflop(results: dict[str, Any]) -> float:
-    """Return what is computed for a frame; the encoder runs once a source."""
-    return sum(value for name, value in results["weights"]["gflop"].items() if name != "encoder")
-
-
-def _limit(frame: dict[str, Any]) -> float:
-    """Return the most arithmetic that was seen, in GFLOP a second."""
-    return max(frame["limit"]["convolution_gflops"], frame["limit"]["product_gflops"])
-
-
-def _difference(ours: str, theirs: str) -> dict[str, float]:
+def _difference(ours: Path, theirs: Path) -> dict[str, float]:
     """Compare two clips of values from 0 to 255, both rounded as a video's are."""
     from skimage.metrics import structural_similarity
 
     first, second = (np.rint(np.load(path)) for path in (ours, theirs))
     gaps = np.abs(first - second)
-    similar = [
-        structural_similarity(a, b, data_range=255, channel_axis=-1)
-        for a, b in zip(first, second, strict=True)
-    ]
-    return {
-        "largest": float(gaps.max()),
-        "mean": float(gaps.mean()),
-        "ssim": float(np.mean(similar)),
-    }
+    compare = partial(structural_similarity, data_range=255, channel_axis=-1)
+    ssim = np.mean(list(map(compare, first, second)))
+    return {"largest": float(gaps.max()), "mean": float(gaps.mean()), "ssim": float(ssim)}
 
 
 def _machine(cores: int) -> dict[str, Any]:
-    versions = {}
-    for package in ("paddlepaddle", "paddlepaddle-gpu", "ppgan", "numpy"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "system": platform.platform(),
-        "processor": machine.processor_name(),
-        "cores": cores,
-        "versions": versions,
-    }
+    packages = ("paddlepaddle", "paddlepaddle-gpu", "ppgan", "numpy")
+    found = {package: doctor.installed_version(package) for package in packages}
+    versions = {package: version for package, version in found.items() if version}
+    about = {"system": platform.platform(), "processor": machine.processor_name()}
+    return {**about, "cores": cores, "versions": versions}
+
+
+def _threads(count: int | str) -> str:
+    return f"{count} thread{'s' * (int(count) > 1)}"
 
 
 def _say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ subjects, each in its process
+
+Turn = Callable[[], dict[str, Any]]
+
+
+def make_weights(config: dict, size: int, folder: str) -> Turn:
+    """Make random weights for both contestants, the graphs, and count the arithmetic of a frame."""
+    import_paddle()
+    from studykit.methods._fomm_dygraph import load_networks
+    from studykit.methods._fomm_graph import make_graphs
+
+    checkpoint, path = random_checkpoint(config, size=size), Path(folder) / "random.safetensors"
+    checkpoint_files.save(checkpoint, path)
+    checkpoint_files.save_for_ppgan(checkpoint, path.with_suffix(".pdparams"))
+
+    def turn() -> dict[str, Any]:
+        graphs = make_graphs(load_networks(str(path), None, "cpu"), size, size)
+        start = time.monotonic()
+        method = create_method("fomm", weights=str(path), device="cpu")
+        state = method.prepare(Source("any", astronaut_frames(1, size)[0]))
+        return {
+            "gflop": {name: _gflop(*graph) for name, graph in graphs.items()},
+            "first_start_seconds": time.monotonic() - start,
+            "note": method.notes(state),
+        }
+
+    return turn
+
+
+def animate_frames(weights: str, config: dict | None, size: int, clip: str, precision: str) -> Turn:
+    """Animate a few frames by the method or, with a config, as users of ppgan's predictor do."""
+    frames = astronaut_frames(_FRAMES, size)
+    import_paddle()
+    start = time.monotonic()
+    if config is None:
+        method = create_method("fomm", weights=weights, device="cpu", precision=precision)
+        state = method.prepare(Source("astronaut", frames[-1]))
+
+        def animate(count: int) -> list[np.ndarray]:
+            driving = Driving("few", lambda: frames[:count], _RATE, count)
+            return list(method.animate(state, driving))
+
+    else:
+        predictor = _ppgan_predictor(weights, config)
+        scaled = [frame / 255.0 for frame in frames]
+
+        def animate(count: int) -> list[np.ndarray]:
+            networks = predictor.generator, predictor.kp_detector
+            modes = {"relative": True, "adapt_movement_scale": True}
+            return predictor.make_animation(scaled[-1], scaled[:count], *networks, **modes)
+
+    animate(1)
+    started = time.monotonic() - start
+
+    def turn() -> dict[str, Any]:
+        start = time.perf_counter()
+        animate(1)  # with what is done once a clip
+        between = time.perf_counter()
+        made = animate(_FRAMES)
+        seconds = (time.perf_counter() - between) - (between - start)
+        np.save(clip, np.asarray(made, np.float32))
+        return {"seconds": seconds / (_FRAMES - 1), "second_start_seconds": started}
+
+    return turn
+
+
+def compute_limit(size: int) -> Turn:
+    """Run dense 3x3 convolutions, the arithmetic that a processor is best at."""
+    paddle = import_paddle()
+    from studykit.methods._fomm_runtime import Predictor
+
+    side, channels = max(size // 4, 16), 256
+    layers = [paddle.nn.Conv2D(channels, channels, 3, padding=1) for _ in range(4)]
+    image = np.ones((1, channels, side, side), np.float32)
+    gflop = len(layers) * 2 * 9 * (channels * side) ** 2 / 1e9
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "convolutions"
+        given = [paddle.static.InputSpec(image.shape, "float32", "image")]
+        paddle.jit.save(paddle.nn.Sequential(*layers), str(path), input_spec=given)
+        predictor = Predictor(path, machine.threads())
+
+    def turn() -> dict[str, Any]:
+        times = [time.perf_counter()]
+        for _ in range(4):
+            predictor(image)
+            times.append(time.perf_counter())
+        seconds = float(np.diff(times).min())
+        return {"seconds": seconds, "gflops": gflop / seconds}
+
+    return turn
+
+
+def hold_video(weights: str, config: dict | None, size: int, video: str, seconds: float) -> Turn:
+    """Animate the start of a video, by the method or, with a config, as ppgan's predictor does."""
+    count = int(seconds * probe(video).frame_rate)
+    predictor = _ppgan_predictor(weights, config) if config else None
+
+    def by_method() -> dict[str, Any]:
+        method = create_method("fomm", weights=weights, device="cpu")
+        state = method.prepare(Source("first", next(_squares(video, size, 1))))
+        driving = Driving("video", lambda: _squares(video, size, count), _RATE, count)
+        return {"frames": sum(1 for _ in method.animate(state, driving))}
+
+    def by_ppgan() -> dict[str, Any]:
+        # As its run() does: all frames as they are, then all of them scaled, as float64.
+        frames = list(_squares(video, size, count))
+        scaled = [frame / 255.0 for frame in frames]
+        # Its generator would take hours and keeps nothing: the source stands in for its frames.
+        made = predictor.make_animation(
+            scaled[0], scaled, lambda source, **_: {"prediction": source}, predictor.kp_detector
+        )
+        return {"frames": len(made)}
+
+    return by_ppgan if config else by_method
+
+
+def animate_study(study: str, out: str) -> Turn:
+    """Make the clips of a study."""
+    from studykit.clips.animate import animate_cells
+    from studykit.study.file import load_study
+
+    loaded = load_study(study)
+
+    def turn() -> dict[str, Any]:
+        start = time.monotonic()
+        rows = animate_cells(loaded, Path(out))
+        seconds = time.monotonic() - start
+        if failed := [row.error for row in rows if row.status == "failed"]:
+            raise StudyError(f"{len(failed)} of {len(rows)} cells failed: {failed[0]}")
+        return {"seconds": seconds, "cells": len(rows), "frames": sum(row.frames for row in rows)}
+
+    return turn
+
+
+def _squares(video: str, size: int, count: int) -> Iterator[np.ndarray]:
+    from PIL import Image
+
+    for _, frame in zip(range(count), read_frames(video), strict=False):
+        yield np.asarray(Image.fromarray(frame).resize((size, size)))
+
+
+def _ppgan_predictor(path: str, config: dict) -> Any:
+    """Return ppgan's predictor, with what it imports of ``paddle.fluid`` there, as it once was."""
+    import types
+
+    paddle = import_paddle()
+    names = ("paddle.fluid", "paddle.fluid.layers", "paddle.fluid.layers.nn")
+    fluid, layers, nn = modules = [types.ModuleType(name) for name in names]
+    paddle.fluid, fluid.layers, layers.nn, nn.soft_relu = fluid, layers, nn, None
+    layers.resize_nearest = lambda image, scale: paddle.nn.functional.interpolate(
+        image, scale_factor=scale, mode="nearest"
+    )
+    sys.modules.update(zip(names, modules, strict=True))
+    try:
+        from ppgan.apps.first_order_predictor import FirstOrderPredictor
+    except ImportError as error:
+        raise missing_package(error) from error
+    networks = {key: value for key, value in config.items() if key != "common_params"}
+    model = {"common_params": config["common_params"], "generator": networks}
+    folder = str(Path(path).parent)
+    return FirstOrderPredictor(output=folder, weight_path=path, config={"model": model})
+
+
+def _gflop(graph: Any, inputs: list) -> float:
+    """Count a graph's multiplications and additions in convolutions, which are nearly all."""
+    import paddle
+
+    counts = []
+
+    def count(layer: Any, given: tuple, output: Any) -> None:
+        # Each weight meets every place of a convolution's output, or of a transposed one's input.
+        transposed = isinstance(layer, paddle.nn.Conv2DTranspose)
+        height, width = (given[0] if transposed else output).shape[2:]
+        counts.append(2 * int(np.prod(layer.weight.shape)) * height * width)
+
+    for layer in graph.sublayers():
+        if isinstance(layer, paddle.nn.Conv2D | paddle.nn.Conv2DTranspose):
+            layer.register_forward_post_hook(count)
+    with paddle.no_grad():
+        graph(*(paddle.zeros(spec.shape) for spec in inputs))
+    return sum(counts) / 1e9
+
+
+def _peak_memory() -> int:
+    """Return the most bytes that this process has held."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+_SUBJECTS = (make_weights, animate_frames, compute_limit, hold_video, animate_study)
+
+
+def main() -> None:
+    """Be the subject that the command line names."""
+    name, parameters = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # ppgan and Paddle print what they like
+    make = {subject.__name__: subject for subject in _SUBJECTS}[name]
+    try:
+        turn = make(**json.loads(parameters))
+        print("{}", file=answers)
+        for _ in sys.stdin:
+            print(json.dumps({**turn(), "peak_bytes": _peak_memory()}), file=answers)
+    except StudyError as error:
+        print(json.dumps({"missing": str(error)}), file=answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -471,7 +471,8 @@ def convert_weights(checkpoint: str, output: Path, config: str | None) -> None:
 
     An output ending in .pdparams is for PaddleGAN's own predictor, with its YAML file beside.
     """
-    from studykit.methods.weights import load, save, save_for_ppgan
+    from studykit.methods.checkpoint_files import save, save_for_ppgan
+    from studykit.methods.weights import load
 
     loaded = load(checkpoint, config)
     if output.suffix == ".pdparams":

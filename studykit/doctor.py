@@ -1,9 +1,10 @@
-"""What this machine has, what is missing, and the command that mends it.
+"""What this machine has, what is missing, and the command that helps.
 
 Whatever may hang or take the interpreter down (a broken Paddle, a kernel that does not start) is
 tried in a process of its own, all at once.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -12,22 +13,22 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import studykit
 from studykit.machine import usable_cores
 
 _TIMEOUT = 60
-_ENOUGH_MEMORY = 2e9
 _ENOUGH_DISK = 2e9
-
-_PADDLE_INDEX = "https://www.paddlepaddle.org.cn/packages/stable"
-_PPGAN = "ppgan==2.1.0"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class Finding:
     ----------
     name : str
     ok : bool or None
-        True is fine, False is missing or broken; None is optional and not there, or only told.
+        True is fine, False is missing or broken; None is optional and not there, or a mere fact.
     text : str
         What was found, in one line.
     remedy : str
-        The command that mends it, or "".
+        The command that helps, or "".
     """
 
     name: str
@@ -51,42 +52,51 @@ class Finding:
     remedy: str = ""
 
 
+def _judged(name: str, problem: str, text: str, remedy: str, *, optional: bool = False) -> Finding:
+    """Return what was found, or the problem where there is one, with what helps."""
+    if not problem:
+        return Finding(name, True, text)
+    return Finding(name, None if optional else False, problem, remedy)
+
+
 def diagnose() -> list[Finding]:
     """Look at everything studykit runs on; nothing is changed or fetched.
 
     Never raises: what can't be looked at is a finding too.
     """
-    trials = {name: _start(code) for name, code in _TRIALS.items()}
-    findings = _guarded("this machine", _machine)
-    findings += _guarded("packages", _packages)
-    for name, conclude in _CONCLUSIONS.items():
-        findings += _guarded(name, lambda n=name, c=conclude: c(_outcome(trials[n])))
-    findings += _guarded("optional", _optional)
-    findings += _guarded("face models", _face_models)
-    findings += _guarded("weights", _weights)
-    return findings
+    with ThreadPoolExecutor(len(_TRIALS)) as pool:
+        trials = {name: pool.submit(_try, code) for name, code in _TRIALS.items()}
+        looks: dict[str, Callable[[], Iterator[Finding]]] = {
+            "this machine": _machine,
+            "packages": _packages,
+            "imports": lambda: _conclude_imports(trials["imports"].result()),
+            "kernel": lambda: _conclude_kernel(trials["kernel"].result()),
+            "paddle": lambda: _conclude_paddle(trials["paddle"].result()),
+            "optional": _optional,
+            "face models": _face_models,
+            "weights": _weights,
+        }
+        return [finding for name, look in looks.items() for finding in _guarded(name, look)]
 
 
 def render(findings: list[Finding], width: int = 100) -> str:
-    """Lay findings out as a table in plain text, each remedy below what it mends."""
+    """Lay findings out as a table in plain text, each remedy below what it is for."""
     column = max((len(finding.name) for finding in findings), default=0)
-    marks = {True: "ok  ", False: "MEND", None: "-   "}
+    marks = {True: "ok", False: "FIX", None: "-"}
     lines = []
     for finding in findings:
-        start = f"{marks[finding.ok]}  {finding.name:{column}}  "
-        room = max(width - len(start), 20)
-        texts = textwrap.wrap(finding.text, room) or [""]
-        lines += [
-            (start if row == 0 else " " * len(start)) + text for row, text in enumerate(texts)
-        ]
+        start = f"{marks[finding.ok]:4}  {finding.name:{column}}  "
+        below = " " * len(start)
+        text = textwrap.fill(
+            finding.text, max(width, len(start) + 20), initial_indent=start, subsequent_indent=below
+        )
+        lines.append((text or start).rstrip())
         if finding.remedy:
             # Never wrapped, so that it can be copied.
-            lines.append(f"{' ' * len(start)}-> {finding.remedy}")
+            lines.append(f"{below}-> {finding.remedy}")
     broken = sum(finding.ok is False for finding in findings)
-    ends = (
-        "all that is needed is here" if not broken else f"{broken} to mend: see the lines with ->"
-    )
-    return "\n".join(line.rstrip() for line in [*lines, "", ends])
+    ends = f"{broken} to fix: see the lines with ->" if broken else "all that is needed is here"
+    return "\n".join([*lines, "", ends])
 
 
 def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -101,73 +111,30 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
 
 
 def _one_line(text: str) -> str:
-    return textwrap.shorten(" ".join(text.split()), 300, placeholder=" ...")
+    return textwrap.shorten(text, 300, placeholder=" ...")
 
 
 # ------------------------------------------------------------------ this process
 
 
 def _machine() -> Iterator[Finding]:
-    import studykit
-
-    version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    yield Finding(
-        "Python",
-        fits,
-        f"{version}, {sys.executable}" + ("" if fits else ": 3.11, 3.12 or 3.13 is needed"),
-        "" if fits else "make clean && make setup PYTHON=python3.12",
-    )
+    text = f"{platform.python_version()}, {sys.executable}"
+    problem = "" if fits else f"{text}: 3.11, 3.12 or 3.13 is needed"
+    yield _judged("Python", problem, text, "make clean && make setup PYTHON=python3.12")
     yield Finding("studykit", True, f"{studykit.__version__}, {Path(studykit.__file__).parent}")
+    if stranger := installed_version("studykit"):
+        text = (
+            f'{stranger}: the package "studykit" is not {studykit.DISTRIBUTION} and may have '
+            "replaced its files: remove it, then install yours again"
+        )
+        yield Finding("another studykit", False, text, _pip("uninstall -y studykit"))
     yield Finding("system", None, f"{platform.system()} {platform.release()}, {platform.machine()}")
-    cores, all_cores = usable_cores(), os.cpu_count() or 1
-    of = f" of {all_cores}" if cores < all_cores else ""
-    yield Finding("processor", True, f"{cores:g}{of} cores usable")
-    memory = _usable_memory()
-    if memory is None:
-        yield Finding("memory", None, "its size can't be told on this system")
-    else:
-        enough = memory >= _ENOUGH_MEMORY
-        text = f"{memory / 1e9:.1f} GB available"
-        yield Finding("memory", enough, text + ("" if enough else ": a run may be killed for want"))
+    yield Finding("processor", True, f"{usable_cores():g} of {os.cpu_count()} cores usable")
     free = shutil.disk_usage(Path.cwd()).free
-    enough = free >= _ENOUGH_DISK
-    yield Finding(
-        "disk",
-        enough,
-        f"{free / 1e9:.1f} GB free in {Path.cwd()}",
-        "" if enough else "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM",
-    )
-
-
-def _usable_memory() -> float | None:
-    """Return how many bytes may still be taken: the system's, and a container's limit."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (available,) = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, ValueError):
-        return None
-    memory = available * 1024.0
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        most, now = _control_group_numbers(limit), _control_group_numbers(used)
-        if most and now:
-            memory = min(memory, most[0] - now[0])
-    return memory
-
-
-def _control_group_numbers(name: str) -> list[int]:
-    """Return the numbers in a file of Linux's control groups; none where there is no limit."""
-    try:
-        words = (_CONTROL_GROUPS / name).read_text().split()
-    except OSError:
-        return []
-    return [int(word) for word in words] if all(w.lstrip("-").isdigit() for w in words) else []
-
-
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+    text = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
+    problem = text if free < _ENOUGH_DISK else ""
+    yield _judged("disk", problem, text, "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM")
 
 
 def _packages() -> Iterator[Finding]:
@@ -175,19 +142,18 @@ def _packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     present = []
-    for line in importlib.metadata.requires("studykit") or ():
+    for line in importlib.metadata.requires(studykit.DISTRIBUTION) or ():
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        version = _version(requirement.name)
-        if version is None or not requirement.specifier.contains(version, prereleases=True):
-            has = "not installed" if version is None else f"{version} is installed"
-            asked = f"{requirement.name}{requirement.specifier}"
-            yield Finding(
-                requirement.name, False, f"{has}, {asked} is needed", _pip(f'install "{asked}"')
-            )
-        else:
+        version = installed_version(requirement.name)
+        if version and requirement.specifier.contains(version, prereleases=True):
             present.append(f"{requirement.name} {version}")
+            continue
+        has = f"{version} is installed" if version else "not installed"
+        asked = f"{requirement.name}{requirement.specifier}"
+        text = f"{has}, {asked} is needed"
+        yield Finding(requirement.name, False, text, _pip(f'install "{asked}"'))
     yield Finding("packages", True, ", ".join(present))
 
 
@@ -196,14 +162,14 @@ def _optional() -> Iterator[Finding]:
         ("torch", "torch>=2.2", "reads the original's *.pth.tar checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
     ):
-        version = _version(name)
-        if version:
-            yield Finding(name, True, f"{version}: {purpose}")
-        else:
-            yield Finding(name, None, f"not installed: {purpose}", _pip(f'install "{asked}"'))
+        version = installed_version(name)
+        problem = "" if version else f"not installed: {purpose}"
+        remedy = _pip(f'install "{asked}"')
+        yield _judged(name, problem, f"{version}: {purpose}", remedy, optional=True)
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the version of a package by its name on the index; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -213,83 +179,66 @@ def _version(package: str) -> str | None:
 def _pip(arguments: str) -> str:
     """Return a command for this environment's packages; one that uv made has no pip inside."""
     # Looking for pip as a module would make setuptools give up distutils, which Paddle needs.
-    if _version("pip"):
+    if installed_version("pip"):
         return f"{_quoted(sys.executable)} -m pip {arguments}"
-    uv = shutil.which("uv") or next((p for p in (".uv/bin/uv",) if Path(p).exists()), "uv")
+    uv = shutil.which("uv") or (".uv/bin/uv" if Path(".uv/bin/uv").exists() else "uv")
     verb, _, rest = arguments.partition(" ")
     rest = rest.removeprefix("-y ")  # uv asks nothing, and knows no -y
     return f"{_quoted(uv)} pip {verb} --python {_quoted(sys.executable)} {rest}"
 
 
 def _quoted(path: str) -> str:
-    here = f"{Path.cwd()}{os.sep}"
-    return shlex.quote(path.removeprefix(here))
+    return shlex.quote(path.removeprefix(f"{Path.cwd()}{os.sep}"))
 
 
 def _face_models() -> Iterator[Finding]:
     spec = importlib.util.find_spec("face_recognition_models")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models" if spec else None
+    folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path()
+    remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
     for what, file in (
         ("landmarks", "shape_predictor_68_face_landmarks.dat"),
         ("identity", "dlib_face_recognition_resnet_model_v1.dat"),
     ):
-        name = f"face model: {what}"
-        if folder and (folder / file).is_file():
-            yield Finding(name, True, file)
-        else:
-            remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
-            yield Finding(name, False, f"{file} is not there", remedy)
+        problem = "" if (folder / file).is_file() else f"{file} is not there"
+        yield _judged(f"face model: {what}", problem, file, remedy)
 
 
 def _weights() -> Iterator[Finding]:
     from studykit.methods.weights import status
 
     for entry in status():
-        name = f"weights {entry.name}"
-        if entry.cached:
-            yield Finding(name, True, f"{entry.size / 1e6:.0f} MB, {entry.path}")
-        else:
-            text = f"not fetched: would be {entry.path}"
-            yield Finding(name, None, text, f"studykit weights fetch {entry.name}")
+        problem = "" if entry.cached else f"not fetched: would be {entry.path}"
+        text = f"{entry.size / 1e6:.0f} MB, {entry.path}"
+        remedy = f"studykit weights fetch {entry.name}"
+        yield _judged(f"weights {entry.name}", problem, text, remedy, optional=True)
 
 
 # ------------------------------------------------------------------ processes of their own
 
-# Each prints one JSON object a line; what was printed before a crash is still told.
+# Each prints one JSON object a line; what was printed before a crash counts.
 _IMPORTS = """
 import importlib, json
-for name in ("numpy", "av", "dlib", "skimage.transform", "numba", "scipy", "PIL.Image"):
+def attempt(name, action, *arguments):
     try:
-        importlib.import_module(name)
+        action(*arguments)
         print(json.dumps({name: ""}), flush=True)
     except BaseException as error:
         print(json.dumps({name: f"{type(error).__name__}: {error}"}), flush=True)
-"""
-
-_ENCODERS = """
-import av, json
-def is_there(name):
-    try:
-        return bool(av.Codec(name, "w"))
-    except ValueError:
-        return False
-print(json.dumps({name: is_there(name) for name in ("libx264", "aac")}))
+for name in ("numpy", "av", "dlib", "skimage.transform", "numba", "scipy", "PIL.Image"):
+    attempt(name, importlib.import_module, name)
+import av
+for name in ("libx264", "aac"):
+    attempt(name, av.Codec, name, "w")
 """
 
 _KERNEL = """
 import json
-from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name="python3", startup_timeout=45)
-try:
-    reply = client.execute_interactive(
-        "import studykit, sys; print(sys.executable)", timeout=45,
-        output_hook=lambda m: print(json.dumps({"said": m["content"].get("text", "")}), flush=True)
-        if m["msg_type"] == "stream" else None,
-    )["content"]
-    print(json.dumps({"status": reply["status"], "error": reply.get("evalue", "")}))
-finally:
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+cell = new_code_cell("import studykit, sys; print(sys.executable)")
+client = NotebookClient(new_notebook(cells=[cell]), kernel_name="python3", timeout=45)
+client.execute()
+print(json.dumps({"python": cell.outputs[0].text.strip()}))
 """
 
 _PADDLE = """
@@ -311,208 +260,147 @@ import_ppgan()
 print(json.dumps({"ppgan": True}), flush=True)
 """
 
-_GPU_QUERY = "name,driver_version,memory.total,compute_cap"
-
-_TRIALS = {"imports": _IMPORTS, "video": _ENCODERS, "kernel": _KERNEL, "paddle": _PADDLE}
+_TRIALS = {"imports": _IMPORTS, "kernel": _KERNEL, "paddle": _PADDLE}
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a trial told, and why it ended early ("" if it did not)."""
+    """What a trial said, and why it ended early ("" if it did not)."""
 
-    told: dict[str, Any]
+    said: dict[str, Any]
     failure: str
 
 
-def _start(code: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env={**os.environ, "GLOG_minloglevel": "2", "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _outcome(trial: subprocess.Popen) -> _Outcome:
+def _try(code: str) -> _Outcome:
+    """Run Python code in a process of its own."""
+    environment = {**os.environ, "GLOG_minloglevel": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    run = partial(subprocess.run, stdin=subprocess.DEVNULL, capture_output=True, env=environment)
     try:
-        output, errors = trial.communicate(timeout=_TIMEOUT)
-        failure = "" if trial.returncode == 0 else _failure(trial.returncode, errors)
-    except subprocess.TimeoutExpired:
-        trial.kill()
-        output, _ = trial.communicate()
-        failure = f"no answer within {_TIMEOUT} s"
-    told: dict[str, Any] = {}
-    for line in output.splitlines():
-        try:
-            told.update(json.loads(line))
-        except ValueError:
-            continue  # what an imported package prints is no answer
-    return _Outcome(told, failure)
+        done = run(command, timeout=_TIMEOUT)
+        output, failure = done.stdout, _failure(done.returncode, done.stderr.decode())
+    except subprocess.TimeoutExpired as error:
+        output, failure = error.stdout or b"", f"no answer within {_TIMEOUT} s"
+    said: dict[str, Any] = {}
+    for line in output.decode(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, TypeError):  # what an imported package prints
+            said.update(json.loads(line))
+    return _Outcome(said, failure)
 
 
 def _failure(code: int, errors: str) -> str:
-    if code < 0:
-        import signal
-
-        return f"it crashed ({signal.Signals(-code).name})"
+    if code <= 0:
+        return f"it crashed ({signal.Signals(-code).name})" if code else ""
     lines = [line for line in errors.splitlines() if line.strip()]
     return _one_line(lines[-1]) if lines else f"it ended with code {code}"
 
 
-def _conclude_imports(outcome: _Outcome) -> Iterator[Finding]:
-    packages = {"skimage.transform": "scikit-image", "PIL.Image": "pillow", "dlib": "dlib-bin"}
-    for name, error in outcome.told.items():
-        if error:
-            package = packages.get(name, name)
-            remedy = _pip(f"install --force-reinstall {package}")
-            yield Finding(f"import {name}", False, _one_line(error), remedy)
-    if outcome.failure:
-        text = f"{outcome.failure}, after {', '.join(outcome.told) or 'nothing'} had been imported"
-        yield Finding("imports", False, text, "make clean && make setup")
+_ENCODERS = {"libx264": "H.264 encoder", "aac": "AAC encoder"}
 
-
-def _conclude_video(outcome: _Outcome) -> Iterator[Finding]:
-    for codec, what in (("libx264", "H.264"), ("aac", "AAC")):
-        if outcome.told.get(codec):
-            yield Finding(f"{what} encoder", True, f"{codec}, in PyAV {_version('av')}")
-        else:
-            # The wheels on PyPI carry it; a PyAV built against the system's FFmpeg may not.
-            remedy = _pip("install --force-reinstall --only-binary av av")
-            text = outcome.failure or f"PyAV {_version('av')} was built without {codec}"
-            yield Finding(f"{what} encoder", False, text, remedy)
-
-
-def _conclude_kernel(outcome: _Outcome) -> Iterator[Finding]:
-    python = outcome.told.get("said", "").strip()
-    remedy = f"{_quoted(sys.executable)} -m ipykernel install --sys-prefix --name python3"
-    if outcome.told.get("status") == "ok" and not outcome.failure:
-        same = Path(python) == Path(sys.executable)
-        yield Finding("notebook kernel", True, "python3 starts" + ("" if same else f": {python}"))
-    else:
-        text = outcome.told.get("error") or outcome.failure or "it started and did not answer"
-        yield Finding("notebook kernel", False, f"python3: {_one_line(text)}", remedy)
-
-
-def _conclude_paddle(outcome: _Outcome) -> Iterator[Finding]:
-    told = outcome.told
-    gpus = _gpus()
-    if "paddle" not in told:
-        version = _version("paddlepaddle") or _version("paddlepaddle-gpu")
-        text = outcome.failure if version else "not installed: the method fomm runs on it"
-        anew = "--force-reinstall " if version else ""
-        remedy = _pip(f'install {anew}"paddlepaddle>=3.0"')
-        yield Finding(
-            "paddle",
-            False,
-            f"{version or ''} {text}".strip(),
-            _install_gpu_paddle(gpus) if gpus else remedy,
-        )
-    else:
-        kind = f"with CUDA {told['cuda']}" if told["cuda"] else "for CPU"
-        yield Finding("paddle", True, f"{told['paddle']}, built {kind}")
-    if told.get("ppgan"):
-        yield Finding("ppgan", True, f"{_version('ppgan')}: its networks import")
-    elif "paddle" in told:
-        text = "not installed: fomm takes its networks from it"
-        if _version("ppgan"):
-            text = f"{_version('ppgan')}: {outcome.failure}"
-        yield Finding("ppgan", False, text, _install_ppgan(outcome.failure))
-    yield from _gpu(told, gpus, outcome.failure)
-
-
-def _install_ppgan(failure: str) -> str:
-    """Name ppgan itself, or the first module that it misses."""
-    missing = re.search(r"fomm needs ([\w-]+):", failure)
-    if missing and missing[1] != "ppgan":
-        return _pip(f"install {_DISTRIBUTIONS.get(missing[1], missing[1])}")
-    return _pip(f"install --no-deps {_PPGAN}")
-
-
-_DISTRIBUTIONS = {
+# The package that brings a module, where it has another name.
+_PACKAGES = {
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+    "dlib": "dlib-bin",
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
     "pkg_resources": '"setuptools<81"',
     "setuptools": '"setuptools<81"',
-    "skimage": "scikit-image",
-    "PIL": "pillow",
 }
 
 
-@dataclass(frozen=True)
-class _Gpu:
-    """A GPU as its driver knows it; ``cuda`` is the newest CUDA that the driver runs."""
-
-    name: str
-    driver: str
-    memory: str
-    capability: float
-    cuda: float
-
-
-def _gpus() -> list[_Gpu]:
-    """Ask nvidia-smi; none where it is absent or fails."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    rows = _output(["nvidia-smi", f"--query-gpu={_GPU_QUERY}", "--format=csv,noheader"])
-    header = re.search(r"CUDA Version:\s*([\d.]+)", _output(["nvidia-smi"]))
-    cuda = float(header[1]) if header else 0.0
-    gpus: list[_Gpu] = []
-    for row in rows.splitlines():
-        parts = [part.strip() for part in row.split(",")]
-        if len(parts) == 4:
-            capability = float(parts[3]) if re.fullmatch(r"[\d.]+", parts[3]) else 0.0
-            gpus.append(_Gpu(parts[0], parts[1], parts[2], capability, cuda))
-    return gpus
+def _conclude_imports(outcome: _Outcome) -> Iterator[Finding]:
+    errors = {name: error for name, error in outcome.said.items() if name not in _ENCODERS}
+    for name, error in errors.items():
+        if error:
+            top = name.partition(".")[0]
+            remedy = _pip(f"install --force-reinstall {_PACKAGES.get(top, top)}")
+            yield Finding(f"import {name}", False, _one_line(error), remedy)
+    if outcome.failure:
+        text = f"{outcome.failure}, after {', '.join(errors) or 'nothing'} had been imported"
+        yield Finding("imports", False, text, "make clean && make setup")
+    library = f"PyAV {installed_version('av')}"
+    # The wheels on PyPI carry both; a PyAV built against the system's FFmpeg may not.
+    remedy = _pip("install --force-reinstall --only-binary av av")
+    for codec, name in _ENCODERS.items():
+        problem = outcome.failure or f"{library} was built without {codec}"
+        is_there = outcome.said.get(codec) == ""
+        yield _judged(name, "" if is_there else problem, f"{codec}, in {library}", remedy)
 
 
-def _output(command: list[str]) -> str:
+def _conclude_kernel(outcome: _Outcome) -> Iterator[Finding]:
+    python = outcome.said.get("python", "")
+    problem = "" if python else f"python3: {outcome.failure}"
+    other = "" if Path(python) == Path(sys.executable) else f": {python}"
+    remedy = f"{_quoted(sys.executable)} -m ipykernel install --sys-prefix --name python3"
+    yield _judged("notebook kernel", problem, f"python3 starts{other}", remedy)
+
+
+def _conclude_paddle(outcome: _Outcome) -> Iterator[Finding]:
+    from studykit.methods._ppgan import PADDLE
+
+    said, failure = outcome.said, outcome.failure
+    gpus, for_gpu = _gpus()
+    if "paddle" in said:
+        kind = f"with CUDA {said['cuda']}" if said["cuda"] else "for CPU"
+        yield Finding("paddle", True, f"{said['paddle']}, built {kind}")
+    else:
+        version = installed_version("paddlepaddle") or installed_version("paddlepaddle-gpu")
+        text = f"{version} {failure}" if version else "not installed: the method fomm runs on it"
+        again = "--force-reinstall " if version else ""
+        yield Finding("paddle", False, text, for_gpu or _pip(f'install {again}"{PADDLE}"'))
+    if said.get("ppgan"):
+        yield Finding("ppgan", True, f"{installed_version('ppgan')}: its networks import")
+    elif "paddle" in said:
+        version = installed_version("ppgan")
+        text = f"{version}: {failure}" if version else "not installed: fomm's networks are its own"
+        yield Finding("ppgan", False, text, _install_ppgan(failure))
+    if said.get("gpu_works"):
+        yield Finding("GPU", True, f"{', '.join(said['devices'])}: Paddle computes on it")
+    elif gpus:
+        reason = f"can't use it: {failure or 'it sees no device'}"
+        if not said.get("cuda"):
+            reason = "is built for CPU, or not installed"
+        yield Finding("GPU", False, f"{gpus}: but Paddle {reason}", for_gpu)
+    else:
+        yield Finding("GPU", None, "none found (no nvidia-smi): the processor does the work")
+
+
+def _install_ppgan(failure: str) -> str:
+    """Name ppgan itself, or the first module that it misses."""
+    from studykit.methods._ppgan import PPGAN
+
+    missing = re.search(r"fomm needs ([\w-]+):", failure)
+    if missing and missing[1] != "ppgan":
+        return _pip(f"install {_PACKAGES.get(missing[1], missing[1])}")
+    return _pip(f"install --no-deps {PPGAN}")
+
+
+def _gpus() -> tuple[str, str]:
+    """Describe the GPUs that nvidia-smi sees, and name the command that installs Paddle for them.
+
+    Both are "" where there are none. Paddle's wheels for CUDA 12.6 run on every driver of CUDA 12
+    and later, but know no GPU from Blackwell (compute capability 10) on; those take CUDA 12.9.
+    """
+    asked = "--query-gpu=name,driver_version,memory.total,compute_cap"
+    table = _output("nvidia-smi", asked, "--format=csv,noheader")
+    rows = [row.split(", ") for row in table.splitlines() if row.count(", ") == 3]
+    if not rows:
+        return "", ""
+    described = "; ".join(f"{name}, {memory}, driver {driver}" for name, driver, memory, _ in rows)
+    newest = max((int(part) for *_, own in rows for part in re.findall(r"^\d+", own)), default=0)
+    driver = re.search(r"CUDA Version:\s*(\d+)", _output("nvidia-smi"))
+    wheel = "cu126" if not driver or int(driver[1]) >= 12 else "cu118"
+    index = f"https://www.paddlepaddle.org.cn/packages/stable/{'cu129' if newest >= 10 else wheel}/"
+    install = _pip(f'install "paddlepaddle-gpu>=3.0" -i {index}')
+    if installed_version("paddlepaddle"):
+        return described, f"{_pip('uninstall -y paddlepaddle')} && {install}"
+    return described, install
+
+
+def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
-
-
-def _gpu(told: dict[str, Any], gpus: list[_Gpu], failure: str) -> Iterator[Finding]:
-    described = "; ".join(f"{g.name}, {g.memory}, driver {g.driver}" for g in gpus)
-    if told.get("gpu_works"):
-        names = ", ".join(told["devices"])
-        yield Finding("GPU", True, f"{names}: Paddle computes on it")
-    elif gpus and not told.get("cuda"):
-        text = f"{described}: but Paddle is built for CPU, or not installed"
-        yield Finding("GPU", False, text, _install_gpu_paddle(gpus))
-    elif gpus:
-        text = f"{described}: but Paddle can't use it: {failure or 'it sees no device'}"
-        yield Finding("GPU", False, text, _install_gpu_paddle(gpus))
-    else:
-        yield Finding("GPU", None, "none found (no nvidia-smi): the processor does the work")
-
-
-def _install_gpu_paddle(gpus: list[_Gpu]) -> str:
-    """Return the line for Paddle's own index, by what GPU and driver can run.
-
-    Wheels for CUDA 12.6 run on every driver of CUDA 12 and later, but know no GPU from Blackwell
-    (compute capability 10) on; those take CUDA 12.9.
-    """
-    newest = max(gpu.capability for gpu in gpus)
-    cuda = min(gpu.cuda for gpu in gpus)
-    if newest >= 10:
-        wheel = "cu129"
-    elif cuda >= 12 or not cuda:
-        wheel = "cu126"
-    else:
-        wheel = "cu118"
-    remove = _pip("uninstall -y paddlepaddle")
-    install = _pip(f'install "paddlepaddle-gpu>=3.0" -i {_PADDLE_INDEX}/{wheel}/')
-    return f"{remove} && {install}" if _version("paddlepaddle") else install
-
-
-_CONCLUSIONS: dict[str, Callable[[_Outcome], Iterator[Finding]]] = {
-    "imports": _conclude_imports,
-    "video": _conclude_video,
-    "kernel": _conclude_kernel,
-    "paddle": _conclude_paddle,
-}

@@ -8,8 +8,9 @@ writes one with the layout of a published checkpoint, which ``--weights OUT.safe
 import argparse
 import copy
 
-from studykit.methods import weights
-from studykit.methods._fomm_random import SMALL, build, random_checkpoint
+from studykit.methods import checkpoint_files, weights
+from studykit.methods._fomm_dygraph import build_networks
+from studykit.methods.random_weights import SMALL, random_checkpoint
 
 
 def small_config(**common):
@@ -32,7 +33,7 @@ def layout(config):
     """Return the shapes of the tensors of both networks, by name."""
     return [
         {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        for network in build(config)
+        for network in build_networks(config)
     ]
 
 
@@ -43,7 +44,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     config = weights.published_config(arguments.network)
-    weights.save(random_checkpoint(config, arguments.seed, size=128), arguments.out)
+    checkpoint_files.save(random_checkpoint(config, arguments.seed, size=128), arguments.out)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import pytest
 from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, StudyError, WeightsError
 from studykit.media.squares import Driving, Source
-from studykit.methods import _fomm_runtime, create_method, fomm, weights
+from studykit.methods import _fomm_runtime, checkpoint_files, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
-from studykit.methods._fomm_random import SMALL, astronaut_frames, random_checkpoint
 from studykit.methods._fomm_runtime import GraphEngine, GraphError
+from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
 from tests.checkpoints import mobile_config, small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in ppgan's docstrings
@@ -62,7 +62,7 @@ def refuse_graphs(*_):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    weights.save(random_checkpoint(SMALL), path)
+    checkpoint_files.save(random_checkpoint(SMALL), path)
     return str(path)
 
 
@@ -155,7 +155,9 @@ def test_equals_ppgans_predictor_on_the_shipped_checkpoint(predictor_class, tmp_
     """From the files that ``studykit weights convert`` makes, at the trained size and above it."""
     frames = astronaut_frames(3, size=side)
     path = tmp_path / "shipped.pdparams"
-    config = weights.save_for_ppgan(weights.load(weights.DEFAULT), path, side)
+    config = checkpoint_files.save_for_ppgan(
+        checkpoint_files.at_size(weights.load(weights.DEFAULT), side), path
+    )
     predictor = predictor_class(output=str(tmp_path), weight_path=str(path), config=str(config))
     expected = predictor.make_animation(
         frames[2] / 255.0,
@@ -192,7 +194,7 @@ def settings_of(**changes):
 )
 def test_graphs_of_any_settings_give_what_the_layers_give(config, tmp_path, monkeypatch):
     path = str(tmp_path / "own.safetensors")
-    weights.save(random_checkpoint(config), path)
+    checkpoint_files.save(random_checkpoint(config), path)
     clip = animate(weights=path)
     assert prepared(path).engine.note == ""
     fomm._engine.cache_clear()
@@ -307,9 +309,9 @@ def test_only_the_graphs_used_last_are_kept(small, monkeypatch):
 
 
 def test_batches_give_the_frames_one_by_one_in_order(small):
-    engine = DygraphEngine(load_networks(small, None, "cpu"), batch=4)
+    engine = DygraphEngine(load_networks(small, None, "cpu"))
     method = create_method("fomm", weights=small, device="cpu")
-    batched = fomm._Prepared(engine, engine.encode(SOURCE.image), engine.batch(64, 64), "")
+    batched = fomm._Prepared(engine, engine.encode(SOURCE.image), 4, "")
     clip = np.stack(list(method.animate(batched, driving_of(FRAMES))))
     assert clip.shape == (10, 64, 64, 3)
     assert np.abs(clip.astype(int) - animate(weights=small)).max() <= 1
@@ -391,9 +393,9 @@ def method_hash(path):
 
 def test_changed_weights_under_the_same_path_are_loaded_anew(tmp_path):
     path = tmp_path / "mine.safetensors"
-    weights.save(random_checkpoint(SMALL, seed=1), path)
+    checkpoint_files.save(random_checkpoint(SMALL, seed=1), path)
     before, hash_before = animate(weights=str(path)), method_hash(path)
-    weights.save(random_checkpoint(SMALL, seed=2), path)
+    checkpoint_files.save(random_checkpoint(SMALL, seed=2), path)
     assert method_hash(path) != hash_before
     assert np.abs(animate(weights=str(path)).astype(float) - before).mean() > 5
 
@@ -449,7 +451,7 @@ def test_keypoints_that_span_no_area_are_one_line(tmp_path):
     for name in ("kp.weight", "kp.bias"):
         checkpoint.kp_detector[name] = np.zeros_like(checkpoint.kp_detector[name])
     path = str(tmp_path / "flat.safetensors")
-    weights.save(checkpoint, path)
+    checkpoint_files.save(checkpoint, path)
     with pytest.raises(StudyError, match=r"span no area.*adapt_scale"):
         animate(weights=path)
     assert len(animate(weights=path, adapt_scale=False)) == 10
@@ -467,7 +469,7 @@ def test_a_missing_package_is_named_with_the_commands_that_install_it(
         create_method("fomm", weights=fresh.as_posix()).prepare(SOURCE)
     text = str(error.value)
     assert package in text and "\n" not in text
-    assert 'pip install "studykit[fomm]"' in text
+    assert 'pip install "paddlepaddle>=3.0" "opencv-python-headless>=4.8"' in text
     assert "pip install --no-deps ppgan==2.1.0" in text
 
 

@@ -71,8 +71,8 @@ def test_partners_turn_nod_and_tilt_by_the_same_rotations_within_what_the_render
         own, theirs = cases.states_of(k)[0], cases.states_of(cases.partner_of(k))
         for state in theirs:
             pose, _ = transferred(own, theirs[0], state)
-            since_rest = pose.matrix() @ own[0].matrix().T
-            assert np.allclose(since_rest, state[0].matrix() @ theirs[0][0].matrix().T)
+            since_rest = pose.rotation() @ own[0].rotation().T
+            assert np.allclose(since_rest, state[0].rotation() @ theirs[0][0].rotation().T)
             assert abs(pose.yaw) < 55 and abs(pose.pitch) < 20 and abs(pose.roll) < 20
         assert transferred(own, theirs[0], theirs[0]) == own
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import studykit
 from studykit import new
@@ -61,10 +62,9 @@ def test_fomm_takes_part_where_its_packages_are(
 
 
 def test_it_runs_and_so_does_each_notebook(folder: Path) -> None:
-    text = (folder / "study.yaml").read_text()
-    for slower in ("warp", "fomm"):
-        text = text.replace(f"  - {slower}", f"  # - {slower}")
-    (folder / "study.yaml").write_text(text)
+    given = yaml.safe_load((folder / "study.yaml").read_text())
+    given |= {"methods": ["copy"], "drivings": {"frontal": given["drivings"]["frontal"]}}  # quicker
+    (folder / "study.yaml").write_text(yaml.safe_dump(given))
     report = program("studykit", "run", "study.yaml", folder=folder).strip()
     assert report == "reports/my-first/report.html"
     assert (folder / report).is_file()

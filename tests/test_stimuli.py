@@ -95,8 +95,8 @@ def test_what_is_transferred_is_the_rotation_and_the_other_changes_in_the_heads_
     first = Pose(roll=4, x=0.02, y=0.05, scale=1.0), Expression(mouth_open=0.2, smile=0.1)
     now = Pose(roll=14, x=0.05, y=0.05, scale=1.1), Expression(mouth_open=0.6, blink_left=0.7)
     pose, expression = transferred(rest, first, now)
-    turn = Pose(roll=10).matrix()
-    np.testing.assert_allclose(pose.matrix(), turn @ Pose(yaw=50).matrix(), atol=1e-12)
+    turn = Pose(roll=10).rotation()
+    np.testing.assert_allclose(pose.rotation(), turn @ Pose(yaw=50).rotation(), atol=1e-12)
     assert (pose.x, pose.y, pose.scale) == pytest.approx((0.16, 0.0, 2.2))
     assert expression.mouth_open == pytest.approx(0.4)
     assert expression.smile == pytest.approx(0.2)
@@ -109,7 +109,7 @@ def test_a_nod_is_about_the_images_axis_so_that_a_head_turned_aside_rolls():
     first, now = (Pose(), Expression()), (Pose(pitch=15), Expression())
     pose, _ = transferred((Pose(yaw=60), Expression()), first, now)
     (sin, cos), (up, level) = ((np.sin(a), np.cos(a)) for a in (np.pi / 3, np.pi / 12))
-    right, _, nose = pose.matrix().T
+    right, _, nose = pose.rotation().T
     assert right == pytest.approx((cos, up * sin, -level * sin))
     assert nose == pytest.approx((sin, -up * cos, level * cos))
     assert pose.roll > 20

@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
-from studykit.methods import weights
+from studykit.methods import checkpoint_files, weights
 from studykit.training import data
 from studykit.training.recipe import RECIPES, LossWeights, Phase, Recipe, read_recipe
 
@@ -280,7 +280,9 @@ def test_torch_and_paddle_agree(down_blocks, dense_scale, keypoint_scale, single
         ppgan.OcclusionAwareGenerator(**settings["generator_cfg"], **common, inference=True),
     )
     for ours, other in zip(pair, theirs, strict=True):
-        tensors = weights.from_pytorch({k: v.numpy() for k, v in ours.state_dict().items()})
+        tensors = checkpoint_files.from_pytorch(
+            {k: v.numpy() for k, v in ours.state_dict().items()}
+        )
         assert {k: tuple(v.shape) for k, v in other.state_dict().items()} == {
             k: v.shape for k, v in tensors.items()
         }
@@ -302,7 +304,8 @@ def test_torch_and_paddle_agree(down_blocks, dense_scale, keypoint_scale, single
 def test_motion_is_transferred_as_ppgan_does():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
     paddle = pytest.importorskip("paddle", reason="the comparison needs Paddle")
-    from studykit.methods._ppgan import import_ppgan
+    from ppgan.utils.animate import normalize_kp
+
     from studykit.training.evaluate import transfer
 
     rng = np.random.default_rng(3)
@@ -315,7 +318,7 @@ def test_motion_is_transferred_as_ppgan_does():
     ]
     ours = transfer(*({k: torch.tensor(v) for k, v in kp.items()} for kp in three))
     source, driving, first = ({k: paddle.to_tensor(v) for k, v in kp.items()} for kp in three)
-    theirs = import_ppgan().normalize_kp(source, driving, first, True, True, True)
+    theirs = normalize_kp(source, driving, first, True, True, True)
     for name in ("value", "jacobian"):
         assert np.allclose(ours[name].numpy(), theirs[name].numpy(), atol=1e-5)
 
@@ -630,7 +633,7 @@ def test_held_out_figures_of_the_truth_are_perfect_and_those_of_the_source_are_c
     assert best["landmarks"] == best["cross landmarks"] < 0.6 * copied["landmarks"]
 
 
-def test_logs_that_differ_are_told_apart_by_their_first_difference(tmp_path):
+def test_of_logs_that_differ_the_first_difference_is_named(tmp_path):
     from studykit.training.log import compare_logs
 
     records = [{"step": step, "phase": "joint", "l1": 0.5, "seconds": step} for step in (20, 40)]

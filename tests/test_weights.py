@@ -13,7 +13,7 @@ import pytest
 
 from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, WeightsError
-from studykit.methods import safe_pickle, weights
+from studykit.methods import checkpoint_files, safe_pickle, weights
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
 
 
@@ -183,8 +183,8 @@ def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
 
 def test_what_is_saved_comes_back_with_its_settings(small, tmp_path):
     config = small_config()
-    config["kp_detector_cfg"]["temperature"] = 0.07  # no tensor's shape tells this
-    weights.save(dataclasses.replace(small, config=config), tmp_path / "mine.safetensors")
+    config["kp_detector_cfg"]["temperature"] = 0.07  # no tensor's shape shows this
+    checkpoint_files.save(dataclasses.replace(small, config=config), tmp_path / "mine.safetensors")
     loaded = weights.load(tmp_path / "mine.safetensors")
     assert loaded.config == config
     assert loaded.sha256 == weights.sha256(tmp_path / "mine.safetensors")
@@ -275,7 +275,7 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, make, reason, suffix
 
 
 def test_a_truncated_safetensors_file_is_refused(small, tmp_path):
-    weights.save(small, tmp_path / "whole.safetensors")
+    checkpoint_files.save(small, tmp_path / "whole.safetensors")
     content = (tmp_path / "whole.safetensors").read_bytes()
     for length in (5, 8, 9, 200, len(content) // 2, len(content) - 1):
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(small, tmp_path, monkeypatc
     with pytest.raises(
         WeightsError, match=r"^can't write .*: choose a folder that can be written$"
     ):
-        weights.save(small, tmp_path / "file" / "mine.safetensors")
+        checkpoint_files.save(small, tmp_path / "file" / "mine.safetensors")
     monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path / "file"))
     path = write_pickle(tmp_path / "mine.pdparams", networks(small))
     with pytest.raises(WeightsError, match=r"^can't write .*, or set STUDYKIT_CACHE to one$"):
@@ -298,10 +298,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(small, tmp_path, monkeypatc
 # --- settings ----------------------------------------------------------------------------------
 
 
-def told(settings):
+def shown(settings):
     """The settings without those that are off, and without the limit that may not be reached."""
     return {
-        key: told(value) if isinstance(value, dict) else value
+        key: shown(value) if isinstance(value, dict) else value
         for key, value in settings.items()
         if value is not False and key != "max_features"
     }
@@ -323,7 +323,7 @@ def variants():
 def test_settings_are_read_from_the_shapes_of_the_tensors(config, tmp_path):
     path = write_pickle(tmp_path / "a.pdparams", networks(random_checkpoint(config, size=128)))
     found = weights.load(path).config
-    assert told(found) == told(config) and layout(found) == layout(config)
+    assert shown(found) == shown(config) and layout(found) == layout(config)
 
 
 @pytest.mark.parametrize("name", ["vox-256", "vox-mobile"])
@@ -333,7 +333,7 @@ def test_the_published_settings_are_told_by_the_tensors_of_their_networks(name):
         {name: np.broadcast_to(np.float32(0), shape) for name, shape in network.items()}
         for network in layout(config)
     ]
-    assert told(weights._settings_from_shapes("file", *tensors)) == told(config)
+    assert shown(checkpoint_files.settings_from_shapes("file", *tensors)) == shown(config)
 
 
 PADDLEGAN_YAML = """
@@ -357,7 +357,7 @@ model_params:
 @pytest.mark.parametrize("text", [PADDLEGAN_YAML, ORIGINAL_YAML])
 def test_settings_are_read_from_both_kinds_of_yaml(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
-    assert weights.read_config(tmp_path / "config.yaml") == {
+    assert checkpoint_files.read_config(tmp_path / "config.yaml") == {
         "common_params": {"num_kp": 10, "num_channels": 3, "estimate_jacobian": True},
         "kp_detector_cfg": {"temperature": 0.1, "block_expansion": 32},
         "generator_cfg": {"block_expansion": 64, "dense_motion_params": {"num_blocks": 5}},
@@ -378,7 +378,7 @@ def test_a_settings_file_that_is_none_is_one_line(text, reason, tmp_path):
     if text is not None:
         path.write_text(text)
     with pytest.raises(WeightsError, match=reason) as error:
-        weights.read_config(path)
+        checkpoint_files.read_config(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -404,10 +404,10 @@ def test_the_first_tensor_that_differs_is_named(small, change, reason):
     change(tensors)
     changed = dataclasses.replace(small, kp_detector=tensors)
     if reason is None:
-        assert weights.require_tensors(changed, "kp_detector", expected) is tensors
+        assert checkpoint_files.require_tensors(changed, "kp_detector", expected) is tensors
         return
     with pytest.raises(WeightsError, match=reason):
-        weights.require_tensors(changed, "kp_detector", expected)
+        checkpoint_files.require_tensors(changed, "kp_detector", expected)
 
 
 # --- original checkpoints ----------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_original_names_become_those_of_ppgans_networks(config):
     for tensors in networks(checkpoint).values():
         original = as_pytorch_names(tensors)
         assert set(original) != set(tensors)
-        assert set(weights.from_pytorch(original)) == set(tensors)
+        assert set(checkpoint_files.from_pytorch(original)) == set(tensors)
 
 
 @pytest.mark.parametrize("legacy", [True, False], ids=["before 1.6", "zip"])
@@ -443,7 +443,7 @@ def test_an_original_checkpoint_is_imported(small, tmp_path, legacy):
     path = tmp_path / "vox-cpk.pth.tar"
     torch.save({**content, "epoch": 99}, path, _use_new_zipfile_serialization=not legacy)
     assert_same_networks(weights.load(path), small)
-    assert told(weights.load(path).config) == told(SMALL)
+    assert shown(weights.load(path).config) == shown(SMALL)
 
 
 @pytest.mark.parametrize("legacy", [True, False], ids=["before 1.6", "zip"])
@@ -470,5 +470,5 @@ def test_without_pytorch_the_command_that_installs_it_is_named(tmp_path, monkeyp
     else:
         path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "studykit\[torch\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "torch>=2\.2"'):
         weights.load(path)

@@ -91,7 +91,7 @@ def create_method(name: str, **settings: Any) -> Method:
     """
     cls = method_class(name)
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = inspect.signature(cls).parameters
     for key, value in settings.items():
         if key not in fields:
             known = did_you_mean(key, fields) if fields else "it has none"
@@ -100,15 +100,9 @@ def create_method(name: str, **settings: Any) -> Method:
             raise StudyFileError(
                 f'method "{name}": setting "{key}" must be {_type_name(hints[key])}, not {value!r}'
             )
-    needed = [
-        f.name
-        for f in fields.values()
-        if f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-        and f.name not in settings
-    ]
-    if needed:
-        raise StudyFileError(f'method "{name}" needs the setting "{needed[0]}"')
+    for key, field in fields.items():
+        if field.default is inspect.Parameter.empty and key not in settings:
+            raise StudyFileError(f'method "{name}" needs the setting "{key}"')
     return cls(**settings)
 
 

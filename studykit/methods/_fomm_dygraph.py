@@ -15,6 +15,7 @@ from studykit.errors import StudyError, WeightsError
 from studykit.methods import weights as checkpoints
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
+from studykit.methods.checkpoint_files import NETWORKS, Settings, at_size, require_tensors
 
 _LARGEST_BATCH = 16
 
@@ -53,28 +54,21 @@ class DygraphEngine:
     networks : Networks
     precision : {"float32", "float16", "bfloat16"}
         What the decoder computes in, nine tenths of the work. Keypoints and motion are always
-        float32: their coordinates have to tell pixels apart.
-    batch : int, optional
-        Frames at a time; otherwise as many as fit into the GPU's free memory, and 1 on a CPU,
-        where more are not faster.
+        float32: their coordinates have to distinguish pixels.
     note : str
         What a reader of the clips should know.
     """
 
-    def __init__(
-        self,
-        networks: Networks,
-        precision: str = "float32",
-        batch: int | None = None,
-        note: str = "",
-    ) -> None:
+    def __init__(self, networks: Networks, precision: str = "float32", note: str = "") -> None:
         self.networks, self.precision, self.note = networks, precision, note
-        self._batch = batch
 
     def batch(self, height: int, width: int) -> int:
-        """Return how many frames of a size to animate at a time."""
-        if self._batch or self.networks.device == "cpu":
-            return self._batch or 1
+        """Return how many frames of a size to animate at a time.
+
+        As many as fit into the GPU's free memory; one on a CPU, where more are not faster.
+        """
+        if self.networks.device == "cpu":
+            return 1
         import paddle
 
         free, _ = paddle.device.cuda.mem_get_info()
@@ -141,37 +135,50 @@ def load_networks(
     MissingPackageError
         Paddle or ppgan is not installed.
     """
-    ppgan = import_ppgan()
     checkpoint = checkpoints.load(weights, config)
     if side is not None:
-        checkpoint = checkpoints.at_size(checkpoint, side)
-    settings = checkpoint.config
+        checkpoint = at_size(checkpoint, side)
     with running_on(device):
         try:
-            kp_detector = ppgan.KPDetector(
-                **settings["kp_detector_cfg"], **settings["common_params"]
-            )
-            generator = ppgan.OcclusionAwareGenerator(
-                **settings["generator_cfg"], **settings["common_params"], inference=True
-            )
-            multiple = _multiple(settings)
-            if generator.num_channels != 3:
-                raise ValueError(f"num_channels is {generator.num_channels}, not 3")
+            networks = build_networks(checkpoint.config)
+            multiple = _multiple(checkpoint.config)
+            if networks[1].num_channels != 3:
+                raise ValueError(f"num_channels is {networks[1].num_channels}, not 3")
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the settings for {weights} make no network ({' '.join(str(error).split())}): "
-                "mend them in the file given as config"
+                "correct them in the file given as config"
             ) from error
-        for name, network in (("kp_detector", kp_detector), ("generator", generator)):
-            expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-            tensors = checkpoints.require_tensors(checkpoint, name, expected)
-            network.set_state_dict(tensors)
+        for name, network in zip(NETWORKS, networks, strict=True):
+            own = network.state_dict()
+            expected = {key: tuple(value.shape) for key, value in own.items()}
+            network.set_state_dict(own | require_tensors(checkpoint, name, expected))
             network.eval()
-            repair_downsampling(network)
-    return Networks(kp_detector, generator, device, multiple)
+    return Networks(*networks, device, multiple)
 
 
-def _multiple(settings: dict[str, Any]) -> int:
+def build_networks(settings: Settings) -> tuple[Any, Any]:
+    """Return ppgan's keypoint detector and generator for a checkpoint's settings, untrained.
+
+    Raises
+    ------
+    MissingPackageError
+        Paddle or ppgan is not installed.
+    KeyError, TypeError, ValueError
+        The settings make no network.
+    """
+    ppgan = import_ppgan()
+    common = settings["common_params"]
+    networks = (
+        ppgan.KPDetector(**settings["kp_detector_cfg"], **common),
+        ppgan.OcclusionAwareGenerator(**settings["generator_cfg"], **common, inference=True),
+    )
+    for network in networks:
+        repair_downsampling(network)
+    return networks
+
+
+def _multiple(settings: Settings) -> int:
     """Return what image sides must be multiples of, for every halving to come out even."""
     generator = settings["generator_cfg"]
     hourglasses = (settings["kp_detector_cfg"], generator["dense_motion_params"])
@@ -204,8 +211,7 @@ def find_device(device: str) -> str:
 @contextlib.contextmanager
 def running_on(device: str) -> Iterator[None]:
     """Run what is inside on a device and without gradients; Paddle's choice is a global one."""
-    import paddle
-
+    paddle = import_paddle()
     before = paddle.device.get_device()
     paddle.device.set_device(device)
     try:

@@ -140,9 +140,16 @@ class KeypointGraph(nn.Layer):
         points = paddle.matmul(heat, self.grid)
         if not self.num_maps:
             return points
-        # Equation 5: the jacobians are the mean of a map, weighted by the heat of its keypoint.
-        jacobians = maps[1].reshape([self.num_maps, 4, places])
-        return points, (heat.unsqueeze(1) * jacobians).sum(axis=2).reshape([count, 2, 2])
+        # Equation 5: a jacobian is the mean of its map m_k (4, places), weighted by the heat h_k of
+        # its keypoint: J_k = sum_z h_k(z) m_k(z), which is the product m_k h_k of a matrix and a
+        # column. Where all keypoints share one map, all columns together are h m^T. Written as a
+        # broadcast multiply and a sum, oneDNN runs it by its slow reference code.
+        if self.num_maps == 1:
+            jacobians = paddle.matmul(heat, maps[1].reshape([4, places]), transpose_y=True)
+        else:
+            jacobians = maps[1].reshape([self.num_maps, 4, places])
+            jacobians = paddle.matmul(jacobians, heat.unsqueeze(2))
+        return points, jacobians.reshape([count, 2, 2])
 
 
 class EncoderGraph(nn.Layer):
@@ -223,11 +230,17 @@ class MotionGraph(nn.Layer):
         return dense.reshape([2, -1]).transpose([1, 0]), visible.reshape([-1, 1])
 
     def _heat(self, points):
-        """Equation 6; a Gaussian of two dimensions is the product of one along each."""
+        """Equation 6; a Gaussian of two dimensions is the product of one along each.
+
+        ``exp(-|z - p|^2 / 2v) = exp(-(z_y - p_y)^2 / 2v) exp(-(z_x - p_x)^2 / 2v)`` over all rows
+        and columns is a column times a row: a product of matrices with one term a place, so exact.
+        As a broadcast multiply, oneDNN runs it by its slow reference code.
+        """
         points = points.reshape([1, self.num_kp, 2, 1])
         x, y = points[:, :, :1], points[:, :, 1:]
-        along = paddle.exp((self.columns - x) ** 2 * (-0.5 / self.variance))
-        return along * paddle.exp((self.rows - y) ** 2 * (-0.5 / self.variance))
+        along_row = paddle.exp((self.columns - x) ** 2 * (-0.5 / self.variance))
+        down_column = paddle.exp((self.rows - y) ** 2 * (-0.5 / self.variance))
+        return paddle.matmul(down_column, along_row)
 
     def _resized(self, maps):
         if self.inner == self.small:
@@ -432,7 +445,7 @@ def _stretch(before: int, after: int) -> np.ndarray:
 
 
 def _inside(generator: Any, height: int, width: int) -> np.ndarray:
-    """Return 1 where the occlusion map holds; at the borders nothing is painted anew."""
+    """Return 1 where the occlusion map holds; at the borders nothing is painted in."""
     if generator.mobile_net:
         return np.ones((height, width), np.float32)
     inside = np.zeros((height, width), np.float32)

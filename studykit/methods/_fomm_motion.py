@@ -41,7 +41,7 @@ class Keypoints:
 def movement_scale(source: Keypoints, initial: Keypoints) -> float:
     """Return how large the source's face is, beside that of the driving's first frame.
 
-    The square root of the areas of the convex hulls of the keypoints.
+    The square root of the areas of the convex hulls of the keypoints, (K, 2) or (1, K, 2).
 
     Raises
     ------
@@ -57,7 +57,7 @@ def transfer(
     """Return the keypoints that the source gets from a driving frame by relative motion.
 
     ``p = p_S + s (p_D - p_1)`` and ``J = J_D J_1^-1 J_S`` (section 3.4 of the paper), where ``1``
-    is the driving's first frame.
+    is the driving's first frame. Arrays may have a frame axis in front, where it is the driving's.
 
     Raises
     ------
@@ -94,7 +94,9 @@ def _hull_area(keypoints: Keypoints) -> float:
     from scipy.spatial import ConvexHull, QhullError
 
     try:
-        return ConvexHull(keypoints.points).volume  # which is the area, in two dimensions
+        return ConvexHull(
+            keypoints.points.reshape(-1, 2)
+        ).volume  # which is the area, in two dimensions
     except QhullError:
         raise StudyError(
             "fomm: the keypoints of the source or of the first driving frame span no area, so "

@@ -55,10 +55,10 @@ class GraphEngine:
 
     def __init__(self, folder: Path, threads: int, precision: str = "float32") -> None:
         _keep_freed_memory()
-        self._keypoints = _Predictor(folder / "keypoints", threads)
-        self._encoder = _Predictor(folder / "encoder", threads)
-        self._motion = _Predictor(folder / "motion", threads)
-        self._paint = _Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
+        self._keypoints = Predictor(folder / "keypoints", threads)
+        self._encoder = Predictor(folder / "encoder", threads)
+        self._motion = Predictor(folder / "motion", threads)
+        self._paint = Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
         with contextlib.suppress(OSError):  # it may be another user's
             os.utime(folder)  # the newest are kept
 
@@ -211,7 +211,7 @@ def _require_agreement(networks: Networks, folder: Path, height: int, width: int
             raise GraphError(f"the graphs differ from ppgan's networks by {difference:.3g}")
 
 
-class _Predictor:
+class Predictor:
     """A graph on disk as a function of arrays."""
 
     def __init__(self, path: Path, threads: int, bfloat16: bool = False) -> None:
@@ -246,7 +246,7 @@ def _batched(image: np.ndarray) -> np.ndarray:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to 1 GB, rather than hand it back and ask for it anew.
+    """Have glibc keep what is freed, up to 1 GB, rather than hand it back and ask for it again.
 
     A frame takes and frees some 200 MB in large pieces; fetching them from the system each time
     costs a tenth of the frame.

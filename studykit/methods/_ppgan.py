@@ -10,21 +10,24 @@ import importlib.util
 import os
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studykit.errors import MissingPackageError
 
+# What fomm runs on, as pip is asked for it. ppgan's release pins versions that no resolver accepts
+# on Python >= 3.11, so it is installed without what it depends on.
+PADDLE, PPGAN = "paddlepaddle>=3.0", "ppgan==2.1.0"
+
 
 @dataclass(frozen=True)
 class Ppgan:
-    """What is taken from ppgan: two network classes and the transfer of motion."""
+    """What is taken from ppgan: two network classes."""
 
     KPDetector: type
     OcclusionAwareGenerator: type
-    normalize_kp: Callable[..., dict]
 
 
 def import_paddle() -> types.ModuleType:
@@ -57,10 +60,9 @@ def import_ppgan() -> Ppgan:
     import_paddle()
     with _quiet_import():
         from ppgan.modules.keypoint_detector import KPDetector
-        from ppgan.utils.animate import normalize_kp
 
         generators = _load_alone("ppgan.models.generators.occlusion_aware")
-    return Ppgan(KPDetector, generators.OcclusionAwareGenerator, normalize_kp)
+    return Ppgan(KPDetector, generators.OcclusionAwareGenerator)
 
 
 @contextlib.contextmanager
@@ -76,8 +78,8 @@ def _quiet_import() -> Iterator[None]:
 def missing_package(error: ImportError) -> MissingPackageError:
     """Return what to raise for an import of Paddle or ppgan that failed."""
     return MissingPackageError(
-        f'fomm needs {error.name or error}: pip install "studykit[fomm]" and then '
-        "pip install --no-deps ppgan==2.1.0"
+        f'fomm needs {error.name or error}: pip install "{PADDLE}" "opencv-python-headless>=4.8" '
+        f"and then pip install --no-deps {PPGAN}"
     )
 
 

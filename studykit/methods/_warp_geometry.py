@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import RBFInterpolator
+from scipy.optimize import brentq
+from scipy.sparse.linalg import LaplacianNd, spsolve
+from scipy.spatial.transform import Rotation
 
 from studykit.media.faces import RIGID_POINTS, face_model, fit_scaled_orthographic
 
@@ -125,7 +129,7 @@ def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
     shut = smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
     return Motion(
-        turn=_rotation_vector(rotation @ reference.rotation.T),
+        turn=Rotation.from_matrix(rotation @ reference.rotation.T).as_rotvec(),
         growth=float(np.log(scale / reference.scale)),
         shift=(offset - reference.offset) / reference.scale,
         expression=(ways[1] - ways[0]) * _EXPRESSIVE[:, None],
@@ -191,18 +195,16 @@ class Field:
 
         Turn, growth and shift are reduced alike, by as little as it takes.
         """
-        from scipy.optimize import brentq
-
         every_other = np.arange(GRID * GRID).reshape(GRID, GRID)[::2, ::2]
 
         def room(part: float) -> float:
-            shift = self._rigid(_head_part(motion, part), every_other.ravel())
+            shift = self._rigid(head_part(motion, part), every_other.ravel())
             shift = shift.reshape(*every_other.shape, 2)
             return smallest_area_change(shift, 2 * self.spacing) - least_area
 
         if room(1.0) >= 0:
             return motion
-        return _head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
+        return head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
 
     def _rigid(self, motion: Motion, which: Any) -> np.ndarray:
         """How far the head's motion alone moves these nodes: (N, 2)."""
@@ -255,14 +257,13 @@ class Field:
 
         The smoothest way between the two is a harmonic function, eased at both ends.
         """
-        from scipy.sparse.linalg import spsolve
-
         radius, border = self._radius(self.nodes), self._border()
         fixed_one = (radius <= _HELD_RADIUS) & (border >= _HEAD_MARGIN)
         fixed_zero = (border <= 0) | (radius >= _FREE_RADIUS)
         free = ~(fixed_one | fixed_zero)
         weight = fixed_one.astype(np.float64)
-        laplacian = _grid_laplacian(GRID)
+        operator = LaplacianNd((GRID, GRID), boundary_conditions="dirichlet", dtype=np.float64)
+        laplacian = operator.tosparse().tocsr()
         weight[free] = spsolve(laplacian[free][:, free].tocsc(), -laplacian[free] @ weight)
         return smoothstep(weight)
 
@@ -334,25 +335,15 @@ def _into_face_plane(ways: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return ways @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
 
 
-def _turn(motion: Motion) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_rotvec(motion.turn).as_matrix()
-
-
-def _head_part(motion: Motion, part: float) -> Motion:
+def head_part(motion: Motion, part: float) -> Motion:
+    """Return a motion with a part of its turn, growth and shift; its expression stays."""
     return replace(
-        motion,
-        turn=motion.turn * part,
-        growth=motion.growth * part,
-        shift=motion.shift * part,
+        motion, turn=motion.turn * part, growth=motion.growth * part, shift=motion.shift * part
     )
 
 
-def _rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_matrix(rotation).as_rotvec()
+def _turn(motion: Motion) -> np.ndarray:
+    return Rotation.from_rotvec(motion.turn).as_matrix()
 
 
 def _eye_aspect(landmarks: np.ndarray) -> float:
@@ -380,13 +371,6 @@ def _skull_outline(head: Head) -> tuple[np.ndarray, np.ndarray]:
     return vectors * np.sqrt(values), centre
 
 
-def _grid_laplacian(size: int):
-    from scipy.sparse import diags, eye, kron
-
-    line = diags([1.0, -2.0, 1.0], [-1, 0, 1], shape=(size, size))
-    return (kron(eye(size), line) + kron(line, eye(size))).tocsr()
-
-
 def _thin_plate(
     points: np.ndarray, nodes: np.ndarray, scale: float, *, stiffness: float
 ) -> np.ndarray:
@@ -396,18 +380,5 @@ def _thin_plate(
     distances measured in decimetres of the head.
     """
     unit = 100 * scale
-    points, nodes = points / unit, nodes / unit
-    count = len(points)
-    system = np.zeros((count + 3, count + 3))
-    system[:count, :count] = _plate(points, points) + stiffness * np.eye(count)
-    system[:count, count] = system[count, :count] = 1
-    system[:count, count + 1 :] = points
-    system[count + 1 :, :count] = points.T
-    weights = np.linalg.solve(system, np.eye(count + 3)[:, :count])
-    basis = np.column_stack([_plate(nodes, points), np.ones(len(nodes)), nodes])
-    return basis @ weights
-
-
-def _plate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    squared = ((one[:, None] - other[None]) ** 2).sum(axis=-1)
-    return 0.5 * squared * np.log(np.maximum(squared, 1e-12))
+    spline = RBFInterpolator(points / unit, np.eye(len(points)), smoothing=stiffness)
+    return spline(nodes / unit)

@@ -1,6 +1,6 @@
 """The inner loops of the warp: turning a displacement field round, and reading it and the image.
 
-The only module of the warp that imports numba at its top, so it is imported where it is used.
+It imports numba, so it and ``_warp_paint`` are imported where a source is prepared.
 """
 
 import numpy as np

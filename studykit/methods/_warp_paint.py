@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS, smoothstep
+from studykit.methods._warp_kernels import look_up, sample
 
 # Half the width of a soft edge, in pixels of a face 128 pixels wide.
 _EDGE = 0.8
@@ -73,8 +75,6 @@ class Slit:
 
     @staticmethod
     def _curve(edge: np.ndarray) -> Any:
-        from scipy.interpolate import PchipInterpolator
-
         # An interpolation needs u to rise from corner to corner, also where points crowd.
         u = np.maximum.accumulate(np.clip(edge[0], 0, 1)) + np.linspace(0, 1e-3, edge.shape[1])
         return PchipInterpolator(u / u[-1], edge[1])
@@ -134,8 +134,6 @@ def with_whole_eyes(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     which would stay open in a blink. Where nothing outside is as bright as the cheek and much less
     coloured, they stay.
     """
-    from studykit.methods._warp_kernels import sample
-
     pixels = image.astype(np.float32)
     cheeks = sample(pixels, _cheeks(landmarks)).reshape(2, 2, 3).mean(axis=1)
     ways = np.linspace(0, 0.8, 17)
@@ -191,8 +189,6 @@ class Painter:
         eye_opening : float
             1 as in the source.
         """
-        from studykit.methods._warp_kernels import look_up, sample
-
         eyes, mouth = eye_slits(landmarks), mouth_slit(landmarks)
         flat = self.pixels.reshape(-1, 2)
         lower = self._lower_share(eyes, mouth).reshape(-1, 1)
@@ -222,8 +218,6 @@ class Painter:
     def _paint_eye(
         self, frame: np.ndarray, eye: Slit, rigid: np.ndarray, spacing: float, opening: float
     ) -> None:
-        from studykit.methods._warp_kernels import look_up, sample
-
         rows, columns = eye.bounds(3 * self.softness, self.size)
         pixels = self.pixels[rows, columns]
         shown = eye.opening(pixels, self.softness)
@@ -248,8 +242,6 @@ class Painter:
     def _paint_mouth(
         self, frame: np.ndarray, mouth: Slit, upper: np.ndarray, spacing: float
     ) -> None:
-        from studykit.methods._warp_kernels import look_up, sample
-
         had_open = smoothstep((self.mouth.gap - _AJAR) / (_OPEN - _AJAR))
         strength = smoothstep((mouth.gap - _AJAR) / (_OPEN - _AJAR))
         if strength == 0:
@@ -302,8 +294,6 @@ class Painter:
 
     def _lash_colour(self, landmarks: np.ndarray) -> np.ndarray:
         """The darkest colour around the upper lids."""
-        from studykit.methods._warp_kernels import sample
-
         heights = landmarks[UPPER_LIDS] - landmarks[LOWER_LIDS]
         around = np.vstack([landmarks[UPPER_LIDS] + part * heights for part in (-0.1, 0, 0.1, 0.2)])
         colours = sample(self.image, around)
@@ -314,8 +304,6 @@ class Painter:
         return self._median(_cheeks(landmarks))
 
     def _median(self, points: np.ndarray) -> np.ndarray:
-        from studykit.methods._warp_kernels import sample
-
         return np.median(sample(self.image, points), axis=0).astype(np.float64)
 
 

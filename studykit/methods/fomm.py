@@ -10,8 +10,8 @@ import contextlib
 import functools
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -57,17 +57,13 @@ class _Prepared:
     batch: int
     found_by: str  # all that the keypoints of a driving depend on
 
-    def rows(self, driving: Driving) -> Callable[[], Iterator[np.ndarray]]:
-        """Return what finds the keypoints of a driving, a row of numbers for each frame."""
-
-        def find() -> Iterator[np.ndarray]:
-            frames = iter(driving)
-            while batch := list(itertools.islice(frames, self.batch)):
-                found = self.engine.keypoints(batch)
-                del batch  # while the next frames are waited for, none is held
-                yield from map(Keypoints.as_row, found)
-
-        return find
+    def rows(self, driving: Driving) -> Iterator[np.ndarray]:
+        """Find the keypoints of a driving, a row of numbers for each frame."""
+        frames = iter(driving)
+        while batch := list(itertools.islice(frames, self.batch)):
+            found = self.engine.keypoints(batch)
+            del batch  # while the next frames are waited for, none is held
+            yield from map(Keypoints.as_row, found)
 
 
 @register("fomm")
@@ -89,7 +85,7 @@ class FOMM:
     device : {"auto", "cpu", "gpu"}
         Where it runs; auto takes a GPU if Paddle can use one.
     config : str, optional
-        A YAML file with the networks' settings, for weights that don't tell them.
+        A YAML file with the networks' settings, for weights that don't contain them.
     precision : {"float32", "float16", "bfloat16"}
         What the decoder computes in; ``studykit bench`` measures what less than float32 costs.
     """
@@ -118,7 +114,7 @@ class FOMM:
         return "; ".join(filter(None, [self._limits(), state.engine.note]))
 
     def _limits(self) -> str:
-        """Say what the weights know, where they tell."""
+        """Say what the weights know, where their file says so."""
         about = checkpoints.stored_settings(self.weights)
         if "trained_on" not in about:
             return ""
@@ -137,14 +133,14 @@ class FOMM:
             networks can't take: a kind of it, in one line.
         """
         height, width = source.image.shape[:2]
-        engine = _load_engine(self.weights, self.config, self.device, self.precision, height, width)
-        config = checkpoints.sha256(self.config) if self.config else ""
-        return _Prepared(
-            engine,
-            engine.encode(source.image),
-            engine.batch(height, width),
-            f"fomm 1 {type(engine).__name__} {self.weights_hash()} {config}",
-        )
+        digests = (self.weights_hash(), checkpoints.sha256(self.config) if self.config else "")
+        device = find_device(self.device)
+        _require_precision(self.precision, device)
+        # How motion is transferred makes no other engine.
+        method = replace(self, relative=True, adapt_scale=True)
+        engine = _engine(method, digests, device, height, width, machine.threads())
+        found_by = f"fomm 1 {type(engine).__name__} {' '.join(digests)}"
+        return _Prepared(engine, engine.encode(source.image), engine.batch(height, width), found_by)
 
     def animate(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
@@ -156,7 +152,8 @@ class FOMM:
             there is no scale to adapt.
         """
         source, initial, scale = state.source.keypoints, None, 1.0
-        found = map(Keypoints.from_row, kept(driving, state.found_by, state.rows(driving)))
+        rows = kept(driving, state.found_by, lambda: state.rows(driving))
+        found = map(Keypoints.from_row, rows)
         while keypoints := list(itertools.islice(found, state.batch)):
             if self.relative:
                 if initial is None:
@@ -166,70 +163,51 @@ class FOMM:
             yield from state.engine.paint(state.source, keypoints)
 
 
-def _load_engine(
-    weights: str, config: str | None, device: str, precision: str, height: int, width: int
-) -> _Engine:
-    digest = checkpoints.sha256(checkpoints.locate(weights))
-    config_digest = checkpoints.sha256(config) if config else ""
-    place = find_device(device)
-    _require_precision(precision, place)
-    return _engine(
-        weights, digest, config, config_digest, place, precision, height, width, machine.threads()
-    )
-
-
-def _require_precision(precision: str, place: str) -> None:
+def _require_precision(precision: str, device: str) -> None:
     """Refuse what the device can't compute in, or only slower than in float32."""
     import paddle
 
-    if place == "cpu":
+    if device == "cpu":
         usable = precision == "float32" or (
             precision == "bfloat16" and paddle.base.core.supports_bfloat16_fast_performance()
         )
     else:
-        usable = precision != "bfloat16" or paddle.amp.is_bfloat16_supported(place)
+        usable = precision != "bfloat16" or paddle.amp.is_bfloat16_supported(device)
     if not usable:
         raise StudyError(
-            f"fomm can't compute in {precision} on this {place.partition(':')[0]}: set precision "
+            f"fomm can't compute in {precision} on this {device.partition(':')[0]}: set precision "
             "to float32"
         )
 
 
 @functools.lru_cache(maxsize=2)  # a full checkpoint takes 320 MB
 def _engine(
-    weights: str,
-    digest: str,
-    config: str | None,
-    config_digest: str,
-    device: str,
-    precision: str,
-    height: int,
-    width: int,
-    threads: int,
+    method: FOMM, digests: tuple[str, str], device: str, height: int, width: int, threads: int
 ) -> _Engine:
     if device != "cpu":
-        return DygraphEngine(_networks(weights, config, device, height, width), precision)
-    named = weights if weights in checkpoints.names() else ""  # which tells the settings
-    folder = graph_folder(digest, config_digest, named, height=height, width=width)
+        return DygraphEngine(_networks(method, device, height, width), method.precision)
+    # Settings come from the file, from one beside it, or by the name of the weights.
+    named = method.weights if method.weights in checkpoints.names() else ""
+    folder = graph_folder(*digests, named, height=height, width=width)
     if folder.is_dir():
         with contextlib.suppress(Exception):  # Paddle raises almost anything
-            return GraphEngine(folder, threads, precision)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made anew
-    networks = _networks(weights, config, device, height, width)
+            return GraphEngine(folder, threads, method.precision)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made again
+    networks = _networks(method, device, height, width)
     try:
         build_graphs(networks, folder, height, width)
-        return GraphEngine(folder, threads, precision)
+        return GraphEngine(folder, threads, method.precision)
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         note = f"computed layer by layer, which is slow, as the graphs can't be used: {reason}"
-        return DygraphEngine(networks, precision, note=note)
+        return DygraphEngine(networks, method.precision, note=note)
 
 
-def _networks(weights: str, config: str | None, device: str, height: int, width: int) -> Networks:
-    networks = load_networks(weights, config, device, height)
+def _networks(method: FOMM, device: str, height: int, width: int) -> Networks:
+    networks = load_networks(method.weights, method.config, device, height)
     if height % networks.multiple or width % networks.multiple:
         raise StudyError(
-            f"fomm with {weights} takes images whose sides are multiples of "
+            f"fomm with {method.weights} takes images whose sides are multiples of "
             f"{networks.multiple}, not {width} x {height}: set the study's size accordingly"
         )
     return networks

@@ -55,7 +55,9 @@ def load_arrays(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         raise WeightsError(f"no file {path}: check its path") from None
     except Exception as error:  # a damaged pickle may raise anything
         reason = _REASONS.get(type(error)) or " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} is damaged or no checkpoint ({reason}): get it anew") from error
+        raise WeightsError(
+            f"{path} is damaged or no checkpoint ({reason}): get it again"
+        ) from error
 
 
 _REASONS = {EOFError: "it ends too early", KeyError: "it is no pickle"}

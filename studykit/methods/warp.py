@@ -19,6 +19,7 @@ from studykit.methods._warp_geometry import (
     Motion,
     bent_onto,
     fit_head,
+    head_part,
     motion_since,
 )
 
@@ -182,12 +183,10 @@ class OneEuroFilter:
 
 def scaled(motion: Motion, strength: float) -> Motion:
     """Multiply a motion."""
-    return Motion(
-        motion.turn * strength,
-        motion.growth * strength,
-        motion.shift * strength,
-        motion.expression * strength,
-        max(0.0, 1 + (motion.eye_opening - 1) * strength),
+    return replace(
+        head_part(motion, strength),
+        expression=motion.expression * strength,
+        eye_opening=max(0.0, 1 + (motion.eye_opening - 1) * strength),
     )
 
 

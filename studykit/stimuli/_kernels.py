@@ -62,18 +62,62 @@ def trace(origins, directions, start, prims):
 
 
 @njit
+def _dot(u, v):
+    return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
+
+
+@njit
+def _cross(u, v):
+    return u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+
+
+@njit
+def _turned(rotation, v):
+    return _dot(rotation[0], v), _dot(rotation[1], v), _dot(rotation[2], v)
+
+
+@njit
+def _rotated(x, y, angle):
+    c, s = math.cos(angle), math.sin(angle)
+    return x * c - y * s, x * s + y * c
+
+
+@njit
+def _between(values, a, b):
+    """From one vertex's value to another's."""
+    return values[b, 0] - values[a, 0], values[b, 1] - values[a, 1], values[b, 2] - values[a, 2]
+
+
+@njit
+def _vector(values, corners, weights):
+    """Interpolate the vectors at a triangle's corners."""
+    a, b, c = corners
+    u, v, w = weights
+    return (
+        u * values[a, 0] + v * values[b, 0] + w * values[c, 0],
+        u * values[a, 1] + v * values[b, 1] + w * values[c, 1],
+        u * values[a, 2] + v * values[b, 2] + w * values[c, 2],
+    )
+
+
+@njit
+def _unit(v, least):
+    q = 1.0 / (math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]) + least)
+    return v[0] * q, v[1] * q, v[2] * q
+
+
+@njit
+def _halfway(u, v):
+    return _unit((u[0] + v[0], u[1] + v[1], u[2] + v[2]), 0.0)
+
+
+@njit
 def normals(vertices, triangles, out):
     """Area-weighted vertex normals, written into ``out``."""
     out[:] = 0
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ux = vertices[b, 0] - vertices[a, 0]
-        uy = vertices[b, 1] - vertices[a, 1]
-        uz = vertices[b, 2] - vertices[a, 2]
-        wx = vertices[c, 0] - vertices[a, 0]
-        wy = vertices[c, 1] - vertices[a, 1]
-        wz = vertices[c, 2] - vertices[a, 2]
-        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        nx, ny, nz = _cross(_between(vertices, a, b), _between(vertices, a, c))
         for v in (a, b, c):
             out[v, 0] += nx
             out[v, 1] += ny
@@ -123,24 +167,13 @@ def rasterise(points, triangles, culled, height, width):
             wc = -ax * uc + (y - ay) * vc
             wa = 1.0 - wb - wc
             low, high = float(x0), float(x1)
-            if ub > 0.0:
-                low = max(low, -wb * rb)
-            elif ub < 0.0:
-                high = min(high, -wb * rb)
-            elif wb < 0.0:
-                continue
-            if uc > 0.0:
-                low = max(low, -wc * rc)
-            elif uc < 0.0:
-                high = min(high, -wc * rc)
-            elif wc < 0.0:
-                continue
-            if ua > 0.0:
-                low = max(low, -wa * ra)
-            elif ua < 0.0:
-                high = min(high, -wa * ra)
-            elif wa < 0.0:
-                continue
+            for u, w, r in ((ub, wb, rb), (uc, wc, rc), (ua, wa, ra)):
+                if u > 0.0:
+                    low = max(low, -w * r)
+                elif u < 0.0:
+                    high = min(high, -w * r)
+                elif w < 0.0:
+                    high = low - 1.0
             z0 = za + wb * zb + wc * zc
             for x in range(math.ceil(low - 1e-4), math.floor(high + 1e-4) + 1):
                 z = z0 + slope * x
@@ -166,33 +199,17 @@ def transform(
         x, y, z = points[i, 0] - neck[0], points[i, 1] - neck[1], points[i, 2] - neck[2]
         w = body[i]
         if w <= 0.0 or w >= 1.0:
-            m = turn if w <= 0.0 else stand
-            px = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z
-            py = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
-            pz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
+            px, py, pz = _turned(turn if w <= 0.0 else stand, (x, y, z))
         else:
-            a = pose[1] * (1 - w)
-            c, s = math.cos(a), math.sin(a)
-            y, z = y * c - z * s, y * s + z * c
-            a = pose[0] * (1 - 0.65 * w)
-            c, s = math.cos(a), math.sin(a)
-            x, z = x * c + z * s, z * c - x * s
-            a = pose[2] * (1 - 0.88 * w)
-            c, s = math.cos(a), math.sin(a)
-            px, py, pz = x * c - y * s, x * s + y * c, z
+            y, z = _rotated(y, z, pose[1] * (1 - w))
+            z, x = _rotated(z, x, pose[0] * (1 - 0.65 * w))
+            px, py = _rotated(x, y, pose[2] * (1 - 0.88 * w))
+            pz = z
         px, py, pz = px + shift[0], py + shift[1], pz + shift[2]
         if side[i] != 0.0:
-            x, y, z = tangents[i, 0], tangents[i, 1], tangents[i, 2]
-            tx = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
-            ty = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
-            tz = turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z
-            tangent[i, 0], tangent[i, 1], tangent[i, 2] = tx, ty, tz
-            x, y, z = outward[i, 0], outward[i, 1], outward[i, 2]
-            normal[i, 0] = turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z
-            normal[i, 1] = turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z
-            normal[i, 2] = turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z
-            vx, vy, vz = -px, -py, eye_z - pz
-            wx, wy, wz = ty * vz - tz * vy, tz * vx - tx * vz, tx * vy - ty * vx
+            t = tangent[i, 0], tangent[i, 1], tangent[i, 2] = _turned(turn, tangents[i])
+            normal[i, 0], normal[i, 1], normal[i, 2] = _turned(turn, outward[i])
+            wx, wy, wz = _cross(t, (-px, -py, eye_z - pz))
             s = side[i] / (math.sqrt(wx * wx + wy * wy + wz * wz) + 1e-9)
             px, py, pz = px + wx * s, py + wy * s, pz + wz * s
         view[i, 0], view[i, 1], view[i, 2] = px, py, pz
@@ -249,8 +266,28 @@ def _smooth(a, b, x):
 
 
 @njit
-def _eye(u, v, w, iris, drawn, pupil):
+def _height(texel, wrinkles):
+    """Relief of the skin, with what raised brows and a smile add."""
+    return texel[3] + wrinkles[0] * texel[5] + wrinkles[1] * texel[6]
+
+
+@njit
+def _texel(texels, shares):
+    """Mix the colour and the gloss of four neighbouring texels."""
+    a, b, c, d = texels
+    p, q, r, s = shares
+    return (
+        p * a[0] + q * b[0] + r * c[0] + s * d[0],
+        p * a[1] + q * b[1] + r * c[1] + s * d[1],
+        p * a[2] + q * b[2] + r * c[2] + s * d[2],
+        p * a[4] + q * b[4] + r * c[4] + s * d[4],
+    )
+
+
+@njit
+def _eye(direction, iris, drawn, pupil):
     """Colour of the eyeball at a unit direction (u, v, w) of its own frame, w along the gaze."""
+    u, v, w = direction
     r = math.sqrt(u * u + v * v)
     phi = math.atan2(v, u)
     edge = 0.475 if not drawn else 0.52
@@ -316,103 +353,83 @@ def shade(
             t = index[y, x]
             if t < 0:
                 continue
-            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            a, b, c = corners = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             ax, ay = points[a, 0], points[a, 1]
             e1x, e1y = points[b, 0] - ax, points[b, 1] - ay
             e2x, e2y = points[c, 0] - ax, points[c, 1] - ay
             inv = 1.0 / (e1x * e2y - e1y * e2x)
             wb = ((x - ax) * e2y - (y - ay) * e2x) * inv
             wc = ((y - ay) * e1x - (x - ax) * e1y) * inv
-            wa = 1.0 - wb - wc
+            weights = wa, wb, wc = 1.0 - wb - wc, wb, wc
             m = material[t]
-            nx = wa * normal[a, 0] + wb * normal[b, 0] + wc * normal[c, 0]
-            ny = wa * normal[a, 1] + wb * normal[b, 1] + wc * normal[c, 1]
-            nz = wa * normal[a, 2] + wb * normal[b, 2] + wc * normal[c, 2]
-            px = wa * view[a, 0] + wb * view[b, 0] + wc * view[c, 0]
-            py = wa * view[a, 1] + wb * view[b, 1] + wc * view[c, 1]
-            pz = wa * view[a, 2] + wb * view[b, 2] + wc * view[c, 2]
+            p = _vector(view, corners, weights)
             open_ = wa * ao[a] + wb * ao[b] + wc * ao[c]
-            cr = wa * colour[a, 0] + wb * colour[b, 0] + wc * colour[c, 0]
-            cg = wa * colour[a, 1] + wb * colour[b, 1] + wc * colour[c, 1]
-            cb = wa * colour[a, 2] + wb * colour[b, 2] + wc * colour[c, 2]
-            q = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
-            nx, ny, nz = nx * q, ny * q, nz * q
+            rgb = _vector(colour, corners, weights)
+            nx, ny, nz = _unit(_vector(normal, corners, weights), 1e-9)
             gloss = 0.25
             if m == SKIN and uv[a, 0] >= 0:
                 u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
                 v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
                 iu, iv = min(max(int(u), 0), tw - 2), min(max(int(v), 0), th - 2)
                 fu, fv = u - iu, v - iv
-                w00, w10 = (1 - fu) * (1 - fv), fu * (1 - fv)
-                w01, w11 = (1 - fu) * fv, fu * fv
-                t00, t10 = texture[iv, iu], texture[iv, iu + 1]
-                t01, t11 = texture[iv + 1, iu], texture[iv + 1, iu + 1]
-                cr = w00 * t00[0] + w10 * t10[0] + w01 * t01[0] + w11 * t11[0]
-                cg = w00 * t00[1] + w10 * t10[1] + w01 * t01[1] + w11 * t11[1]
-                cb = w00 * t00[2] + w10 * t10[2] + w01 * t01[2] + w11 * t11[2]
-                gloss = w00 * t00[4] + w10 * t10[4] + w01 * t01[4] + w11 * t11[4]
+                texels = (
+                    texture[iv, iu],
+                    texture[iv, iu + 1],
+                    texture[iv + 1, iu],
+                    texture[iv + 1, iu + 1],
+                )
+                shares = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
+                cr, cg, cb, gloss = _texel(texels, shares)
+                rgb = cr, cg, cb
                 if not drawn:
-                    h00 = t00[3] + wrinkles[0] * t00[5] + wrinkles[1] * t00[6]
-                    h10 = t10[3] + wrinkles[0] * t10[5] + wrinkles[1] * t10[6]
-                    h01 = t01[3] + wrinkles[0] * t01[5] + wrinkles[1] * t01[6]
-                    h11 = t11[3] + wrinkles[0] * t11[5] + wrinkles[1] * t11[6]
+                    h00, h10 = _height(texels[0], wrinkles), _height(texels[1], wrinkles)
+                    h01, h11 = _height(texels[2], wrinkles), _height(texels[3], wrinkles)
                     hu = (h10 - h00) * (1 - fv) + (h11 - h01) * fv
                     hv = (h01 - h00) * (1 - fu) + (h11 - h10) * fu
                     du1, dv1 = uv[b, 0] - uv[a, 0], uv[b, 1] - uv[a, 1]
                     du2, dv2 = uv[c, 0] - uv[a, 0], uv[c, 1] - uv[a, 1]
-                    det = du1 * dv2 - du2 * dv1
-                    if abs(det) > 1e-6:
+                    if abs(du1 * dv2 - du2 * dv1) > 1e-6:
                         # dh along the two edges, lifted to a gradient on the surface
                         d1, d2 = hu * du1 + hv * dv1, hu * du2 + hv * dv2
-                        p1x = view[b, 0] - view[a, 0]
-                        p1y = view[b, 1] - view[a, 1]
-                        p1z = view[b, 2] - view[a, 2]
-                        p2x = view[c, 0] - view[a, 0]
-                        p2y = view[c, 1] - view[a, 1]
-                        p2z = view[c, 2] - view[a, 2]
-                        g11 = p1x * p1x + p1y * p1y + p1z * p1z
-                        g12 = p1x * p2x + p1y * p2y + p1z * p2z
-                        g22 = p2x * p2x + p2y * p2y + p2z * p2z
+                        p1, p2 = _between(view, a, b), _between(view, a, c)
+                        g11, g12, g22 = _dot(p1, p1), _dot(p1, p2), _dot(p2, p2)
                         gd = g11 * g22 - g12 * g12
                         if gd > 1e-9:
                             k1 = (g22 * d1 - g12 * d2) / gd
                             k2 = (g11 * d2 - g12 * d1) / gd
-                            nx -= k1 * p1x + k2 * p2x
-                            ny -= k1 * p1y + k2 * p2y
-                            nz -= k1 * p1z + k2 * p2z
-                            q = 1.0 / math.sqrt(nx * nx + ny * ny + nz * nz)
-                            nx, ny, nz = nx * q, ny * q, nz * q
+                            nx -= k1 * p1[0] + k2 * p2[0]
+                            ny -= k1 * p1[1] + k2 * p2[1]
+                            nz -= k1 * p1[2] + k2 * p2[2]
+                            nx, ny, nz = _unit((nx, ny, nz), 0.0)
             elif m == EYE:
-                lu = wa * local[a, 0] + wb * local[b, 0] + wc * local[c, 0]
-                lv = wa * local[a, 1] + wb * local[b, 1] + wc * local[c, 1]
-                lw = wa * local[a, 2] + wb * local[b, 2] + wc * local[c, 2]
-                cr, cg, cb = _eye(lu, lv, lw, iris, drawn, pupil)
+                rgb = _eye(_vector(local, corners, weights), iris, drawn, pupil)
             if nz < 0 and m != SKIN and m != HAIR:
                 nx, ny, nz = -nx, -ny, -nz
-            nk = nx * k[0] + ny * k[1] + nz * k[2]
+            n = nx, ny, nz
+            nk = _dot(n, k)
             if drawn:
                 lit = _smooth(-0.02, 0.05, nk * 0.9 + 0.16 + 1.1 * min(open_ - 0.62, 0.12))
                 if m == EYE:
                     lit = 1.0 if local[a, 3] == 0 else 0.0
                 if m in (MOUTH, TEETH):
                     lit = 0.6
-                # shade is a deeper, more saturated tone of the fill, never grey
-                out[y, x, 0] = cr * (0.50 + 0.50 * lit)
-                out[y, x, 1] = cg * (0.44 + 0.56 * lit)
-                out[y, x, 2] = cb * (0.50 + 0.50 * lit)
+                # the halo of drawn hair: a band round the head, broken where light is not
+                band = 0.0
                 if m == HAIR:
-                    # the halo of drawn hair: a band round the head, broken where light is not
                     band = _smooth(-0.86, -0.82, ny) * _smooth(-0.66, -0.70, ny)
                     band *= _smooth(0.45, 0.55, nk)
-                    out[y, x, 0] += band * (0.10 + 0.6 * cr)
-                    out[y, x, 1] += band * (0.10 + 0.6 * cg)
-                    out[y, x, 2] += band * (0.10 + 0.6 * cb)
+                for ch in range(3):
+                    # shade is a deeper, more saturated tone of the fill, never grey
+                    least = 0.44 if ch == 1 else 0.50
+                    out[y, x, ch] = rgb[ch] * (least + (1.0 - least) * lit)
+                    if m == HAIR:
+                        out[y, x, ch] += band * (0.10 + 0.6 * rgb[ch])
                 continue
             # the light's shadow, softened over 3x3 samples spread by about 3 mm
             lit = 0.0
-            lx = (px * rx + pz * rz) * sw / 360.0 + sw * 0.5
-            ly = (px * ux + py * uy + pz * uz) * sh / 360.0 + sh * 0.5
-            lz = px * k[0] + py * k[1] + pz * k[2] + 1000.0
+            lx = (p[0] * rx + p[2] * rz) * sw / 360.0 + sw * 0.5
+            ly = (p[0] * ux + p[1] * uy + p[2] * uz) * sh / 360.0 + sh * 0.5
+            lz = _dot(p, k) + 1000.0
             bias = 4.0 + 5.0 * (1.0 - max(nk, 0.0))
             turn = _hash(x, y) * 0.9
             for j in range(-1, 2):
@@ -423,78 +440,64 @@ def shade(
                     else:
                         lit += 1.0
             lit /= 9.0
-            nf = nx * f[0] + ny * f[1] + nz * f[2]
+            nf = _dot(n, f)
             sky = 0.5 - 0.5 * ny
-            ex, ey, ez = -px, -py, 1100.0 - pz
-            q = 1.0 / math.sqrt(ex * ex + ey * ey + ez * ez)
-            ex, ey, ez = ex * q, ey * q, ez * q
-            ne = max(nx * ex + ny * ey + nz * ez, 0.0)
-            hx, hy, hz = k[0] + ex, k[1] + ey, k[2] + ez
-            q = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
-            hx, hy, hz = hx * q, hy * q, hz * q
+            e = _unit((-p[0], -p[1], 1100.0 - p[2]), 0.0)
+            ne = max(_dot(n, e), 0.0)
+            h = _halfway(k, e)
             fresnel = (1.0 - ne) ** 4
             rim = fresnel * open_ * (0.35 + 0.65 * sky)
             if m in (HAIR, LASH):
-                tx = wa * tangent[a, 0] + wb * tangent[b, 0] + wc * tangent[c, 0]
-                ty = wa * tangent[a, 1] + wb * tangent[b, 1] + wc * tangent[c, 1]
-                tz = wa * tangent[a, 2] + wb * tangent[b, 2] + wc * tangent[c, 2]
-                q = 1.0 / (math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9)
-                tx, ty, tz = tx * q, ty * q, tz * q
-                tk = tx * k[0] + ty * k[1] + tz * k[2]
+                along = _unit(_vector(tangent, corners, weights), 1e-9)
+                tk = _dot(along, k)
                 sin_k = math.sqrt(max(1.0 - tk * tk, 0.0))
                 wrap = max((nk + 0.35) / 1.35, 0.0)
                 body = open_ * open_
                 key = lit * wrap * (0.35 + 0.65 * sin_k)
                 fill = max((nf + 0.4) / 1.4, 0.0) * open_
                 jit = local[a, 0]
-                th_ = tx * hx + ty * hy + tz * hz + 0.06 + 0.10 * (jit - 0.5)
+                th_ = _dot(along, h) + 0.06 + 0.10 * (jit - 0.5)
                 p1 = max(1.0 - th_ * th_, 0.0) ** 45 * lit * wrap
                 th2 = th_ - 0.22
                 p2 = max(1.0 - th2 * th2, 0.0) ** 12 * lit * wrap
                 shine = 1.0 if m == HAIR else 0.2
                 for ch in range(3):
-                    base = cr if ch == 0 else (cg if ch == 1 else cb)
                     amb = body * (light[5, ch] * sky + light[6, ch] * (1 - sky))
-                    e = base * (key * light[1, ch] + fill * light[3, ch] + amb)
-                    e += shine * light[1, ch] * body * (0.055 * p1 + 0.55 * base * p2)
-                    e += shine * rim * light[4, ch] * (0.05 + base)
-                    out[y, x, ch] = e
+                    v = rgb[ch] * (key * light[1, ch] + fill * light[3, ch] + amb)
+                    v += shine * light[1, ch] * body * (0.055 * p1 + 0.55 * rgb[ch] * p2)
+                    v += shine * rim * light[4, ch] * (0.05 + rgb[ch])
+                    out[y, x, ch] = v
                 continue
-            nh = max(nx * hx + ny * hy + nz * hz, 0.0)
+            nh = max(_dot(n, h), 0.0)
             if m == SKIN:
                 spec = gloss * (0.11 * nh**14 + 0.16 * nh**48) * (0.55 + 2.0 * fresnel)
-                hfx, hfy, hfz = f[0] + ex, f[1] + ey, f[2] + ez
-                q = 1.0 / math.sqrt(hfx * hfx + hfy * hfy + hfz * hfz)
-                nhf = max((nx * hfx + ny * hfy + nz * hfz) * q, 0.0)
+                nhf = max(_dot(n, _halfway(f, e)), 0.0)
                 spec_f = gloss * 0.12 * nhf**16 * open_
                 for ch in range(3):
-                    base = cr if ch == 0 else (cg if ch == 1 else cb)
                     # light scattered under the skin reddens and softens the terminator
-                    w = 0.36 if ch == 0 else (0.16 if ch == 1 else 0.10)
+                    w = (0.36, 0.16, 0.10)[ch]
                     kd = max((nk + w) / (1 + w), 0.0)
                     kd = kd * kd * 0.35 + kd * 0.65
-                    soft = lit + (1 - lit) * (0.16 if ch == 0 else (0.05 if ch == 1 else 0.03))
+                    soft = lit + (1 - lit) * (0.16, 0.05, 0.03)[ch]
                     # occlusion bleeds the skin's own colour instead of going grey
-                    occ = open_ ** (1.35 - 0.75 * base if ch == 0 else 1.35 - 0.55 * base)
+                    occ = open_ ** (1.35 - (0.75 if ch == 0 else 0.55) * rgb[ch])
                     fd = max((nf + w + 0.2) / (1.2 + w), 0.0) * occ
                     amb = occ * (light[5, ch] * sky + light[6, ch] * (1 - sky))
-                    e = base * (kd * soft * light[1, ch] + fd * light[3, ch] + amb)
-                    e += spec * lit * max(nk, 0.0) * light[1, ch] + spec_f * light[3, ch]
-                    e += 0.22 * rim * light[4, ch]
-                    out[y, x, ch] = e
+                    v = rgb[ch] * (kd * soft * light[1, ch] + fd * light[3, ch] + amb)
+                    v += spec * lit * max(nk, 0.0) * light[1, ch] + spec_f * light[3, ch]
+                    out[y, x, ch] = v + 0.22 * rim * light[4, ch]
             elif m == EYE:
                 lid = wa * local[a, 3] + wb * local[b, 3] + wc * local[c, 3]
                 kd = max((nk + 0.5) / 1.5, 0.0) * (0.35 + 0.65 * lit)
-                nr = 2.0 * (nx * ex + ny * ey + nz * ez)
-                qx2, qy2, qz2 = nr * nx - ex, nr * ny - ey, nr * nz - ez
-                glint = _smooth(0.945, 0.965, qx2 * k[0] + qy2 * k[1] + qz2 * k[2])
-                glint2 = 0.25 * _smooth(0.93, 0.99, qx2 * f[0] + qy2 * f[1] + qz2 * f[2])
+                nr = 2.0 * _dot(n, e)
+                mirrored = nr * nx - e[0], nr * ny - e[1], nr * nz - e[2]
+                glint = _smooth(0.945, 0.965, _dot(mirrored, k))
+                glint2 = 0.25 * _smooth(0.93, 0.99, _dot(mirrored, f))
                 for ch in range(3):
-                    base = cr if ch == 0 else (cg if ch == 1 else cb)
                     amb = 0.9 * (light[5, ch] * sky + light[6, ch] * (1 - sky))
-                    e = base * lid * (0.9 * kd * light[1, ch] + 0.6 * light[3, ch] + amb)
-                    e += (glint * (0.35 + 0.65 * lit) * 0.75 + glint2) * light[1, ch] * lid
-                    out[y, x, ch] = e
+                    v = rgb[ch] * lid * (0.9 * kd * light[1, ch] + 0.6 * light[3, ch] + amb)
+                    v += (glint * (0.35 + 0.65 * lit) * 0.75 + glint2) * light[1, ch] * lid
+                    out[y, x, ch] = v
             else:
                 kd = max((nk + 0.15) / 1.15, 0.0) * lit
                 fd = max((nf + 0.3) / 1.3, 0.0) * open_
@@ -507,10 +510,9 @@ def shade(
                 elif m == CLOTH:
                     spec = 0.10 * rim
                 for ch in range(3):
-                    base = cr if ch == 0 else (cg if ch == 1 else cb)
                     amb = open_ * (light[5, ch] * sky + light[6, ch] * (1 - sky))
-                    e = base * (kd * light[1, ch] + fd * light[3, ch] + amb)
-                    out[y, x, ch] = e + spec * light[1, ch]
+                    v = rgb[ch] * (kd * light[1, ch] + fd * light[3, ch] + amb)
+                    out[y, x, ch] = v + spec * light[1, ch]
     return out
 
 
@@ -566,10 +568,11 @@ def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, dra
     """Average 2x2 samples over the background; ``curve`` encodes linear 0..2 in 4096 steps."""
     out = np.empty((size, size, 3), np.uint8)
     mask = np.zeros((size, size), np.float32)
+    total = np.zeros(3)
     for y in range(size):
         for x in range(size):
             alpha = 0.0
-            r = g = b = 0.0
+            total[:] = 0.0
             for j in range(2):
                 for i in range(2):
                     yy, xx = 2 * y + j, 2 * x + i
@@ -580,20 +583,12 @@ def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, dra
                             if covered[yy, xx] < 0:
                                 v = background[y, x, ch]
                             v = v * (1 - line) + ink_colour[ch] * line
-                            v = curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
-                            if ch == 0:
-                                r += v
-                            elif ch == 1:
-                                g += v
-                            else:
-                                b += v
+                            total[ch] += curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
                         alpha += 1.0
                     if covered[yy, xx] >= 0:
                         mask[y, x] += 0.25
             rest = 4.0 - alpha
             for ch in range(3):
-                v = background[y, x, ch]
-                v = curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
-                s = r if ch == 0 else (g if ch == 1 else b)
-                out[y, x, ch] = int(255.0 * (s + rest * v) / 4.0 + 0.5)
+                v = curve[int(min(max(background[y, x, ch], 0.0), 2.0) * 2047.5)]
+                out[y, x, ch] = int(255.0 * (total[ch] + rest * v) / 4.0 + 0.5)
     return out, mask

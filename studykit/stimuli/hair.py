@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, lower_edge, mouth_line
+from studykit.stimuli.geometry import bump, linear, points, smoothstep, strip, unit
+from studykit.stimuli.head import CENTRE, Head, Measures, Part, brow_curve, mouth_line
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.parts import BROW_GROUP, HAIR_GROUP, LOCK_GROUP
 
@@ -58,6 +59,9 @@ _STYLES = {
 _LINE = np.array([[0, -101], [12, -100], [24, -97], [34, -91], [42, -83], [50, -71], [57, -56],
                   [61, -40], [65, -24], [70, -18], [75, -30], [80, -44], [96, -46], [106, -24],
                   [118, 8], [140, 30], [180, 36]], float)  # fmt: skip
+_KEPT = 0.62  # of a strand's direction, from one step of its growth to the next
+# How far to the side the face reaches, in degrees, at these heights: no strand is combed over it.
+_FACE = [-106, -92, -70, -40, 0, 45, 80, 120], [0, 34, 50, 60, 64, 60, 50, 42]
 
 
 def hairline(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
@@ -67,16 +71,16 @@ def hairline(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
     azimuth = np.degrees(np.arctan2(np.abs(p[:, 0]), p[:, 2] - CENTRE[2]))
     line = np.interp(azimuth, _LINE[:, 0], _LINE[:, 1]) * np.where(azimuth < 60, m.height, 1)
     male = 0.5 + 0.5 * identity.masculinity
-    line -= 8 * male * np.exp(-(((azimuth - 36) / 10) ** 2))
-    line -= 22 * (1 - male) * np.exp(-(((azimuth - 67) / 6) ** 2))
+    line -= 8 * male * bump(azimuth, 36, 10)
+    line -= 22 * (1 - male) * bump(azimuth, 67, 6)
     if identity.hair_style == "receding":
-        line -= 34 * np.exp(-((azimuth / 46) ** 4)) + 14 * np.exp(-(((azimuth - 34) / 14) ** 2))
+        line -= 34 * np.exp(-((azimuth / 46) ** 4)) + 14 * bump(azimuth, 34, 14)
     rng = np.random.default_rng([identity.seed, 3])
     phase = rng.uniform(0, 6.28, 3)
     wobble = sum(np.sin(azimuth * f + q) for f, q in zip((0.35, 0.8, 1.7), phase, strict=True))
     cover = np.clip((line + 1.2 * wobble - p[:, 1]) / 9.0 + 0.5, 0, 1)
     if identity.hair_style == "receding":
-        top = np.exp(-(((p[:, 2] + 60) / 62) ** 2)) * np.clip((-95 - p[:, 1]) / 20, 0, 1)
+        top = bump(p[:, 2], -60, 62) * np.clip((-95 - p[:, 1]) / 20, 0, 1)
         cover *= 1 - 0.93 * top * (np.abs(p[:, 0]) < 62)
     return cover
 
@@ -87,11 +91,10 @@ class _Skull:
     def __init__(self, head: Head, m: Measures, ears: bool) -> None:
         grid = head.flat[: head.rows * head.columns].reshape(head.rows, head.columns, 3) - CENTRE
         self.radius = np.linalg.norm(grid, axis=2)
-        unit = grid / self.radius[..., None]
-        self.azimuth = np.degrees(
-            np.arctan2(unit[head.rows // 2, :, 0], unit[head.rows // 2, :, 2])
-        )
-        self.elevation = np.degrees(np.arcsin(unit[:, 4, 1]))
+        ways = grid / self.radius[..., None]
+        middle = ways[head.rows // 2]
+        self.azimuth = np.degrees(np.arctan2(middle[:, 0], middle[:, 2]))
+        self.elevation = np.degrees(np.arcsin(ways[:, 4, 1]))
         if ears:
             y, z = -10.0 * m.height - CENTRE[1], -82.0 - CENTRE[2]
             near = np.exp(-(((grid[..., 1] - y) / 30) ** 2) - ((grid[..., 2] - z) / 26) ** 2)
@@ -115,10 +118,8 @@ def scalp_hair(head: Head, m: Measures, identity: Identity) -> list[Part]:
     style = _STYLES[identity.hair_style]
     drawn = identity.look == "drawn"
     rng = np.random.default_rng([identity.seed, 11])
-    count, width = style.count, style.width
-    if drawn:
-        width = width * 1.7
-    roots, up, _vertex = _sample(head, lambda p: hairline(identity, m, p), count, rng)
+    width = style.width * (1.7 if drawn else 1)
+    roots, up, _vertex = _sample(head, lambda p: hairline(identity, m, p), style.count, rng)
     paths, lock = _grow(roots, up, head, m, identity, style, rng, drawn)
     jitter = rng.random(len(paths)) if not drawn else rng.random(lock.max() + 1)[lock]
     parts = [_ribbons(paths, width * (0.75 + 0.5 * rng.random(len(paths))), identity, jitter,
@@ -140,8 +141,8 @@ def _sample(head, cover, count, rng):
     t = head.part.triangles
     t = t[(t < grid_size).all(1)]
     n = np.empty_like(p)
-    _kernels.normals(p, t.astype(np.int32), n)
-    a, b, c = p[t[:, 0]], p[t[:, 1]], p[t[:, 2]]
+    _kernels.normals(p, t, n)
+    a, b, c = np.moveaxis(p[t], 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     weight = area * cover((a + b + c) / 3)
     pick = rng.choice(len(t), count, p=weight / weight.sum())
@@ -149,9 +150,7 @@ def _sample(head, cover, count, rng):
     flip = u + v > 1
     u[flip], v[flip] = 1 - u[flip], 1 - v[flip]
     w = np.stack([1 - u - v, u, v], 1)[..., None]
-    roots = (p[t[pick]] * w).sum(1)
-    up = (n[t[pick]] * w).sum(1)
-    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    roots, up = (p[t[pick]] * w).sum(1), unit((n[t[pick]] * w).sum(1))
     return roots, up, t[pick, 0]
 
 
@@ -159,76 +158,58 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
     skull = _Skull(head, m, ears=style.cut < 300)
     n = len(roots)
     x, y, z = roots.T
-    part_x = 26 * identity.parting if abs(identity.parting) > 0.25 else 0.0
-    if style.comb == "side" and part_x == 0:
-        part_x = 24.0
+    part_x = 24.0 if style.comb == "side" else 0.0
+    if abs(identity.parting) > 0.25:
+        part_x = 26 * identity.parting
     top = np.clip((-92 - y) / 26, 0, 1)
     behind = np.clip((-105 - z) / 30, 0, 1)
     length = style.top * top + (1 - top) * (style.sides * (1 - behind) + style.back * behind)
     length = length * rng.uniform(0.8, 1.12, n)
-    crown = np.array([8.0 * np.sign(identity.parting), -132.0, -125.0])
-    away = roots - crown
+    tie = _tie_point(identity)
     if style.comb == "crown":
-        comb = away + np.array([12.0 * np.sign(identity.parting), 12, 6])
+        crown = np.array([8.0 * np.sign(identity.parting), -132.0, -125.0])
+        comb = roots - crown + np.array([12.0 * np.sign(identity.parting), 12, 6])
     elif style.comb == "side":
         swing = np.where((x - part_x) * -np.sign(part_x) > 0, -np.sign(part_x), np.sign(part_x))
-        comb = np.stack([swing * (40 + 25 * top), 16 + 0 * x, 6 - 25 * (1 - top)], 1)
+        comb = points(swing * (40 + 25 * top), 16, 6 - 25 * (1 - top))
         comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -22.0])
     elif style.comb == "back":
-        comb = np.stack([0.25 * x + 12 * identity.parting, -8 + 0 * x, -40 + 0 * x], 1)
+        comb = points(0.25 * x + 12 * identity.parting, -8, -40)
         comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -20.0])
     elif style.comb == "part":
-        swing = np.tanh((x - part_x * (z > -120)) / 4.0)
-        comb = np.stack([swing * 34, 20 + 0 * x, -16 + 0 * x], 1)
-    else:
-        tie = _tie_point(identity)
-        comb = tie - roots
+        comb = points(np.tanh((x - part_x * (z > -120)) / 4.0) * 34, 20, -16)
     fringe = np.zeros(n, bool)
-    if style.comb == "part" and int(identity.seed) % 3 == 0:
+    if style.comb == "part" and identity.seed % 3 == 0:
         fringe = (z > -52) & (y < -88) & (np.abs(x) < 52)
-        comb[fringe] = np.stack(
-            [
-                0.35 * x[fringe] + 6 * identity.parting,
-                np.full(fringe.sum(), 30.0),
-                np.full(fringe.sum(), 30.0),
-            ],
-            1,
-        )
+        comb[fringe] = points(0.35 * x[fringe] + 6 * identity.parting, 30, 30)
         length[fringe] = (m.brow_y - 3 - y[fringe] + rng.uniform(-3, 4, fringe.sum())).clip(20) + 16
     steps = style.points - 1
     clear = style.body * (0.12 + 0.88 * rng.random(n)) * (0.35 + 0.65 * np.clip(length / 30, 0, 1))
     if style.comb == "tie":
         clear = style.body * rng.random(n)
     lock = _locks(roots, (45 if style.lift < 2 else 90) if drawn else 260, rng)
+    first = np.unique(lock, return_index=True)[1]
     if drawn:
-        first = np.unique(lock, return_index=True)[1]
         clear, length = clear[first][lock] + rng.uniform(0, 0.6, n), length[first][lock]
         length = length * rng.uniform(0.9, 1.0, n)
-    position = roots.copy()
+    position = roots
     path = [position]
-    direction = None
-    gravity = np.array([0.0, 1.0, 0.0])
     phase = rng.uniform(0, 2 * np.pi, n)
     for k in range(steps):
         step = length / steps
-        q = position - CENTRE
-        r = np.linalg.norm(q, axis=1, keepdims=True)
-        out = q / r
+        out = unit(position - CENTRE)
         if style.comb == "tie":
             comb = tie - position
-            gap = np.linalg.norm(comb, axis=1)
-            step = np.minimum(step, gap * 0.6)
-        flow = comb - (comb * out).sum(1, keepdims=True) * out
-        flow /= np.linalg.norm(flow, axis=1, keepdims=True) + 1e-6
-        if direction is None:
+            step = np.minimum(step, np.linalg.norm(comb, axis=1) * 0.6)
+        flow = unit(comb - (comb * out).sum(1, keepdims=True) * out, 1e-6)
+        if k == 0:
             direction = flow + style.lift * up
         else:
-            keep = 0.62
-            direction = keep * direction + (1 - keep) * flow
-            direction = direction + style.fall * (k + 1) * gravity
+            direction = _KEPT * direction + (1 - _KEPT) * flow
+            direction = direction + style.fall * (k + 1) * np.array([0.0, 1.0, 0.0])
             if style.lift > 2:
                 direction = direction + 0.8 * out
-        direction = direction / (np.linalg.norm(direction, axis=1, keepdims=True) + 1e-9)
+        direction = unit(direction, 1e-9)
         position = position + direction * step[:, None]
         # keep outside the head, at this strand's own height above it, and out of the face
         q = position - CENTRE
@@ -250,7 +231,6 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         path.append(position)
     paths = np.stack(path, 1)
     strength = style.clump if not drawn else max(style.clump, 0.75) if style.top > 8 else 0.0
-    first = np.unique(lock, return_index=True)[1]
     t = np.linspace(0, 1, paths.shape[1])[None, :, None] ** 1.3
     paths = paths + (paths[first][lock] - paths) * t * strength
     if style.wave:
@@ -260,10 +240,7 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         turn = 2 * np.pi * style.turns * s + phase[:, None]
         size = style.wave * np.minimum(s * 3, 1) * (0.7 + 0.6 * rng.random((n, 1)))
         size = size * np.where(fringe, 0.2, 1.0)[:, None]
-        ahead = np.gradient(paths, axis=1)
-        ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
-        out = paths - CENTRE
-        out /= np.linalg.norm(out, axis=2, keepdims=True)
+        ahead, out = unit(np.gradient(paths, axis=1), 1e-9), unit(paths - CENTRE)
         side = np.cross(ahead, out)
         across, away = np.sin(turn)[..., None], (0.6 + 0.6 * np.cos(turn))[..., None]
         paths = paths + size[..., None] * (across * side + away * out)
@@ -273,17 +250,13 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
 def _off_face(p: np.ndarray) -> np.ndarray:
     q = p - CENTRE
     azimuth = np.degrees(np.arctan2(np.abs(q[:, 0]), q[:, 2]))
-    least = np.interp(
-        p[:, 1], [-106, -92, -70, -40, 0, 45, 80, 120], [0, 34, 50, 60, 64, 60, 50, 42]
-    )
+    least = np.interp(p[:, 1], *_FACE)
     turn = np.radians(np.maximum(azimuth, least))
     across = np.hypot(q[:, 0], q[:, 2])
     sign = np.where(q[:, 0] >= 0, 1.0, -1.0)
-    out = p.copy()
-    moved = azimuth < least
-    out[moved, 0] = CENTRE[0] + (sign * across * np.sin(turn))[moved]
-    out[moved, 2] = CENTRE[2] + (across * np.cos(turn))[moved]
-    return out
+    moved = CENTRE + points(sign * across * np.sin(turn), 0, across * np.cos(turn))
+    moved[:, 1] = p[:, 1]
+    return np.where((azimuth < least)[:, None], moved, p)
 
 
 def _locks(roots, count, rng):
@@ -304,27 +277,22 @@ def _tie_point(identity: Identity) -> np.ndarray:
 
 def _tail(identity, rng, drawn):
     tie = _tie_point(identity)
-    count, points = (140, 12) if drawn else (420, 14)
-    t = np.linspace(0, 1, points)[None]
+    count, steps = (140, 12) if drawn else (420, 14)
+    t = np.linspace(0, 1, steps)[None]
     if identity.hair_style == "bun":
         a = rng.uniform(0, 2 * np.pi, (count, 1)) + t * rng.uniform(1.2, 3.0, (count, 1))
         b = rng.normal(0, 0.55, (count, 1)) + 0.25 * np.sin(a * 2)
         r = 24.0 * rng.uniform(0.86, 1.0, (count, 1))
         centre = tie + np.array([0, -14.0, -10.0]) * 0.4 + [0, -1, -5]
-        return centre + np.stack(
-            [r * np.cos(a) * np.cos(b), 0.8 * r * np.sin(b), r * np.sin(a) * np.cos(b)], -1
-        )
+        x, z = r * np.cos(a) * np.cos(b), r * np.sin(a) * np.cos(b)
+        return centre + points(x, 0.8 * r * np.sin(b), z)
     spread = rng.normal(0, 1, (count, 2))
     spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1.0)
     wide = 15 * np.sin(np.pi * np.minimum(t * 0.85 + 0.12, 1)) ** 0.7
     x = tie[0] + spread[:, :1] * wide + 10 * identity.parting * t**2
     z = tie[2] - 22 * np.sin(np.pi * np.minimum(t * 1.2, 1)) - 6 + spread[:, 1:] * wide
-    y = (
-        tie[1]
-        - 10 * np.sin(np.pi * np.minimum(t * 2.2, 1))
-        + 190 * t**1.3 * rng.uniform(0.85, 1.0, (count, 1))
-    )
-    return np.stack([x, y, z], -1)
+    y = tie[1] - 10 * np.sin(np.pi * np.minimum(t * 2.2, 1))
+    return points(x, y + 190 * t**1.3 * rng.uniform(0.85, 1.0, (count, 1)), z)
 
 
 def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR_GROUP,
@@ -333,47 +301,38 @@ def _ribbons(paths, width, identity, jitter, taper=0.35, colour=None, group=HAIR
     from studykit.stimuli._kernels import HAIR
 
     n, k, _ = paths.shape
-    ahead = np.gradient(paths, axis=1)
-    ahead /= np.linalg.norm(ahead, axis=2, keepdims=True) + 1e-9
     s = np.linspace(0, 1, k)
     shape = np.where(s < 0.6, 1.0, 1.0 - (1 - taper) * (s - 0.6) / 0.4)
     shape = shape * np.minimum(0.3 + 4 * s, 1.0)
     half = 0.5 * width[:, None] * shape[None]
-    side = np.stack([-half, half], -1).reshape(-1)
-    base = np.asarray(identity.hair_colour if colour is None else colour, float) ** 2.2
-    tone = (root_shade + (1.12 - root_shade) * s**0.6)[None] * (0.72 + 0.56 * jitter[:, None])
+    base = linear(identity.hair_colour if colour is None else colour)
+    tone = (root_shade + (1.12 - root_shade) * s**0.6) * (0.72 + 0.56 * jitter[:, None])
     if identity.look == "drawn":
-        tone = np.ones_like(tone) * (0.92 + 0.16 * jitter[:, None])
-    tint = base * tone[..., None]
-    local = np.zeros((n, k, 2, 4))
-    local[..., 0] = jitter[:, None, None]
-    i = (np.arange(n)[:, None] * k + np.arange(k - 1)[None]) * 2
-    a, b, c, d = i, i + 1, i + 2, i + 3
-    faces = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3),
-                            np.stack([a, d, c], -1).reshape(-1, 3)])  # fmt: skip
-
-    def double(v):
-        return np.repeat(v[:, :, None], 2, 2).reshape(n * k * 2, -1)
-
+        tone = np.tile(0.92 + 0.16 * jitter[:, None], k)
+    local = np.zeros((n, k * 2, 4))
+    local[..., 0] = jitter[:, None]
+    index = np.arange(n * k * 2).reshape(n, k, 2)
     if np.ndim(group):
         group = np.tile(np.repeat(group, k - 1), 2)
     return Part(
-        vertices=double(paths),
-        triangles=faces.astype(np.int32),
+        vertices=paths.repeat(2, 1),
+        triangles=strip(index[:, :-1], index[:, 1:]),
         material=HAIR if material is None else material,
         group=group,
-        colour=np.clip(double(tint), 0, 1),
-        local=local.reshape(-1, 4),
-        tangent=double(ahead),
-        side=side,
+        colour=np.clip(base * tone[..., None], 0, 1).repeat(2, 1),
+        local=local,
+        tangent=unit(np.gradient(paths, axis=1), 1e-9).repeat(2, 1),
+        side=np.stack([-half, half], -1),
         bind=None if bind is None else np.repeat(bind, k * 2),
-        ao=None if ao is None else np.full(n * k * 2, ao),
+        ao=ao,
         casts=bool(np.max(group) != BROW_GROUP),
     )
 
 
 def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
     """Eyebrows, hair by hair along the brow."""
+    from scipy.spatial import cKDTree
+
     from studykit.stimuli._kernels import LASH
 
     rng = np.random.default_rng([identity.seed, 21])
@@ -382,8 +341,6 @@ def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
     count = 70 if drawn else 230
     p = head.part.vertices[: head.rows * head.columns]
     front = np.flatnonzero((p[:, 2] > -60) & (p[:, 1] < m.brow_y + 20) & (p[:, 1] > m.brow_y - 25))
-    from scipy.spatial import cKDTree
-
     tree = cKDTree(p[front, :2])
     base = np.asarray(identity.hair_colour, float)
     dark = base * 0.66 + 0.03
@@ -408,10 +365,10 @@ def brows(head: Head, m: Measures, identity: Identity) -> list[Part]:
         w /= w.sum(1, keepdims=True)
         pz = (p[front[near], 2] * w).sum(1).reshape(px.shape) + 0.5 + 1.0 * np.sin(np.pi * s * 0.8)
         bind = front[near[:, 0]].reshape(px.shape)[:, 0]
-        paths = np.stack([px, py, pz], -1)
-        out.append(_ribbons(paths, np.full(count, 0.75 if not drawn else 2.6), identity,
-                            rng.random(count), colour=dark, group=BROW_GROUP, material=LASH,
-                            bind=bind, ao=0.85, root_shade=0.9))  # fmt: skip
+        width = np.full(count, 0.75 if not drawn else 2.6)
+        out.append(_ribbons(points(px, py, pz), width, identity, rng.random(count), colour=dark,
+                            group=BROW_GROUP, material=LASH, bind=bind, ao=0.85,
+                            root_shade=0.9))  # fmt: skip
     return out
 
 
@@ -423,50 +380,30 @@ def lashes(head: Head, m: Measures, identity: Identity) -> list[Part]:
     drawn = identity.look == "drawn"
     male = 0.5 + 0.5 * identity.masculinity
     out = []
-    for sign, upper in zip((-1, 1), head.edges, strict=True):
-        edge = head.part.vertices[upper]
-        order = np.argsort(edge[:, 0])
-        edge, upper_sorted = edge[order], upper[order]
-        for up in (True, False):
+    for sign, edges in zip((-1, 1), head.edges, strict=True):
+        order = np.argsort(head.part.vertices[edges[0], 0])
+        for up, edge in zip((True, False), edges, strict=True):
             if not up and drawn:
                 continue
+            edge = edge[order]
             count = 34 if up else 13
             at = rng.uniform(0.06, 0.97, count) * (len(edge) - 1)
             i = at.astype(int)
             f = (at - i)[:, None]
-            if up:
-                ids = upper_sorted
-                e = edge
-            else:
-                ids = lower_edge(head, upper)[order]
-                e = head.part.vertices[ids]
+            e = head.part.vertices[edge]
             root = e[i] * (1 - f) + e[np.minimum(i + 1, len(e) - 1)] * f
             fan = (root[:, 0] - sign * m.eye[0]) / m.eye_half
             size = ((7.2 - 2.2 * male) if up else 3.4) * rng.uniform(0.8, 1.1, count)
             if drawn:
                 size = size * 1.5 * (0.35 + 0.8 * np.clip(sign * fan, 0, 1))
             s = np.linspace(0, 1, 4)[None]
-            x = root[:, :1] + (fan * 0.55 * size)[:, None] * s
-            if up:
-                y = root[:, 1:2] + size[:, None] * (0.22 * s - 0.62 * s**2)
-            else:
-                y = root[:, 1:2] + size[:, None] * (0.45 * s)
-            z = root[:, 2:] + size[:, None] * (0.85 * s - 0.12 * s**2)
-            out.append(
-                _ribbons(
-                    np.stack([x, y, z], -1),
-                    np.full(count, (0.55 if up else 0.25) if not drawn else 1.3),
-                    identity,
-                    rng.random(count),
-                    colour=(0.10, 0.075, 0.065),
-                    group=BROW_GROUP,
-                    material=LASH,
-                    bind=ids[i],
-                    taper=0.2,
-                    ao=0.7,
-                    root_shade=1.0,
-                )
-            )
+            rise = 0.22 * s - 0.62 * s**2 if up else 0.45 * s
+            bent = points((fan * 0.55 * size)[:, None] * s, size[:, None] * rise,
+                          size[:, None] * (0.85 * s - 0.12 * s**2))  # fmt: skip
+            width = np.full(count, (0.55 if up else 0.25) if not drawn else 1.3)
+            out.append(_ribbons(root[:, None] + bent, width, identity, rng.random(count),
+                                colour=(0.10, 0.075, 0.065), group=BROW_GROUP, material=LASH,
+                                bind=edge[i], taper=0.2, ao=0.7, root_shade=1.0))  # fmt: skip
     return out
 
 
@@ -475,12 +412,7 @@ def beard_cover(identity: Identity, m: Measures, p: np.ndarray) -> np.ndarray:
     if identity.beard == "none":
         return np.zeros(len(p))
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    s = y - mouth_line(m, x)
-
-    def soft(a, b, v):
-        t = np.clip((v - a) / (b - a), 0, 1)
-        return t * t * (3 - 2 * t)
-
+    s, soft = y - mouth_line(m, x), smoothstep
     lips = soft(1.12, 0.98, x / m.mouth_half) * soft(-m.upper_lip - 1.5, -m.upper_lip + 0.5, s)
     lips *= soft(m.lower_lip + 3.5, m.lower_lip + 1.0, s)
     # moustache: from under the nose to beyond the corners, thinning and dropping at its ends
@@ -516,47 +448,25 @@ def beard(head: Head, m: Measures, identity: Identity) -> list[Part]:
     """Beard and moustache, hair by hair, bound to the skin."""
     if identity.beard in ("none", "stubble") or identity.look == "drawn":
         return []
-    from studykit.stimuli._kernels import HAIR
-
     rng = np.random.default_rng([identity.seed, 23])
-    length = {"moustache": 11, "goatee": 11, "short": 6.5, "full": 19}[identity.beard]
-    count = {"moustache": 420, "goatee": 800, "short": 1900, "full": 2000}[identity.beard]
+    length, count = {"moustache": (11, 420), "goatee": (11, 800), "short": (6.5, 1900),
+                     "full": (19, 2000)}[identity.beard]  # fmt: skip
     roots, up, vertex = _sample(head, lambda p: beard_cover(identity, m, p), count, rng)
     tache = roots[:, 1] < m.mouth_y - 2
-    down = np.stack([0.010 * roots[:, 0], np.ones(count), 0.15 * np.ones(count)], 1)
-    aside = np.stack(
-        [
-            np.sign(roots[:, 0]) * (0.35 + 0.02 * np.abs(roots[:, 0])),
-            np.full(count, 0.75),
-            np.full(count, 0.2),
-        ],
-        1,
-    )
-    down[tache] = aside[tache]
-    down = down + rng.normal(0, 0.16, down.shape)
+    down = points(0.010 * roots[:, 0], 1, 0.15)
+    aside = points(np.sign(roots[:, 0]) * (0.35 + 0.02 * np.abs(roots[:, 0])), 0.75, 0.2)
+    down = np.where(tache[:, None], aside, down) + rng.normal(0, 0.16, down.shape)
     size = length * rng.uniform(0.7, 1.15, count)
     size[tache] = np.minimum(size[tache], np.maximum(m.mouth_y - 1.5 - roots[tache, 1], 3.0))
     far = np.clip((np.abs(roots[:, 0]) - 30) / 40, 0, 1)
     size *= 1 - 0.55 * far
     s = np.linspace(0, 1, 5)[None, :, None]
     lift = 0.55 if identity.beard != "short" else 0.5
-    d = down / np.linalg.norm(down, axis=1, keepdims=True)
+    d = unit(down)
     d -= (d * up).sum(1, keepdims=True) * up * 0.9
     paths = roots[:, None] + size[:, None, None] * (
         s * d[:, None] + lift * up[:, None] * (s - 0.55 * s**2) + np.array([0, 0.25, 0]) * s**2
     )
     base = np.asarray(identity.hair_colour) * np.array([0.88, 0.82, 0.80])
-    return [
-        _ribbons(
-            paths,
-            np.full(count, 1.3),
-            identity,
-            rng.random(count),
-            colour=base,
-            group=HAIR_GROUP,
-            material=HAIR,
-            bind=vertex,
-            taper=0.25,
-            root_shade=0.7,
-        )
-    ]
+    return [_ribbons(paths, np.full(count, 1.3), identity, rng.random(count), colour=base,
+                     bind=vertex, taper=0.25, root_shade=0.7)]  # fmt: skip

@@ -7,11 +7,13 @@ eyelids, where it is slit open, so lips and lids are real edges that move.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from studykit.stimuli.geometry import bump, linear, points, smoothstep, strip, unit
 from studykit.stimuli.identity import Identity
+from studykit.stimuli.state import Pose
 
 CENTRE = np.array([0.0, 10.0, -80.0])
 PIVOT = np.array([0.0, 14.0, -58.0])
@@ -43,7 +45,11 @@ class Measures:
 
 @dataclass
 class Part:
-    """A piece of mesh and what it needs to move and to be shaded; see ``model.Model``."""
+    """A piece of mesh and what it needs to move and to be shaded; see ``model.Model``.
+
+    ``vertices`` may be laid out as any array of places. What is a vertex's own may be one value
+    for them all; where it is not given, ``model.build_model`` knows what is usual.
+    """
 
     vertices: np.ndarray
     triangles: np.ndarray
@@ -55,11 +61,14 @@ class Part:
     tangent: np.ndarray | None = None
     side: np.ndarray | None = None
     bind: np.ndarray | None = None
-    jaw: np.ndarray | None = None
-    body: np.ndarray | None = None
-    ao: np.ndarray | None = None
+    jaw: np.ndarray | float | None = None
+    body: np.ndarray | float | None = None
+    ao: np.ndarray | float | None = None
     culled: bool = False
     casts: bool = True
+
+    def __post_init__(self) -> None:
+        self.vertices = self.vertices.reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,8 @@ class Head:
         Displacement at full strength, by name: smile, frown (of the mouth), pucker, raise, knit.
     lids : tuple of (index (K,), keys (5, K, 3))
         For the image's left and right eye: where the vertices around it stand at LID_KEYS.
-    edges : tuple of (n,) int
-        The vertices of the upper lid's edge, left to right, of each eye.
+    edges : tuple of (upper (n,), lower (n,))
+        The vertices of the lids' edges of each eye.
     landmarks : (68, 3) int and (68, 3) float
         The triangle corner vertices and weights that carry each landmark.
     """
@@ -92,13 +101,12 @@ class Head:
     lids: tuple
     edges: tuple
     mouth_rows: tuple
-    landmarks: tuple = field(default=())
+    landmarks: tuple = ()
 
 
 def measures(identity: Identity) -> Measures:
     """Derive the sizes that the parts share."""
     i = identity
-    drawn = i.look == "drawn"
     width = 1 + 0.045 * i.head_width
     height = 1 + 0.035 * i.head_height
     size = 1 + 0.10 * i.eye_size
@@ -120,32 +128,29 @@ def measures(identity: Identity) -> Measures:
         nose_y=4.5 * height + 2.4 * i.nose_length,
         brow_y=-56.0 * height - 2.6 * i.brow_height,
     )
-    if drawn:
-        changes = {
-            "eye": np.array([spacing * 1.09, -33.0 * height, -27.0]),
-            "eye_radius": 23.0,
-            "eye_half": 19.5 * (0.7 + 0.3 * size),
-            "lid_up": 13.5 * (0.5 + 0.5 * size),
-            "lid_down": 9.5 * (0.5 + 0.5 * size),
-            "mouth_y": 32.0 * height,
-            "mouth_half": measures.mouth_half * 0.86,
-            "upper_lip": measures.upper_lip * 0.72,
-            "lower_lip": measures.lower_lip * 0.8,
-            "nose_y": measures.nose_y + 1.0,
-            "brow_y": measures.brow_y - 8.5,
-        }
-        measures = Measures(**{**measures.__dict__, **changes})
-    return measures
+    if identity.look != "drawn":
+        return measures
+    return replace(
+        measures,
+        eye=np.array([spacing * 1.09, -33.0 * height, -27.0]),
+        eye_radius=23.0,
+        eye_half=19.5 * (0.7 + 0.3 * size),
+        lid_up=13.5 * (0.5 + 0.5 * size),
+        lid_down=9.5 * (0.5 + 0.5 * size),
+        mouth_y=32.0 * height,
+        mouth_half=measures.mouth_half * 0.86,
+        upper_lip=measures.upper_lip * 0.72,
+        lower_lip=measures.lower_lip * 0.8,
+        nose_y=measures.nose_y + 1.0,
+        brow_y=measures.brow_y - 8.5,
+    )
 
 
 def _ellipsoid(centre, radii, blend, turn=(0.0, 0.0, 0.0), carve=False):
     """One row of the sculpture: an ellipsoid turned by degrees about x, y, z."""
-    ax, ay, az = np.radians(turn)
-    cx, sx, cy, sy, cz, sz = np.cos(ax), np.sin(ax), np.cos(ay), np.sin(ay), np.cos(az), np.sin(az)
-    rx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    ry = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    rz = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    row = [-1.0 if carve else 1.0, *centre, *radii, *(rz @ ry @ rx).T.ravel(), blend, max(radii)]
+    pitch, yaw, roll = turn
+    axes = Pose(yaw, pitch, roll).rotation().T
+    row = [-1.0 if carve else 1.0, *centre, *radii, *axes.ravel(), blend, max(radii)]
     return np.array(row, float)
 
 
@@ -283,45 +288,35 @@ def build_head(identity: Identity, m: Measures) -> Head:
         lines[name] = row
     elevation[0], elevation[-1] = -90, e_base[-1]
     grid = _cast(np.broadcast_to(azimuth, elevation.shape), elevation, prims)
-    grid_shape = (rows, columns)
-    flat = grid.copy()
+    flat = grid
     grid = _swell_lips(grid, identity, m)
 
-    index = np.arange(rows * columns).reshape(grid_shape)
+    index = np.arange(rows * columns).reshape(rows, columns)
     below = index.copy()
-    vertices, flats, uvs = [grid], [flat], []
-    col_uv, row_uv = np.meshgrid(np.arange(columns), np.arange(rows))
-    uv = np.stack([col_uv, row_uv], -1).reshape(-1, 2).astype(float)
-    uvs.append(uv)
-    count = rows * columns
+    # the grid's vertices, then copies of some of them: which, and where they lie
+    origin, vertices = [index.ravel()], [grid]
 
-    def add(points, flat_points, uv_points):
-        nonlocal count
-        vertices.append(points)
-        flats.append(flat_points)
-        uvs.append(uv_points)
-        count += len(points)
-        return np.arange(count - len(points), count)
+    def add(copied, places):
+        origin.append(copied)
+        vertices.append(places)
+        count = sum(len(one) for one in origin)
+        return np.arange(count - len(copied), count)
 
     triangles = []
     # the slit of the mouth, and the inside of the lips
     r = lines["mouth"]
     on = np.flatnonzero((np.abs(grid[index[r], 0]) < m.mouth_half) & (np.abs(azimuth) < 40))
     upper = index[r, on]
-    lower = add(grid[upper], flat[upper], uv[upper])
+    lower = add(upper, grid[upper])
     below[r, on] = lower
     inner = []
-    for edge, up in ((upper, -1.0), (lower, 1.0)):
+    for edge, up in ((upper, -1), (lower, 1)):
         rings = [edge]
         for depth, rise in ((1.6, 0.35), (4.0, 1.4), (8.0, 3.5), (13.0, 5.0)):
-            p = grid[upper] + np.stack(
-                [-0.02 * depth * grid[upper, 0], up * rise * np.ones(len(edge)),
-                 -depth * np.ones(len(edge))], 1)  # fmt: skip
-            rings.append(add(p, flat[upper], uv[upper]))
+            inward = points(-0.02 * depth * grid[upper, 0], up * rise, -depth)
+            rings.append(add(upper, grid[upper] + inward))
         inner.append(rings)
-        for q0, q1 in itertools.pairwise(rings):
-            strip = _strip(q0, q1)
-            triangles.append(strip if up < 0 else strip[:, ::-1])
+        triangles += [strip(q0, q1)[:, ::-up] for q0, q1 in itertools.pairwise(rings)]
     mouth_rows = (upper, lower, inner[0][1:], inner[1][1:])
 
     # the slits of the eyes
@@ -331,61 +326,43 @@ def build_head(identity: Identity, m: Measures) -> Head:
         x = (sign * grid[index[r], 0] - m.eye[0]) / m.eye_half
         on = np.flatnonzero((np.abs(x) < 0.995) & (np.abs(azimuth) < 60))
         upper = index[r, on]
-        lower = add(grid[upper], flat[upper], uv[upper])
+        lower, margin_u, margin_l = (add(upper, grid[upper]) for _ in range(3))
         below[r, on] = lower
-        margin_u = add(grid[upper], flat[upper], uv[upper])
-        margin_l = add(grid[upper], flat[upper], uv[upper])
-        triangles.append(_strip(upper, margin_u))
-        triangles.append(_strip(lower, margin_l)[:, ::-1])
+        triangles += [strip(upper, margin_u), strip(lower, margin_l)[:, ::-1]]
         eyes.append((sign, upper, lower, margin_u, margin_l))
 
-    a, b = below[:-1, :-1].ravel(), below[:-1, 1:].ravel()
-    c, d = index[1:, :-1].ravel(), index[1:, 1:].ravel()
-    body = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
-    triangles = np.concatenate([body, *triangles])
-    vertices, flat, uv = np.concatenate(vertices), np.concatenate(flats), np.concatenate(uvs)
-
-    lids, edges = [], []
-    for sign, upper, lower, margin_u, margin_l in eyes:
-        lids.append(_lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin_l))
-        edges.append(upper)
-        vertices[lids[-1][0]] = lids[-1][1][1]
-    n = len(vertices)
+    triangles = np.concatenate([strip(below[:-1], index[1:]), *triangles])
+    vertices, origin = np.concatenate(vertices), np.concatenate(origin)
+    lids = []
+    for eye in eyes:
+        around, keys = _lid_keys(vertices, identity, m, prims, *eye)
+        lids.append((around, keys))
+        vertices[around] = keys[1]
     jaw = _jaw_weights(vertices, m)
     corner = np.clip(1 - (np.abs(vertices[:, 0]) / m.mouth_half) ** 6, 0, 1)
     up_rings = np.concatenate([mouth_rows[0], *mouth_rows[2]])
     low_rings = np.concatenate([mouth_rows[1], *mouth_rows[3]])
     jaw[up_rings] = 0.42 * (1 - corner[up_rings]) + 0.02 * corner[up_rings]
     jaw[low_rings] = 0.42 * (1 - corner[low_rings]) + 0.98 * corner[low_rings]
-    rings = np.concatenate([np.full(len(q), v) for v, q in
-                            zip((0.75, 0.5, 0.25, 0.12), mouth_rows[2], strict=True)])  # fmt: skip
-    ao = np.full(n, np.nan)
-    ao[np.concatenate(mouth_rows[2])] = rings
-    ao[np.concatenate(mouth_rows[3])] = rings
+    ao = np.full(len(vertices), np.nan)
+    for light, *rings in zip((0.75, 0.5, 0.25, 0.12), *mouth_rows[2:], strict=True):
+        ao[np.concatenate(rings)] = light
     part = Part(
         vertices=vertices,
-        triangles=triangles.astype(np.int32),
+        triangles=triangles,
         material=SKIN,
         group=0,
-        colour=np.tile(np.asarray(identity.skin_colour) ** 2.2, (n, 1)),
-        uv=uv,
+        colour=linear(identity.skin_colour),
+        uv=np.stack([origin % columns, origin // columns], 1),
         jaw=jaw,
         body=body_weight(vertices),
         ao=ao,
         culled=True,
     )
-    shapes = _shapes(vertices, identity, m)
-    head = Head(part, rows, columns, flat, shapes, tuple(lids), tuple(edges), mouth_rows)
-    return Head(**{**head.__dict__, "landmarks": _landmarks(head, identity, m)})
-
-
-def _strip(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    a, b, c, d = first[:-1], first[1:], second[:-1], second[1:]
-    return np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
-
-
-def _bump(x, centre, width):
-    return np.exp(-(((x - centre) / width) ** 2))
+    edges = tuple((upper, lower) for _, upper, lower, *_ in eyes)
+    shapes = _shapes(vertices, m)
+    head = Head(part, rows, columns, flat[origin], shapes, tuple(lids), edges, mouth_rows)
+    return replace(head, landmarks=_landmarks(head, identity, m))
 
 
 def lip_heights(m: Measures, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -412,13 +389,13 @@ def _swell_lips(p: np.ndarray, identity: Identity, m: Measures) -> np.ndarray:
     rise = np.where(s > 0, 3.2 * np.sin(np.pi * np.minimum(q / 1.3, 1) ** 0.60), rise)
     dz = envelope * full * strength * rise
     dz -= 1.2 * envelope * np.exp(-((s / 1.3) ** 2))
-    dz += front * 1.1 * np.exp(-((x / 11) ** 2)) * _bump(s, -0.5, 3)
+    dz += front * 1.1 * np.exp(-((x / 11) ** 2)) * bump(s, -0.5, 3)
     # philtrum, the fold under the lower lip, and the dimples at the corners
     mid = (m.nose_y + m.mouth_y - m.upper_lip) / 2
-    dz -= front * 0.9 * _bump(x, 0, 2.6) * _bump(y, mid, 5.5)
-    dz += front * 0.6 * (_bump(x, 5.2, 2.4) + _bump(x, -5.2, 2.4)) * _bump(y, mid + 1, 6)
-    dz -= front * 2.2 * _bump(x, 0, 17) * _bump(y, m.mouth_y + 15.5, 4.5)
-    dz -= front * 1.3 * _bump(np.abs(x), m.mouth_half + 2.5, 4.5) * _bump(s, 1.0, 5.5)
+    dz -= front * 0.9 * bump(x, 0, 2.6) * bump(y, mid, 5.5)
+    dz += front * 0.6 * (bump(x, 5.2, 2.4) + bump(x, -5.2, 2.4)) * bump(y, mid + 1, 6)
+    dz -= front * 2.2 * bump(x, 0, 17) * bump(y, m.mouth_y + 15.5, 4.5)
+    dz -= front * 1.3 * bump(np.abs(x), m.mouth_half + 2.5, 4.5) * bump(s, 1.0, 5.5)
     p[:, 2] += dz
     return p
 
@@ -454,88 +431,77 @@ def _lid_keys(vertices, identity, m, prims, sign, upper, lower, margin_u, margin
         down = m.lid_down * arch_l * (1 - 0.26 * max(blink, 0) - 0.2 * min(blink, 0))
         yy = y + np.where(is_upper, fold_u * up, fold_l * down)
         # the bare sculpture at the new height, then the lid lying on the eyeball
-        origin = np.stack([x, yy, np.full_like(x, 60.0)], 1)
-        ray = np.tile([0.0, 0.0, 1.0], (len(x), 1))
-        start = np.zeros(len(x))
         moved = np.abs(yy - y) > 1e-3
-        zz = z.copy()
+        count = np.count_nonzero(moved)
         # ``trace`` marches against its direction
-        zz[moved] = 60.0 + _kernels.trace(origin[moved], ray[moved], start[moved], prims)
+        origin = points(x[moved], yy[moved], 60.0)
+        ray = np.tile([0.0, 0.0, 1.0], (count, 1))
+        zz = z.copy()
+        zz[moved] = 60.0 + _kernels.trace(origin, ray, np.zeros(count), prims)
         inside = sphere**2 - (x - ex) ** 2 - (yy - ey) ** 2
         ball = ez + np.sqrt(np.maximum(inside, 0.0))
         k = 2.2
         h = np.clip(0.5 + 0.5 * (ball - zz) / k, 0, 1)
         both = zz * (1 - h) + ball * h + k * h * (1 - h)
         zz = np.where(inside > 0, both, zz)
-        keys.append(np.stack([x, yy, zz], 1))
+        keys.append(points(x, yy, zz))
     keys = np.array(keys)
     place = {v: k for k, v in enumerate(index)}
     for edge, margin in ((upper, margin_u), (lower, margin_l)):
         at = np.array([place[v] for v in edge])
-        inward = np.array([ex, ey, ez]) - keys[:, at]
-        inward /= np.linalg.norm(inward, axis=2, keepdims=True)
+        inward = unit(np.array([ex, ey, ez]) - keys[:, at])
         index = np.concatenate([index, margin])
         keys = np.concatenate([keys, keys[:, at] + 2.6 * inward], 1)
     return index, keys
 
 
-def _smoothstep(a, b, x):
-    t = np.clip((x - a) / (b - a), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def body_weight(p: np.ndarray) -> np.ndarray:
     """How far a point follows the shoulders instead of the head."""
-    below = _smoothstep(62, 150, p[:, 1] + 0.25 * (p[:, 2] + 60))
-    return below
+    return smoothstep(62, 150, p[:, 1] + 0.25 * (p[:, 2] + 60))
 
 
 def _jaw_weights(p: np.ndarray, m: Measures) -> np.ndarray:
     x, y, z = p.T
     s = y - mouth_line(m, x)
-    beside = _smoothstep(0.80, 1.30, np.abs(x) / m.mouth_half)
-    far = _smoothstep(-26, 26, s)
-    near = np.where(s > 0, 1.0, 0.0) * np.ones_like(x)
-    near = np.where(s <= 0, 0.02, near)
+    beside = smoothstep(0.80, 1.30, np.abs(x) / m.mouth_half)
+    far = smoothstep(-26, 26, s)
+    near = np.where(s > 0, 1.0, 0.02)
     w = near * (1 - beside) + far * beside
     # hold the back of the cheek, the ear and everything behind; let go of the neck
-    w *= _smoothstep(-78, -40, z + 0.15 * np.maximum(y, 0))
-    under = _smoothstep(-46, -76, z) * _smoothstep(48, 78, y)
+    w *= smoothstep(-78, -40, z + 0.15 * np.maximum(y, 0))
+    under = smoothstep(-46, -76, z) * smoothstep(48, 78, y)
     w *= 1 - 0.92 * under
-    w *= 1 - _smoothstep(86, 124, y)
+    w *= 1 - smoothstep(86, 124, y)
     return np.where(z > -100, w, 0.0)
 
 
-def _shapes(p: np.ndarray, identity: Identity, m: Measures) -> dict:
+def _shapes(p: np.ndarray, m: Measures) -> dict:
     x, y, z = p.T
     sign = np.tanh(x / 3.0)
     ax = np.abs(x)
-    front = _smoothstep(-75, -40, z)
+    front = smoothstep(-75, -40, z)
     s = y - mouth_line(m, x)
-    zero = np.zeros_like(p)
 
-    def field_(dx, dy, dz):
-        out = zero.copy()
-        out[:, 0], out[:, 1], out[:, 2] = sign * dx * front, dy * front, dz * front
-        return out
+    def shift(dx, dy, dz):
+        return points(sign * dx * front, dy * front, dz * front)
 
     corner = np.exp(-(((ax - m.mouth_half) / 15) ** 2) - (s / 15) ** 2)
     lips = np.exp(-((ax / (m.mouth_half * 0.9)) ** 4) - (s / 11) ** 2)
     cheek = np.exp(-(((ax - 37) / 15) ** 2) - ((y - 4) / 15) ** 2)
     under = np.exp(-(((ax - m.eye[0]) / 16) ** 2) - ((y - m.eye[1] - 13) / 6.5) ** 2)
-    smile = field_(
+    smile = shift(
         7.5 * corner + 1.5 * cheek,
         -6.5 * corner - 4.2 * cheek - 1.8 * under - 1.2 * lips,
         -5.5 * corner + 3.8 * cheek + 1.0 * under - 2.0 * lips,
     )
-    frown = field_(-1.5 * corner, 5.0 * corner - 1.0 * lips, 0.8 * lips)
+    frown = shift(-1.5 * corner, 5.0 * corner - 1.0 * lips, 0.8 * lips)
     mouth = np.exp(-((ax / (m.mouth_half * 1.15)) ** 4) - (s / 17) ** 2)
-    pucker = field_(-0.40 * ax * mouth, 0.06 * s * mouth, 6.5 * mouth)
+    pucker = shift(-0.40 * ax * mouth, 0.06 * s * mouth, 6.5 * mouth)
     brow = np.exp(-(((y - m.brow_y) / 13) ** 2)) * np.exp(-((ax / 58) ** 6))
-    above = _smoothstep(m.brow_y + 10, m.brow_y - 6, y) * _smoothstep(-125, -85, y)
-    lift = field_(0, -6.5 * brow - 2.0 * above * np.exp(-((ax / 60) ** 6)), 0.3 * brow)
+    above = smoothstep(m.brow_y + 10, m.brow_y - 6, y) * smoothstep(-125, -85, y)
+    lift = shift(0, -6.5 * brow - 2.0 * above * np.exp(-((ax / 60) ** 6)), 0.3 * brow)
     inner = np.exp(-(((ax - 14) / 13) ** 2) - ((y - m.brow_y) / 11) ** 2)
-    knit = field_(-3.2 * inner, 4.2 * inner + 1.5 * brow, 1.2 * inner)
+    knit = shift(-3.2 * inner, 4.2 * inner + 1.5 * brow, 1.2 * inner)
     return {"smile": smile, "frown": frown, "pucker": pucker, "raise": lift, "knit": knit}
 
 
@@ -558,8 +524,7 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
         corners[k], weights[k] = front.locate(x, y)
 
     def along(k, vertices, x):
-        order = np.argsort(p[vertices, 0])
-        v = vertices[order]
+        v = vertices[np.argsort(p[vertices, 0])]
         at = np.clip(np.interp(x, p[v, 0], np.arange(len(v))), 0, len(v) - 1.001)
         i = int(at)
         corners[k] = v[i], v[i + 1], v[i + 1]
@@ -596,44 +561,23 @@ def _landmarks(head: Head, identity: Identity, m: Measures) -> tuple[np.ndarray,
     for k, (x, dy) in enumerate([(-12.0, 1.3), (-6.2, 2.8), (0, 4.2), (6.2, 2.8), (12.0, 1.3)]):
         put(31 + k, x * wide * (0.75 if identity.look == "drawn" else 1), m.nose_y + dy)
     # eyes: corners and lids
-    for sign, upper, first in ((-1, head.edges[0], 36), (1, head.edges[1], 42)):
-        low = lower_edge(head, upper)
-        ex, half = m.eye[0], m.eye_half
-        inner, outer = ex - 0.97 * half, ex + 0.80 * half
-        a, b = ex - 0.40 * half, ex + 0.27 * half
-        if sign < 0:
-            order = ((upper, -outer), (upper, -b), (upper, -a), (upper, -inner), (low, -a),
-                     (low, -b))  # fmt: skip
-        else:
-            order = ((upper, inner), (upper, a), (upper, b), (upper, outer), (low, b), (low, a))
-        for k, (edge, x) in enumerate(order):
-            along(first + k, edge, x)
-    # lips
-    upper, lower = head.mouth_rows[0], head.mouth_rows[1]
-    half = m.mouth_half
-    for k, f in enumerate((-0.98, -0.60, -0.24, 0.0, 0.24, 0.60, 0.98)):
-        x = f * half
-        up = lip_heights(m, np.array([x]))[0][0]
-        put(48 + k, x, mouth_line(m, np.array([x]))[0] - (up - 1.2 if abs(f) < 0.9 else 0))
-    for k, f in enumerate((0.66, 0.29, 0.0, -0.29, -0.66)):
-        x = f * half
-        down = lip_heights(m, np.array([x]))[1][0]
-        put(55 + k, x, mouth_line(m, np.array([x]))[0] + down + 0.2)
-    for k, (edge, f) in enumerate(
-        ((upper, -0.82), (upper, -0.28), (upper, 0), (upper, 0.28), (upper, 0.82), (lower, 0.28),
-         (lower, 0), (lower, -0.28))
-    ):  # fmt: skip
-        along(60 + k, edge, f * half)
+    inner, a, b, outer = m.eye[0] + m.eye_half * np.array([-0.97, -0.40, 0.27, 0.80])
+    left, right = head.edges
+    for k, x in enumerate((-outer, -b, -a, -inner, -a, -b)):
+        along(36 + k, left[k > 3], x)
+    for k, x in enumerate((inner, a, b, outer, b, a)):
+        along(42 + k, right[k > 3], x)
+    # lips: the outer and the inner border
+    at = np.array([-0.98, -0.6, -0.24, 0, 0.24, 0.6, 0.98, 0.66, 0.29, 0, -0.29, -0.66])
+    x, below = at * m.mouth_half, np.arange(12) > 6
+    up, down = lip_heights(m, x)
+    edge = np.where(below, down, np.where(np.abs(at) < 0.9, 1.2 - up, 0))
+    y = mouth_line(m, x) + edge + 0.2 * below
+    for k in range(12):
+        put(48 + k, x[k], y[k])
+    for k, f in enumerate((-0.82, -0.28, 0, 0.28, 0.82, 0.28, 0, -0.28)):
+        along(60 + k, head.mouth_rows[k > 4], f * m.mouth_half)
     return corners, weights
-
-
-def lower_edge(head: Head, upper: np.ndarray) -> np.ndarray:
-    """The lower lid's edge, which ``build_head`` numbered as copies of the upper one's vertices."""
-    start = head.rows * head.columns + len(head.mouth_rows[1])
-    start += sum(len(r) for rings in head.mouth_rows[2:] for r in rings)
-    if upper[0] != head.edges[0][0]:
-        start += 3 * len(head.edges[0])
-    return np.arange(start, start + len(upper))
 
 
 def brow_curve(m: Measures, x: np.ndarray | float) -> np.ndarray | float:
@@ -648,8 +592,11 @@ class _Front:
     def __init__(self, grid: np.ndarray, head: Head) -> None:
         t = head.part.triangles
         t = t[(t < len(grid)).all(1)]
-        self.triangles = t[(grid[t, 2] > -75).all(1)]
-        self.grid = grid
+        t = t[(grid[t, 2] > -75).all(1)]
+        a, b, c = np.moveaxis(grid[t], 1, 0)
+        edges = np.stack([b - a, c - a], -1)
+        solid = np.abs(np.linalg.det(edges[:, :2])) >= 1e-12
+        self.grid, self.triangles, self.start, self.edges = grid, t[solid], a[solid], edges[solid]
         corner = grid[self.triangles]
         self.low, self.high = corner.min(1), corner.max(1)
 
@@ -657,17 +604,12 @@ class _Front:
         """Return the foremost triangle's corners and the weights that give (x, y)."""
         at = np.array([x, y])
         inside = ((self.low[:, :2] <= at) & (self.high[:, :2] >= at)).all(1)
-        best, best_z = None, -1e9
-        for k in np.flatnonzero(inside):
-            a, b, c = self.grid[self.triangles[k]]
-            m = np.array([[b[0] - a[0], c[0] - a[0]], [b[1] - a[1], c[1] - a[1]]])
-            if abs(np.linalg.det(m)) < 1e-12:
-                continue
-            u, v = np.linalg.solve(m, at - a[:2])
-            z = a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2])
-            if u >= -1e-9 and v >= -1e-9 and u + v <= 1 + 1e-9 and z > best_z:
-                best, best_z = (self.triangles[k], np.array([1 - u - v, u, v])), z
-        if best is None:
+        start, edges = self.start[inside], self.edges[inside]
+        u, v = np.linalg.solve(edges[:, :2], (at - start[:, :2])[..., None])[..., 0].T
+        over = (u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9)
+        if not over.any():
             k = np.argmin(((self.grid[:, :2] - at) ** 2).sum(1) + 1e6 * (self.grid[:, 2] < -75))
             return np.array([k, k, k]), np.array([1.0, 0.0, 0.0])
-        return best
+        z = start[:, 2] + u * edges[:, 2, 0] + v * edges[:, 2, 1]
+        k = np.argmax(np.where(over, z, -np.inf))
+        return self.triangles[inside][k], np.array([1 - u[k] - v[k], u[k], v[k]])

@@ -8,19 +8,8 @@ import numpy as np
 Look = Literal["photo", "drawn"]
 
 HAIR_STYLES = (
-    "bald",
-    "buzz",
-    "short",
-    "side-part",
-    "quiff",
-    "receding",
-    "bob",
-    "long",
-    "wavy",
-    "curly",
-    "afro",
-    "bun",
-    "ponytail",
+    *("bald", "buzz", "short", "side-part", "quiff", "receding"),
+    *("bob", "long", "wavy", "curly", "afro", "bun", "ponytail"),
 )
 GLASSES = ("none", "round", "square", "browline", "thin")
 BEARDS = ("none", "stubble", "moustache", "goatee", "short", "full")
@@ -28,98 +17,44 @@ CLOTHES = ("crew", "v-neck", "shirt", "turtleneck", "jacket")
 
 Colour = tuple[float, float, float]
 
-# Skin from the lightest to the darkest human tones, sRGB.
-_SKIN = np.array(
-    [
-        (250, 221, 203),
-        (241, 203, 178),
-        (228, 180, 148),
-        (206, 152, 116),
-        (172, 118, 83),
-        (128, 83, 56),
-        (92, 59, 40),
-        (68, 44, 31),
-    ]
+
+def _palette(colours: str) -> np.ndarray:
+    """Return sRGB colours, (n, 3) from 0 to 255, from their notation as #rrggbb."""
+    return np.array([tuple(bytes.fromhex(colour[1:])) for colour in colours.split()])
+
+
+# Skin from the lightest to the darkest human tones.
+_SKIN = _palette("#faddcb #f1cbb2 #e4b494 #ce9874 #ac7653 #805338 #5c3b28 #442c1f")
+# Black, dark brown, brown, light brown, auburn, red, blond, platinum, grey, white.
+_HAIR = _palette("#1c1818 #34231a #583a26 #805a3a #70321c #a04e24 #c49a60 #dec8a0 #8c8884 #d6d2ce")
+# Dark brown, brown, hazel, green, blue, grey.
+_EYES = _palette("#462816 #684022 #7a6234 #5c7a52 #5882ac #788892")
+_DRAWN_SKIN = _palette(
+    "#ffdbbe #f0be96 #cd9169 #965f41 #64402e #7ebef0 #96dc96 #cdaaf0 #faaabe #f5dc78 #78d7cd"
 )
-_HAIR = {
-    "black": (28, 24, 24),
-    "dark brown": (52, 35, 26),
-    "brown": (88, 58, 38),
-    "light brown": (128, 90, 58),
-    "auburn": (112, 50, 28),
-    "red": (160, 78, 36),
-    "blond": (196, 154, 96),
-    "platinum": (222, 200, 160),
-    "grey": (140, 136, 132),
-    "white": (214, 210, 206),
-}
-_EYES = {
-    "dark brown": (70, 40, 22),
-    "brown": (104, 64, 34),
-    "hazel": (122, 98, 52),
-    "green": (92, 122, 82),
-    "blue": (88, 130, 172),
-    "grey": (120, 136, 146),
-}
-_DRAWN_SKIN = (
-    (255, 219, 190),
-    (240, 190, 150),
-    (205, 145, 105),
-    (150, 95, 65),
-    (100, 64, 46),
-    (126, 190, 240),
-    (150, 220, 150),
-    (205, 170, 240),
-    (250, 170, 190),
-    (245, 220, 120),
-    (120, 215, 205),
+_DRAWN_HAIR = _palette(
+    "#282430 #5c3826 #aa6032 #f0cd6e #d7463c #466ed2 #9650be #3caa78 #f582aa #ebebf0"
 )
-_DRAWN_HAIR = (
-    (40, 36, 48),
-    (92, 56, 38),
-    (170, 96, 50),
-    (240, 205, 110),
-    (215, 70, 60),
-    (70, 110, 210),
-    (150, 80, 190),
-    (60, 170, 120),
-    (245, 130, 170),
-    (235, 235, 240),
+_CLOTHES = _palette(
+    "#2a3654 #782a2e #3a5848 #d4cec2 #3c3e44 #5c789c #b08a58 #806c8a #e2e4e6 #22242a #b26046 "
+    "#60807a"
 )
-_CLOTHES = (
-    (42, 54, 84),
-    (120, 42, 46),
-    (58, 88, 72),
-    (212, 206, 194),
-    (60, 62, 68),
-    (92, 120, 156),
-    (176, 138, 88),
-    (128, 108, 138),
-    (226, 228, 230),
-    (34, 36, 42),
-    (178, 96, 70),
-    (96, 128, 122),
-)
-_BACKGROUNDS = (
-    (164, 176, 184),
-    (96, 110, 122),
-    (186, 172, 152),
-    (120, 138, 120),
-    (150, 128, 118),
-    (84, 92, 110),
-    (206, 202, 196),
-    (128, 148, 166),
-)
-_DRAWN_BACKGROUNDS = (
-    (250, 214, 160),
-    (166, 216, 226),
-    (220, 196, 236),
-    (190, 224, 176),
-    (248, 190, 180),
-    (176, 190, 232),
-    (242, 232, 200),
-    (140, 190, 190),
-)
+_BACKGROUNDS = _palette("#a4b0b8 #606e7a #baac98 #788a78 #968076 #545c6e #cecac4 #8094a6")
+_DRAWN_BACKGROUNDS = _palette("#fad6a0 #a6d8e2 #dcc4ec #bee0b0 #f8beb4 #b0bee8 #f2e8c8 #8cbebe")
+
+# The parameters of shape, and how far masculinity moves its mean.
+_SHAPE = {
+    "head_width": 0, "head_height": 0, "jaw_width": 0.25, "chin_length": 0.15, "chin_width": 0.3,
+    "cheekbones": 0, "cheek_fullness": 0, "nose_width": 0, "nose_length": 0, "nose_bridge": 0,
+    "nose_tip": -0.1, "eye_size": -0.15, "eye_spacing": 0, "eye_tilt": -0.15, "eye_depth": 0.2,
+    "lid_fold": 0, "lip_fullness": -0.25, "mouth_width": 0, "brow_height": -0.35,
+    "brow_thickness": 0.35, "ear_size": 0.15,
+}  # fmt: skip
+# How often hair is worn in a style, relative to the others.
+_FEMININE_HAIR = {"bob": 3, "long": 4, "wavy": 4, "curly": 2, "afro": 1, "bun": 2, "ponytail": 2,
+                  "short": 1, "side-part": 1}  # fmt: skip
+_MASCULINE_HAIR = {"bald": 1.2, "buzz": 2, "short": 4, "quiff": 2.5, "curly": 1.5, "afro": 0.7,
+                   "long": 0.5, "side-part": 3}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -216,76 +151,31 @@ class Identity:
         """
         rng = np.random.default_rng([seed, 1 if look == "drawn" else 0])
 
-        def around(mean: float = 0.0, spread: float = 0.45) -> float:
+        def around(mean: float, spread: float) -> float:
             return float(np.clip(rng.normal(mean, spread), -1.0, 1.0))
 
         feminine = rng.random() < 0.5
         masculinity = float(np.clip(rng.normal(-0.65 if feminine else 0.6, 0.22), -1, 1))
         shape = {
-            "masculinity": masculinity,
-            "head_width": around(),
-            "head_height": around(),
-            "jaw_width": around(0.25 * masculinity),
-            "chin_length": around(0.15 * masculinity),
-            "chin_width": around(0.3 * masculinity),
-            "cheekbones": around(),
-            "cheek_fullness": around(),
-            "nose_width": around(),
-            "nose_length": around(),
-            "nose_bridge": around(),
-            "nose_tip": around(-0.1 * masculinity),
-            "eye_size": around(-0.15 * masculinity),
-            "eye_spacing": around(),
-            "eye_tilt": around(-0.15 * masculinity),
-            "eye_depth": around(0.2 * masculinity),
-            "lid_fold": around(),
-            "lip_fullness": around(-0.25 * masculinity),
-            "mouth_width": around(),
-            "brow_height": around(-0.35 * masculinity, 0.35),
-            "brow_thickness": around(0.35 * masculinity, 0.35),
-            "ear_size": around(0.15 * masculinity),
+            name: around(share * masculinity, 0.35 if name.startswith("brow") else 0.45)
+            for name, share in _SHAPE.items()
         }
         tone = float(rng.random())
-        undertone = around()
+        undertone = around(0, 0.45)
         age = float(np.clip(rng.beta(1.3, 2.0), 0, 1))
         if look == "drawn":
-            skin = _unit(_pick(rng, _DRAWN_SKIN))
-            hair = _unit(_pick(rng, _DRAWN_HAIR))
-            eyes = _unit(_pick(rng, tuple(_EYES.values()) + _DRAWN_HAIR[3:9]))
-            backdrop = _unit(_pick(rng, _DRAWN_BACKGROUNDS))
-            clothes_colour = _unit(_pick(rng, _DRAWN_HAIR + _DRAWN_BACKGROUNDS))
+            skin, hair = rng.choice(_DRAWN_SKIN) / 255, rng.choice(_DRAWN_HAIR) / 255
+            eyes = rng.choice(np.vstack([_EYES, _DRAWN_HAIR[3:9]])) / 255
+            backdrop = rng.choice(_DRAWN_BACKGROUNDS) / 255
+            clothes_colour = rng.choice(np.vstack([_DRAWN_HAIR, _DRAWN_BACKGROUNDS])) / 255
             age *= 0.5
         else:
             skin = skin_colour(tone, undertone)
             hair, eyes = _natural_colouring(rng, tone, age)
-            backdrop = _unit(_pick(rng, _BACKGROUNDS))
-            clothes_colour = _unit(_pick(rng, _CLOTHES))
-        if feminine:
-            weights = {
-                "bob": 3,
-                "long": 4,
-                "wavy": 4,
-                "curly": 2,
-                "afro": 1,
-                "bun": 2,
-                "ponytail": 2,
-                "short": 1,
-            }
-            weights["side-part"] = 1
-        else:
-            weights = {
-                "bald": 1.2,
-                "buzz": 2,
-                "short": 4,
-                "quiff": 2.5,
-                "curly": 1.5,
-                "afro": 0.7,
-                "long": 0.5,
-            }
-            weights |= {"side-part": 3, "receding": 0.4 + 3 * age}
-        styles = list(weights)
-        chance = np.array([weights[s] for s in styles], float)
-        style = styles[rng.choice(len(styles), p=chance / chance.sum())]
+            backdrop, clothes_colour = rng.choice(_BACKGROUNDS) / 255, rng.choice(_CLOTHES) / 255
+        often = _FEMININE_HAIR if feminine else {**_MASCULINE_HAIR, "receding": 0.4 + 3 * age}
+        chance = np.array(list(often.values()))
+        style = list(often)[rng.choice(len(often), p=chance / chance.sum())]
         beard = "none"
         if not feminine and rng.random() < 0.55:
             beard = BEARDS[1 + rng.choice(5, p=[0.35, 0.12, 0.13, 0.22, 0.18])]
@@ -294,52 +184,49 @@ class Identity:
         return cls(
             seed=int(seed),
             look=look,
+            masculinity=masculinity,
             **shape,
             skin_tone=tone,
             undertone=undertone,
-            skin_colour=skin,
+            skin_colour=_colour(skin),
             hair_style=style,
-            hair_colour=hair,
+            hair_colour=_colour(hair),
             parting=float(rng.uniform(-1, 1)),
-            eye_colour=eyes,
+            eye_colour=_colour(eyes),
             glasses=glasses,
             beard=beard,
             age=age,
             freckles=float(rng.uniform(0.3, 1.0)) if freckled else 0.0,
             makeup=float(rng.random()) if feminine else 0.0,
             clothes=CLOTHES[rng.integers(len(CLOTHES))],
-            clothes_colour=clothes_colour,
-            background_colour=backdrop,
+            clothes_colour=_colour(clothes_colour),
+            background_colour=_colour(backdrop),
             light=float(rng.choice([-1, 1]) * rng.uniform(20, 50)),
         )
 
 
-def skin_colour(tone: float, undertone: float) -> Colour:
+def skin_colour(tone: float, undertone: float) -> np.ndarray:
     """Give skin's sRGB colour for a tone (0 light, 1 dark) and undertone (-1 rosy, 1 golden)."""
     place = tone * (len(_SKIN) - 1)
     rgb = np.array([np.interp(place, range(len(_SKIN)), _SKIN[:, c]) for c in range(3)]) / 255
-    rgb = rgb * (1 + 0.045 * undertone * np.array([0.0, 0.6, -1.6]))
-    return tuple(float(c) for c in np.clip(rgb, 0, 1))
+    return np.clip(rgb * (1 + 0.045 * undertone * np.array([0.0, 0.6, -1.6])), 0, 1)
 
 
-def _natural_colouring(rng: np.random.Generator, tone: float, age: float) -> tuple[Colour, Colour]:
-    names = list(_HAIR)
+def _natural_colouring(
+    rng: np.random.Generator, tone: float, age: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the colours of hair and eyes, which go with the skin's."""
     dark = np.array([6, 4, 1.2, 0.15, 0.1, 0.0, 0.05, 0.0, 0, 0])
     light = np.array([0.8, 2, 3, 3, 1, 1.2, 3, 1.2, 0, 0])
     mix = np.clip(1.6 - 2.6 * tone, 0, 1)
     chance = dark * (1 - mix) + light * mix
     chance[-2:] = chance.sum() * max(age - 0.4, 0) * np.array([1.6, 0.9])
-    hair = np.array(_HAIR[names[rng.choice(len(names), p=chance / chance.sum())]]) / 255
+    hair = rng.choice(_HAIR, p=chance / chance.sum()) / 255
     hair = np.clip(hair * rng.uniform(0.85, 1.15), 0, 1)
     chance = np.array([5, 3, 0.4, 0.15, 0.1, 0.1]) * (1 - mix)
     chance = chance + np.array([0.5, 2, 1.5, 1.5, 3, 1]) * mix
-    eyes = _unit(list(_EYES.values())[rng.choice(len(_EYES), p=chance / chance.sum())])
-    return tuple(float(c) for c in hair), eyes
+    return hair, rng.choice(_EYES, p=chance / chance.sum()) / 255
 
 
-def _pick(rng: np.random.Generator, options: tuple) -> tuple:
-    return options[rng.integers(len(options))]
-
-
-def _unit(rgb: tuple) -> Colour:
-    return tuple(float(c) / 255 for c in rgb)
+def _colour(rgb: np.ndarray) -> Colour:
+    return tuple(rgb.tolist())

@@ -1,10 +1,11 @@
 """One identity's whole model: every part in one mesh, with the light that reaches it baked in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
+from studykit.stimuli.geometry import linear, unit
 from studykit.stimuli.head import (
     JAW_AXIS,
     LID_KEYS,
@@ -65,14 +66,9 @@ def build_model(identity: Identity) -> Model:
 
     m = measures(identity)
     head = build_head(identity, m)
-    eyes = parts.eyeballs(m)
-    ears = parts.ears(head, m, identity)
-    ear_x = float(np.abs(head.part.vertices[
-        (np.abs(head.part.vertices[:, 1] + 30) < 8) & (np.abs(head.part.vertices[:, 2] + 72) < 8), 0
-    ]).max())  # fmt: skip
-    pieces: list[Part] = [head.part, *eyes, *parts.mouth(head, m), *ears]
-    pieces += parts.shoulders(identity, m)
-    pieces += parts.glasses(head, m, identity, ear_x)
+    pieces: list[Part] = [head.part, *parts.eyeballs(m), *parts.mouth(head, m)]
+    pieces += parts.ears(head, m, identity) + parts.shoulders(identity)
+    pieces += parts.glasses(head, m, identity)
     solid = len(pieces)
     pieces += hair.brows(head, m, identity) + hair.lashes(head, m, identity)
     pieces += hair.beard(head, m, identity) + hair.scalp_hair(head, m, identity)
@@ -80,41 +76,35 @@ def build_model(identity: Identity) -> Model:
     offsets = np.cumsum([0] + [len(p.vertices) for p in pieces])
 
     def joined(name, default, dtype=np.float32):
-        values = []
+        values, shape = [], np.shape(default)
         for p in pieces:
-            v = getattr(p, name)
-            if v is None:
-                v = np.full((len(p.vertices), *np.shape(default)), default)
-            values.append(v)
-        return np.ascontiguousarray(np.concatenate(values).astype(dtype))
+            given = getattr(p, name)
+            each = np.reshape(default if given is None else given, (-1, *shape))
+            values.append(np.broadcast_to(each, (len(p.vertices), *shape)))
+        return np.concatenate(values).astype(dtype)
 
     def per_triangle(name, dtype):
         values = [np.broadcast_to(getattr(p, name), len(p.triangles)) for p in pieces]
         return np.concatenate(values).astype(dtype)
 
-    vertices = joined("vertices", 0, np.float64)
+    vertices = np.concatenate([p.vertices for p in pieces])
     uv = joined("uv", (-1.0, -1.0))
     uv[uv[:, 0] >= 0] *= DETAIL
     body = joined("body", np.nan)
     missing = np.isnan(body)
     body[missing] = body_weight(vertices[missing])
-    outward = vertices - np.array([0.0, -25.0, -80.0])
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     group = per_triangle("group", np.int16)
     triangles = np.concatenate([p.triangles + o for p, o in zip(pieces, offsets, strict=False)])
-    triangles = np.ascontiguousarray(triangles.astype(np.int32))
-    middle = vertices[triangles[: len(head.part.triangles)]].mean(1)
-    low = (middle[:, 1] > 66) & (middle[:, 2] < -30 + 0.4 * (80 - middle[:, 1])) | (
-        middle[:, 1] > 92
-    )
-    group[: len(middle)][low] = parts.NECK_GROUP
-    face = np.zeros(len(triangles), bool)
+    triangles = triangles.astype(np.int32)
+    middle = vertices[head.part.triangles].mean(1)
+    _, y, z = middle.T
+    low = (y > 66) & (z < -30 + 0.4 * (80 - y)) | (y > 92)
     cover = hair.hairline(identity, m, middle)
-    group[: len(middle)][cover > 0.5] = parts.SCALP_GROUP
-    face[: len(middle)] = ~low & (middle[:, 2] > -62) & (cover < 0.5) & (middle[:, 1] > -112)
-    face |= np.isin(
-        group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP)
-    )
+    of_head = group[: len(middle)]
+    of_head[low] = parts.NECK_GROUP
+    of_head[cover > 0.5] = parts.SCALP_GROUP
+    face = np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
+    face[: len(middle)] = ~low & (z > -62) & (cover < 0.5) & (y > -112)
     casts, material = per_triangle("casts", bool), per_triangle("material", np.int8)
     model = Model(
         identity=identity,
@@ -131,11 +121,11 @@ def build_model(identity: Identity) -> Model:
         uv=uv,
         local=joined("local", (0.0, 0.0, 0.0, 1.0)),
         tangent=joined("tangent", (0.0, 0.0, 0.0)),
-        outward=np.ascontiguousarray(outward, dtype=np.float32),
+        outward=unit(vertices - np.array([0.0, -25.0, -80.0])).astype(np.float32),
         side=joined("side", 0.0),
         bind=joined("bind", -1, np.int64),
         jaw=joined("jaw", 0.0),
-        body=np.ascontiguousarray(body, dtype=np.float32),
+        body=body,
         ao=joined("ao", np.nan),
         solid=(int(offsets[solid]), sum(len(p.triangles) for p in pieces[:solid])),
         eyes=tuple(slice(offsets[1 + k], offsets[2 + k]) for k in range(2)),
@@ -143,7 +133,7 @@ def build_model(identity: Identity) -> Model:
         background=_background(identity, 256),
         face=face,
     )
-    return Model(**{**model.__dict__, "ao": _bake(model)})
+    return replace(model, ao=_bake(model))
 
 
 def _thinned(triangles, casts, material) -> np.ndarray:
@@ -151,7 +141,7 @@ def _thinned(triangles, casts, material) -> np.ndarray:
     from studykit.stimuli._kernels import HAIR
 
     pair = triangles[:, 0] // 16 % 2 == 0
-    return np.ascontiguousarray(triangles[casts & (pair | (material != HAIR))])
+    return triangles[casts & (pair | (material != HAIR))]
 
 
 def deform(model: Model, expression: Expression) -> np.ndarray:
@@ -162,8 +152,7 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
     rest = model.vertices
     p = rest.copy()
     h = p[:n]
-    for side, blink in zip((0, 1), (e.blink_left, e.blink_right), strict=True):
-        index, keys = head.lids[side]
+    for (index, keys), blink in zip(head.lids, (e.blink_left, e.blink_right), strict=True):
         # the lid follows the gaze down, and up
         value = float(np.clip(blink + (1 - max(blink, 0)) * 0.30 * e.gaze_y, -0.3, 1.0))
         k = min(int(np.searchsorted(LID_KEYS, value, side="right")) - 1, len(LID_KEYS) - 2)
@@ -196,8 +185,7 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
             -(((np.abs(rest[:n, 0]) - model.measures.mouth_half) / 16) ** 2)
             - ((rest[:n, 1] - model.measures.mouth_y) / 16) ** 2
         ) * (rest[:n, 2] > -45)
-    yaw, pitch = np.radians(28 * e.gaze_x), np.radians(-20 * e.gaze_y)
-    turn = Pose(np.degrees(yaw), np.degrees(pitch)).matrix()
+    turn = Pose(28 * e.gaze_x, -20 * e.gaze_y).rotation()
     for sign, where in zip((-1, 1), model.eyes, strict=True):
         centre = model.measures.eye * (sign, 1, 1)
         p[where] = (p[where] - centre) @ turn.T + centre
@@ -206,7 +194,7 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
 
 def place_point(point: np.ndarray, pose: Pose) -> np.ndarray:
     """Where a point fixed to the head lies before projection."""
-    turn = pose.matrix()
+    turn = pose.rotation()
     return (point - NECK) @ turn.T + camera_shift(turn)
 
 
@@ -223,45 +211,34 @@ def _bake(model: Model) -> np.ndarray:
     k = np.arange(32) + 0.5
     height = 1 - 2 * k / 32
     angle = np.pi * (1 + 5**0.5) * k
-    directions = np.stack(
-        [np.cos(angle) * np.sqrt(1 - height**2), -height, np.sin(angle) * np.sqrt(1 - height**2)], 1
-    )
+    across = np.sqrt(1 - height**2)
+    directions = np.stack([np.cos(angle) * across, -height, np.sin(angle) * across], 1)
     directions = directions[(directions[:, 1] < 0.75)]
     p = model.vertices.astype(np.float32)
     ribbon = model.side != 0
-    p[ribbon] += (model.side[ribbon, None] * _across(p[ribbon], model.tangent[ribbon])).astype(
-        np.float32
-    )
+    side = unit(np.cross(model.tangent[ribbon], p[ribbon] - np.array([0, -20, -80])), 1e-9)
+    p[ribbon] += (model.side[ribbon, None] * side).astype(np.float32)
     faces = model.triangles[model.casts | (model.material == _kernels.CLOTH)]
     every = np.zeros(len(faces), bool)
     n = np.empty_like(p)
     _kernels.normals(p, model.triangles, n)
     n[ribbon] = model.outward[ribbon]
-    total = np.zeros(len(p))
-    weight = np.zeros(len(p))
+    total, weight = np.zeros((2, len(p)))
     for d in directions:
         a = np.cross(d, [0.13, 0.97, 0.21])
         a /= np.linalg.norm(a)
         b = np.cross(d, a)
-        points = np.stack([p @ a * 0.42 + 110, p @ b * 0.42 + 110, p @ d + 1000], 1).astype(
-            np.float32
-        )
-        depth, _ = _kernels.rasterise(points, faces, every, 220, 220)
+        places = np.stack([p @ a * 0.42 + 110, p @ b * 0.42 + 110, p @ d + 1000], 1)
+        places = places.astype(np.float32)
+        depth, _ = _kernels.rasterise(places, faces, every, 220, 220)
         seen = np.zeros(len(p))
-        _kernels.occlusion(points, depth, 5.0, seen)
+        _kernels.occlusion(places, depth, 5.0, seen)
         w = np.clip(n @ d, 0, None)
         w = np.where(ribbon, 0.25 + 0.75 * w, w)
         total += seen * w
         weight += w
-    ao = total / np.maximum(weight, 1e-6)
-    given = ~np.isnan(model.ao)
-    ao[given] = model.ao[given]
+    ao = np.where(np.isnan(model.ao), total / np.maximum(weight, 1e-6), model.ao)
     return np.clip(ao, 0.03, 1).astype(np.float32)
-
-
-def _across(p: np.ndarray, tangent: np.ndarray) -> np.ndarray:
-    out = np.cross(tangent, p - np.array([0, -20, -80]))
-    return out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-9)
 
 
 def _background(identity: Identity, size: int) -> np.ndarray:
@@ -269,7 +246,7 @@ def _background(identity: Identity, size: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng([identity.seed, 41])
-    base = np.asarray(identity.background_colour) ** 2.2
+    base = linear(identity.background_colour)
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
     if identity.look == "drawn":
         image = np.tile(base, (size, size, 1))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from studykit.stimuli.geometry import smoothstep
 from studykit.stimuli.state import Expression, Pose
-
-MOTIONS = ("frontal", "side", "stylised")
+from studykit.study.file import TYPES
 
 
 def motion(
@@ -33,9 +33,9 @@ def motion(
         An unknown kind.
     """
     kind = "stylised" if kind == "drawn" else kind
-    if kind not in MOTIONS:
-        raise ValueError(f"no motion {kind!r}: one of {', '.join(MOTIONS)}")
-    rng = np.random.default_rng([seed, MOTIONS.index(kind)])
+    if kind not in TYPES:
+        raise ValueError(f"no motion {kind!r}: one of {', '.join(TYPES)}")
+    rng = np.random.default_rng([seed, TYPES.index(kind)])
     t = np.arange(frames) / float(frame_rate)
     lively = 1.5 if kind == "stylised" else 1.0
     # everything starts at rest; the face gets going sooner than the head
@@ -57,35 +57,21 @@ def motion(
     scale = 1 + turn * _sway(rng, t, (0.15, 0.3), 0.02 * lively)
 
     opening, round_, wide = _speech(rng, t, lively)
-    smile = (
-        start * np.clip(0.18 + _sway(rng, t, (0.2, 0.4), 0.45 * lively), -0.2, 0.9) + 0.25 * wide
-    )
+    smile = start * np.clip(0.18 + _sway(rng, t, (0.2, 0.4), 0.45 * lively), -0.2, 0.9)
+    smile = np.clip(smile + 0.25 * wide, -1, 1)
     blink = _blinks(rng, t)
     glance = start * _steps(rng, t, 0.45 * lively)
     brows = start * np.clip(_sway(rng, t, (0.3, 0.7), 0.55 * lively) + 0.15 * opening, -0.6, 1)
-    gaze_y = start * _steps(rng, t, 0.22)
+    gaze_y = np.clip(start * _steps(rng, t, 0.22) - 0.008 * pitch, -1, 1)
     counter = -0.012 * (yaw - yaw[0]) if kind != "side" else 0 * yaw
-    return [
-        (
-            Pose(*(float(v[k]) for v in (yaw, pitch, roll, x, y, scale))),
-            Expression(
-                mouth_open=float(opening[k]),
-                smile=float(np.clip(smile[k], -1, 1)),
-                pucker=float(round_[k]),
-                blink_left=float(blink[k]),
-                blink_right=float(blink[k]),
-                gaze_x=float(np.clip(glance[k] + counter[k], -1, 1)),
-                gaze_y=float(np.clip(gaze_y[k] - 0.008 * pitch[k], -1, 1)),
-                brows=float(brows[k]),
-            ),
-        )
-        for k in range(frames)
-    ]
+    gaze_x = np.clip(glance + counter, -1, 1)
+    poses = np.stack([yaw, pitch, roll, x, y, scale], 1).tolist()
+    faces = np.stack([opening, smile, round_, blink, blink, gaze_x, gaze_y, brows], 1).tolist()
+    return [(Pose(*p), Expression(*face)) for p, face in zip(poses, faces, strict=True)]
 
 
 def _ease(v):
-    v = np.clip(v, 0, 1)
-    return v * v * (3 - 2 * v)
+    return smoothstep(0, 1, v)
 
 
 def _sway(rng, t, band, size):
@@ -107,9 +93,8 @@ def _speech(rng, t, lively):
         for _ in range(int(rng.integers(4, 8))):
             length = 1 / rng.uniform(3.0, 5.0)
             u = (t - at) / length
-            pulse = np.where(
-                (u > 0) & (u < 1.15), np.sin(np.pi * np.clip(u / 1.15, 0, 1)) ** 1.5, 0
-            )
+            arch = np.sin(np.pi * np.clip(u / 1.15, 0, 1)) ** 1.5
+            pulse = np.where((u > 0) & (u < 1.15), arch, 0)
             opening = np.maximum(opening, pulse * rng.uniform(0.22, 0.75) * min(lively, 1.25))
             kind = rng.random()
             if kind < 0.28:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from studykit.stimuli.geometry import around, bump, linear, points, sheet, strip, unit
 from studykit.stimuli.head import Head, Measures, Part, mouth_line
 from studykit.stimuli.identity import Identity
 
@@ -9,37 +10,19 @@ SKIN_GROUP, EAR_GROUP, EYE_GROUP, MOUTH_GROUP, CLOTH_GROUP, HAIR_GROUP, GLASSES_
 BROW_GROUP, NECK_GROUP, TEETH_GROUP, SCALP_GROUP, LOCK_GROUP = 7, 8, 9, 10, 11
 
 
-def _linear(rgb) -> np.ndarray:
-    return np.asarray(rgb, float) ** 2.2
-
-
-def sheet(rows: int, columns: int, wrap: bool = False) -> np.ndarray:
-    """Triangles of a grid of vertices, row by row; ``wrap`` joins the last column to the first."""
-    index = np.arange(rows * columns).reshape(rows, columns)
-    if wrap:
-        index = np.concatenate([index, index[:, :1]], 1)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    faces = [np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)]
-    return np.concatenate(faces).astype(np.int32)
-
-
 def eyeballs(m: Measures) -> list[Part]:
     """Two spheres that turn with the gaze; ``local`` holds the direction in the eye's own frame."""
     from studykit.stimuli._kernels import EYE
 
     polar = np.radians(np.concatenate([np.linspace(0, 40, 13), np.linspace(46, 105, 9)]))
-    around = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    p, a = np.meshgrid(polar, around, indexing="ij")
-    unit = np.stack([np.sin(p) * np.cos(a), np.sin(p) * np.sin(a), np.cos(p)], -1).reshape(-1, 3)
-    out = []
-    for sign in (-1, 1):
-        centre = m.eye * (sign, 1, 1)
-        local = np.concatenate([unit, np.ones((len(unit), 1))], 1)
-        out.append(
-            Part(centre + unit * m.eye_radius, sheet(len(polar), 28, wrap=True), EYE, EYE_GROUP,
-                 np.ones_like(unit), local=local, ao=np.full(len(unit), 1.0), casts=False)
-        )  # fmt: skip
-    return out
+    p, a = np.meshgrid(polar, around(28), indexing="ij")
+    ball = points(np.sin(p) * np.cos(a), np.sin(p) * np.sin(a), np.cos(p))
+    local = np.concatenate([ball, np.ones((*p.shape, 1))], -1)
+    return [
+        Part(m.eye * (sign, 1, 1) + ball * m.eye_radius, sheet(len(polar), 28, wrap=True), EYE,
+             EYE_GROUP, np.ones(3), local=local, ao=1.0, casts=False)
+        for sign in (-1, 1)
+    ]  # fmt: skip
 
 
 def mouth(head: Head, m: Measures) -> list[Part]:
@@ -51,19 +34,16 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     y0 = float(mouth_line(m, np.array([0.0]))[0])
     half = m.mouth_half
     # cavity
-    around = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    depth = np.linspace(0, 1, 7)
-    d, a = np.meshgrid(depth, around, indexing="ij")
+    d, a = np.meshgrid(np.linspace(0, 1, 7), around(32), indexing="ij")
     shrink = np.sqrt(np.clip(1 - d**2.4, 0, 1))
     x = 1.2 * half * np.cos(a) * shrink
     y = y0 + (10.5 * np.sin(a)) * shrink
     z = z0 - 9.5 - 0.024 * x**2 - 42 * d
-    jaw = np.clip(0.5 + 0.75 * np.sin(a), 0, 1)
-    points = np.stack([x, y, z], -1).reshape(-1, 3)
-    shade = (0.9 - 0.8 * d).reshape(-1)
-    cavity = Part(points, sheet(7, 32, wrap=True), MOUTH, MOUTH_GROUP,
-                  np.array([0.36, 0.062, 0.056]) * shade[:, None], jaw=jaw.ravel(),
-                  ao=shade * 0.6, casts=False)  # fmt: skip
+    shade = 0.9 - 0.8 * d
+    cavity = Part(points(x, y, z), sheet(7, 32, wrap=True), MOUTH, MOUTH_GROUP,
+                  np.array([0.36, 0.062, 0.056]) * shade[..., None],
+                  jaw=np.clip(0.5 + 0.75 * np.sin(a), 0, 1), ao=shade * 0.6,
+                  casts=False)  # fmt: skip
     parts = [cavity]
     # teeth, each a little rounded, along a parabola
     widths = np.array([0, 8.3, 14.9, 22.3, 29.2, 36.0, 45.0]) * half / 25.5
@@ -78,7 +58,7 @@ def mouth(head: Head, m: Measures) -> list[Part]:
         az = z0 - 6.5 - 20.0 * (1 - np.cos(ang * 0.95)) - (0 if upper else 6.0)
         levels = np.array([0.0, 0.32, 0.45, 0.6, 0.8, 0.93, 1.0])
         top, edge = (y0 - 16.0, y0 + 2.6) if upper else (y0 + 10.0, y0 + 2.8)
-        length = np.where(k == 0, 0.0, np.where(k == 1, -0.9, np.where(k == 2, -0.3, -1.2)))
+        length = np.array([0.0, -0.9, -0.3, -1.2, -1.2, -1.2])[k]
         length = length * (1 if upper else -0.3) - (1 - gap) * (1.2 if upper else -0.8)
         v = levels[:, None]
         yy = top + (edge - top) * v + length * v**4
@@ -91,13 +71,10 @@ def mouth(head: Head, m: Measures) -> list[Part]:
         white = tint * (0.45 + 0.55 * gap[None, :, None]) * (1 - 0.13 * k / 2)[None, :, None]
         colour = white * (1 - gum[..., None]) + np.array([0.42, 0.12, 0.11]) * gum[..., None]
         fade = np.clip(1.25 - np.abs(arc) / widths[-1] * 1.15, 0.12, 1)
-        n = yy.size
+        light = np.tile(fade * (0.92 if upper else 0.6), (len(levels), 1))
         parts.append(
-            Part(np.stack([np.broadcast_to(xx, yy.shape), yy, np.broadcast_to(zz, yy.shape)], -1)
-                 .reshape(-1, 3), sheet(7, 97), TEETH, TEETH_GROUP, colour.reshape(-1, 3),
-                 jaw=np.full(n, 0.0 if upper else 0.98),
-                 ao=np.broadcast_to(fade * (0.92 if upper else 0.6), yy.shape).ravel().copy(),
-                 casts=False)
+            Part(points(xx, yy, zz), sheet(len(levels), 97), TEETH, TEETH_GROUP, colour,
+                 jaw=0.0 if upper else 0.98, ao=light, casts=False)
         )  # fmt: skip
     # tongue
     u, v = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(0, 1, 12))
@@ -105,11 +82,9 @@ def mouth(head: Head, m: Measures) -> list[Part]:
     tz = z0 - 49 + 36 * np.sin(v * np.pi / 2) - 5 * u**2 * v
     ty = y0 + 6 + 3 * v**2 + 2.0 * u**2 + 1.3 * np.exp(-((u / 0.12) ** 2))
     ty = ty + 2 * np.clip(v - 0.85, 0, 1) / 0.15
-    n = tx.size
     parts.append(
-        Part(np.stack([tx, ty, tz], -1).reshape(-1, 3), sheet(12, 15), MOUTH, MOUTH_GROUP,
-             np.tile([0.80, 0.27, 0.26], (n, 1)), jaw=np.full(n, 0.95),
-             ao=(0.3 + 0.6 * v).ravel(), casts=False)
+        Part(points(tx, ty, tz), sheet(12, 15), MOUTH, MOUTH_GROUP, np.array([0.80, 0.27, 0.26]),
+             jaw=0.95, ao=0.3 + 0.6 * v, casts=False)
     )  # fmt: skip
     return parts
 
@@ -139,13 +114,11 @@ def ears(head: Head, m: Measures, identity: Identity) -> list[Part]:
     lobe = np.clip((down - 12) / 12, 0, 1)
     front = np.clip((2 - back) / 8, 0, 1)
     top = np.clip((-8 - down) / 14, 0, 1)
-    bowl = -5.5 * np.exp(-((rho / 0.34) ** 2))[:, None] * np.ones(48)
-    ridge = 3.6 * np.exp(-(((rho - 0.60) / 0.11) ** 2))[:, None] * (0.6 + 0.6 * top)
-    rim = 4.6 * np.exp(-(((rho - 0.96) / 0.085) ** 2))[:, None] * np.ones(48)
+    bowl = -5.5 * bump(rho, 0, 0.34)[:, None]
+    ridge = 3.6 * bump(rho, 0.60, 0.11)[:, None] * (0.6 + 0.6 * top)
+    rim = 4.6 * bump(rho, 0.96, 0.085)[:, None]
     high = bowl + (ridge + rim) * (1 - lobe) * (1 - 0.75 * front) + 2.6 * lobe
-    high[12] -= 3.0
-    high[13] -= 7.0
-    high[14] -= 13.0
+    high[12:] -= [[3.0], [7.0], [13.0]]
     tragus = 4.0 * np.exp(-(((back + 3.5) / 3.2) ** 2) - ((down - 3) / 5.0) ** 2)
     high[:12] += tragus[:12]
     flare = 0.46 * np.clip(back + 4, 0, None)
@@ -153,28 +126,24 @@ def ears(head: Head, m: Measures, identity: Identity) -> list[Part]:
     place = np.array([-11.0 * m.height, -76.0])
     near = (np.abs(base[:, 1] - place[0]) < 9) & (np.abs(base[:, 2] - place[1]) < 9)
     side = float(np.abs(base[near, 0]).max())
-    tone = _linear(identity.skin_colour)
-    tint = tone * np.array([1.03, 0.90, 0.87])
-    out = []
-    for sign in (-1, 1):
-        p = np.stack([sign * (side - 0.5 + high + flare), place[0] + down * 1.0 + 0.16 * back,
-                      place[1] - back * 0.96 + 0.10 * down], -1).reshape(-1, 3)  # fmt: skip
-        faces = sheet(len(rho), 48, wrap=True)[:, ::sign]
-        out.append(Part(p, faces, SKIN, EAR_GROUP, np.tile(tint, (len(p), 1)),
-                        uv=np.full((len(p), 2), -1.0)))  # fmt: skip
-    return out
+    tint = linear(identity.skin_colour) * np.array([1.03, 0.90, 0.87])
+    x, y = side - 0.5 + high + flare, place[0] + down + 0.16 * back
+    z, faces = place[1] - back * 0.96 + 0.10 * down, sheet(len(rho), 48, wrap=True)
+    return [
+        Part(points(sign * x, y, z), faces[:, ::sign], SKIN, EAR_GROUP, tint) for sign in (-1, 1)
+    ]
 
 
-def shoulders(identity: Identity, m: Measures) -> list[Part]:
+def shoulders(identity: Identity) -> list[Part]:
     """Neck opening, trapezius, shoulders and chest in clothes, with a collar."""
     from studykit.stimuli._kernels import CLOTH
 
     male = identity.masculinity
     wide = 186 + 16 * male
-    around = np.linspace(-np.pi, np.pi, 144, endpoint=False)
-    around = around - 0.7 * np.sin(around)  # fine in front, where collars open
+    turn = np.linspace(-np.pi, np.pi, 144, endpoint=False)
+    turn = turn - 0.7 * np.sin(turn)  # fine in front, where collars open
     rho = np.concatenate([np.linspace(0, 1, 44) ** 1.1, 1 + np.linspace(0.05, 1, 8)])
-    r, a = np.meshgrid(rho, around, indexing="ij")
+    r, a = np.meshgrid(rho, turn, indexing="ij")
     s, c = np.sin(a), np.cos(a)  # c > 0 is the front
     t = np.minimum(r, 1)
     neck_x, neck_z = 52 + 5 * male, 50 + 4 * male
@@ -183,17 +152,11 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
     z = -92 + c * (neck_z + (100 - neck_z) * t**0.75 + 14 * front * t * (1 - t))
     dip = 20 * front**2 - 16 * back
     slope = np.abs(s) * 46 * t**1.25 + front * 74 * t**1.5 + back * 60 * t
-    y = (
-        118
-        + dip * (1 - t)
-        + slope
-        + 100 * np.clip(r - 1, 0, 1)
-        + 9 * t * np.abs(s) ** 3 * (t > 0.9)
-    )
-    n = x.size
-    base = _linear(identity.clothes_colour)
-    colour = np.tile(base, (n, 1)).reshape(*x.shape, 3)
-    tone = _linear(identity.skin_colour)
+    y = 118 + dip * (1 - t) + slope + 100 * np.clip(r - 1, 0, 1)
+    y = y + 9 * t * np.abs(s) ** 3 * (t > 0.9)
+    base = linear(identity.clothes_colour)
+    colour = np.tile(base, (*x.shape, 1))
+    tone = linear(identity.skin_colour)
     style = identity.clothes
     white = np.array([0.72, 0.72, 0.70])
     if style == "v-neck":
@@ -209,54 +172,33 @@ def shoulders(identity: Identity, m: Measures) -> list[Part]:
         placket = (np.abs(x) < 5) & (c > 0)
         colour[placket] = base * 1.12
     parts = [
-        Part(np.stack([x, y, z], -1).reshape(-1, 3), sheet(len(rho), 144, wrap=True), CLOTH,
-             CLOTH_GROUP, np.clip(colour.reshape(-1, 3), 0, 1), body=np.full(n, 1.0), casts=False)
+        Part(points(x, y, z), sheet(len(rho), 144, wrap=True), CLOTH, CLOTH_GROUP,
+             np.clip(colour, 0, 1), body=1.0, casts=False)
     ]  # fmt: skip
-    collar = {"crew": (3.2, 3.0, 1.0), "turtleneck": (26.0, 4.0, 1.0), "v-neck": (0, 0, 0),
-              "shirt": (15.0, 4.5, 1.0), "jacket": (15.0, 4.5, 1.0)}[style]  # fmt: skip
-    if collar[0]:
-        rise, thick, _ = collar
+    collars = {"crew": (3.2, 3.0), "turtleneck": (26.0, 4.0), "shirt": (15.0, 4.5)}
+    collars["jacket"] = collars["shirt"]
+    if style in collars:
+        rise, thick = collars[style]
         # a band that leans on the neck; on shirts it opens at the front and folds over
         open_front = 0.16 if style in ("shirt", "jacket") else 0.0
         a = np.linspace(open_front, 2 * np.pi - open_front, 72)
-        profile = np.array(
-            [
-                [0.5, 3.0],
-                [-1.5, -rise * 0.6],
-                [0.0, -rise],
-                [2.2, -rise - 1.0],
-                [thick, -rise * 0.6],
-                [thick + 2.5, 2.5],
-                [thick + 3.0, 7.0],
-            ]
-        )
-        if open_front:
-            profile[-2:] = [[thick + 4.5, 1.5], [thick + 8.0, 9.0]]
+        foot = [[2.5, 2.5], [3.0, 7.0]] if not open_front else [[4.5, 1.5], [8.0, 9.0]]
+        band = [[0.5, 3.0], [-1.5, -rise * 0.6], [0.0, -rise], [2.2, -rise - 1.0]]
+        profile = np.array([*band, [thick, -rise * 0.6], *(foot + np.array([thick, 0]))])
         s, c = np.sin(a), np.cos(a)
         front, back = np.clip(c, 0, 1), np.clip(-c, 0, 1)
         level = 120 + 20 * front**2 - 14 * back
         if style == "turtleneck":
             level = 124 + 8 * front**2 - 12 * back
         grow = profile[:, :1] + (4.5 if style == "turtleneck" else 0.0)
-        point = 1 + (0.9 * np.exp(-(((np.minimum(a, 2 * np.pi - a) - 0.3) / 0.25) ** 2))) * (
-            profile[:, 1:] > 5
-        ) * (open_front > 0)
-        x = s * (neck_x - 1 + grow)
-        z = -92 + c * (neck_z - 1 + grow) - 2 + 0 * grow
-        y = level + profile[:, 1:] * point
+        corner = 0.9 * bump(np.minimum(a, 2 * np.pi - a), 0.3, 0.25) * (open_front > 0)
+        y = level + profile[:, 1:] * (1 + corner * (profile[:, 1:] > 5))
+        x, z = s * (neck_x - 1 + grow), -92 + c * (neck_z - 1 + grow) - 2
         tint = white if style == "jacket" else base * (0.92 if style != "crew" else 0.8)
-        n = x.size
         parts.append(
-            Part(
-                np.stack([x, y, z], -1).reshape(-1, 3),
-                sheet(len(profile), 72),
-                CLOTH,
-                CLOTH_GROUP,
-                np.tile(tint, (n, 1)),
-                body=np.full(n, 0.92),
-                casts=False,
-            )
-        )
+            Part(points(x, y, z), sheet(len(profile), 72), CLOTH, CLOTH_GROUP, tint, body=0.92,
+                 casts=False)
+        )  # fmt: skip
     return parts
 
 
@@ -264,36 +206,30 @@ def _tube(path: np.ndarray, radius, closed: bool, sides: int = 8) -> tuple[np.nd
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0)
     if not closed:
         ahead[0], ahead[-1] = path[1] - path[0], path[-1] - path[-2]
-    t = ahead / np.linalg.norm(ahead, axis=1, keepdims=True)
-    up = np.tile([0.0, 0.0, 1.0], (len(t), 1))
-    along_z = np.abs(t[:, 2]) > 0.8
-    up[along_z] = [0.0, 1.0, 0.0]
-    n = np.cross(t, up)
-    n /= np.linalg.norm(n, axis=1, keepdims=True)
+    t = unit(ahead)
+    up = np.where(np.abs(t[:, 2:]) > 0.8, [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
+    n = unit(np.cross(t, up))
     b = np.cross(t, n)
-    a = np.linspace(0, 2 * np.pi, sides, endpoint=False)
-    radius = np.broadcast_to(np.asarray(radius, float), (len(path), 2))
-    ring = path[:, None] + radius[:, :1, None] * np.cos(a)[None, :, None] * n[:, None]
-    ring = ring + radius[:, 1:, None] * np.sin(a)[None, :, None] * b[:, None]
+    a = around(sides)[:, None]
+    radius = np.broadcast_to(np.asarray(radius, float), (len(path), 2))[..., None, None]
+    ring = path[:, None] + radius[:, 0] * np.cos(a) * n[:, None]
+    ring = ring + radius[:, 1] * np.sin(a) * b[:, None]
     faces = sheet(len(path), sides, wrap=True)
     if closed:
-        index = np.arange(sides)
-        last = (len(path) - 1) * sides
-        nxt = np.roll(index, -1)
-        faces = np.concatenate([
-            faces, np.stack([last + index, last + nxt, nxt], 1),
-            np.stack([last + index, nxt, index], 1),
-        ])  # fmt: skip
-    return ring.reshape(-1, 3), faces.astype(np.int32)
+        index = np.append(np.arange(sides), 0)
+        faces = np.concatenate([faces, strip((len(path) - 1) * sides + index, index)])
+    return ring, faces
 
 
-def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[Part]:
+def glasses(head: Head, m: Measures, identity: Identity) -> list[Part]:
     """Frames: two rims, a bridge, and temples that run to the ears."""
     from studykit.stimuli._kernels import FRAME
 
     style = identity.glasses
     if style == "none":
         return []
+    every = np.abs(head.part.vertices + np.array([0, 30, 72]))
+    ear_x = every[(every[:, 1:] < 8).all(1), 0].max()
     grid = head.part.vertices[: head.rows * head.columns]
     rng = np.random.default_rng([identity.seed, 77])
     palette = [(0.02, 0.02, 0.022), (0.10, 0.045, 0.02), (0.30, 0.30, 0.32), (0.35, 0.22, 0.07),
@@ -316,9 +252,9 @@ def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[P
     level = max(nose - 0.5, brow + 1.5 + 0.0045 * cx**2)
 
     def place(x, y):
-        return np.stack([x, y, level - 0.0045 * x**2 + 0.03 * (cy - y)], -1)
+        return points(x, y, level - 0.0045 * x**2 + 0.03 * (cy - y))
 
-    a = np.linspace(0, 2 * np.pi, 56, endpoint=False)
+    a = around(56)
     ca, sa = np.cos(a), np.sin(a)
     rx = np.sign(ca) * np.abs(ca) ** (2 / power) * wx
     ry = np.sign(sa) * np.abs(sa) ** (2 / power) * wy
@@ -344,7 +280,4 @@ def glasses(head: Head, m: Measures, identity: Identity, ear_x: float) -> list[P
     bridge = place(s * (half + 0.5), cy - 5 - 3.2 * arch)
     bridge[:, 2] += arch
     parts.append(_tube(bridge, (thick, thick * 0.9), False))
-    return [
-        Part(p, f, FRAME, GLASSES_GROUP, np.tile(colour, (len(p), 1)), ao=np.full(len(p), 0.95))
-        for p, f in parts
-    ]
+    return [Part(p, f, FRAME, GLASSES_GROUP, np.array(colour), ao=0.95) for p, f in parts]

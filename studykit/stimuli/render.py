@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from studykit.stimuli.geometry import linear
 from studykit.stimuli.head import NECK
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.model import Model, build_model, camera_shift, deform, place_point
@@ -81,7 +82,7 @@ def render(
     points = deform(model, expression)
     lid = _under_lid(model, points)
     count, faces = model.solid
-    turn = pose.matrix()
+    turn = pose.rotation()
     view, normal = np.empty((2, len(points), 3), np.float32)
     tangent = np.zeros_like(view)
     fine = np.empty_like(view)
@@ -89,7 +90,7 @@ def render(
     _kernels.transform(
         points, model.tangent, model.outward, model.side, model.body,
         np.radians([pose.yaw, pose.pitch, pose.roll]), turn,
-        Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).matrix(), NECK, camera_shift(turn), _EYE_Z,
+        Pose(0.35 * pose.yaw, 0.0, 0.12 * pose.roll).rotation(), NECK, camera_shift(turn), _EYE_Z,
         zoom, centre, view, tangent, normal, fine,
     )  # fmt: skip
     _kernels.normals(view[:count], model.triangles[:faces], normal[:count])
@@ -97,9 +98,8 @@ def render(
         middle = place_point(model.measures.eye * (sign, 1, 1), pose)
         normal[where] = (view[where] - middle) / model.measures.eye_radius
     depth, index = _kernels.rasterise(fine, model.triangles, model.culled, 2 * size, 2 * size)
-    local = model.local
     for where, cover in zip(model.eyes, lid, strict=True):
-        local[where, 3] = cover
+        model.local[where, 3] = cover
     drawn = identity.look == "drawn"
     light = _lights(identity)
     if drawn:
@@ -113,7 +113,7 @@ def render(
     iris = np.asarray(identity.eye_colour, np.float32) ** np.float32(2.2)
     linear = _kernels.shade(
         index, fine, view, normal, tangent, model.triangles, model.material, model.colour,
-        model.uv, local, model.ao, model.texture, wrinkles, shadow, light, iris,
+        model.uv, model.local, model.ao, model.texture, wrinkles, shadow, light, iris,
         0.155 if not drawn else 0.30, drawn,
     )  # fmt: skip
     if drawn:
@@ -132,7 +132,7 @@ def render(
     face = face.reshape(size, 2, size, 2).sum((1, 3)) >= 2
     corners, weights = model.head.landmarks
     marks = (fine[corners].astype(float) * weights[..., None]).sum(1)
-    visible = _visible(depth, marks, _DEPTH_TOLERANCE)
+    visible = _visible(depth, marks)
     return Frame(
         image, (marks[:, :2] - 0.5) / 2, visible, pose, expression, cover >= 0.5, face, identity,
         fine, depth, index,
@@ -177,7 +177,7 @@ def flow(a: Frame, b: Frame) -> tuple[np.ndarray, np.ndarray]:
     out = np.zeros((size, size, 2), np.float32)
     valid = (index < 0) & (b._index[1::2, 1::2] < 0)
     out[y, x] = (q[:, :2] - 0.5) / 2 - np.stack([x, y], 1)
-    valid[y, x] = _visible(b._depth, q, _DEPTH_TOLERANCE, every=True)
+    valid[y, x] = _visible(b._depth, q, every=True)
     return out, valid
 
 
@@ -196,9 +196,7 @@ def _curve(drawn: bool) -> np.ndarray:
     return np.where(v > 0.0031308, 1.055 * v ** (1 / 2.4) - 0.055, 12.92 * v)
 
 
-def _visible(
-    depth: np.ndarray, marks: np.ndarray, tolerance: float, every: bool = False
-) -> np.ndarray:
+def _visible(depth: np.ndarray, marks: np.ndarray, every: bool = False) -> np.ndarray:
     """Whether points lie in the image and nothing lies clearly before them.
 
     ``marks`` are (n, 3): x, y in the samples of ``depth`` and 1 / distance. One free sample of the
@@ -208,30 +206,25 @@ def _visible(
     points, near = marks[:, :2], marks[:, 2]
     inside = ((points >= -0.5) & (points <= size - 0.5)).all(1)
     corner = np.floor(np.clip(points, -1e6, 1e6)).astype(int)
-    far = 1 / near
-    hidden = np.zeros((len(points), 4), bool)
-    for k, (j, i) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        x = np.clip(corner[:, 0] + i, 0, size - 1)
-        y = np.clip(corner[:, 1] + j, 0, size - 1)
-        z = depth[y, x]
-        hidden[:, k] = (z > 0) & (1 / np.maximum(z, 1e-9) < far - tolerance)
+    x, y = np.clip(corner[:, None] + [(0, 0), (1, 0), (0, 1), (1, 1)], 0, size - 1).T
+    z = depth[y, x].T
+    hidden = (z > 0) & (1 / np.maximum(z, 1e-9) < (1 / near)[:, None] - _DEPTH_TOLERANCE)
     return inside & ~(hidden.any(1) if every else hidden.all(1))
 
 
 def _under_lid(model: Model, points: np.ndarray) -> list[np.ndarray]:
     """How much light the upper lid lets through to every vertex of the eyeballs: 0 to 1."""
     out = []
-    drawn = model.identity.look == "drawn"
-    for where, edge in zip(model.eyes, model.head.edges, strict=True):
-        line = points[edge]
+    for where, (upper, _) in zip(model.eyes, model.head.edges, strict=True):
+        line = points[upper]
         line = line[np.argsort(line[:, 0])]
         below = points[where, 1] - np.interp(points[where, 0], line[:, 0], line[:, 1])
-        side = np.minimum(points[where, 0] - line[0, 0], line[-1, 0] - points[where, 0])
-        if drawn:
+        if model.identity.look == "drawn":
             out.append(np.where(below < 2.5, 0.45, 1.0))
-        else:
-            open_ = 0.30 + 0.70 * np.clip(below / 4.2, 0, 1) ** 0.8
-            out.append(open_ * (0.55 + 0.45 * np.clip(side / 4.0, 0, 1)))
+            continue
+        side = np.minimum(points[where, 0] - line[0, 0], line[-1, 0] - points[where, 0])
+        open_ = 0.30 + 0.70 * np.clip(below / 4.2, 0, 1) ** 0.8
+        out.append(open_ * (0.55 + 0.45 * np.clip(side / 4.0, 0, 1)))
     return out
 
 
@@ -240,7 +233,7 @@ def _lights(identity: Identity) -> np.ndarray:
     a = np.radians(identity.light)
     key = np.array([np.sin(a) * 0.85, -0.52, np.cos(a) * 0.85])
     fill = np.array([-np.sin(a) * 0.9, -0.05, 0.75])
-    around = np.asarray(identity.background_colour) ** 2.2
+    around = linear(identity.background_colour)
     around = around / (around.mean() + 1e-6)
     tint = 0.75 + 0.25 * around
     out = np.array(
@@ -255,13 +248,9 @@ def _shadow_points(view: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Project along the key light into a 240 x 240 map over 360 mm."""
     s = np.hypot(key[0], key[2])
     right = np.array([key[2] / s, 0, -key[0] / s], np.float32)
-    up = np.array([key[1] * right[2], key[2] * right[0] - key[0] * right[2], -key[1] * right[0]],
-                  np.float32)  # fmt: skip
+    up = np.cross(key, right)
     scale = np.float32(240 / 360)
-    return np.stack(
-        [view @ right * scale + 120, view @ up * scale + 120, view @ key.astype(np.float32) + 1000],
-        1,
-    ).astype(np.float32)
+    return np.stack([view @ right * scale + 120, view @ up * scale + 120, view @ key + 1000], 1)
 
 
 def _fit(background: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from studykit.media import faces
 
 
 @dataclass(frozen=True)
-class Pose:
+class Pose(faces.Pose):
     """Where the head points and where it stands in the image.
 
     Attributes
@@ -28,16 +28,6 @@ class Pose:
     x: float = 0.0
     y: float = 0.0
     scale: float = 1.0
-
-    def matrix(self) -> np.ndarray:
-        """Return the (3, 3) rotation from the head's axes (x right, y down, z to the viewer)."""
-        yaw, pitch, roll = np.radians([self.yaw, self.pitch, self.roll])
-        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-        cr, sr = np.cos(roll), np.sin(roll)
-        turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-        nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-        tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-        return tilt @ turn @ nod
 
 
 @dataclass(frozen=True)
@@ -97,7 +87,7 @@ def transferred(
     # Angles that are found again in a rotation differ in their last digits: a head that did not
     # turn keeps its own.
     if (begin.yaw, begin.pitch, begin.roll) != (end.yaw, end.pitch, end.roll):
-        turned = faces.Pose.from_rotation(end.matrix() @ begin.matrix().T @ own.matrix())
+        turned = faces.Pose.from_rotation(end.rotation() @ begin.rotation().T @ own.rotation())
     factor = own.scale / begin.scale if shift_factor is None else shift_factor
     pose = Pose(
         yaw=turned.yaw,

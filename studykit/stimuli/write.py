@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from studykit import files
 from studykit.stimuli.identity import Identity
 from studykit.stimuli.motion import motion
 from studykit.stimuli.render import Frame, render
-from studykit.stimuli.state import Expression, Pose
+from studykit.stimuli.state import Expression, Pose, State
 from studykit.study.file import TYPES, slug
 
 
@@ -84,20 +85,13 @@ def write_stimuli(
     """
     folder, out = Path(folder), []
     for number, kind in enumerate(TYPES):
-        look = "drawn" if kind == "stylised" else "photo"
         first = seed * 10_007 + number * 1_009
         for k in range(identities_per_type):
-            identity = Identity.random(first + k, look)
-            rng = np.random.default_rng([seed, number, k])
-            state = _still(kind, rng)
-            out.append(_write_source(folder, kind, f"{kind}-{k + 1}", identity, state, size))
+            state = _still(kind, np.random.default_rng([seed, number, k]))
+            out.append(_write(folder, kind, k, first + k, [state], size))
         for k in range(drivings_per_type):
-            identity = Identity.random(first + 500 + k, look)
             states = motion(kind, first + k, frames, float(frame_rate))
-            name = f"{kind}-driving-{k + 1}"
-            out.append(
-                _write_driving(folder, kind, name, identity, states, Fraction(frame_rate), size)
-            )
+            out.append(_write(folder, kind, k, first + 500 + k, states, size, Fraction(frame_rate)))
     _write_study(folder, out, seed=seed, size=size)
     return out
 
@@ -108,11 +102,10 @@ def _write_study(folder: Path, stimuli: list[Stimulus], *, seed: int, size: int)
     study: dict[str, Any] = {"name": slug(folder.resolve().name), "seed": seed, "size": size}
     study["crop"] = "centre"  # the truth holds for the whole image
     for section in ("sources", "drivings"):
-        paths = [(s.type, s.path.relative_to(folder)) for s in stimuli]
-        study[section] = {
-            kind: [p.as_posix() for t, p in paths if t == kind and p.parts[0] == section]
-            for kind in TYPES
-        }
+        study[section] = {kind: [] for kind in TYPES}
+    for item in stimuli:
+        path = item.path.relative_to(folder)
+        study[path.parts[0]][item.type].append(path.as_posix())
     study["methods"] = ["copy", "warp"]
     with files.whole(folder / "study.yaml") as part:
         part.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
@@ -126,32 +119,35 @@ def _still(kind: str, rng: np.random.Generator) -> tuple[Pose, Expression]:
     return pose, Expression(smile=float(rng.uniform(0, 0.35)))
 
 
-def _write_source(folder, kind, name, identity, state, size) -> Stimulus:
+def _write(
+    folder: Path,
+    kind: str,
+    number: int,
+    seed: int,
+    states: list[State],
+    size: int,
+    frame_rate: Fraction | None = None,
+) -> Stimulus:
+    """Render an identity's states and write them with their truth: a source has no frame rate."""
     from studykit.media import video
 
-    path = folder / "sources" / kind / f"{name}.png"
-    truth = folder / "truth" / f"{name}.npz"
-    frame = render(identity, *state, size=size)
-    video.write_image(path, frame.image)
-    _write_truth(truth, [frame], size, None)
-    return Stimulus(kind, path, truth, identity)
+    identity = Identity.random(seed, "drawn" if kind == "stylised" else "photo")
+    frames: list[Frame] = []
 
-
-def _write_driving(folder, kind, name, identity, states, frame_rate, size) -> Stimulus:
-    from studykit.media import video
-
-    path = folder / "drivings" / kind / f"{name}.mp4"
-    truth = folder / "truth" / f"{name}.npz"
-    kept: list[Frame] = []
-
-    def images():
+    def images() -> Iterator[np.ndarray]:
         for state in states:
             frame = render(identity, *state, size=size)
-            kept.append(dataclasses.replace(frame, _points=None, _depth=None, _index=None))
+            frames.append(dataclasses.replace(frame, _points=None, _depth=None, _index=None))
             yield frame.image
 
-    video.write_video(path, images(), frame_rate=frame_rate)
-    _write_truth(truth, kept, size, frame_rate)
+    if frame_rate is None:
+        path = folder / "sources" / kind / f"{kind}-{number + 1}.png"
+        video.write_image(path, next(images()))
+    else:
+        path = folder / "drivings" / kind / f"{kind}-driving-{number + 1}.mp4"
+        video.write_video(path, images(), frame_rate=frame_rate)
+    truth = folder / "truth" / f"{path.stem}.npz"
+    _write_truth(truth, frames, size, frame_rate)
     return Stimulus(kind, path, truth, identity)
 
 
@@ -204,18 +200,12 @@ def write_demo_inputs(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     out = []
     for number, kind in enumerate(TYPES):
-        look = "drawn" if kind == "stylised" else "photo"
         for k, seed in enumerate(_DEMO_SOURCES[kind]):
             state = _still(kind, np.random.default_rng([number, k]))
-            identity = Identity.random(seed, look)
-            out.append(_write_source(folder, kind, f"{kind}-{k + 1}", identity, state, 256).path)
+            out.append(_write(folder, kind, k, seed, [state], 256).path)
         seed = _DEMO_DRIVINGS[kind]
         states = motion(kind, seed, _DEMO_FRAMES)
-        identity = Identity.random(seed, look)
-        written = _write_driving(
-            folder, kind, f"{kind}-driving-1", identity, states, Fraction(25), 256
-        )
-        out.append(written.path)
+        out.append(_write(folder, kind, 0, seed, states, 256, Fraction(25)).path)
     path = folder / "sources" / "frontal" / "astronaut.png"
     video.write_image(path, astronaut())
     return [*out, path]

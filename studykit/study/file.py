@@ -242,7 +242,7 @@ def _pairs(
     if not isinstance(given := document.value(("pairs",)), list):
         text = f"pairs must be all or a list of [source, driving], not {given!r}"
         raise document.error(("pairs",), text)
-    found: dict[tuple[str, ...], int] = {}
+    found: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(given):
         where, pair = ("pairs", index), []
         if not isinstance(entry, list) or len(entry) != 2:
@@ -256,7 +256,7 @@ def _pairs(
                 hint = did_you_mean(name, called)
                 raise document.error((*where, place), f'no {what} "{name}": {hint}')
             pair.append(name)
-        line = found.setdefault(tuple(pair), document.line(where))
+        line = found.setdefault((pair[0], pair[1]), document.line(where))
         if len(found) == index:
             raise document.error(where, f"[{', '.join(pair)}] stands in line {line}: remove one")
     if not found:

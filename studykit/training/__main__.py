@@ -2,17 +2,21 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from studykit.errors import MissingPackageError, StudyError
 
+_PATH = click.Path(path_type=Path)
+_echo = partial(print, flush=True)
+
 
 @click.command()
 @click.option("--config", help="Recipe: a file, or the name of one in studykit/training/recipes.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, or of the export.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Rendered frames [OUT/cache].")
+@click.option("--out", type=_PATH, help="Folder of the run, or of the export.")
+@click.option("--cache", type=_PATH, help="Rendered frames [OUT/cache].")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 @click.option("--minutes", type=float, help="Stop after so many minutes, with a checkpoint.")
 @click.option(
@@ -24,73 +28,66 @@ from studykit.errors import MissingPackageError, StudyError
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
     "--export",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="Convert this run: to OUT.safetensors, or with its figures and card into the folder OUT.",
 )
-@click.option("--card", type=click.Path(path_type=Path), help="Write this folder's card anew.")
+@click.option("--card", type=_PATH, help="Write this folder's card again.")
 @click.option(
     "--compare-log",
     nargs=2,
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="Check that two runs of a recipe logged the same, as far as both got.",
 )
-def main(
-    config,
-    out,
-    cache,
-    resume,
-    minutes,
-    fit,
-    render_only,
-    workers,
-    threads,
-    device,
-    export,
-    card,
-    compare_log,
-):
+def main(compare_log, card, out, threads, export, **options):
     """Train the First Order Motion Model on rendered faces, and ship what was trained."""
     try:
         if compare_log:
             from studykit.training.log import compare_logs
 
             click.echo(compare_logs(*compare_log))
-            return
-        if card is not None:
+        elif card is not None:
             from studykit.training.card import write_card
 
             click.echo(write_card(card))
-            return
-        if out is None:
+        elif out is None:
             raise StudyError("name a folder: --out DIR")
-        if fit and minutes is None:
+        elif options["fit"] and options["minutes"] is None:
             raise StudyError("--fit needs the minutes to fit into: add --minutes N")
-        torch = _import_torch()
-        torch.set_num_threads(threads)
-        if export is not None:
-            from studykit.training.export import export_checkpoint, ship
-
-            if out.suffix == ".safetensors":
-                click.echo(export_checkpoint(export, out).summary())
+        else:
+            try:
+                import torch
+            except ImportError:
+                text = 'training needs torch: pip install "torch>=2.2"'
+                raise MissingPackageError(text) from None
+            torch.set_num_threads(threads)
+            if export is not None:
+                _export(export, out)
             else:
-                ship(export, out, say=_echo)
-            return
-        if config is None:
-            raise StudyError("name a recipe: --config synth-256, or a file")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        _train(config, out, cache, resume, minutes, fit, render_only, workers, device)
+                _train(torch, out, **options)
     except StudyError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
 
 
-def _train(config, out, cache, resume, minutes, fit, render_only, workers, device):
+def _export(run, out):
+    from studykit.training.export import export_checkpoint, ship
+
+    if out.suffix == ".safetensors":
+        click.echo(export_checkpoint(run, out).summary())
+    else:
+        ship(run, out, say=_echo)
+
+
+def _train(torch, out, *, config, device, cache, workers, render_only, **options):
     from studykit.methods.weights import load, locate
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
 
+    if config is None:
+        raise StudyError("name a recipe: --config synth-256, or a file")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = read_recipe(config, device)
     if recipe.start:
         load(locate(recipe.start))  # missing or damaged: said before anything is rendered
@@ -100,30 +97,9 @@ def _train(config, out, cache, resume, minutes, fit, render_only, workers, devic
         if render_only:
             frames.wait(lambda count: click.echo(f"{count} of {recipe.data.identities} rendered"))
         else:
-            run(
-                recipe,
-                out,
-                frames,
-                device=device,
-                resume=resume,
-                minutes=minutes,
-                fit=fit,
-                echo=_echo,
-            )
+            run(recipe, out, frames, device=device, echo=_echo, **options)
     finally:
         frames.stop()
-
-
-def _echo(line):
-    print(line, flush=True)
-
-
-def _import_torch():
-    try:
-        import torch
-    except ImportError:
-        raise MissingPackageError('training needs torch: pip install "torch>=2.2"') from None
-    return torch
 
 
 if __name__ == "__main__":

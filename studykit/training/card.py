@@ -14,79 +14,70 @@ import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError
+from studykit.methods import checkpoint_files
 from studykit.methods import weights as checkpoints
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
+SIZES = (128, 256)
+"""At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
+
 _SHOWN_WIDTH = 1200
 
 
-def measure(
-    folder: Path, *, identities: int, sizes: Sequence[int], say: Callable[[str], None] = print
-) -> None:
+def measure(folder: Path, say: Callable[[str], None] = print) -> None:
     """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
     import tempfile
 
-    from studykit.methods import create_method
     from studykit.metrics.benchmark import run_benchmark
 
-    weights = str(folder / "weights.safetensors")
-    for size in sizes:
-        methods = {
-            "fomm": create_method("fomm", weights=weights, device="cpu"),
-            "warp": create_method("warp"),
-        }
+    for size in SIZES:
         with tempfile.TemporaryDirectory() as name:
-            run_benchmark(methods, name, size=size, identities=identities, say=say)
-            about = json.loads((Path(name) / "benchmark.json").read_text(encoding="utf-8"))
+            made = Path(name)
+            run_benchmark(_methods(folder), made, size=size, say=say)
+            about = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
             about["methods"]["fomm"]["weights"] = folder.name
             write_text(folder / f"benchmark-{size}.json", json.dumps(about, indent=1) + "\n")
-            if size == sizes[-1]:
+            if size == SIZES[-1]:
                 for pairing in ("same", "cross"):
-                    _keep_picture(Path(name) / f"{pairing}.png", folder / f"{pairing}.jpg")
-    picture = photographs(weights)
+                    _keep_picture(made / f"{pairing}.png", folder / f"{pairing}.jpg")
+    picture = photographs(folder)
     with files.whole(folder / "photographs.jpg") as part:
         picture.save(part, quality=88)
 
 
-def photographs(weights: str, image: np.ndarray | None = None, size: int = 256) -> Any:
+def _methods(folder: Path) -> dict[str, Any]:
+    from studykit.methods import create_method
+
+    weights = str(folder / "weights.safetensors")
+    fomm = create_method("fomm", weights=weights, device="cpu")
+    return {"fomm": fomm, "warp": create_method("warp")}
+
+
+def photographs(folder: Path) -> Any:
     """Draw a photograph moved by a rendered driving, by a checkpoint and by ``warp``.
 
-    Parameters
-    ----------
-    weights : str
-        A checkpoint, for ``fomm``.
-    image : (H, W, 3) uint8, optional
-        Of one face: ``skimage.data.astronaut()`` unless given.
-    size : int
-        Side of the clips.
+    The photograph is ``skimage.data.astronaut()``; the checkpoint is that of a folder.
 
     Returns
     -------
     PIL.Image.Image
     """
+    from skimage.data import astronaut
+
     from studykit.media.faces import face_crop, find_face
     from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
-    from studykit.methods import create_method
     from studykit.metrics.cases import MOTIONS, identity_of, states_of
     from studykit.stimuli.render import render
 
-    if image is None:
-        from skimage.data import astronaut
-
-        image = astronaut()
-    still = face_crop(find_face(image), image.shape).apply(image, size)
+    image = astronaut()
+    still = face_crop(find_face(image), image.shape).apply(image, 256)
     identity = identity_of(0)
-    frames = [render(identity, *state, size=size).image for state in states_of(0)]
+    frames = [render(identity, *state, size=256).image for state in states_of(0)]
     driving = Driving("rendered", lambda: frames, Fraction(1), len(frames))
     strips = [Strip(("driving", "rendered", ""), [None, *frames[1:]])]
-    settings: dict[str, dict[str, Any]] = {
-        "fomm": {"weights": weights, "device": "cpu"},
-        "warp": {},
-    }
-    for name, given in settings.items():
-        method = create_method(name, **given)
+    for name, method in _methods(folder).items():
         clip = list(method.animate(method.prepare(Source("photograph", still)), driving))
         strips.append(Strip((name, "photograph", ""), [still, *clip[1:]]))
     return draw_strips(strips, ["source", *MOTIONS])
@@ -100,6 +91,8 @@ def write_card(folder: Path) -> Path:
     StudyError
         A file is missing or damaged, or the card can't be written.
     """
+    from studykit.training.recipe import read_recipe
+
     try:
         record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -108,7 +101,7 @@ def write_card(folder: Path) -> Path:
         loaded = checkpoints.load(folder / "weights.safetensors")
     except (OSError, ValueError) as error:
         raise StudyError(f"{folder} is no folder of a shipped checkpoint: {error}") from None
-    config = loaded.config
+    config, recipe = loaded.config, read_recipe(folder / "recipe.yaml")
     values = {
         "name": folder.name,
         "size": config["size"],
@@ -120,7 +113,7 @@ def write_card(folder: Path) -> Path:
         "sha256": record["sha256"],
         "steps": f"{record['step']:,}",
         "hours": f"{_seconds(log) / 3600:.1f}",
-        "identities": f"{_identities(folder, record['step']):,}",
+        "identities": f"{recipe.data.available(record['step']):,}",
         "tables": "\n\n".join(_tables(scores) for scores in measured),
     }
     text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
@@ -128,30 +121,18 @@ def write_card(folder: Path) -> Path:
     return folder / "MODEL_CARD.md"
 
 
-def _parameters(checkpoint: checkpoints.Checkpoint) -> int:
+def _parameters(checkpoint: checkpoint_files.Checkpoint) -> int:
     """Return how many values were trained: no statistics, no fixed kernels."""
     fixed = ("._mean", "._variance", "down.weight")
-    return sum(
-        tensor.size
-        for part in (checkpoint.kp_detector, checkpoint.generator)
-        for name, tensor in part.items()
-        if not name.endswith(fixed)
-    )
+    tensors = [*checkpoint.kp_detector.items(), *checkpoint.generator.items()]
+    return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
 
 
 def _seconds(log: Sequence[dict[str, Any]]) -> float:
-    """Return how long a run took; its clock starts anew wherever it was resumed."""
-    clock = [record["seconds"] for record in log if "seconds" in record]
-    return sum(
-        now if now < before else now - before
-        for before, now in zip([0.0, *clock], clock, strict=False)
-    )
-
-
-def _identities(folder: Path, step: int) -> int:
-    from studykit.training.recipe import read_recipe
-
-    return read_recipe(folder / "recipe.yaml").data.available(step)
+    """Return how long a run took; its clock starts from 0 again wherever it was resumed."""
+    clock = np.array([record["seconds"] for record in log if "seconds" in record])
+    passed = np.diff(clock, prepend=0.0)
+    return float(np.where(passed < 0, clock, passed).sum())
 
 
 def _tables(content: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from studykit import files
 from studykit.errors import StudyError
 from studykit.metrics.cases import HELD_OUT
 from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
@@ -156,14 +157,10 @@ def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expressi
         spread = 0.3 if neutral else 1.0
         reach = (14 if kind == "side" else 20) * spread
         yaw = float(np.clip(centre + rng.normal(0, reach), -75, 75))
-        pose = Pose(
-            yaw,
-            float(np.clip(rng.normal(0, 9 * spread), -28, 28)),
-            float(np.clip(rng.normal(0, 8 * spread), -26, 26)),
-            float(place_x + rng.normal(0, 0.012 * spread)),
-            float(place_y + rng.normal(0, 0.012 * spread)),
-            float(scale * np.exp(rng.normal(0, 0.03 * spread))),
-        )
+        pitch = float(np.clip(rng.normal(0, 9 * spread), -28, 28))
+        roll = float(np.clip(rng.normal(0, 8 * spread), -26, 26))
+        x, y = place_x + rng.normal(0, 0.012 * spread), place_y + rng.normal(0, 0.012 * spread)
+        pose = Pose(yaw, pitch, roll, x, y, float(scale * np.exp(rng.normal(0, 0.03 * spread))))
         if not neutral and rng.random() < 0.35:
             pose = states[int(rng.integers(2))][0]
         states.append((pose, _sample_expression(rng, neutral)))
@@ -172,12 +169,9 @@ def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expressi
 
 def _sample_expression(rng: np.random.Generator, neutral: bool) -> Expression:
     if neutral:
-        return Expression(
-            smile=float(rng.uniform(-0.1, 0.4)),
-            mouth_open=float(max(0, rng.normal(0, 0.04))),
-            gaze_x=float(rng.normal(0, 0.1)),
-            brows=float(rng.normal(0, 0.1)),
-        )
+        smile, mouth = rng.uniform(-0.1, 0.4), max(0.0, rng.normal(0, 0.04))
+        gaze_x, brows = rng.normal(0, 0.1, 2).tolist()
+        return Expression(mouth_open=mouth, smile=smile, gaze_x=gaze_x, brows=brows)
     chance = rng.random(7)
     mouth = rng.uniform(0.15, 1) if chance[0] < 0.45 else max(0, rng.normal(0, 0.05))
     smile = rng.uniform(-0.4, 1) if chance[1] < 0.5 else rng.normal(0, 0.1)
@@ -186,16 +180,9 @@ def _sample_expression(rng: np.random.Generator, neutral: bool) -> Expression:
     other = rng.uniform(0, 1) if chance[4] < 0.06 else both
     gaze = rng.uniform(-1, 1, 2) if chance[5] < 0.5 else rng.normal(0, 0.1, 2)
     brows = rng.uniform(-1, 1) if chance[6] < 0.4 else rng.normal(0, 0.1)
-    return Expression(
-        mouth_open=float(mouth),
-        smile=float(np.clip(smile, -1, 1)),
-        pucker=float(pucker),
-        blink_left=float(np.clip(both, -0.3, 1)),
-        blink_right=float(np.clip(other, -0.3, 1)),
-        gaze_x=float(gaze[0]),
-        gaze_y=float(gaze[1]),
-        brows=float(np.clip(brows, -1, 1)),
-    )
+    blinks = np.clip([both, other], -0.3, 1)
+    smile, brows = np.clip([smile, brows], -1, 1)
+    return Expression(*map(float, (mouth, smile, pucker, *blinks, *gaze, brows)))
 
 
 def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
@@ -218,18 +205,16 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
         # The renderer's own backdrops are out of focus; photographs have edges behind the face.
         build_model(identity).background[...] = _cluttered_backdrop(rng, 256)
     states = sample_states(seed, kind, settings.frames)
-    frames = [render(identity, pose, expression, settings.size) for pose, expression in states]
+    frames = [render(identity, *state, settings.size) for state in states]
     pairs, flows, seen = [], [], []
     for driving, frame in enumerate(frames):
-        near = [
-            other
-            for other, (pose, _) in enumerate(states)
-            if other != driving and abs(pose.yaw - frame.pose.yaw) < _WIDEST_TURN
-        ]
-        likely = np.array([6.0 if other < 2 else 1.0 for other in near])
-        count = min(PAIRS_A_FRAME, len(near))
-        if not count:
+        turn = np.abs([pose.yaw - frame.pose.yaw for pose, _ in states])
+        turn[driving] = np.inf
+        near = np.flatnonzero(turn < _WIDEST_TURN)
+        if not len(near):
             continue
+        likely = np.where(near < 2, 6.0, 1.0)
+        count = min(PAIRS_A_FRAME, len(near))
         for source in rng.choice(near, count, replace=False, p=likely / likely.sum()):
             there, valid = _halved(*flow(frame, frames[source]))
             pairs.append((driving, source))
@@ -249,23 +234,16 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
 
 def frame_keypoints(frame: Any) -> np.ndarray:
     """Return where the keypoints of a rendered frame are, hidden ones too: (K, 2), in pixels."""
-    on_mesh = dict(zip(("left iris", "right iris", "crown", "neck"), _on_mesh(frame), strict=True))
-    return np.array(
-        [
-            frame.landmarks[list(marks)].mean(0) if marks else on_mesh[name]
-            for name, marks in KEYPOINTS.items()
-        ]
-    )
-
-
-def _on_mesh(frame: Any) -> np.ndarray:
     # The renderer keeps its vertices at two samples a pixel, where it draws them.
-    return (frame._points[_mesh_vertices(frame.identity), :2].astype(float) - 0.5) / 2
+    on_mesh = frame._points[_mesh_vertices(frame.identity), :2].astype(float)
+    places = iter((on_mesh - 0.5) / 2)
+    marked = KEYPOINTS.values()
+    return np.array([frame.landmarks[list(m)].mean(0) if m else next(places) for m in marked])
 
 
 @lru_cache(maxsize=16)
 def _mesh_vertices(identity: Identity) -> list[int]:
-    """Return the vertices in the middle of both irises, on the crown and at the throat's foot."""
+    """Return the vertices of the keypoints without landmarks: irises, crown and throat's foot."""
     from studykit.stimuli.model import build_model
 
     model = build_model(identity)
@@ -303,9 +281,8 @@ def _cluttered_backdrop(rng: np.random.Generator, size: int) -> np.ndarray:
         cx, cy, turn = *rng.random(2), rng.uniform(0, np.pi)
         across = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)
         along = (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
-        inside = np.maximum(
-            abs(across) / rng.uniform(0.01, 0.2), abs(along) / rng.uniform(0.1, 0.9)
-        )
+        across, along = across / rng.uniform(0.01, 0.2), along / rng.uniform(0.1, 0.9)
+        inside = np.maximum(abs(across), abs(along))
         cover = np.clip((1 - inside) * rng.uniform(4, 60), 0, 1)[..., None] * rng.uniform(0.4, 1)
         image = image * (1 - cover) + cover * rng.uniform(0.02, 0.95, 3)
     return np.clip(image, 0.002, 1).astype(np.float32) ** 1.6
@@ -319,7 +296,7 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
     kind = ("frontal", "frontal", "side", "drawn")[index % 4]
     seed = HELD_OUT + index
     look = "drawn" if kind == "drawn" else "photo"
-    states = motion("stylised" if kind == "drawn" else kind, seed, 60)
+    states = motion(kind, seed, 60)
     still = states[0][0]
     shown = [
         ("source", states[0]),
@@ -330,8 +307,7 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
     ]
     identities = Identity.random(seed, look), Identity.random(seed + 1000, look)
     own, other = (
-        [render(identity, pose, expression, settings.size) for _, (pose, expression) in shown]
-        for identity in identities
+        [render(identity, *state, settings.size) for _, state in shown] for identity in identities
     )
     return {
         "kind": np.array(kind),
@@ -345,9 +321,8 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
 
 def held_out_from(content: dict[str, np.ndarray]) -> HeldOut:
     """Take what :func:`render_held_out` made."""
-    labels = [str(label) for label in content["labels"]]
-    pictures = (content[name] for name in ("own", "other", "landmarks", "face"))
-    return HeldOut(str(content["kind"]), labels, *pictures)
+    words = {"kind": str(content["kind"]), "labels": content["labels"].tolist()}
+    return HeldOut(**{**content, **words})
 
 
 class Cache:
@@ -380,13 +355,9 @@ class Cache:
         """Start rendering what is not there yet, in processes of low priority."""
         spawn = multiprocessing.get_context("spawn")
         for share in range(workers):
-            worker = spawn.Process(
-                target=_render_share,
-                args=(self.folder, self.settings, self.held_out_count, share, workers),
-                daemon=True,
-            )
-            worker.start()
-            self._workers.append(worker)
+            work = (self.folder, self.settings, self.held_out_count, share, workers)
+            self._workers.append(spawn.Process(target=_render_share, args=work, daemon=True))
+            self._workers[-1].start()
 
     def stop(self) -> None:
         """End the workers; a half-rendered identity is left to the next run."""
@@ -416,8 +387,8 @@ class Cache:
 
     def held_out(self) -> list[HeldOut]:
         """Return the held-out identities, waiting for those that are not there yet."""
-        files = [_held_out_file(self.folder, index) for index in range(self.held_out_count)]
-        return [held_out_from(self._load(file)) for file in files]
+        paths = [_held_out_file(self.folder, index) for index in range(self.held_out_count)]
+        return [held_out_from(self._load(path)) for path in paths]
 
     def _load(self, path: Path) -> dict[str, np.ndarray]:
         while not path.is_file():
@@ -447,17 +418,6 @@ def _render_share(
         # A training that was killed could not end its workers.
         if os.getppid() != parent:
             return
-        if index % shares == share:
-            _keep(path, render_one, seed, settings)
-
-
-def _keep(path: Path, render_one: Any, seed: int, settings: DataSettings) -> None:
-    if path.is_file():
-        return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **render_one(seed, settings))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        if index % shares == share and not path.is_file():
+            with files.whole(path) as part:
+                np.savez(part, **render_one(seed, settings))

@@ -8,28 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studykit.methods import _fomm_motion
 from studykit.metrics.pixels import peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
 from studykit.training.data import HeldOut
-from studykit.training.networks import Keypoints, inverse_2x2
+from studykit.training.networks import Keypoints
 
 _AT_ONCE = 8
 
 
 def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoints:
-    """Move a source's keypoints as the driving's move from its first frame on (section 3.4).
+    """Move a source's keypoints as the driving's move from its first frame on, by fomm's own rule.
 
-    With scale adaptation: by the square root of the ratio of the areas of the convex hulls.
+    With scale adaptation; of one source, (1, K, 2), and any number of driving frames.
     """
-    from scipy.spatial import ConvexHull
-
-    areas = [ConvexHull(kp["value"][0].cpu().numpy()).volume for kp in (source, first)]
-    scale = float(np.sqrt(areas[0] / areas[1]))
-    moved = {"value": (driving["value"] - first["value"]) * scale + source["value"]}
-    if "jacobian" in driving:
-        turn = driving["jacobian"] @ inverse_2x2(first["jacobian"])
-        moved["jacobian"] = turn @ source["jacobian"]
-    return moved
+    names = [name for name in ("value", "jacobian") if name in source]
+    rest, moving, start = (
+        _fomm_motion.Keypoints(*(kp[name].cpu().numpy() for name in names))
+        for kp in (source, driving, first)
+    )
+    scale = _fomm_motion.movement_scale(rest, start)
+    moved = _fomm_motion.transfer(rest, moving, start, scale)
+    device = source["value"].device
+    found = zip(names, (moved.points, moved.jacobians), strict=False)
+    return {name: torch.tensor(own, device=device) for name, own in found}
 
 
 @torch.no_grad()
@@ -37,6 +39,8 @@ def animate(
     kp_detector: Any, generator: Any, source: np.ndarray, driving: np.ndarray
 ) -> np.ndarray:
     """Animate a source by relative motion, the driving's first frame being its start.
+
+    The networks are in evaluation mode afterwards.
 
     Parameters
     ----------
@@ -50,8 +54,7 @@ def animate(
     (T, S, S, 3) uint8
     """
     device = next(generator.parameters()).device
-    modes = [(network, network.training) for network in (kp_detector, generator)]
-    for network, _ in modes:
+    for network in (kp_detector, generator):
         network.eval()
     image = _tensor(source[None], device)
     rest, frames = kp_detector(image), _tensor(driving, device)
@@ -65,8 +68,6 @@ def animate(
         sources = {name: value.expand(count, *value.shape[1:]) for name, value in rest.items()}
         result = generator(image.expand(count, -1, -1, -1), keypoints, sources)["prediction"]
         out.append((result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
-    for network, training in modes:
-        network.train(training)
     return np.concatenate(out)
 
 

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.methods import weights as checkpoints
-from studykit.metrics.cases import IDENTITIES
+from studykit.methods import checkpoint_files
 from studykit.training import evaluate, networks
 from studykit.training.card import measure, write_card, write_text
 from studykit.training.data import DataSettings, held_out_from, render_held_out
@@ -21,9 +20,6 @@ from studykit.training.train import as_checkpoint, read_checkpoint
 
 MOST_LOSS = 0.1
 """How many decibels half precision may cost."""
-
-SIZES = (128, 256)
-"""At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +74,10 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     if path.is_dir():
         path = path / "checkpoint.pt"
     state = read_checkpoint(path)
-    kept = as_checkpoint(state)
-    target = out if out.suffix == ".safetensors" else out / f"{kept.name}.safetensors"
-    halved = checkpoints.Checkpoint(
-        kept.name,
-        kept.sha256,
-        kept.config,
-        *(
-            {name: tensor.astype(np.float16) for name, tensor in part.items()}
-            for part in (kept.kp_detector, kept.generator)
-        ),
-    )
-    items = [
-        held_out_from(render_held_out(index, DataSettings(size=state["size"])))
-        for index in range(measured_on)
-    ]
+    made = as_checkpoint(state)
+    target = out if out.suffix == ".safetensors" else out / f"{made.name}.safetensors"
+    settings = DataSettings(size=state["size"])
+    items = [held_out_from(render_held_out(index, settings)) for index in range(measured_on)]
     figures = []
     for rounded in (torch.float32, torch.float16):
         pair = networks.build(state["settings"])
@@ -104,19 +89,16 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     full, half = figures
     if not np.isfinite(figures).all():
         raise StudyError(f"{path} animates nothing: train it longer")
-    precise = full - half >= MOST_LOSS
-    checkpoints.save(kept if precise else halved, target)
-    return Export(target, "float32" if precise else "float16", full, half, state["step"])
+    precision = "float32" if full - half >= MOST_LOSS else "float16"
+    rounded = {
+        part: {name: tensor.astype(precision) for name, tensor in getattr(made, part).items()}
+        for part in ("kp_detector", "generator")
+    }
+    checkpoint_files.save(replace(made, **rounded), target)
+    return Export(target, precision, full, half, state["step"])
 
 
-def ship(
-    run: Path,
-    out: Path,
-    *,
-    identities: int = IDENTITIES,
-    sizes: Sequence[int] = SIZES,
-    say: Callable[[str], None] = print,
-) -> Export:
+def ship(run: Path, out: Path, say: Callable[[str], None] = print) -> Export:
     """Turn a run into a folder of :data:`studykit.methods.weights.SHIPPED`.
 
     Leaves in ``out``: ``weights.safetensors`` and ``checkpoint.json``, its hash; the run's
@@ -130,8 +112,6 @@ def ship(
         The folder of a training run.
     out : Path
         A folder named as the checkpoint.
-    identities, sizes
-        How many identities of the benchmark it is measured on, and at which sizes.
     say : callable
         Takes a line of progress.
 
@@ -157,7 +137,7 @@ def ship(
     write_text(out / "checkpoint.json", json.dumps(record, indent=1) + "\n")
     write_text(out / "recipe.yaml", recipe)
     shutil.copyfile(log, out / "log.jsonl")
-    measure(out, identities=identities, sizes=sizes, say=say)
+    measure(out, say=say)
     write_card(out)
     return made
 
@@ -171,6 +151,5 @@ def _recipe_text(run: Path) -> str:
     except (OSError, ValueError):
         raise StudyError(f"{run} has no recipe.json: name the folder of a training run") from None
     text = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100)
-    return (
-        "# What this checkpoint was trained by: python -m studykit.training --config FILE\n" + text
-    )
+    title = "# What this checkpoint was trained by: python -m studykit.training --config FILE"
+    return f"{title}\n{text}"

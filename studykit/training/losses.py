@@ -193,12 +193,8 @@ class ThinPlateSpline:
         line = np.linspace(-1, 1, 5)
         controls = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
         bends = rng.normal(0, 0.005, (count, len(controls), 2))
-        return cls(
-            *(
-                torch.tensor(x, dtype=torch.float32, device=device)
-                for x in (affine, controls, bends)
-            )
-        )
+        drawn = affine, controls, bends
+        return cls(*(torch.tensor(x, dtype=torch.float32, device=device) for x in drawn))
 
     def points(self, points: Tensor) -> Tensor:
         """Move (B, N, 2) points."""
@@ -237,9 +233,8 @@ def equivariance(
         moved = spline.jacobian(bent["value"]) @ bent["jacobian"]
         product = inverse_2x2(plain["jacobian"]) @ moved
         identity = torch.eye(2, device=product.device)
-        out["equivariance jacobian"] = (
-            weights.equivariance_jacobian * (product - identity).abs().mean()
-        )
+        difference = (product - identity).abs().mean()
+        out["equivariance jacobian"] = weights.equivariance_jacobian * difference
     return out
 
 
@@ -277,7 +272,9 @@ class VGG19(nn.Module):
             self.load_state_dict({name: tensors[name] for name in wanted})
         except (OSError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise StudyError(f"{path} gives no VGG-19 ({reason}): mend vgg in the recipe") from None
+            raise StudyError(
+                f"{path} gives no VGG-19 ({reason}): correct vgg in the recipe"
+            ) from None
         self.requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -303,16 +300,15 @@ class VGG19(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Tells rendered from generated patches at two scales (Wang et al. 2018)."""
+    """Separates rendered from generated patches at two scales (Wang et al. 2018)."""
 
-    def __init__(self, block_expansion: int = 32, num_blocks: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        widths = [3, *(min(256, block_expansion * 2**i) for i in range(num_blocks))]
         norm = nn.utils.parametrizations.spectral_norm
         layers: list[nn.Module] = []
-        for a, b in itertools.pairwise(widths):
+        for a, b in itertools.pairwise((3, 32, 64, 128)):
             layers += [norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, norm(nn.Conv2d(widths[-1], 1, 4, 1, 1)))
+        self.layers = nn.Sequential(*layers, norm(nn.Conv2d(128, 1, 4, 1, 1)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return scores of (B, 3, S, S) images' patches, at two scales."""

@@ -7,6 +7,7 @@ so that nothing changes between training and use.
 """
 
 import itertools
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.errors import StudyError
-from studykit.methods.weights import from_pytorch
+from studykit.methods.checkpoint_files import from_pytorch
 
 Keypoints = dict[str, Tensor]
 Settings = dict[str, Any]
@@ -61,14 +62,9 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 def gaussians(points: Tensor, size: tuple[int, int] | torch.Size, variance: float) -> Tensor:
     """Return a Gaussian of height 1 about each of (B, K, 2) points, (B, K, H, W)."""
-    x, y = (
-        torch.exp(
-            -0.5
-            * (torch.linspace(-1, 1, side, device=points.device) - points[..., axis, None]) ** 2
-            / variance
-        )
-        for axis, side in ((0, size[1]), (1, size[0]))
-    )
+    y, x = (torch.linspace(-1, 1, side, device=points.device) for side in size)
+    x, y = x - points[..., 0, None], y - points[..., 1, None]
+    x, y = (torch.exp(-0.5 * offset**2 / variance) for offset in (x, y))
     return y[..., :, None] * x[..., None, :]
 
 
@@ -129,46 +125,30 @@ class _Residual(nn.Module):
         return x + self.conv2(F.relu(self.norm2(out)))
 
 
-class _Encoder(nn.Module):
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(widths))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outs = [x]
-        for block in self.down_blocks:
-            outs.append(block(outs[-1]))
-        return outs
-
-
-class _Decoder(nn.Module):
-    def __init__(self, block_expansion: int, num_blocks: int, max_features: int) -> None:
-        super().__init__()
-        width = [min(max_features, block_expansion * 2**i) for i in range(num_blocks + 1)]
-        self.up_blocks = nn.ModuleList(
-            _Up(width[i + 1] * (1 if i == num_blocks - 1 else 2), width[i])
-            for i in reversed(range(num_blocks))
-        )
-
-    def forward(self, outs: list[Tensor]) -> Tensor:
-        out = outs.pop()
-        for block in self.up_blocks:
-            out = torch.cat([block(out), outs.pop()], 1)
-        return out
-
-
 class _Hourglass(nn.Module):
     def __init__(
         self, block_expansion: int, in_features: int, num_blocks: int, max_features: int
     ) -> None:
         super().__init__()
-        widths = [min(max_features, block_expansion * 2 ** (i + 1)) for i in range(num_blocks)]
-        self.encoder = _Encoder([in_features, *widths])
-        self.decoder = _Decoder(block_expansion, num_blocks, max_features)
+        width = [min(max_features, block_expansion * 2**i) for i in range(num_blocks + 1)]
+        down = [_Down(a, b) for a, b in itertools.pairwise([in_features, *width[1:]])]
+        # All but the first to come up take what the encoder found at their size as well.
+        up = [
+            _Up(width[i + 1] * (1 if i == num_blocks - 1 else 2), width[i])
+            for i in reversed(range(num_blocks))
+        ]
+        self.encoder = nn.ModuleDict({"down_blocks": nn.ModuleList(down)})
+        self.decoder = nn.ModuleDict({"up_blocks": nn.ModuleList(up)})
         self.out_filters = block_expansion + in_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.encoder(x))
+        outs = [x]
+        for block in self.encoder["down_blocks"]:
+            outs.append(block(outs[-1]))
+        out = outs.pop()
+        for block in self.decoder["up_blocks"]:
+            out = torch.cat([block(out), outs.pop()], 1)
+        return out
 
 
 class _BlurredDownsampling(nn.Module):
@@ -189,6 +169,10 @@ class _BlurredDownsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         channels, _, size, _ = self.weight.shape
         return F.conv2d(x, self.weight, padding=size // 2, groups=channels, stride=self.stride)
+
+
+def _blurred_downsampling(channels: int, scale: float) -> nn.Module:
+    return nn.Identity() if scale == 1 else _BlurredDownsampling(channels, scale)
 
 
 class KPDetector(nn.Module):
@@ -224,8 +208,7 @@ class KPDetector(nn.Module):
                 identity = torch.tensor([1.0, 0.0, 0.0, 1.0])
                 self.jacobian.bias.copy_(identity.repeat(self.num_jacobian_maps))
         self.temperature = temperature
-        if scale_factor != 1:
-            self.down = _BlurredDownsampling(num_channels, scale_factor)
+        self.down = _blurred_downsampling(num_channels, scale_factor)
 
     def forward(self, image: Tensor) -> Keypoints:
         """Find keypoints in (B, 3, S, S) images in [0, 1].
@@ -236,9 +219,7 @@ class KPDetector(nn.Module):
             ``value`` (B, K, 2), x and y in [-1, 1]; ``jacobian`` (B, K, 2, 2); and ``heatmap``
             (B, K, H, W), which sums to 1, for the losses.
         """
-        if hasattr(self, "down"):
-            image = self.down(image)
-        features = self.predictor(image)
+        features = self.predictor(self.down(image))
         logits = self.kp(features).float()
         batch, count, height, width = logits.shape
         heatmap = F.softmax(logits.flatten(2) / self.temperature, 2)
@@ -278,8 +259,7 @@ class DenseMotion(nn.Module):
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, 7, padding=3)
         self.kp_variance = kp_variance
-        if scale_factor != 1:
-            self.down = _BlurredDownsampling(num_channels, scale_factor)
+        self.down = _blurred_downsampling(num_channels, scale_factor)
 
     def forward(self, source: Tensor, driving_kp: Keypoints, source_kp: Keypoints) -> Keypoints:
         """Return ``deformation`` (B, h, w, 2), ``mask`` (B, K + 1, h, w) and ``occlusion_map``.
@@ -288,8 +268,7 @@ class DenseMotion(nn.Module):
         (B, 1, h, w). For the losses, what both are made of is given as well: ``motions`` of the
         background and the keypoints, (B, K + 1, h, w, 2), ``mask_logit`` and ``occlusion_logit``.
         """
-        if hasattr(self, "down"):
-            source = self.down(source)
+        source = self.down(source)
         with torch.autocast(source.device.type, enabled=False):
             source = source.float()
             motions = self._sparse_motions(source, driving_kp, source_kp)
@@ -360,7 +339,7 @@ class OcclusionAwareGenerator(nn.Module):
         estimate_jacobian: bool = False,
     ) -> None:
         super().__init__()
-        del estimate_jacobian  # the keypoints tell
+        del estimate_jacobian  # the keypoints show it
         self.dense_motion_network = DenseMotion(
             num_kp=num_kp,
             num_channels=num_channels,
@@ -370,9 +349,8 @@ class OcclusionAwareGenerator(nn.Module):
         width = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
         self.first = _Convolution(num_channels, width[0], kernel_size=7)
         self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(width))
-        self.bottleneck = nn.Sequential()
-        for index in range(num_bottleneck_blocks):
-            self.bottleneck.add_module(f"r{index}", _Residual(width[-1]))
+        residual = {f"r{index}": _Residual(width[-1]) for index in range(num_bottleneck_blocks)}
+        self.bottleneck = nn.Sequential(OrderedDict(residual))
         self.up_blocks = nn.ModuleList(
             _Up(a, b) for a, b in zip(width[:0:-1], width[-2::-1], strict=True)
         )
@@ -406,8 +384,7 @@ class OcclusionAwareGenerator(nn.Module):
         if given is not None:
             which, known, seen = given
             which, grid = which[:, None, None, None], seen.shape[2:]
-            found = resized(deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1)
-            deformation = torch.where(which, known, found)
+            deformation = torch.where(which, known, resized_field(deformation, grid))
             if visible is not None:
                 visible = torch.where(which, seen, resized(visible, grid))
         features = self.first(source)
@@ -427,7 +404,7 @@ def _deform(image: Tensor, deformation: Tensor) -> Tensor:
     """Move the (B, C, H, W) features; they keep their precision and layout."""
     height, width = image.shape[2:]
     with torch.autocast(image.device.type, enabled=False):
-        field = resized(deformation.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
+        field = resized_field(deformation, (height, width))
         inside = (_fade(height, image)[:, None] * _fade(width, image))[..., None]
         field = inside * field + (1 - inside) * coordinate_grid(height, width, image)
         if image.is_cuda and torch.is_grad_enabled():
@@ -497,9 +474,8 @@ def _fade(size: int, like: Tensor) -> Tensor:
 
 
 def _open_borders(visible: Tensor) -> Tensor:
-    inside = torch.zeros_like(visible)
-    inside[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER] = 1
-    return visible * inside + (1 - inside)
+    inside = visible[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER]
+    return F.pad(inside, (_BORDER,) * 4, value=1.0)
 
 
 def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -512,6 +488,11 @@ def resized(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
             for before, after in zip(maps.shape[2:], size, strict=True)
         )
         return down @ maps.float() @ across.T
+
+
+def resized_field(field: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Resize (B, h, w, 2) coordinates as :func:`resized` does maps."""
+    return resized(field.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
 
 
 def _stretch(before: int, after: int, device: torch.device) -> Tensor:

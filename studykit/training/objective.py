@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from studykit.training import losses
 from studykit.training.batches import Batch
-from studykit.training.networks import resized
+from studykit.training.networks import resized, resized_field
 from studykit.training.recipe import LossWeights
 
 
@@ -76,7 +76,7 @@ class Objective(nn.Module):
             terms["fidelity"] = losses.fidelity(image, batch.driving, batch.face, weights)
         size, halved = batch.seen.shape[2:], F.avg_pool2d(counts, 2)
         terms |= losses.motion_supervision(
-            resized(out["deformation"].permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
+            resized_field(out["deformation"], size),
             resized(out["occlusion_logit"], size) if "occlusion_logit" in out else None,
             batch.deformation,
             batch.seen,
@@ -88,7 +88,7 @@ class Objective(nn.Module):
             terms["masks"] = losses.mask_supervision(
                 out["motions"],
                 out["mask_logit"],
-                resized(batch.deformation.permute(0, 3, 1, 2), grid).permute(0, 2, 3, 1),
+                resized_field(batch.deformation, grid),
                 resized(batch.seen, grid),
                 resized(halved, grid),
                 weights,

@@ -225,7 +225,7 @@ def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:
         raise StudyError(f"recipe {path} can't be read ({error.strerror}): {shipped}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise StudyError(f"recipe {path} is no YAML file ({reason}): mend it") from None
+        raise StudyError(f"recipe {path} is no YAML file ({reason}): fix it") from None
     if not isinstance(content, dict):
         raise StudyError(f"recipe {path} is no mapping: see {RECIPES / 'synth-256.yaml'}")
     on_cuda = content.pop("cuda", None) or {}

@@ -7,7 +7,6 @@ by (seed, step). A run that is resumed, or run again on the same machine, gives 
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studykit import files
 from studykit.errors import StudyError
+from studykit.methods import checkpoint_files
 from studykit.methods import weights as checkpoints
 from studykit.training import evaluate, losses, networks
 from studykit.training.batches import Batch, Shelf
@@ -44,47 +45,43 @@ class Training:
     ----------
     step : int
         Steps done.
+    vgg : losses.VGG19 or None
+        For the perceptual term, where there is one.
     """
 
     def __init__(self, recipe: Recipe, cache: Cache, device: str) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.cache, self.device, self.step = recipe, cache, torch.device(device), 0
         self.networks = dict(zip(_PARTS, networks.build(recipe.settings), strict=True))
-        if recipe.start:
-            begun = checkpoints.load(checkpoints.locate(recipe.start))
-            for name, network in self.networks.items():
-                networks.fill(network, getattr(begun, name))
+        begun = checkpoints.load(checkpoints.locate(recipe.start)) if recipe.start else None
         for name, network in self.networks.items():
-            self.networks[name] = network.to(self.device, memory_format=torch.channels_last)
+            if begun is not None:
+                networks.fill(network, getattr(begun, name))
+            network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
         self._averaging = {
             name: _paired(self.average[name], n) for name, n in self.networks.items()
         }
-        parameters = [p for network in self.networks.values() for p in network.parameters()]
+        self._parameters = [p for network in self.networks.values() for p in network.parameters()]
         on_gpu = self.device.type == "cuda"
-        self.optimiser = torch.optim.Adam(parameters, betas=(0.5, 0.999), fused=on_gpu)
-        self.discriminator = self.discriminator_optimiser = vgg = None
+        self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
+        self.discriminator = self.discriminator_optimiser = self.vgg = None
         if recipe.losses.adversarial:
             self.discriminator = losses.PatchDiscriminator().to(self.device)
             self.discriminator_optimiser = torch.optim.Adam(
                 self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999)
             )
         if recipe.losses.perceptual and recipe.vgg:
-            vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
+            self.vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
         self._shelf = Shelf(cache, self.device)
         # Processors without bfloat16 would only imitate it, slowly.
         able = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         bf16 = recipe.precision == "bf16" and able
-        self._objective = Objective(*self.networks.values(), bf16, vgg)
+        self._objective = Objective(*self.networks.values(), bf16, self.vgg)
         self._compiled = self._objective
         if on_gpu:
             _compute_alike_in_every_run()
             self._compiled = torch.compile(self._objective)
-
-    @property
-    def perceptual(self) -> bool:
-        """Whether there is a perceptual term."""
-        return self._objective.vgg is not None
 
     def advance(self) -> dict[str, Tensor]:
         """Train one step; return every term of the loss, still on the device."""
@@ -96,15 +93,13 @@ class Training:
             network.train(name in phase.networks and not phase.fixed_statistics)
             network.requires_grad_(name in phase.networks)
         if phase.from_average and progress == 0:
-            for name, network in self.networks.items():
-                network.load_state_dict(self.average[name])
+            self._load(self.average)
             self.optimiser.state.clear()
         terms = self._terms(phase, progress)
         total = sum(terms.values())
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_NORM)
         self.optimiser.step()
         self.step += 1
         for name in phase.networks:
@@ -142,28 +137,27 @@ class Training:
         """Lend the networks with the averaged weights."""
         now = {name: _copied(network) for name, network in self.networks.items()}
         try:
-            for name, network in self.networks.items():
-                network.load_state_dict(self.average[name])
+            self._load(self.average)
             yield self.networks
         finally:
-            for name, network in self.networks.items():
-                network.load_state_dict(now[name])
+            self._load(now)
+
+    def _load(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+        for name, network in self.networks.items():
+            network.load_state_dict(tensors[name])
 
     def evaluate(self, sheet: Path | None = None) -> dict[str, float]:
         """Measure the averaged networks on the held-out identities; draw a sheet of some."""
         held_out = self.cache.held_out()
         with self.averaged() as nets:
-            own, cross = (
-                [evaluate.animate(*nets.values(), item.own[0], driving) for item, driving in pairs]
-                for pairs in (
-                    [(item, item.own) for item in held_out],
-                    [(item, item.other) for item in held_out],
-                )
-            )
+            pair = nets.values()
+            own = [evaluate.animate(*pair, item.own[0], item.own) for item in held_out]
+            cross = [evaluate.animate(*pair, item.own[0], item.other) for item in held_out]
         if sheet is not None:
             shown = slice(1, 5)  # one of each kind
             image = evaluate.draw_sheet(held_out[shown], own[shown], cross[shown])
-            _write(sheet, lambda path: image.save(path, format="PNG"))
+            with _whole(sheet) as part:
+                image.save(part)
         return evaluate.scores(held_out, own, cross)
 
     def save(self, folder: Path) -> None:
@@ -180,8 +174,9 @@ class Training:
         if self.discriminator is not None:
             state["discriminator"] = self.discriminator.state_dict()
             state["discriminator optimiser"] = self.discriminator_optimiser.state_dict()
-        _write(folder / "checkpoint.pt", lambda path: torch.save(state, path))
-        checkpoints.save(as_checkpoint(state), folder / "weights.safetensors")
+        with _whole(folder / "checkpoint.pt") as part:
+            torch.save(state, part)
+        checkpoint_files.save(as_checkpoint(state), folder / "weights.safetensors")
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint that :meth:`save` wrote.
@@ -195,9 +190,9 @@ class Training:
         if state["settings"] != self.recipe.settings:
             raise StudyError(f"{path} is of networks with other settings than the recipe's")
         self.step = state["step"]
-        for name, network in self.networks.items():
-            network.load_state_dict(state["networks"][name])
-            for key, value in self.average[name].items():
+        self._load(state["networks"])
+        for name, average in self.average.items():
+            for key, value in average.items():
                 value.copy_(state["average"][name][key])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.discriminator is not None and "discriminator" in state:
@@ -258,7 +253,7 @@ def run(
     else:
         log.unlink(missing_ok=True)
     _write_recipe(recipe, out)
-    if not training.perceptual:
+    if training.vgg is None:
         echo("no perceptual term: " + ("vgg is not named" if not recipe.vgg else "its weight is 0"))
     began = saved = time.monotonic()
     measured = [training.step + steps for steps in _MEASURED]
@@ -302,16 +297,16 @@ def run(
     return out / "weights.safetensors"
 
 
-def as_checkpoint(state: dict[str, Any]) -> checkpoints.Checkpoint:
+def as_checkpoint(state: dict[str, Any]) -> checkpoint_files.Checkpoint:
     """Name the averaged tensors of what :meth:`Training.save` kept as PaddleGAN does."""
     tensors = {
-        part: checkpoints.from_pytorch(
+        part: checkpoint_files.from_pytorch(
             {name: value.cpu().float().numpy() for name, value in state["average"][part].items()}
         )
         for part in _PARTS
     }
     config = {**state["settings"], "size": state["size"], "trained_on": "rendered faces"}
-    return checkpoints.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
+    return checkpoint_files.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -350,21 +345,18 @@ def _compute_alike_in_every_run() -> None:
         inductor.deterministic = True
 
 
-def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
     try:
-        write(partial)
-        os.replace(partial, path)
+        with files.whole(path) as part:
+            yield part
     except OSError as error:
         raise StudyError(f"can't write {path} ({error.strerror}): make room there") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_recipe(recipe: Recipe, out: Path) -> None:
-    about = json.dumps(dataclasses.asdict(recipe), indent=1)
-    _write(out / "recipe.json", lambda path: Path(path).write_text(about))
+    with _whole(out / "recipe.json") as part:
+        part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
 
 
 def _append(log: Path, record: dict[str, Any]) -> None:
@@ -375,5 +367,6 @@ def _append(log: Path, record: dict[str, Any]) -> None:
 def _cut_log(log: Path, step: int) -> None:
     """Drop what was logged after a step, as it will be logged again."""
     if log.is_file():
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
-        _write(log, lambda path: Path(path).write_text("".join(f"{line}\n" for line in kept)))
+        lines = log.read_text().splitlines(keepends=True)
+        with _whole(log) as part:
+            part.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))

@@ -7,33 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from studykit.methods import weights
-from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
+from studykit.methods._fomm_dygraph import build_networks
+from studykit.methods._ppgan import import_paddle
+from studykit.methods.checkpoint_files import NETWORKS, Checkpoint, Settings
 
-# Of networks that run in milliseconds.
-SMALL: weights.Settings = {
+_HOURGLASS = {"block_expansion": 8, "max_features": 32, "num_blocks": 3, "scale_factor": 0.5}
+SMALL: Settings = {
     "common_params": {"num_kp": 6, "num_channels": 3, "estimate_jacobian": True},
-    "kp_detector_cfg": {
-        "temperature": 0.1,
-        "block_expansion": 8,
-        "max_features": 32,
-        "scale_factor": 0.5,
-        "num_blocks": 3,
-    },
+    "kp_detector_cfg": {"temperature": 0.1, **_HOURGLASS},
     "generator_cfg": {
         "block_expansion": 8,
         "max_features": 24,
         "num_down_blocks": 2,
         "num_bottleneck_blocks": 2,
         "estimate_occlusion_map": True,
-        "dense_motion_params": {
-            "block_expansion": 8,
-            "max_features": 32,
-            "num_blocks": 3,
-            "scale_factor": 0.5,
-        },
+        "dense_motion_params": {**_HOURGLASS},
     },
 }
+"""Settings of networks that run in milliseconds."""
 
 
 def astronaut_frames(count: int, size: int = 64) -> list[np.ndarray]:
@@ -55,22 +46,7 @@ def astronaut_frames(count: int, size: int = 64) -> list[np.ndarray]:
     return frames
 
 
-def build(config: weights.Settings) -> tuple[Any, Any]:
-    """Return ppgan's two networks with random tensors, ready to run."""
-    ppgan = import_ppgan()
-    common = config["common_params"]
-    networks = (
-        ppgan.KPDetector(**config["kp_detector_cfg"], **common),
-        ppgan.OcclusionAwareGenerator(**config["generator_cfg"], **common, inference=True),
-    )
-    for network in networks:
-        repair_downsampling(network)
-    return networks
-
-
-def random_checkpoint(
-    config: weights.Settings, seed: int = 0, size: int = 64
-) -> weights.Checkpoint:
+def random_checkpoint(config: Settings, seed: int = 0, size: int = 64) -> Checkpoint:
     """Make a checkpoint of random tensors whose networks answer to what they see.
 
     Its batch-norm statistics are those of real faces of a size: with the untrained ones (0 and
@@ -79,8 +55,8 @@ def random_checkpoint(
     """
     paddle = import_paddle()
     paddle.seed(seed)
-    kp_detector, generator = build(config)
-    for network in (kp_detector, generator):
+    networks = kp_detector, generator = build_networks(config)
+    for network in networks:
         for layer in network.sublayers():
             if isinstance(layer, paddle.nn.BatchNorm):
                 layer._momentum = 0.0  # the statistics of the next batch, not a mean over many
@@ -90,12 +66,11 @@ def random_checkpoint(
         keypoints = _calibrate_keypoints(kp_detector, images)
         _calibrate_contrast(generator, images, keypoints)
 
-    def tensors(network: Any) -> weights.Tensors:
-        return {name: value.numpy() for name, value in network.state_dict().items()}
-
-    return weights.Checkpoint(
-        f"random-{seed}", "", config, tensors(kp_detector), tensors(generator)
-    )
+    tensors = {
+        part: {name: value.numpy() for name, value in network.state_dict().items()}
+        for part, network in zip(NETWORKS, networks, strict=True)
+    }
+    return Checkpoint(f"random-{seed}", "", config, **tensors)
 
 
 def _calibrate_keypoints(kp_detector: Any, images: Any) -> dict[str, Any]:

@@ -1,0 +1,491 @@
+"""Checkpoints of the First Order Motion Model, and the files in which they come and are written.
+
+Published ones are pickles, which can run anything; they are read by readers that can't. What is
+written here is safetensors, which hold nothing but arrays, or what PaddleGAN's predictor reads.
+"""
+
+import contextlib
+import copy
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studykit import files
+from studykit.cache import cache_folder
+from studykit.errors import MissingPackageError, WeightsError
+from studykit.methods import safe_pickle
+
+Settings = dict[str, Any]
+Tensors = dict[str, np.ndarray]
+
+NETWORKS = ("kp_detector", "generator")
+"""The parts of a checkpoint, as its files name them."""
+
+BLUR = "down.weight"
+"""How the names of fixed kernels end, which networks compute where a checkpoint lacks them."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The two networks of the First Order Motion Model (Siarohin et al., NeurIPS 2019).
+
+    Attributes
+    ----------
+    name : str
+        The name or path that it was asked for by.
+    sha256 : str
+        Of the file as published, before any conversion.
+    config : dict
+        The networks' settings, named as in PaddleGAN's configuration files: ``common_params``,
+        ``kp_detector_cfg`` and ``generator_cfg``. Checkpoints of this project name
+        also the ``size`` of the images that they were trained on, in pixels, and what these show,
+        ``trained_on``.
+    kp_detector, generator : dict of str to float32 array
+        The tensors, named as in PaddleGAN.
+    """
+
+    name: str
+    sha256: str
+    config: Settings
+    kp_detector: Tensors
+    generator: Tensors
+
+    @property
+    def networks(self) -> dict[str, Tensors]:
+        """Both networks by name."""
+        return {part: getattr(self, part) for part in NETWORKS}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Say whether a file is in the format of safetensors, by how it starts."""
+    # 8 bytes of header length, then the header, which is JSON; nothing else starts so.
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def read_safetensors(path: Path) -> dict[str, Tensors]:
+    """Read both networks of a safetensors file, by name.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged, or is no checkpoint of this model.
+    """
+    content: dict[str, Tensors] = {}
+    with _opened(path) as file:
+        for key in file.keys():  # noqa: SIM118 (it is no dictionary)
+            part, _, name = key.partition(".")
+            content.setdefault(part, {})[name] = file.get_tensor(key)
+    return _networks(path, content)
+
+
+def stored_settings(path: Path) -> Settings:
+    """Return the settings that a file written by :func:`save` holds, without reading its tensors.
+
+    Other files give none: {}.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged.
+    """
+    if not is_safetensors(path):
+        return {}
+    with _opened(path) as file:
+        return json.loads((file.metadata() or {}).get("config", "{}"))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged ({error}): get or convert it again") from None
+
+
+def save(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write a checkpoint as safetensors, with its settings in the file's metadata.
+
+    Raises
+    ------
+    WeightsError
+        The file can't be written.
+    """
+    from safetensors.numpy import save
+
+    tensors = {
+        f"{part}.{name}": np.ascontiguousarray(tensor)
+        for part, network in checkpoint.networks.items()
+        for name, tensor in network.items()
+    }
+    metadata = {"config": json.dumps(checkpoint.config)}
+    content = save(tensors, metadata)  # its save_file lets nobody else read the file
+    write_whole(Path(path), lambda part: part.write_bytes(content))
+
+
+def save_for_ppgan(checkpoint: Checkpoint, path: str | Path) -> Path:
+    """Write a checkpoint as PaddleGAN reads it: a ``.pdparams`` file, and its YAML file beside.
+
+    ``FirstOrderPredictor(weight_path="a.pdparams", config="a.yaml")`` takes the two; for images of
+    another size than it was trained on, give it :func:`at_size` first.
+
+    Returns
+    -------
+    Path
+        The YAML file.
+
+    Raises
+    ------
+    WeightsError
+        A file can't be written.
+    """
+    import yaml
+
+    settings, path = checkpoint.config, Path(path)
+    parts = {key: settings[key] for key in ("kp_detector_cfg", "generator_cfg")}
+    model = {"common_params": settings["common_params"], "generator": parts}
+    text = yaml.safe_dump({"model": model}, sort_keys=False)
+    content = pickle.dumps(checkpoint.networks, protocol=2)
+    write_whole(path, lambda part: part.write_bytes(content))
+    beside = path.with_suffix(".yaml")
+    write_whole(beside, lambda part: part.write_text(text, encoding="utf-8"))
+    return beside
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write under another name in the same folder, and rename when it is whole.
+
+    Raises
+    ------
+    WeightsError
+        The folder can't be made or written.
+    """
+    try:
+        with files.whole(path) as part:
+            write(part)
+    except OSError as error:
+        raise WeightsError(
+            f"can't write {path} ({error.strerror}): choose a folder that can be written"
+            + (", or set STUDYKIT_CACHE to one" if cache_folder() in path.parents else "")
+        ) from None
+
+
+def read_pickled(path: Path) -> dict[str, Tensors]:
+    """Read both networks of PaddleGAN's ``.pdparams`` or of an original ``.pth.tar``, by name.
+
+    Raises
+    ------
+    WeightsError
+        The file is unsafe (nothing of it was run), damaged, or no checkpoint of this model.
+    MissingPackageError
+        It is a PyTorch file, and PyTorch is not installed.
+    """
+    read = _read_pytorch if _is_pytorch(path) else safe_pickle.load_arrays
+    return _networks(path, read(path))
+
+
+# A file of torch.save before 1.6 is a row of pickles, of which the first is this number.
+_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def _is_pytorch(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(len(_TORCH_LEGACY))
+    if not start.startswith(b"PK\x03\x04"):
+        return start == _TORCH_LEGACY
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                return True
+    except zipfile.BadZipFile:
+        raise WeightsError(f"{path} is a damaged zip archive: get the checkpoint again") from None
+    raise WeightsError(f"{path} is a zip archive and no checkpoint: unpack it first")
+
+
+def _read_pytorch(path: Path) -> dict[str, Tensors]:
+    try:
+        import torch
+    except ImportError:
+        raise MissingPackageError(
+            f'{path} is a PyTorch checkpoint: pip install "torch>=2.2" reads it (once; '
+            "studykit keeps it as safetensors)"
+        ) from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        parts = content if isinstance(content, dict) else {}
+        return {
+            part: from_pytorch({name: tensor.numpy() for name, tensor in parts[part].items()})
+            for part in NETWORKS
+            if isinstance(parts.get(part), dict)
+        }
+    except Exception as error:  # a damaged pickle may raise anything
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise WeightsError(
+                f"{path} is refused: loading it would call {asked[1]}, which no tensor needs; "
+                "nothing was run, get the checkpoint from its authors' address"
+            ) from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise WeightsError(
+            f"{path} is damaged or no checkpoint ({reason}): get it again"
+        ) from error
+
+
+def from_pytorch(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the tensors of an original PyTorch checkpoint as PaddleGAN names them.
+
+    The layers have the same names and layouts; only batch normalisation calls its statistics
+    differently, and PyTorch's counter of batches has no counterpart.
+    """
+
+    def renamed(name: str) -> str:
+        return re.sub(r"\.running_var$", "._variance", re.sub(r"\.running_mean$", "._mean", name))
+
+    counter = ".num_batches_tracked"
+    return {renamed(name): own for name, own in tensors.items() if not name.endswith(counter)}
+
+
+def _networks(path: Path, content: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """Return both networks of what a file holds, as finite float32 arrays."""
+    networks: dict[str, Tensors] = {part: {} for part in NETWORKS}
+    for part, tensors in networks.items():
+        if not content.get(part):
+            held = ", ".join(sorted(content)) or "nothing"
+            raise WeightsError(
+                f'{path} is no checkpoint of the First Order Motion Model: it has no "{part}" '
+                f"(it holds {held[:100]})"
+            )
+        for name, array in content[part].items():
+            if not np.isfinite(array).all():
+                reason = f"{part} {name} has values that are no numbers"
+                raise WeightsError(f"{path} is damaged: {reason}")
+            tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
+    return networks
+
+
+def at_size(checkpoint: Checkpoint, side: int) -> Checkpoint:
+    """Return a checkpoint as it animates images of another size than it was trained on.
+
+    Keypoints and motion are found on grids of as many places as in training, whatever the size;
+    features are moved and painted at the image's own resolution, which keeps it sharp. One that
+    names no size is returned as it is.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    side : int
+        Of the images, in pixels.
+
+    Raises
+    ------
+    WeightsError
+        The grids don't fit into images of this side.
+    """
+    config = copy.deepcopy(checkpoint.config)
+    size = config.get("size", side)
+    if size == side:
+        return checkpoint
+    motion = config["generator_cfg"]["dense_motion_params"]
+    for settings in (config["kp_detector_cfg"], motion):
+        grid = round(size * settings.get("scale_factor", 1))
+        if side % grid:
+            raise WeightsError(
+                f"{checkpoint.name} takes images whose sides are multiples of {grid}, not {side}: "
+                "set the study's size accordingly"
+            )
+        settings["scale_factor"] = grid / side
+    # The kernels that blur an image before it is scaled down belong to the old scale; networks
+    # make their own.
+    networks = {
+        part: {name: own for name, own in tensors.items() if not name.endswith(BLUR)}
+        for part, tensors in checkpoint.networks.items()
+    }
+    return replace(checkpoint, config=config, **networks)
+
+
+def require_tensors(
+    checkpoint: Checkpoint, network: str, expected: Mapping[str, tuple[int, ...]]
+) -> Tensors:
+    """Return a network's tensors if they are those that it expects, by name and shape.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Where to look.
+    network : {"kp_detector", "generator"}
+        Which of its networks.
+    expected : mapping of str to tuple of int
+        The shape of every tensor of the network. The fixed blur kernels ``down.weight`` may be
+        absent from the checkpoint.
+
+    Raises
+    ------
+    WeightsError
+        A tensor is missing, superfluous or of another shape; the first one is named.
+    """
+    found: Tensors = getattr(checkpoint, network)
+    if problem := next(_differences(network, found, expected), None):
+        raise WeightsError(
+            f"{checkpoint.name} is a checkpoint for another network: {problem}; give the setting "
+            "config that belongs to it, or other weights"
+        )
+    return found
+
+
+def _differences(
+    network: str, found: Tensors, expected: Mapping[str, tuple[int, ...]]
+) -> Iterator[str]:
+    for name, shape in expected.items():
+        if name not in found and not name.endswith(BLUR):
+            yield f"{network} has no tensor {name} {tuple(shape)}"
+        elif name in found and found[name].shape != tuple(shape):
+            yield f"{network} {name} is {found[name].shape}, expected {tuple(shape)}"
+    for name in found:
+        if name not in expected:
+            yield f"{network} has a tensor {name} that none of its settings explains"
+
+
+# Where PaddleGAN's files and those of the original repository have the sections of the settings.
+_SECTIONS = {
+    "common_params": ("model common_params", "model_params common_params"),
+    "kp_detector_cfg": ("model generator kp_detector_cfg", "model_params kp_detector_params"),
+    "generator_cfg": ("model generator generator_cfg", "model_params generator_params"),
+}
+
+
+def read_config(path: str | Path) -> Settings:
+    """Read network settings from a YAML file of PaddleGAN or of the original repository.
+
+    Raises
+    ------
+    WeightsError
+        The file can't be read, or a section is missing.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"config {path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"config {path} is no YAML file ({reason}): correct it") from None
+    settings = {}
+    for name, places in _SECTIONS.items():
+        found = [_section(content, place.split()) for place in places]
+        settings[name] = next(filter(None, found), None)
+        if not isinstance(settings[name], dict):
+            raise WeightsError(
+                f"config {path} has no section {name}: write it like PaddleGAN's "
+                "configs/firstorder_vox_256.yaml"
+            )
+    return settings
+
+
+def _section(content: Any, keys: list[str]) -> Any:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
+def settings_from_shapes(path: Path, kp_detector: Tensors, generator: Tensors) -> Settings:
+    """Work out the settings of ppgan's networks from their tensors (names as ppgan gives them).
+
+    What shapes don't show (temperature, Gaussian variance) is as in every published checkpoint.
+
+    Raises
+    ------
+    WeightsError
+        They are tensors of another network.
+    """
+    mobile = "kp.0.weight" in kp_detector
+    kp, jacobian, first, final, mask, block = (
+        ("kp.2", "jacobian.2", "first.2.conv", "final.4", "mask.0", "conv1")
+        if mobile
+        else ("kp", "jacobian", "first.conv", "final", "mask", "conv")
+    )
+    motion = "dense_motion_network."
+    kind = {"mobile_net": True} if mobile else {}
+    try:
+        num_kp, kp_features = kp_detector[f"{kp}.weight"].shape[:2]
+        jacobians = len(kp_detector.get(f"{jacobian}.bias", ()))
+        width = len(generator[f"{first}.weight"])
+        widths = _widths(generator, rf"down_blocks\.\d+\.{block}")
+        mask_features = generator[f"{motion}{mask}.weight"].shape[1]
+        return {
+            "common_params": {
+                "num_kp": num_kp,
+                "num_channels": len(generator[f"{final}.weight"]),
+                "estimate_jacobian": jacobians > 0,
+            },
+            "kp_detector_cfg": {
+                "temperature": 0.1,
+                **_hourglass_settings(kp_detector, "predictor.", kp_features, mobile),
+                "scale_factor": _scale(kp_detector, "down.weight", mobile),
+                "single_jacobian_map": jacobians == 4 and num_kp > 1,
+                **kind,
+            },
+            "generator_cfg": {
+                "block_expansion": width,
+                "max_features": max([width, *widths]),
+                "num_down_blocks": len(widths),
+                "num_bottleneck_blocks": len(
+                    _widths(generator, r"bottleneck\.r\d+\.(conv1|conv_pw)")
+                ),
+                "estimate_occlusion_map": any(
+                    name.startswith(f"{motion}occlusion.") for name in generator
+                ),
+                "dense_motion_params": {
+                    **_hourglass_settings(generator, f"{motion}hourglass.", mask_features, mobile),
+                    "scale_factor": _scale(generator, f"{motion}down.weight", mobile),
+                },
+                **kind,
+            },
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is a checkpoint for another network: nothing in it shows {error}; if it "
+            "is a First Order Motion Model, give its YAML file as the setting config"
+        ) from None
+
+
+def _hourglass_settings(tensors: Tensors, prefix: str, out_features: int, mobile: bool) -> Settings:
+    encoder = f"{prefix}encoder.down_blocks"
+    entry = tensors[f"{encoder}.0.conv.weight"].shape
+    in_features = entry[0 if mobile else 1]  # a mobile block starts with one kernel a channel
+    block = "conv1" if mobile else "conv"
+    widths = _widths(tensors, rf"{re.escape(encoder)}\.\d+\.{block}")
+    return {
+        "block_expansion": out_features - in_features,
+        "max_features": max(widths),
+        "num_blocks": len(widths),
+    }
+
+
+def _widths(tensors: Tensors, layer: str) -> list[int]:
+    """Return the output channels of every layer whose name matches."""
+    weight = re.compile(rf"{layer}\.weight")
+    return [len(tensor) for name, tensor in tensors.items() if weight.fullmatch(name)]
+
+
+def _scale(tensors: Tensors, name: str, mobile: bool) -> float:
+    if name not in tensors:
+        return 1
+    if mobile:  # its kernel is 3x3 at any scale
+        return 0.25
+    # The kernel's side is 2 round(4 sigma) + 1 with sigma = (1 / scale - 1) / 2, that is
+    # 4 / scale - 3.
+    side = tensors[name].shape[-1]
+    if side not in (5, 13, 29, 61):
+        raise ValueError(f"the scale of its {side}x{side} blur {name}")
+    return 4 / (side + 3)
