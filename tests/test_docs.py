@@ -223,6 +223,14 @@ def test_commands_that_need_a_network_have_options_that_exist() -> None:
                 assert option in usage
 
 
+def test_what_pages_say_to_install_is_what_the_project_asks_for() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    for name, text in PAGES.items():
+        assert 'install "studykit' not in text, name
+        for package in re.findall(r'pip install "([a-z][^"]*)"', text):
+            assert f'"{package}"' in project, (name, package)
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for line in ALL:
