@@ -176,13 +176,14 @@ def is_there(place: str | Path) -> bool:
 
 
 def rated_clips(study: Study, out: Path) -> set[str]:
-    """Return the SHA-256 of every clip of a study that a person has rated."""
+    """Return the SHA-256 of every clip of a study that people's scores are about."""
     place = place_to_write(study, out)
     if not is_there(place):
         return set()
     with open_store(place) as store:
         ratings = store.ratings(study.name)
-    return set(ratings.loc[~ratings["simulated"].astype(bool), "clip_hash"]) - {""}
+    scored = ratings["role"].isin(["rating", "repeat"]) & ~ratings["simulated"].astype(bool)
+    return set(ratings.loc[scored, "clip_hash"]) - {""}
 
 
 def open_store(place: str | Path) -> "Store":

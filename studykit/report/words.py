@@ -337,6 +337,11 @@ def _stimuli(results: Results) -> str:
             if name in ("studykit", "python", "paddlepaddle", "ppgan", "numpy")
         )
         text += f" Clips were made on {plain(machine['processor'])} ({versions})."
+        made = [row.version for row in results.rows.values() if row.status == "done"]
+        for version in sorted({*made} - {data["versions"]["studykit"]}):
+            count = made.count(version)
+            text += f" {_count(count, 'clip')}, which people had rated, {_were(count)} kept from "
+            text += f"studykit {version or '0.1'}."
     return text
 
 

@@ -13,7 +13,6 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 - ``claims``: what may be said: verdicts by a rule, and warnings.
 - ``analysis``: all of these for one study.
 - ``power``: how many raters a study needs, found before anybody is asked.
-- ``coverage``: whether intervals and tests hold in simulated studies; run as a command.
 """
 
 from studykit.stats.agreement import agreement, intraclass_correlation, krippendorff_alpha

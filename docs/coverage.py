@@ -1,7 +1,7 @@
 """Do the intervals cover and do the tests keep their level? Simulated studies with known truth.
 
-``python -m studykit.stats.coverage`` runs them and writes the tables into docs/statistics.md, so
-that the page shows what this code does and not what it is hoped to do.
+``python docs/coverage.py`` runs them and writes the tables into statistics.md beside it, so that
+the page shows what this code does and not what it is hoped to do.
 """
 
 import itertools
@@ -244,8 +244,8 @@ def _any_pair_differs(scores: np.ndarray) -> np.ndarray:
 @click.option(
     "--page",
     type=click.Path(path_type=Path),
-    default=Path("docs/statistics.md"),
-    show_default=True,
+    default=Path(__file__).with_name("statistics.md"),
+    show_default="docs/statistics.md",
     help="The page to write into.",
 )
 def main(studies: int, page: Path) -> None:
