@@ -1,6 +1,9 @@
 """README and docs/ are true to the letter: their commands are run, their files and links exist."""
 
+import csv
+import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -9,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from studykit.media import video
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -19,6 +24,8 @@ NEEDS_NETWORK = ("weights fetch", "--weights vox")
 NEEDS_CLUSTER = "--scheduler"
 SLOW = ("studykit bench", "studykit stimuli benchmark")
 FOREVER = "studykit serve"
+MEASURED = "mouth_correlation"
+FRAMES = 10
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -43,9 +50,12 @@ def runs_here(line: str) -> bool:
 
 
 def workplace_in(folder: Path) -> Path:
-    """Copy what a reader has after the clone, so that nothing here is changed."""
+    """Copy what a reader has after the clone, so that nothing here is changed; videos cut short."""
     for name in ("inputs", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
+    for path in folder.glob("inputs/drivings/*/*.mp4"):
+        frames = list(itertools.islice(video.read_frames(path), FRAMES))
+        video.write_video(path, frames, frame_rate=video.probe(path).frame_rate)
     cell = "astronaut__frontal-driving-1__warp"
     collected = f"rater,cell,criterion,value\nr-1a2b,{cell},naturalness,4\n"
     (folder / "collected.csv").write_text(collected)
@@ -58,25 +68,131 @@ def program(line: str) -> list[str]:
     return [str(Path(sys.executable).with_name(name)), *arguments]
 
 
-def run(line: str, workplace: Path) -> None:
-    result = subprocess.run(program(line), cwd=workplace, capture_output=True, text=True)
+def run(line: str, workplace: Path, **environment: str) -> None:
+    result = subprocess.run(
+        program(line),
+        cwd=workplace,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, f"{line}\n{result.stderr}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(map(runs_here, commands(page)))])
-def test_every_command_of_a_page_runs(page: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of inputs/quick.yaml, which pages show and go on with."""
+    workplace = workplace_in(tmp_path_factory.mktemp("finished"))
+    run("studykit run inputs/quick.yaml", workplace)
+    return workplace / "reports" / "quick"
+
+
+def slimmed(study: Path) -> None:
+    """Leave of a new study what is quick: its tests run the rest."""
+    text = re.sub(r"^(  - (warp|fomm)\b)", r"# \1", study.read_text(), flags=re.MULTILINE)
+    study.write_text(f"{text}\npairs: [[astronaut, frontal-driving-1]]\n")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page != "CONTRIBUTING.md" and any(map(runs_here, commands(page)))],
+)
+def test_every_command_of_a_page_runs(page: str, tmp_path: Path, finished: Path) -> None:
     workplace = workplace_in(tmp_path)
-    reports = workplace / "reports"
+    shutil.copytree(finished, workplace / "reports" / "quick")
     for line in filter(runs_here, commands(page)):
-        needs_a_run = line.startswith(("studykit rate", "studykit report"))
-        if needs_a_run and "inputs/quick" in line and not (reports / "quick").is_dir():
-            run("studykit run inputs/quick.yaml", workplace)
         if "--compare" in line:
-            shutil.copytree(reports / "quick", reports / "again")
+            shutil.copytree(finished, workplace / "reports" / "again")
         run(line, workplace)
+        if line.startswith("studykit new "):
+            slimmed(workplace / line.split()[2] / "study.yaml")
     if page == "README.md":
         for block in blocks(page, "python"):
             subprocess.run([sys.executable, "-c", block], cwd=workplace, check=True)
+
+
+def put_in_place(block: str, root: Path) -> None:
+    """Put an example where its first line says: into a file, or right after a line of one."""
+    first, _, code = block.partition("\n")
+    name, _, place = first.removeprefix("# ").partition(", in ")
+    path = root / name
+    before = path.read_text() if path.is_file() else ""
+    if place:
+        text, found = re.subn(
+            rf"^{place}\b.*\n", lambda line: line[0] + code, before, flags=re.MULTILINE
+        )
+        assert found == 1, first
+    else:
+        text = before + code
+    path.write_text(text)
+
+
+def test_the_examples_of_a_method_a_metric_and_a_criterion_work(tmp_path: Path) -> None:
+    page = "CONTRIBUTING.md"
+    workplace = workplace_in(tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "studykit", workplace / "studykit", ignore=ignored)
+    for block in (*blocks(page, "python"), *blocks(page, "yaml")):
+        put_in_place(block, workplace)
+    ruff = "ruff check studykit/methods/shift.py studykit/metrics/motion.py"
+    run(f"{ruff} --config {ROOT / 'pyproject.toml'}", workplace)
+    for line in filter(runs_here, commands(page)):
+        run(line, workplace, PYTHONPATH=str(workplace))
+    reports = workplace / "reports" / "example"
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (reports / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    made = {row["method"]: row for row in rows("cells.csv")}
+    assert {name: row["status"] for name, row in made.items()} == dict.fromkeys(
+        ("shift", "shift-half"), "done"
+    )
+    measured = {row["cell"]: row for row in rows("metrics.csv") if row["metric"] == MEASURED}
+    for name in ("shift", "shift-half"):
+        row = measured[made[name]["cell"]]
+        assert -1 <= float(row["value"]) <= 1
+        assert (row["unit"], row["better"]) == ("of 1", "higher")
+    rated = {row["criterion"] for row in rows("tables/scores-by-method.csv")}
+    assert {"naturalness", "likeness"} <= rated and "structure" not in rated
+    said = (reports / "report.md").read_text()
+    assert "correlation of the mouth's opening with that in the driving" in said
+
+
+def test_the_table_of_rooms_is_that_of_the_code() -> None:
+    from tests.test_house import MODULES, floors, imported, room_of
+
+    found = re.findall(r"^\| `(\w+)` \| [^|]+ \|(.*)\|$", PAGES["CONTRIBUTING.md"], re.MULTILINE)
+    table = {room: set(re.findall(r"`(\w+)`", names)) for room, names in found}
+    listed = [room for floor in floors() for room in floor]
+    assert list(table) == listed
+    for module in MODULES:
+        room = room_of(module)
+        if room in table:
+            others = {room_of(name) for name in imported(module)} - {room}
+            assert others <= table[room], f"{module} imports what the table does not say"
+
+
+def test_files_and_names_that_the_guide_mentions_exist() -> None:
+    """Of the table that says where things go, and of the text around it."""
+    first_lines = (block.split("\n")[0] for block in blocks("CONTRIBUTING.md", "python"))
+    made_here = {line.removeprefix("# ") for line in first_lines}
+    for line in PAGES["CONTRIBUTING.md"].splitlines():
+        paths = re.findall(r"`((?:studykit|tests|notebooks)/[\w./-]+)`", line)
+        for path in paths:
+            assert (ROOT / path).exists() or path in made_here, path
+        if line.startswith("|") and len(paths) == 1 and paths[0].endswith(".py"):
+            text = (ROOT / paths[0]).read_text()
+            for name in re.findall(r"`(\w+)`", line.split("|")[2]):
+                assert re.search(rf"\b{name}\b", text), (name, paths[0])
+
+
+def test_the_keys_of_the_study_file_are_in_their_tables() -> None:
+    from studykit.study import file, ratings
+
+    for page, keys in (("studies.md", file._KEYS), ("ratings.md", ratings._READERS)):
+        listed = re.findall(r"^\| `(\w+)` \|", PAGES[page], re.MULTILINE)
+        assert sorted(set(keys) - set(listed)) == [], page
 
 
 def test_the_local_cluster_runs_a_study(tmp_path: Path) -> None:
@@ -112,6 +228,14 @@ def test_commands_that_need_a_network_have_options_that_exist() -> None:
             ).stdout
             for option in (word for word in words if word.startswith("--")):
                 assert option in usage
+
+
+def test_what_pages_say_to_install_is_what_the_project_asks_for() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    for name, text in PAGES.items():
+        assert 'install "studykit' not in text, name
+        for package in re.findall(r'pip install "([a-z][^"]*)"', text):
+            assert f'"{package}"' in project, (name, package)
 
 
 def test_make_targets_exist() -> None:

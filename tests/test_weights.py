@@ -143,6 +143,17 @@ def test_a_file_put_into_the_folder_by_hand_is_taken_and_checked_ever_after(cach
     assert weights.load("vox-256").sha256 != first
 
 
+def test_a_published_checkpoint_whose_hash_is_known_must_have_it(cache, small, monkeypatch):
+    path = write_pickle(cache / "vox-cpk.pdparams", networks(small))
+    for known in (weights.sha256(path), "0" * 64):
+        published = dataclasses.replace(weights._PUBLISHED["vox-256"], sha256=known)
+        monkeypatch.setitem(weights._PUBLISHED, "vox-256", published)
+        if known.strip("0"):
+            assert weights.locate("vox-256") == path
+    with pytest.raises(WeightsError, match=r"is not the published vox-256 .* not 000000000000"):
+        weights.locate("vox-256")
+
+
 def test_status_tells_what_is_cached_without_fetching(cache):
     published = [status for status in weights.status() if status.address]
     assert [status.name for status in published] == ["vox-256", "vox-512", "vox-mobile"]

@@ -48,6 +48,7 @@ class WeightsStatus:
 class _Published:
     address: str
     config: Settings
+    sha256: str = ""  # "" is what was found at first use
 
     @property
     def file(self) -> str:
@@ -146,8 +147,9 @@ def status() -> list[WeightsStatus]:
 def locate(name_or_path: str | Path) -> Path:
     """Return the file of a checkpoint; a named one is fetched where it is not cached.
 
-    The SHA-256 of a published checkpoint is recorded beside it at first use, and checked ever
-    after; that of a shipped one was recorded when it was made.
+    The SHA-256 of a published checkpoint is checked against the one known here, if any; it is
+    recorded beside the file at first use, and checked ever after. That of a shipped one was
+    recorded when it was made.
 
     Raises
     ------
@@ -174,6 +176,11 @@ def locate(name_or_path: str | Path) -> Path:
     if not path.is_file():
         _fetch(str(name_or_path), published.address, path)
     now, first = sha256(path), _recorded(path)
+    if published.sha256 and now != published.sha256:
+        raise WeightsError(
+            f"{path} is not the published {name_or_path} (SHA-256 {now[:12]}..., not "
+            f"{published.sha256[:12]}...): delete it to have it fetched again"
+        )
     if not first:
         _record(path, now)
     elif now != first:

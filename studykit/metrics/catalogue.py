@@ -1,9 +1,17 @@
-"""Every metric by its name in metrics.csv: unit, direction, what it is seen by, and in words."""
+"""Every metric by its name in metrics.csv: what it is, and how it is measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+
+from studykit.metrics import identity, motion, perceptual, pixels, temporal
+from studykit.metrics.observe import faces_found
 
 Direction = Literal["higher", "lower"]
+Against = Literal["nothing", "driving", "source", "truth", "pixels"]
+Measure = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,22 @@ class Metric:
     group : {"reconstruction", "motion", "identity", "temporal"}
     text : str
         What it is, in one sentence for a methods section.
+    against : {"nothing", "driving", "source", "truth", "pixels"}
+        What a clip is compared with. Where that is not there, the metric has no row.
+    measure : callable or None
+        Returns a figure a frame, (T,) float, whose mean is the clip's, or one figure of the clip;
+        NaN where there is none. It gets what is seen in the clip's frames, (T,) of
+        :data:`studykit.metrics.observe.SEEN`, then what ``against`` names:
+
+        - "nothing": ``measure(clip)``, which is asked of the driving as well;
+        - "driving": ``measure(clip, driving, relative)``, relative saying whether motion counts
+          since the first frame;
+        - "source": ``measure(clip, embedding)``, that of the source's face, (128,) float;
+        - "truth": ``measure(clip, truth)``, what is seen in the true frames;
+        - "pixels": ``measure(image, truth, masks)`` of one frame and its true one, (S, S, 3)
+          uint8; a list of figures, for the whole image and, if that makes sense, for the face.
+
+        None for a figure in the face, which comes with that of the whole image.
     """
 
     name: str
@@ -32,79 +56,134 @@ class Metric:
     extractor: str
     group: str
     text: str
+    against: Against
+    measure: Measure | None
 
 
-# name, label, unit, better, extractor, group, text
-_ROWS: tuple[tuple[str, str, str, Direction, str, str, str], ...] = (
+# Curves that are shown beside the metrics, by what is seen in a clip, a driving or true frames.
+SIGNALS: dict[str, Measure] = {
+    "yaw": lambda seen: seen["pose"][:, 0],
+    "pitch": lambda seen: seen["pose"][:, 1],
+    "roll": lambda seen: seen["pose"][:, 2],
+    "eye_opening": lambda seen: motion.eye_opening(seen["landmarks"]),
+    "mouth_opening": lambda seen: motion.mouth_opening(seen["landmarks"]),
+}
+
+
+def _pose_apart(clip: np.ndarray, other: np.ndarray, relative: bool = False) -> np.ndarray:
+    return motion.head_pose_error(clip["pose"], other["pose"], since_first=relative)
+
+
+def _apart(signal: str) -> Measure:
+    of = SIGNALS[signal]
+    return lambda clip, other, relative=False: motion.change_error(
+        of(clip), of(other), since_first=relative
+    )
+
+
+def _turned(angle: int) -> Measure:
+    return lambda clip, driving, relative: motion.angle_errors(
+        clip["pose"], driving["pose"], since_first=relative
+    )[:, angle]
+
+
+# name, label, unit, better, extractor, group, text, against, measure
+_ROWS: tuple[tuple[Any, ...], ...] = (
     ("l1", "L1", "of 1", "lower", "", "reconstruction",
-     "mean absolute difference of RGB from the true frame"),
+     "mean absolute difference of RGB from the true frame",
+     "pixels", lambda image, truth, masks: [
+         pixels.mean_absolute_error(image, truth, mask=mask) / 255 for mask in masks]),
     ("psnr", "PSNR", "dB", "higher", "", "reconstruction",
-     "peak signal-to-noise ratio against the true frame"),
+     "peak signal-to-noise ratio against the true frame",
+     "pixels", lambda image, truth, masks: [
+         pixels.peak_signal_noise_ratio(image, truth, mask=mask) for mask in masks]),
     ("ssim", "SSIM", "of 1", "higher", "", "reconstruction",
-     "structural similarity of luma to the true frame"),
+     "structural similarity of luma to the true frame", "pixels", pixels.structural_similarity),
     ("ms_ssim", "MS-SSIM", "of 1", "higher", "", "reconstruction",
-     "multi-scale structural similarity of luma to the true frame"),
+     "multi-scale structural similarity of luma to the true frame",
+     "pixels", pixels.multi_scale_structural_similarity),
     ("l1_face", "L1 (face)", "of 1", "lower", "", "reconstruction",
-     "L1 within the true frame's face"),
+     "L1 within the true frame's face", "pixels", None),
     ("psnr_face", "PSNR (face)", "dB", "higher", "", "reconstruction",
-     "PSNR within the true frame's face"),
+     "PSNR within the true frame's face", "pixels", None),
     ("ssim_face", "SSIM (face)", "of 1", "higher", "", "reconstruction",
-     "SSIM within the true frame's face"),
+     "SSIM within the true frame's face", "pixels", None),
     ("ms_ssim_face", "MS-SSIM (face)", "of 1", "higher", "", "reconstruction",
-     "MS-SSIM within the true frame's face"),
+     "MS-SSIM within the true frame's face", "pixels", None),
     ("lpips", "LPIPS", "of 1", "lower", "AlexNet", "reconstruction",
-     "learned perceptual image patch similarity to the true frame"),
+     "learned perceptual image patch similarity to the true frame",
+     "pixels", lambda image, truth, _: [perceptual.learned_similarity(image, truth)]),
     ("akd", "AKD", "px", "lower", "dlib-68", "motion",
-     "average distance of the 68 landmarks from those of the true frame"),
+     "average distance of the 68 landmarks from those of the true frame",
+     "truth", lambda clip, truth: motion.keypoint_distance(clip["landmarks"], truth["landmarks"])),
     ("mkr", "MKR", "%", "lower", "dlib-68", "motion",
-     "share of the true frames' keypoints that are missing in the clip"),
+     "share of the true frames' keypoints that are missing in the clip",
+     "truth", lambda clip, truth: motion.missing_keypoint_rate(
+         clip["landmarks"], truth["landmarks"])),
     ("head_pose_error", "head pose error", "degrees", "lower", "dlib-68", "motion",
-     "angle between the head's rotation and that of the true frame"),
+     "angle between the head's rotation and that of the true frame", "truth", _pose_apart),
     ("yaw_error", "yaw error", "degrees", "lower", "dlib-68", "motion",
-     "difference of yaw from the true frame"),
+     "difference of yaw from the true frame", "truth", _apart("yaw")),
     ("pitch_error", "pitch error", "degrees", "lower", "dlib-68", "motion",
-     "difference of pitch from the true frame"),
+     "difference of pitch from the true frame", "truth", _apart("pitch")),
     ("roll_error", "roll error", "degrees", "lower", "dlib-68", "motion",
-     "difference of roll from the true frame"),
+     "difference of roll from the true frame", "truth", _apart("roll")),
     ("eye_opening_error", "eye opening error", "ratio", "lower", "dlib-68", "motion",
-     "difference of the eye aspect ratio from the true frame"),
+     "difference of the eye aspect ratio from the true frame", "truth", _apart("eye_opening")),
     ("mouth_opening_error", "mouth opening error", "ratio", "lower", "dlib-68", "motion",
-     "difference of the mouth's opening over its width from the true frame"),
+     "difference of the mouth's opening over its width from the true frame",
+     "truth", _apart("mouth_opening")),
     ("landmark_motion_error", "landmark motion error", "% of face size", "lower", "dlib-68",
-     "motion", "distance of the landmarks' way since the first frame from that in the driving"),
+     "motion", "distance of the landmarks' way since the first frame from that in the driving",
+     "driving", lambda clip, driving, _: motion.landmark_motion_error(
+         clip["landmarks"], driving["landmarks"])),
     ("head_motion_error", "head motion error", "degrees", "lower", "dlib-68", "motion",
      "angle between the head's rotation, since the first frame where motion is relative, and "
-     "that in the driving"),
+     "that in the driving", "driving", _pose_apart),
     ("yaw_motion_error", "yaw motion error", "degrees", "lower", "dlib-68", "motion",
-     "difference of the yaw so taken from that in the driving"),
+     "difference of the yaw so taken from that in the driving", "driving", _turned(0)),
     ("pitch_motion_error", "pitch motion error", "degrees", "lower", "dlib-68", "motion",
-     "difference of the pitch so taken from that in the driving"),
+     "difference of the pitch so taken from that in the driving", "driving", _turned(1)),
     ("roll_motion_error", "roll motion error", "degrees", "lower", "dlib-68", "motion",
-     "difference of the roll so taken from that in the driving"),
+     "difference of the roll so taken from that in the driving", "driving", _turned(2)),
     ("eye_motion_error", "eye motion error", "ratio", "lower", "dlib-68", "motion",
-     "difference of the eye aspect ratio so taken from that in the driving"),
+     "difference of the eye aspect ratio so taken from that in the driving",
+     "driving", _apart("eye_opening")),
     ("mouth_motion_error", "mouth motion error", "ratio", "lower", "dlib-68", "motion",
-     "difference of the mouth's opening so taken from that in the driving"),
+     "difference of the mouth's opening so taken from that in the driving",
+     "driving", _apart("mouth_opening")),
     ("face_found", "face found", "% of frames", "higher", "dlib-68", "motion",
-     "share of the frames that show a face"),
+     "share of the frames that show a face",
+     "nothing", lambda clip: 100 * float(faces_found(clip).mean())),
     ("aed", "AED", "L2", "lower", "dlib-128", "identity",
-     "average Euclidean distance of identity embeddings, of every sixth frame, from the source's"),
+     "average Euclidean distance of identity embeddings, of every sixth frame, from the source's",
+     "source", lambda clip, person: identity.embedding_distance(clip["embedding"], person)),
     ("csim", "CSIM", "of 1", "higher", "dlib-128", "identity",
-     "cosine similarity of identity embeddings, of every sixth frame, with the source's"),
+     "cosine similarity of identity embeddings, of every sixth frame, with the source's",
+     "source", lambda clip, person: identity.cosine_similarity(clip["embedding"], person)),
     ("aed_truth", "AED (truth)", "L2", "lower", "dlib-128", "identity",
      "average Euclidean distance of identity embeddings, of every sixth frame, from the true "
-     "frame's"),
+     "frame's",
+     "truth", lambda clip, truth: identity.embedding_distance(
+         clip["embedding"], truth["embedding"])),
     ("sms", "SMS", "% of eye distance", "lower", "dlib-68", "temporal",
-     "length of the landmarks' second difference over frames"),
+     "length of the landmarks' second difference over frames",
+     "nothing", lambda clip: temporal.landmark_smoothness(clip["landmarks"])),
     ("jerk", "jerk", "% of eye distance", "lower", "dlib-68", "temporal",
-     "length of the landmarks' third difference over frames"),
+     "length of the landmarks' third difference over frames",
+     "nothing", lambda clip: temporal.jerk(clip["landmarks"])),
     ("flow_warping_error", "flow-warping error", "1e-3", "lower", "TV-L1", "temporal",
-     "squared difference of a frame from the next one, warped onto it by optical flow"),
+     "squared difference of a frame from the next one, warped onto it by optical flow",
+     "nothing", lambda clip: clip["flow_warping_error"]),
     ("flicker", "flicker", "of 255", "lower", "dlib-68", "temporal",
-     "change of the background's luma from frame to frame"),
+     "change of the background's luma from frame to frame",
+     "nothing", lambda clip: clip["flicker"]),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}
+
+# A curve has its metric's name, but for these, which are known by what each frame's figure is.
+CURVES = {"akd": "landmark_distance", "aed": "identity_distance"}
 
 # Curves of which one end is a clip's worst moment, and which end that is.
 WORST_BY: dict[str, Direction] = {

@@ -128,13 +128,11 @@ def notes(out: str | Path) -> "pd.DataFrame":
 def curves(out: str | Path, cell: str) -> dict[str, np.ndarray]:
     """Return what was measured in each frame of a cell's clip; empty where nothing was.
 
-    Arrays of T float32, NaN where a frame has no figure: each pixel metric by its name and
-    ``landmark_distance``, ``head_pose_error`` (only where there are true frames);
-    ``landmark_motion_error``, ``head_motion_error``; ``sms``, ``jerk``, ``flow_warping_error``,
-    ``flicker``; ``identity_distance`` (every sixth frame); ``yaw``, ``pitch``, ``roll``,
-    ``eye_opening``, ``mouth_opening``. Those of the driving and of the true frames begin with
-    ``driving_`` and ``truth_``. ``landmarks`` and its likes are (T, 68, 2); ``frame_rate`` is one
-    number.
+    Arrays of T float32, NaN where a frame has no figure: that of each metric which has one a
+    frame, by its name, but AKD's as ``landmark_distance`` and AED's as ``identity_distance``; and
+    ``yaw``, ``pitch``, ``roll``, ``eye_opening``, ``mouth_opening``. Those of the driving and of
+    the true frames begin with ``driving_`` and ``truth_``. ``landmarks`` and its likes are
+    (T, 68, 2); ``frame_rate`` is one number.
     """
     return _entries(Path(out), cell, lambda name: name not in (_RECORD, *FEATURES))
 

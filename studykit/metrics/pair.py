@@ -15,8 +15,8 @@ from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
-from studykit.metrics import identity, motion, perceptual, pixels, temporal
-from studykit.metrics.catalogue import METRICS
+from studykit.metrics import perceptual, pixels
+from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
 from studykit.metrics.truth import Transfer, Truth, find_truth
 from studykit.study.file import Cell, Input, Study
@@ -108,14 +108,11 @@ class _Scene:
 
         Its likeness to its own first frame is about what a clip's to its source can be.
         """
-        figures = {name: _mean(curve) for name, curve in _steadiness(self.driving).items()}
-        figures["face_found"] = 100 * float(faces_found(self.driving).mean())
-        embeddings = self.driving["embedding"]
-        known = embeddings[~np.isnan(embeddings).any(axis=1)]
+        found = _measured(self.driving, nothing=())
+        known = self.driving[~np.isnan(self.driving["embedding"]).any(axis=1)]
         if len(known) > 1:
-            figures["aed"] = _mean(identity.embedding_distance(known[1:], known[0]))
-            figures["csim"] = _mean(identity.cosine_similarity(known[1:], known[0]))
-        return figures
+            found |= _measured(known[1:], source=(known["embedding"][0],))
+        return _means(found)
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
@@ -195,34 +192,28 @@ class _Take:
         count = len(seen)
         driving = fitted(scene.driving, count)
         relative = Transfer.of(self.cell.method).relative
-        values = {"face_found": 100 * float(faces_found(seen).mean())}
-        found = _signals(seen) | _against_driving(seen, driving, relative)
-        found |= {f"driving_{name}": curve for name, curve in _signals(driving).items()}
-        points = {"landmarks": seen["landmarks"], "driving_landmarks": driving["landmarks"]}
-        embeddings = seen["embedding"]
+        against: dict[str, tuple] = {"nothing": (), "driving": (driving, relative)}
+        shown = {"": seen, "driving_": driving}
         if scene.person is not None:
-            found["identity_distance"] = identity.embedding_distance(embeddings, scene.person)
-            values["aed"] = _mean(found["identity_distance"])
-            values["csim"] = _mean(identity.cosine_similarity(embeddings, scene.person))
+            against["source"] = (scene.person,)
         if self.truth is not None:
-            true = fitted(self.truth.observer.seen(), count)
-            found |= self._pixel_curves(count) | _against_truth(seen, true)
-            found |= {f"truth_{name}": curve for name, curve in _expressions(true).items()}
-            points["truth_landmarks"] = true["landmarks"]
-            apart = identity.embedding_distance(embeddings, true["embedding"])
-            values["akd"] = _mean(found["landmark_distance"])
-            values["mkr"] = motion.missing_keypoint_rate(seen["landmarks"], true["landmarks"])
-            values["aed_truth"] = _mean(apart)
-        values |= {name: _mean(found[name]) for name in METRICS if name in found}
-        curves = {name: curve.astype(np.float32) for name, curve in (found | points).items()}
+            shown["truth_"] = fitted(self.truth.observer.seen(), count)
+            against["truth"] = (shown["truth_"],)
+        found = _measured(seen, **against) | self._pixel_curves(count)
+        curves = _curves(found)
+        curves |= {f"driving_{n}": c for n, c in _curves(_measured(driving, nothing=())).items()}
+        for prefix, each in shown.items():
+            curves |= {f"{prefix}{name}": signal(each) for name, signal in SIGNALS.items()}
+            curves[f"{prefix}landmarks"] = each["landmarks"]
+        curves = {name: curve.astype(np.float32) for name, curve in curves.items()}
         curves["frame_rate"] = np.float32(scene.frame_rate)
         if self._features:
             both = self._features, self.truth.features
             curves |= {name: np.array(each) for name, each in zip(FEATURES, both, strict=True)}
         return Measurement(
             self.cell.name,
-            {name: value for name, value in values.items() if not np.isnan(value)},
-            {name: value for name, value in scene.figures().items() if not np.isnan(value)},
+            _means(found),
+            scene.figures(),
             curves,
             scene.notes + tuple(self._remarks(seen, scene)),
         )
@@ -248,70 +239,35 @@ class _Take:
             yield f"MS-SSIM has no figure: it needs images of {side} pixels a side"
 
 
+def _measured(seen: np.ndarray, **against: tuple) -> dict[str, np.ndarray | float]:
+    """Return the figures of all metrics against what is given, each with what they are handed."""
+    return {
+        name: metric.measure(seen, *against[metric.against])
+        for name, metric in METRICS.items()
+        if metric.against in against
+    }
+
+
 def _pixel_scores(image: np.ndarray, truth: np.ndarray, face: np.ndarray) -> dict[str, float]:
-    masks = {"": None, "_face": face}
-    scores = {}
-    for suffix, mask in masks.items():
-        scores[f"l1{suffix}"] = pixels.mean_absolute_error(image, truth, mask=mask) / 255
-        scores[f"psnr{suffix}"] = pixels.peak_signal_noise_ratio(image, truth, mask=mask)
-    names = {"ssim": pixels.structural_similarity}
-    if min(image.shape[:2]) >= pixels.MS_SSIM_LEAST_SIDE:
-        names["ms_ssim"] = pixels.multi_scale_structural_similarity
-    for name, measure in names.items():
-        found = measure(image, truth, list(masks.values()))
-        scores |= {f"{name}{suffix}": value for suffix, value in zip(masks, found, strict=True)}
-    if "lpips" not in lacking():
-        scores["lpips"] = perceptual.learned_similarity(image, truth)
+    left_out = lacking()
+    if min(image.shape[:2]) < pixels.MS_SSIM_LEAST_SIDE:
+        left_out |= {"ms_ssim"}
+    scores: dict[str, float] = {}
+    for name, metric in METRICS.items():
+        if metric.against == "pixels" and metric.measure is not None and name not in left_out:
+            found = metric.measure(image, truth, [None, face])
+            scores |= zip((name, f"{name}_face"), found, strict=False)
     return scores
 
 
-def _steadiness(seen: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "sms": temporal.landmark_smoothness(seen["landmarks"]),
-        "jerk": temporal.jerk(seen["landmarks"]),
-        "flow_warping_error": seen["flow_warping_error"],
-        "flicker": seen["flicker"],
-    }
+def _curves(found: dict[str, np.ndarray | float]) -> dict[str, np.ndarray]:
+    return {CURVES.get(name, name): curve for name, curve in found.items() if np.ndim(curve)}
 
 
-def _expressions(seen: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        **dict(zip(("yaw", "pitch", "roll"), seen["pose"].T, strict=True)),
-        "eye_opening": motion.eye_opening(seen["landmarks"]),
-        "mouth_opening": motion.mouth_opening(seen["landmarks"]),
-    }
-
-
-def _signals(seen: np.ndarray) -> dict[str, np.ndarray]:
-    return _steadiness(seen) | _expressions(seen)
-
-
-def _against_driving(
-    seen: np.ndarray, driving: np.ndarray, relative: bool
-) -> dict[str, np.ndarray]:
-    points, poses = ((seen[name], driving[name]) for name in ("landmarks", "pose"))
-    found = {
-        "landmark_motion_error": motion.landmark_motion_error(*points),
-        "head_motion_error": motion.head_pose_error(*poses, since_first=relative),
-    }
-    angles = motion.angle_errors(*poses, since_first=relative)
-    names = ("yaw_motion_error", "pitch_motion_error", "roll_motion_error")
-    found |= dict(zip(names, angles.T, strict=True))
-    for name, opening in (("eye", motion.eye_opening), ("mouth", motion.mouth_opening)):
-        openings = map(opening, points)
-        found[f"{name}_motion_error"] = motion.change_error(*openings, since_first=relative)
-    return found
-
-
-def _against_truth(seen: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
-    found = {
-        "landmark_distance": motion.keypoint_distance(seen["landmarks"], true["landmarks"]),
-        "head_pose_error": motion.head_pose_error(seen["pose"], true["pose"], since_first=False),
-    }
-    theirs = _expressions(true)
-    for name, values in _expressions(seen).items():
-        found[f"{name}_error"] = motion.change_error(values, theirs[name], since_first=False)
-    return found
+def _means(found: dict[str, np.ndarray | float]) -> dict[str, float]:
+    """Return the mean of what is known of each figure, without those of which nothing is."""
+    known = {name: np.ravel(each)[~np.isnan(np.ravel(each))] for name, each in found.items()}
+    return {name: float(each.mean()) for name, each in known.items() if len(each)}
 
 
 def _hull(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -323,8 +279,3 @@ def _hull(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return np.zeros(shape[:2], bool)
     outline = landmarks[ConvexHull(landmarks).vertices]
     return polygon2mask(shape[:2], outline[:, ::-1])
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
