@@ -145,9 +145,7 @@ def rasterise(points, triangles, culled, height, width):
         uc, vc = -(by - ay) * inv, (bx - ax) * inv
         za, zb, zc = points[a, 2], points[b, 2] - points[a, 2], points[c, 2] - points[a, 2]
         ua, slope = -(ub + uc), ub * zb + uc * zc
-        rb = 1.0 / ub if ub != 0.0 else 0.0
-        rc = 1.0 / uc if uc != 0.0 else 0.0
-        ra = 1.0 / ua if ua != 0.0 else 0.0
+        ra, rb, rc = 1.0 / ua, 1.0 / ub, 1.0 / uc  # unused where it is infinite
         for y in range(y0, y1 + 1):
             # where on this row all three weights are positive: long thin ribbons stay cheap
             wb = -ax * ub + (y - ay) * vb
@@ -299,11 +297,9 @@ def _eye(direction, iris, drawn, pupil):
         hole = _smooth(pupil + 0.03, pupil - 0.03, r)
         ir, ig, ib = ir * (1 - hole) + 0.004, ig * (1 - hole) + 0.004, ib * (1 - hole) + 0.004
         if drawn:
-            glint = math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2)
-            glint = max(
-                _smooth(0.145, 0.11, glint),
-                _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2)),
-            )
+            glint = _smooth(0.145, 0.11, math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2))
+            small = _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2))
+            glint = max(glint, small)
             ir, ig, ib = ir + glint * (1 - ir), ig + glint * (1 - ig), ib + glint * (1 - ib)
         m = _smooth(edge + 0.035, edge - 0.025, r)
         cr, cg, cb = cr * (1 - m) + ir * m, cg * (1 - m) + ig * m, cb * (1 - m) + ib * m
@@ -557,9 +553,7 @@ def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, dra
                     line = ink_cover[yy, xx] if drawn else 0.0
                     if covered[yy, xx] >= 0 or line > 0:
                         for ch in range(3):
-                            v = linear[yy, xx, ch]
-                            if covered[yy, xx] < 0:
-                                v = background[y, x, ch]
+                            v = linear[yy, xx, ch] if covered[yy, xx] >= 0 else background[y, x, ch]
                             v = v * (1 - line) + ink_colour[ch] * line
                             total[ch] += curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
                         alpha += 1.0
