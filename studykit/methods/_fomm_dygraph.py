@@ -83,10 +83,8 @@ class DygraphEngine:
         """Detect the keypoints of frames (S, S, 3)."""
         with running_on(self.networks.device):
             found = self.networks.kp_detector(_tensor(frames))
-        points = found["value"].numpy()
-        if "jacobian" not in found:
-            return [Keypoints(own) for own in points]
-        return list(map(Keypoints, points, found["jacobian"].numpy()))
+        arrays = [found[name].numpy() for name in ("value", "jacobian") if name in found]
+        return list(map(Keypoints, *arrays))
 
     def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""

@@ -221,13 +221,9 @@ class Predictor:
         if bfloat16:
             config.enable_onednn_bfloat16()
         config.set_cpu_math_library_num_threads(threads)
-        self._predictor = inference.create_predictor(config)
-        self._inputs = [
-            self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()
-        ]
-        self._outputs = [
-            self._predictor.get_output_handle(name) for name in self._predictor.get_output_names()
-        ]
+        self._predictor = made = inference.create_predictor(config)
+        self._inputs = list(map(made.get_input_handle, made.get_input_names()))
+        self._outputs = list(map(made.get_output_handle, made.get_output_names()))
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         for handle, array in zip(self._inputs, arrays, strict=True):
