@@ -171,14 +171,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     WeightsError
         The folder can't be made or written.
     """
-    try:
-        with files.whole(path) as part:
-            write(part)
-    except OSError as error:
-        raise WeightsError(
-            f"can't write {path} ({error.strerror}): choose a folder that can be written"
-            + (", or set STUDYKIT_CACHE to one" if cache_folder() in path.parents else "")
-        ) from None
+    otherwise = "choose a folder that can be written"
+    if cache_folder() in path.parents:
+        otherwise += ", or set STUDYKIT_CACHE to one"
+    with files.written(path, otherwise, WeightsError) as part:
+        write(part)
 
 
 def read_pickled(path: Path) -> dict[str, Tensors]:
