@@ -338,11 +338,8 @@ def _heads(heads: list[Any]) -> Any:
     """Return layers that stand for several on the same input; single convolutions become one."""
     if len(heads) == 1 or not all(isinstance(head, nn.Conv2D) for head in heads):
         return nn.LayerList(heads)
-    weights, biases = zip(*map(_tensors, heads), strict=True)
-    padding = heads[0]._padding
-    return nn.LayerList(
-        [_convolution(np.concatenate(weights), np.concatenate(biases), padding=padding)]
-    )
+    weight, bias = map(np.concatenate, zip(*map(_tensors, heads), strict=True))
+    return nn.LayerList([_convolution(weight, bias, padding=heads[0]._padding)])
 
 
 def _downsampling(network: Any) -> Any:

@@ -164,12 +164,11 @@ def build_graphs(networks: Networks, folder: Path, height: int, width: int) -> N
             for name, (graph, inputs) in make_graphs(networks, height, width).items():
                 paddle.jit.save(graph, str(partial / name), input_spec=inputs)
         _require_agreement(networks, partial, height, width)
-        with contextlib.suppress(FileExistsError, NotADirectoryError):  # another was faster
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # or another was faster
+                raise
     _forget_oldest(folder.parent)
 
 

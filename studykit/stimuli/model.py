@@ -155,13 +155,9 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
         k = min(int(np.searchsorted(LID_KEYS, value, side="right")) - 1, len(LID_KEYS) - 2)
         f = (value - LID_KEYS[k]) / (LID_KEYS[k + 1] - LID_KEYS[k])
         h[index] = keys[k] * (1 - f) + keys[k + 1] * f
-    for name, amount in (
-        ("smile", max(e.smile, 0)),
-        ("frown", max(-e.smile, 0)),
-        ("pucker", e.pucker),
-        ("raise", max(e.brows, 0)),
-        ("knit", max(-e.brows, 0)),
-    ):
+    amounts = {"smile": max(e.smile, 0), "frown": max(-e.smile, 0), "pucker": e.pucker}
+    amounts |= {"raise": max(e.brows, 0), "knit": max(-e.brows, 0)}
+    for name, amount in amounts.items():
         if amount:
             h += amount * head.shapes[name]
     bound = model.bind >= 0
