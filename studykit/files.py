@@ -39,6 +39,32 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def written(
+    path: str | Path, otherwise: str, kind: type[StudyError] = StudyError
+) -> Iterator[Path]:
+    """Give a temporary name as :func:`whole` does; a file that fails is one line for the user.
+
+    Parameters
+    ----------
+    path : str or Path
+    otherwise : str
+        What to do where it can't be written: how that line ends.
+    kind : type
+        Of the error.
+
+    Raises
+    ------
+    StudyError
+        The file can't be written.
+    """
+    try:
+        with whole(path) as part:
+            yield part
+    except OSError as error:
+        raise kind(f"can't write {path} ({error.strerror}): {otherwise}") from None
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what killed processes of this machine have left half-written in a folder."""
     for part in folder.rglob(".*.part*"):

@@ -274,10 +274,10 @@ def test_torch_and_paddle_agree(down_blocks, dense_scale, keypoint_scale, single
     settings["generator_cfg"]["dense_motion_params"]["scale_factor"] = dense_scale
     settings["kp_detector_cfg"] |= {"scale_factor": keypoint_scale, "single_jacobian_map": single}
     pair = random_networks(settings)
-    ppgan, common = import_ppgan(), settings["common_params"]
+    (detector, generator), common = import_ppgan(), settings["common_params"]
     theirs = (
-        ppgan.KPDetector(**settings["kp_detector_cfg"], **common),
-        ppgan.OcclusionAwareGenerator(**settings["generator_cfg"], **common, inference=True),
+        detector(**settings["kp_detector_cfg"], **common),
+        generator(**settings["generator_cfg"], **common, inference=True),
     )
     for ours, other in zip(pair, theirs, strict=True):
         tensors = checkpoint_files.from_pytorch(

@@ -46,12 +46,7 @@ class Method(Protocol):
     def animate(self, state: Any, driving: Driving) -> Iterator[np.ndarray]: ...
 
 
-_MODULES = {
-    "copy": "studykit.methods.copy",
-    "folder": "studykit.methods.folder",
-    "fomm": "studykit.methods.fomm",
-    "warp": "studykit.methods.warp",
-}
+_MODULES = ("copy", "folder", "fomm", "warp")  # each registers the method of its name
 _REGISTRY: dict[str, type] = {}
 
 MethodClass = TypeVar("MethodClass", bound=type)
@@ -75,7 +70,7 @@ def method_names() -> list[str]:
 def method_class(name: str) -> type:
     """Return the class of a method, importing its file at first use."""
     if name not in _REGISTRY and name in _MODULES:
-        importlib.import_module(_MODULES[name])
+        importlib.import_module(f"studykit.methods.{name}")
     if name not in _REGISTRY:
         raise StudyFileError(f'no method "{name}": {did_you_mean(name, method_names())}')
     return _REGISTRY[name]

@@ -13,7 +13,7 @@ import numpy as np
 
 from studykit.errors import StudyError, WeightsError
 from studykit.methods import weights as checkpoints
-from studykit.methods._fomm_motion import Keypoints
+from studykit.methods._fomm_motion import Encoded, Keypoints
 from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
 from studykit.methods.checkpoint_files import NETWORKS, Settings, at_size, require_tensors
 
@@ -37,13 +37,6 @@ class Networks:
     generator: Any
     device: str
     multiple: int
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    image: Any  # (1, 3, S, S) float32 tensor in [0, 1]
-    features: Any  # the generator's encoding of it
-    keypoints: Keypoints
 
 
 class DygraphEngine:
@@ -77,25 +70,23 @@ class DygraphEngine:
         frame = 8 * 4 * channels * height * width
         return int(min(max(free // 2 // frame, 1), _LARGEST_BATCH))
 
-    def encode(self, image: np.ndarray) -> _Encoded:
-        """Compute what depends on the source (S, S, 3) alone."""
+    def encode(self, image: np.ndarray) -> Encoded:
+        """Compute what depends on the source (S, S, 3) alone; its image is (1, 3, S, S)."""
         with running_on(self.networks.device):
             tensor = _tensor([image])
             features = self.networks.generator.first(tensor)
             for block in self.networks.generator.down_blocks:
                 features = block(features)
-            return _Encoded(tensor, features, self.keypoints([image])[0])
+            return Encoded(features, tensor, self.keypoints([image])[0])
 
     def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
         """Detect the keypoints of frames (S, S, 3)."""
         with running_on(self.networks.device):
             found = self.networks.kp_detector(_tensor(frames))
-        points = found["value"].numpy()
-        if "jacobian" not in found:
-            return [Keypoints(own) for own in points]
-        return list(map(Keypoints, points, found["jacobian"].numpy()))
+        arrays = [found[name].numpy() for name in ("value", "jacobian") if name in found]
+        return list(map(Keypoints, *arrays))
 
-    def paint(self, source: _Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
+    def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
         import paddle
 
@@ -167,11 +158,11 @@ def build_networks(settings: Settings) -> tuple[Any, Any]:
     KeyError, TypeError, ValueError
         The settings make no network.
     """
-    ppgan = import_ppgan()
+    detector, generator = import_ppgan()
     common = settings["common_params"]
     networks = (
-        ppgan.KPDetector(**settings["kp_detector_cfg"], **common),
-        ppgan.OcclusionAwareGenerator(**settings["generator_cfg"], **common, inference=True),
+        detector(**settings["kp_detector_cfg"], **common),
+        generator(**settings["generator_cfg"], **common, inference=True),
     )
     for network in networks:
         repair_downsampling(network)

@@ -88,25 +88,19 @@ def interleaved_kernel(weight: np.ndarray) -> np.ndarray:
 def make_graphs(networks: Networks, height: int, width: int) -> dict[str, tuple[Any, list]]:
     """Return the graphs of two networks for one size of image, by name, with their inputs."""
     generator = networks.generator
-    motion = MotionGraph(generator, height, width)
-    count = motion.num_kp
+    encoder, motion = EncoderGraph(generator), MotionGraph(generator, height, width)
+    *_, last = (layer for layer in encoder.blocks.sublayers() if isinstance(layer, nn.Conv2D))
+    count, channels = motion.num_kp, last.weight.shape[0]
     image = _input("image", 1, 3, height, width)
+    source = _input("source", 1, 3, *motion.small)
+    points, moved = (_input(name, count, 2) for name in ("points", "moved"))
+    motions = _input("motions", count + 1, 2, 3)
+    features = _input("features", 1, *motion.inner, channels)
     graphs = {
         "keypoints": (KeypointGraph(networks.kp_detector, height, width), [image]),
-        "encoder": (EncoderGraph(generator), [image]),
-        "motion": (
-            motion,
-            [
-                _input("source", 1, 3, *motion.small),
-                _input("points", count, 2),
-                _input("moved", count, 2),
-                _input("motions", count + 1, 2, 3),
-            ],
-        ),
-        "paint": (
-            PaintGraph(generator),
-            [_input("features", 1, *motion.inner, _channels(generator))],
-        ),
+        "encoder": (encoder, [image]),
+        "motion": (motion, [source, points, moved, motions]),
+        "paint": (PaintGraph(generator), [features]),
     }
     for graph, _ in graphs.values():
         graph.eval()
@@ -191,7 +185,12 @@ class MotionGraph(nn.Layer):
         self.occluding = motion.occlusion is not None
         self.hourglass = _Hourglass(motion.hourglass)
         self.heads = _heads([head for head in (motion.mask, motion.occlusion) if head is not None])
-        fade, inside = _fade(generator, *self.inner), _inside(generator, *self.inner)
+        # At the borders nothing moves and, but for the mobile network, nothing is painted in.
+        inside = np.zeros(self.inner, np.float32)
+        within = slice(generator.pad, -generator.pad)
+        inside[within, within] = 1.0
+        fade = _fade(inside)
+        inside[:] = np.maximum(inside, generator.mobile_net)
         still = _places(*self.inner)[:, :2].T.reshape(2, *self.inner)
         constants = {
             "places": _places(*self.small).T,  # (3, places)
@@ -339,11 +338,8 @@ def _heads(heads: list[Any]) -> Any:
     """Return layers that stand for several on the same input; single convolutions become one."""
     if len(heads) == 1 or not all(isinstance(head, nn.Conv2D) for head in heads):
         return nn.LayerList(heads)
-    weights, biases = zip(*map(_tensors, heads), strict=True)
-    padding = heads[0]._padding
-    return nn.LayerList(
-        [_convolution(np.concatenate(weights), np.concatenate(biases), padding=padding)]
-    )
+    weight, bias = map(np.concatenate, zip(*map(_tensors, heads), strict=True))
+    return nn.LayerList([_convolution(weight, bias, padding=heads[0]._padding)])
 
 
 def _downsampling(network: Any) -> Any:
@@ -397,15 +393,6 @@ def _border(head: Any) -> int:
     return sum(conv.weight.shape[2] - 1 - 2 * conv._padding for conv in convs)
 
 
-def _channels(generator: Any) -> int:
-    """Return how many channels the encoded source has."""
-    if len(generator.down_blocks):
-        last = generator.down_blocks[-1]
-        return (last.norm1 if generator.mobile_net else last.norm).weight.shape[0]
-    first = generator.first[-1] if generator.mobile_net else generator.first
-    return first.norm.weight.shape[0]
-
-
 def _input(name: str, *shape: int) -> Any:
     return paddle.static.InputSpec(shape, "float32", name)
 
@@ -420,17 +407,14 @@ def _places(height: int, width: int) -> np.ndarray:
     return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
 
 
-def _fade(generator: Any, height: int, width: int) -> np.ndarray:
-    """Return how far the motion counts at each place: at the borders nothing moves.
+def _fade(inside: np.ndarray) -> np.ndarray:
+    """Return how far the motion counts at each place.
 
     By the OpenCV that ppgan would use, whose 9-tap Gaussian differs between versions 4 and 5.
     """
     import cv2
 
-    mask = np.zeros((height, width), np.float32)
-    pad = generator.pad
-    mask[pad : height - pad, pad : width - pad] = 1.0
-    return cv2.GaussianBlur(mask, (9, 9), 0.0, borderType=cv2.BORDER_ISOLATED)
+    return cv2.GaussianBlur(inside, (9, 9), 0.0, borderType=cv2.BORDER_ISOLATED)
 
 
 def _stretch(before: int, after: int) -> np.ndarray:
@@ -442,13 +426,3 @@ def _stretch(before: int, after: int) -> np.ndarray:
     size = (after, before)
     stretched = F.interpolate(identity, size=size, mode="bilinear", align_corners=False)
     return stretched.numpy()[0, 0]
-
-
-def _inside(generator: Any, height: int, width: int) -> np.ndarray:
-    """Return 1 where the occlusion map holds; at the borders nothing is painted in."""
-    if generator.mobile_net:
-        return np.ones((height, width), np.float32)
-    inside = np.zeros((height, width), np.float32)
-    pad = generator.pad
-    inside[pad : height - pad, pad : width - pad] = 1.0
-    return inside

@@ -4,6 +4,7 @@ A handful of numbers a frame, so it is done in NumPy, whatever the networks run 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,24 @@ class Keypoints:
         """Return the keypoints that :meth:`as_row` made one array of."""
         jacobians = row[:, 2:].reshape(-1, 2, 2) if row.shape[1] > 2 else None
         return cls(row[:, :2], jacobians)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an engine has computed of a source, laid out as that engine likes it.
+
+    Attributes
+    ----------
+    features : array or tensor
+        The generator's encoding.
+    image : array or tensor
+        In [0, 1], channels first.
+    keypoints : Keypoints
+    """
+
+    features: Any
+    image: Any
+    keypoints: Keypoints
 
 
 def movement_scale(source: Keypoints, initial: Keypoints) -> float:

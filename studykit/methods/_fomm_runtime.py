@@ -13,14 +13,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from studykit.cache import cache_folder, code_hash
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
-from studykit.methods._fomm_motion import Keypoints, local_motions
+from studykit.methods._fomm_motion import Encoded, Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle
 
 _KEPT = 6  # of vox-256, each takes 320 MB
@@ -29,13 +29,6 @@ _TOLERANCE = 4.5e-3  # one step of 8 bits, for frames are rounded
 
 class GraphError(Exception):
     """The graphs don't give what the networks give that they were made from."""
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    features: np.ndarray  # (H', W', C), channels last
-    image: np.ndarray  # (1, 3, h, w), as small as the motion network's
-    keypoints: Keypoints
 
 
 class GraphEngine:
@@ -66,20 +59,23 @@ class GraphEngine:
         """Return how many frames to animate at a time: more are not faster on a CPU."""
         return 1
 
-    def encode(self, image: np.ndarray) -> _Encoded:
-        """Compute what depends on the source (S, S, 3) alone."""
+    def encode(self, image: np.ndarray) -> Encoded:
+        """Compute what depends on the source (S, S, 3) alone.
+
+        Its features are (H', W', C), and its image is as small as the motion network's.
+        """
         features, small = self._encoder(_batched(image))
-        return _Encoded(features[0], small, self.keypoints([image])[0])
+        return Encoded(features[0], small, self.keypoints([image])[0])
 
     def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
         """Detect the keypoints of frames (S, S, 3)."""
         return [Keypoints(*self._keypoints(_batched(frame))) for frame in frames]
 
-    def paint(self, source: _Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
+    def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
         return [self._frame(source, keypoints) for keypoints in moved]
 
-    def _frame(self, source: _Encoded, moved: Keypoints) -> np.ndarray:
+    def _frame(self, source: Encoded, moved: Keypoints) -> np.ndarray:
         places, visible = self._motion(
             source.image,
             source.keypoints.points,
@@ -168,12 +164,11 @@ def build_graphs(networks: Networks, folder: Path, height: int, width: int) -> N
             for name, (graph, inputs) in make_graphs(networks, height, width).items():
                 paddle.jit.save(graph, str(partial / name), input_spec=inputs)
         _require_agreement(networks, partial, height, width)
-        with contextlib.suppress(FileExistsError, NotADirectoryError):  # another was faster
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # or another was faster
+                raise
     _forget_oldest(folder.parent)
 
 
@@ -225,13 +220,9 @@ class Predictor:
         if bfloat16:
             config.enable_onednn_bfloat16()
         config.set_cpu_math_library_num_threads(threads)
-        self._predictor = inference.create_predictor(config)
-        self._inputs = [
-            self._predictor.get_input_handle(name) for name in self._predictor.get_input_names()
-        ]
-        self._outputs = [
-            self._predictor.get_output_handle(name) for name in self._predictor.get_output_names()
-        ]
+        self._predictor = made = inference.create_predictor(config)
+        self._inputs = list(map(made.get_input_handle, made.get_input_names()))
+        self._outputs = list(map(made.get_output_handle, made.get_output_names()))
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         for handle, array in zip(self._inputs, arrays, strict=True):

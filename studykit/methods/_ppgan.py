@@ -11,7 +11,6 @@ import os
 import types
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from studykit.errors import MissingPackageError
 # What fomm runs on, as pip is asked for it. ppgan's release pins versions that no resolver accepts
 # on Python >= 3.11, so it is installed without what it depends on.
 PADDLE, PPGAN = "paddlepaddle>=3.0", "ppgan==2.1.0"
-
-
-@dataclass(frozen=True)
-class Ppgan:
-    """What is taken from ppgan: two network classes."""
-
-    KPDetector: type
-    OcclusionAwareGenerator: type
 
 
 def import_paddle() -> types.ModuleType:
@@ -49,8 +40,8 @@ def import_paddle() -> types.ModuleType:
     return paddle
 
 
-def import_ppgan() -> Ppgan:
-    """Import the networks of the First Order Motion Model.
+def import_ppgan() -> tuple[type, type]:
+    """Import ``KPDetector`` and ``OcclusionAwareGenerator``, the networks' classes.
 
     Raises
     ------
@@ -62,7 +53,7 @@ def import_ppgan() -> Ppgan:
         from ppgan.modules.keypoint_detector import KPDetector
 
         generators = _load_alone("ppgan.models.generators.occlusion_aware")
-    return Ppgan(KPDetector, generators.OcclusionAwareGenerator)
+    return KPDetector, generators.OcclusionAwareGenerator
 
 
 @contextlib.contextmanager

@@ -101,40 +101,45 @@ class Motion:
 
 def fit_head(landmarks: np.ndarray) -> Head:
     """Fit the generic head and bend it, in its own plane, onto these (68, 2) landmarks."""
-    model = face_model() - _PIVOT
-    rotation, scale, offset = fit_scaled_orthographic(model[RIGID_POINTS], landmarks[RIGID_POINTS])
-    return bent_onto(landmarks, Head(landmarks, model, rotation, scale, offset))
+    return bent_onto(landmarks, _posed(face_model() - _PIVOT, landmarks))
 
 
 def bent_onto(landmarks: np.ndarray, head: Head) -> Head:
     """Keep a head's pose and move its shape, in the plane of the face, onto other landmarks."""
-    misfit = (landmarks - head.offset) / head.scale - head.shape @ head.rotation[:2].T
     shape = head.shape.copy()
-    shape[:, :2] += _into_face_plane(misfit, head.rotation)
+    shape[:, :2] += _ways_to(landmarks, head)
     return replace(head, landmarks=landmarks, shape=shape)
 
 
 def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
     """Describe how a head moved from its reference frame to these (68, 2) landmarks."""
-    rotation, scale, offset = fit_scaled_orthographic(
-        reference.shape[RIGID_POINTS], landmarks[RIGID_POINTS]
-    )
-    ways = []
-    for points, r, s, o in (
-        (reference.landmarks, reference.rotation, reference.scale, reference.offset),
-        (landmarks, rotation, scale, offset),
-    ):
-        misfit = (points - o) / s - reference.shape @ r[:2].T
-        ways.append(_into_face_plane(misfit, r))
+    now = _posed(reference.shape, landmarks)
+    ways = _ways_to(landmarks, now) - _ways_to(reference.landmarks, reference)
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
     shut = smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
     return Motion(
-        turn=Rotation.from_matrix(rotation @ reference.rotation.T).as_rotvec(),
-        growth=float(np.log(scale / reference.scale)),
-        shift=(offset - reference.offset) / reference.scale,
-        expression=(ways[1] - ways[0]) * _EXPRESSIVE[:, None],
+        turn=Rotation.from_matrix(now.rotation @ reference.rotation.T).as_rotvec(),
+        growth=float(np.log(now.scale / reference.scale)),
+        shift=(now.offset - reference.offset) / reference.scale,
+        expression=ways * _EXPRESSIVE[:, None],
         eye_opening=float(min(ratio, _EYE_WIDE) * (1 - shut)),
     )
+
+
+def _posed(shape: np.ndarray, landmarks: np.ndarray) -> Head:
+    """Find the pose in which a (68, 3) shape is seen at (68, 2) landmarks."""
+    pose = fit_scaled_orthographic(shape[RIGID_POINTS], landmarks[RIGID_POINTS])
+    return Head(landmarks, shape, *pose)
+
+
+def _ways_to(landmarks: np.ndarray, head: Head) -> np.ndarray:
+    """Return how far a head's shape is from landmarks, (68, 2), in the plane of the face.
+
+    The plane is seen foreshortened; undoing that is damped, else a side view would blow up noise.
+    """
+    misfit = (landmarks - head.offset) / head.scale - head.shape @ head.rotation[:2].T
+    seen = head.rotation[:2, :2]
+    return misfit @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
 
 
 class Field:
@@ -324,15 +329,6 @@ def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
     along_y = np.diff(shift, axis=0)[:, :-1] / spacing
     determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
     return float(determinant.min())
-
-
-def _into_face_plane(ways: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Turn (N, 2) ways seen in the image into ways in the plane of the face.
-
-    The plane is seen foreshortened; undoing that is damped, else a side view would blow up noise.
-    """
-    seen = rotation[:2, :2]
-    return ways @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
 
 
 def head_part(motion: Motion, part: float) -> Motion:

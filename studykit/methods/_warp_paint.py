@@ -87,12 +87,12 @@ class Slit:
         """
         u, v = self.frame(points)
         inside = np.clip(u, 0, 1)
-        tops = []
+        covered = 0.0
         for edge, sign in ((self.upper, 1), (self.lower, -1)):
             curve = self._curve(edge)
             steepness = np.sqrt(1 + curve.derivative()(inside) ** 2)
-            tops.append(sign * (v - curve(inside)) / steepness * self.width + grown)
-        covered = np.minimum(tops[0], softness) + np.minimum(tops[1], softness)
+            depth = sign * (v - curve(inside)) / steepness * self.width + grown
+            covered = covered + np.minimum(depth, softness)
         return np.clip(covered / (2 * softness), 0, 1) * ((u > 0) & (u < 1))
 
     def below(self, points: np.ndarray, softness: float) -> np.ndarray:

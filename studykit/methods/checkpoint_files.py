@@ -171,14 +171,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     WeightsError
         The folder can't be made or written.
     """
-    try:
-        with files.whole(path) as part:
-            write(part)
-    except OSError as error:
-        raise WeightsError(
-            f"can't write {path} ({error.strerror}): choose a folder that can be written"
-            + (", or set STUDYKIT_CACHE to one" if cache_folder() in path.parents else "")
-        ) from None
+    otherwise = "choose a folder that can be written"
+    if cache_folder() in path.parents:
+        otherwise += ", or set STUDYKIT_CACHE to one"
+    with files.written(path, otherwise, WeightsError) as part:
+        write(part)
 
 
 def read_pickled(path: Path) -> dict[str, Tensors]:
@@ -422,6 +419,8 @@ def settings_from_shapes(path: Path, kp_detector: Tensors, generator: Tensors) -
         width = len(generator[f"{first}.weight"])
         widths = _widths(generator, rf"down_blocks\.\d+\.{block}")
         mask_features = generator[f"{motion}{mask}.weight"].shape[1]
+        bottleneck = _widths(generator, r"bottleneck\.r\d+\.(conv1|conv_pw)")
+        occluding = any(name.startswith(f"{motion}occlusion.") for name in generator)
         return {
             "common_params": {
                 "num_kp": num_kp,
@@ -439,12 +438,8 @@ def settings_from_shapes(path: Path, kp_detector: Tensors, generator: Tensors) -
                 "block_expansion": width,
                 "max_features": max([width, *widths]),
                 "num_down_blocks": len(widths),
-                "num_bottleneck_blocks": len(
-                    _widths(generator, r"bottleneck\.r\d+\.(conv1|conv_pw)")
-                ),
-                "estimate_occlusion_map": any(
-                    name.startswith(f"{motion}occlusion.") for name in generator
-                ),
+                "num_bottleneck_blocks": len(bottleneck),
+                "estimate_occlusion_map": occluding,
                 "dense_motion_params": {
                     **_hourglass_settings(generator, f"{motion}hourglass.", mask_features, mobile),
                     "scale_factor": _scale(generator, f"{motion}down.weight", mobile),

@@ -10,10 +10,10 @@ import contextlib
 import functools
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -23,37 +23,18 @@ from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.methods import weights as checkpoints
-from studykit.methods._fomm_dygraph import (
-    DygraphEngine,
-    Networks,
-    find_device,
-    load_networks,
-)
-from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
+from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
+from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
 
 Precision = Literal["float32", "float16", "bfloat16"]
-
-
-class _Encoded(Protocol):
-    keypoints: Keypoints
-
-
-class _Engine(Protocol):
-    """Computes for the method: a source once, then keypoints and frames, a batch at a time."""
-
-    note: str  # what a reader of the clips should know
-
-    def batch(self, height: int, width: int) -> int: ...
-    def encode(self, image: np.ndarray) -> _Encoded: ...
-    def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]: ...
-    def paint(self, source: _Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]: ...
+Engine = GraphEngine | DygraphEngine
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    engine: _Engine
-    source: _Encoded
+    engine: Engine
+    source: Encoded
     batch: int
     found_by: str  # all that the keypoints of a driving depend on
 
@@ -183,7 +164,7 @@ def _require_precision(precision: str, device: str) -> None:
 @functools.lru_cache(maxsize=2)  # a full checkpoint takes 320 MB
 def _engine(
     method: FOMM, digests: tuple[str, str], device: str, height: int, width: int, threads: int
-) -> _Engine:
+) -> Engine:
     if device != "cpu":
         return DygraphEngine(_networks(method, device, height, width), method.precision)
     # Settings come from the file, from one beside it, or by the name of the weights.

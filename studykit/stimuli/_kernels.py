@@ -22,8 +22,8 @@ def _distance(x, y, z, prims):
         p = prims[i]
         ux, uy, uz = x - p[1], y - p[2], z - p[3]
         far = math.sqrt(ux * ux + uy * uy + uz * uz) - p[17]
-        k = p[16]
-        if (p[0] > 0 and far > d + k) or (p[0] < 0 and far > k - d):
+        sign, k = p[0], p[16]  # what is carved is joined to the outside
+        if far > k + sign * d:
             continue
         lx = (p[7] * ux + p[8] * uy + p[9] * uz) / p[4]
         ly = (p[10] * ux + p[11] * uy + p[12] * uz) / p[5]
@@ -31,12 +31,8 @@ def _distance(x, y, z, prims):
         k0 = math.sqrt(lx * lx + ly * ly + lz * lz)
         gx, gy, gz = lx / p[4], ly / p[5], lz / p[6]
         e = k0 * (k0 - 1.0) / max(math.sqrt(gx * gx + gy * gy + gz * gz), 1e-9)
-        if p[0] > 0:
-            h = max(k - abs(d - e), 0.0) / k
-            d = min(d, e) - h * h * k * 0.25
-        else:
-            h = max(k - abs(d + e), 0.0) / k
-            d = max(d, -e) + h * h * k * 0.25
+        h = max(k - abs(sign * d - e), 0.0) / k
+        d = sign * (min(sign * d, e) - h * h * k * 0.25)
     return d
 
 
@@ -46,14 +42,9 @@ def trace(origins, directions, start, prims):
     n = origins.shape[0]
     out = np.empty(n)
     for i in range(n):
-        r = start[i]
+        r, o, way = start[i], origins[i], directions[i]
         for _ in range(90):
-            d = _distance(
-                origins[i, 0] + r * directions[i, 0],
-                origins[i, 1] + r * directions[i, 1],
-                origins[i, 2] + r * directions[i, 2],
-                prims,
-            )
+            d = _distance(o[0] + r * way[0], o[1] + r * way[1], o[2] + r * way[2], prims)
             r -= d * 0.8
             if abs(d) < 0.01:
                 break
@@ -117,16 +108,12 @@ def normals(vertices, triangles, out):
     out[:] = 0
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        nx, ny, nz = _cross(_between(vertices, a, b), _between(vertices, a, c))
+        normal = _cross(_between(vertices, a, b), _between(vertices, a, c))
         for v in (a, b, c):
-            out[v, 0] += nx
-            out[v, 1] += ny
-            out[v, 2] += nz
+            for axis in range(3):
+                out[v, axis] += normal[axis]
     for i in range(out.shape[0]):
-        s = math.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
-        out[i, 0] /= s
-        out[i, 1] /= s
-        out[i, 2] /= s
+        out[i] /= math.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
 
 
 @njit
@@ -158,9 +145,7 @@ def rasterise(points, triangles, culled, height, width):
         uc, vc = -(by - ay) * inv, (bx - ax) * inv
         za, zb, zc = points[a, 2], points[b, 2] - points[a, 2], points[c, 2] - points[a, 2]
         ua, slope = -(ub + uc), ub * zb + uc * zc
-        rb = 1.0 / ub if ub != 0.0 else 0.0
-        rc = 1.0 / uc if uc != 0.0 else 0.0
-        ra = 1.0 / ua if ua != 0.0 else 0.0
+        ra, rb, rc = 1.0 / ua, 1.0 / ub, 1.0 / uc  # unused where it is infinite
         for y in range(y0, y1 + 1):
             # where on this row all three weights are positive: long thin ribbons stay cheap
             wb = -ax * ub + (y - ay) * vb
@@ -229,14 +214,10 @@ def occlusion(points, depth, bias, total):
         if 0 <= ix < w - 1 and 0 <= iy < h - 1:
             fx, fy = x - ix, y - iy
             s = 0.0
-            if z >= depth[iy, ix]:
-                s += (1 - fx) * (1 - fy)
-            if z >= depth[iy, ix + 1]:
-                s += fx * (1 - fy)
-            if z >= depth[iy + 1, ix]:
-                s += (1 - fx) * fy
-            if z >= depth[iy + 1, ix + 1]:
-                s += fx * fy
+            for j, row_share in enumerate((1 - fy, fy)):
+                for k, share in enumerate((1 - fx, fx)):
+                    if z >= depth[iy + j, ix + k]:
+                        s += share * row_share
             total[i] += s
         else:
             total[i] += 1.0
@@ -276,12 +257,12 @@ def _texel(texels, shares):
     """Mix the colour and the gloss of four neighbouring texels."""
     a, b, c, d = texels
     p, q, r, s = shares
-    return (
+    red, green, blue = (
         p * a[0] + q * b[0] + r * c[0] + s * d[0],
         p * a[1] + q * b[1] + r * c[1] + s * d[1],
         p * a[2] + q * b[2] + r * c[2] + s * d[2],
-        p * a[4] + q * b[4] + r * c[4] + s * d[4],
     )
+    return (red, green, blue), p * a[4] + q * b[4] + r * c[4] + s * d[4]
 
 
 @njit
@@ -316,11 +297,9 @@ def _eye(direction, iris, drawn, pupil):
         hole = _smooth(pupil + 0.03, pupil - 0.03, r)
         ir, ig, ib = ir * (1 - hole) + 0.004, ig * (1 - hole) + 0.004, ib * (1 - hole) + 0.004
         if drawn:
-            glint = math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2)
-            glint = max(
-                _smooth(0.145, 0.11, glint),
-                _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2)),
-            )
+            glint = _smooth(0.145, 0.11, math.sqrt((u + 0.17) ** 2 + (v + 0.20) ** 2))
+            small = _smooth(0.075, 0.05, math.sqrt((u - 0.2) ** 2 + (v - 0.22) ** 2))
+            glint = max(glint, small)
             ir, ig, ib = ir + glint * (1 - ir), ig + glint * (1 - ig), ib + glint * (1 - ib)
         m = _smooth(edge + 0.035, edge - 0.025, r)
         cr, cg, cb = cr * (1 - m) + ir * m, cg * (1 - m) + ig * m, cb * (1 - m) + ib * m
@@ -372,15 +351,10 @@ def shade(
                 v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
                 iu, iv = min(max(int(u), 0), tw - 2), min(max(int(v), 0), th - 2)
                 fu, fv = u - iu, v - iv
-                texels = (
-                    texture[iv, iu],
-                    texture[iv, iu + 1],
-                    texture[iv + 1, iu],
-                    texture[iv + 1, iu + 1],
-                )
+                above, below = texture[iv], texture[iv + 1]
+                texels = above[iu], above[iu + 1], below[iu], below[iu + 1]
                 shares = (1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv
-                cr, cg, cb, gloss = _texel(texels, shares)
-                rgb = cr, cg, cb
+                rgb, gloss = _texel(texels, shares)
                 if not drawn:
                     h00, h10 = _height(texels[0], wrinkles), _height(texels[1], wrinkles)
                     h01, h11 = _height(texels[2], wrinkles), _height(texels[3], wrinkles)
@@ -579,9 +553,7 @@ def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, dra
                     line = ink_cover[yy, xx] if drawn else 0.0
                     if covered[yy, xx] >= 0 or line > 0:
                         for ch in range(3):
-                            v = linear[yy, xx, ch]
-                            if covered[yy, xx] < 0:
-                                v = background[y, x, ch]
+                            v = linear[yy, xx, ch] if covered[yy, xx] >= 0 else background[y, x, ch]
                             v = v * (1 - line) + ink_colour[ch] * line
                             total[ch] += curve[int(min(max(v, 0.0), 2.0) * 2047.5)]
                         alpha += 1.0

@@ -32,7 +32,6 @@ class Style:
     clump: float = 0.35
     cut: float = 400.0
     comb: str = "crown"
-    fringe: bool = False
 
 
 _STYLES = {
@@ -49,11 +48,9 @@ _STYLES = {
                    turns=5.0, comb="part", clump=0.8, fall=0.08),
     "afro": Style(3600, 46, 40, 40, points=6, width=2.2, lift=3.0, body=2, fall=0.0, wave=4.5,
                   turns=2.2, clump=0.15),
-    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0,
-                 comb="tie"),
-    "ponytail": Style(2200, 210, 170, 150, points=10, width=2.2, lift=0.35, body=8, fall=0.0,
-                      comb="tie"),
+    "bun": Style(2200, 210, 170, 150, points=10, width=2.2, body=8, fall=0.0, comb="tie"),
 }  # fmt: skip
+_STYLES["ponytail"] = _STYLES["bun"]
 
 # The hairline: degrees from the front, and the height below which no hair grows.
 _LINE = np.array([[0, -101], [12, -100], [24, -97], [34, -91], [42, -83], [50, -71], [57, -56],
@@ -171,11 +168,11 @@ def _grow(roots, up, head, m, identity, style, rng, drawn):
         comb = roots - crown + np.array([12.0 * np.sign(identity.parting), 12, 6])
     elif style.comb == "side":
         swing = np.where((x - part_x) * -np.sign(part_x) > 0, -np.sign(part_x), np.sign(part_x))
-        comb = points(swing * (40 + 25 * top), 16, 6 - 25 * (1 - top))
-        comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -22.0])
+        comb = points(swing * (40 + 25 * top), 16, 6 - 25 * (1 - top)) * top[:, None]
+        comb += (1 - top[:, None]) * np.array([0, 30.0, -22.0])
     elif style.comb == "back":
-        comb = points(0.25 * x + 12 * identity.parting, -8, -40)
-        comb = comb * top[:, None] + (1 - top[:, None]) * np.array([0, 30.0, -20.0])
+        comb = points(0.25 * x + 12 * identity.parting, -8, -40) * top[:, None]
+        comb += (1 - top[:, None]) * np.array([0, 30.0, -20.0])
     elif style.comb == "part":
         comb = points(np.tanh((x - part_x * (z > -120)) / 4.0) * 34, 20, -16)
     fringe = np.zeros(n, bool)

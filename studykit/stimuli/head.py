@@ -270,11 +270,10 @@ def build_head(identity: Identity, m: Measures) -> Head:
     )
     columns, rows = len(azimuth), len(e_base)
     elevation = np.repeat(e_base[:, None], columns, 1)
-    lines = {}
-    for name, guess in (("eye", -29.0), ("mouth", 10.0)):
+    slits = []  # the rows that are cut open
+    eye, mouth = (lid_line, -29.0, m.eye[0] * 1.6), (mouth_line, 10.0, m.mouth_half * 1.3)
+    for line, guess, reach in (eye, mouth):
         e = np.full(columns, guess)
-        line = lid_line if name == "eye" else mouth_line
-        reach = m.eye[0] * 1.6 if name == "eye" else m.mouth_half * 1.3
         for _ in range(4):
             p = _cast(azimuth, e, prims)
             r = np.linalg.norm(p - CENTRE, axis=1)
@@ -285,7 +284,7 @@ def build_head(identity: Identity, m: Measures) -> Head:
         row = int(np.argmin(np.abs(e_base - e[columns // 2])))
         shift = (e - e_base[row]) * np.exp(-((azimuth / 70) ** 6))
         elevation += shift * np.exp(-(((e_base - e_base[row]) / 9.0) ** 2))[:, None]
-        lines[name] = row
+        slits.append(row)
     elevation[0], elevation[-1] = -90, e_base[-1]
     grid = _cast(np.broadcast_to(azimuth, elevation.shape), elevation, prims)
     flat = grid
@@ -304,7 +303,7 @@ def build_head(identity: Identity, m: Measures) -> Head:
 
     triangles = []
     # the slit of the mouth, and the inside of the lips
-    r = lines["mouth"]
+    eye_row, r = slits
     on = np.flatnonzero((np.abs(grid[index[r], 0]) < m.mouth_half) & (np.abs(azimuth) < 40))
     upper = index[r, on]
     lower = add(upper, grid[upper])
@@ -317,11 +316,10 @@ def build_head(identity: Identity, m: Measures) -> Head:
             rings.append(add(upper, grid[upper] + inward))
         inner.append(rings)
         triangles += [strip(q0, q1)[:, ::-up] for q0, q1 in itertools.pairwise(rings)]
-    mouth_rows = (upper, lower, inner[0][1:], inner[1][1:])
+    mouth_rows = (upper, lower)
 
     # the slits of the eyes
-    r = lines["eye"]
-    eyes = []
+    r, eyes = eye_row, []
     for sign in (-1, 1):
         x = (sign * grid[index[r], 0] - m.eye[0]) / m.eye_half
         on = np.flatnonzero((np.abs(x) < 0.995) & (np.abs(azimuth) < 60))
@@ -340,13 +338,12 @@ def build_head(identity: Identity, m: Measures) -> Head:
         vertices[around] = keys[1]
     jaw = _jaw_weights(vertices, m)
     corner = np.clip(1 - (np.abs(vertices[:, 0]) / m.mouth_half) ** 6, 0, 1)
-    up_rings = np.concatenate([mouth_rows[0], *mouth_rows[2]])
-    low_rings = np.concatenate([mouth_rows[1], *mouth_rows[3]])
-    jaw[up_rings] = 0.42 * (1 - corner[up_rings]) + 0.02 * corner[up_rings]
-    jaw[low_rings] = 0.42 * (1 - corner[low_rings]) + 0.98 * corner[low_rings]
     ao = np.full(len(vertices), np.nan)
-    for light, *rings in zip((0.75, 0.5, 0.25, 0.12), *mouth_rows[2:], strict=True):
-        ao[np.concatenate(rings)] = light
+    for rings, swing in zip(inner, (0.02, 0.98), strict=True):
+        lip = np.concatenate(rings)
+        jaw[lip] = 0.42 * (1 - corner[lip]) + swing * corner[lip]
+        for light, ring in zip((0.75, 0.5, 0.25, 0.12), rings[1:], strict=True):
+            ao[ring] = light
     part = Part(
         vertices=vertices,
         triangles=triangles,

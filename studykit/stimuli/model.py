@@ -106,6 +106,8 @@ def build_model(identity: Identity) -> Model:
     face = np.isin(group, (parts.EYE_GROUP, parts.MOUTH_GROUP, parts.TEETH_GROUP, parts.BROW_GROUP))
     face[: len(middle)] = ~low & (z > -62) & (cover < 0.5) & (y > -112)
     casts, material = per_triangle("casts", bool), per_triangle("material", np.int8)
+    usual = {"colour": (0.0, 0.0, 0.0), "local": (0.0, 0.0, 0.0, 1.0), "tangent": (0.0, 0.0, 0.0)}
+    usual |= {"side": 0.0, "jaw": 0.0, "ao": np.nan}
     model = Model(
         identity=identity,
         measures=m,
@@ -117,16 +119,11 @@ def build_model(identity: Identity) -> Model:
         culled=per_triangle("culled", bool),
         casts=casts,
         casters=_thinned(triangles, casts, material),
-        colour=joined("colour", (0.0, 0.0, 0.0)),
+        **{name: joined(name, value) for name, value in usual.items()},
         uv=uv,
-        local=joined("local", (0.0, 0.0, 0.0, 1.0)),
-        tangent=joined("tangent", (0.0, 0.0, 0.0)),
         outward=unit(vertices - np.array([0.0, -25.0, -80.0])).astype(np.float32),
-        side=joined("side", 0.0),
         bind=joined("bind", -1, np.int64),
-        jaw=joined("jaw", 0.0),
         body=body,
-        ao=joined("ao", np.nan),
         solid=(int(offsets[solid]), sum(len(p.triangles) for p in pieces[:solid])),
         eyes=tuple(slice(offsets[1 + k], offsets[2 + k]) for k in range(2)),
         texture=skin_texture(head, m, identity),
@@ -158,13 +155,9 @@ def deform(model: Model, expression: Expression) -> np.ndarray:
         k = min(int(np.searchsorted(LID_KEYS, value, side="right")) - 1, len(LID_KEYS) - 2)
         f = (value - LID_KEYS[k]) / (LID_KEYS[k + 1] - LID_KEYS[k])
         h[index] = keys[k] * (1 - f) + keys[k + 1] * f
-    for name, amount in (
-        ("smile", max(e.smile, 0)),
-        ("frown", max(-e.smile, 0)),
-        ("pucker", e.pucker),
-        ("raise", max(e.brows, 0)),
-        ("knit", max(-e.brows, 0)),
-    ):
+    amounts = {"smile": max(e.smile, 0), "frown": max(-e.smile, 0), "pucker": e.pucker}
+    amounts |= {"raise": max(e.brows, 0), "knit": max(-e.brows, 0)}
+    for name, amount in amounts.items():
         if amount:
             h += amount * head.shapes[name]
     bound = model.bind >= 0

@@ -161,8 +161,5 @@ def write_text(path: Path, text: str) -> None:
     StudyError
         It can't be written.
     """
-    try:
-        with files.whole(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"can't write {path} ({error.strerror}): name another folder") from None
+    with files.written(path, "name another folder") as part:
+        part.write_text(text, encoding="utf-8")

@@ -127,15 +127,12 @@ def _no_landmarks(images: np.ndarray) -> np.ndarray:
 
 def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float:
     """Return the PSNR inside the face mask, dB, mean over all frames but each clip's first."""
-    return float(
-        np.mean(
-            [
-                peak_signal_noise_ratio(clip[frame], item.own[frame], mask=item.face[frame])
-                for item, clip in zip(held_out, clips, strict=True)
-                for frame in range(1, len(clip))
-            ]
-        )
-    )
+    values = [
+        peak_signal_noise_ratio(clip[frame], item.own[frame], mask=item.face[frame])
+        for item, clip in zip(held_out, clips, strict=True)
+        for frame in range(1, len(clip))
+    ]
+    return float(np.mean(values))
 
 
 def draw_sheet(

@@ -1,6 +1,7 @@
 """A training recipe: one YAML file that says everything a run depends on but the machine."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,31 +173,30 @@ class Recipe:
 
     def phase_at(self, step: int) -> tuple[Phase, float]:
         """Return the phase of a step, and how far it is through: 0 to 1."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase, step / phase.steps
-            step -= phase.steps
+        for phase, done in self._done(step):
+            if done < phase.steps:
+                return phase, done / phase.steps
         raise IndexError("the recipe has no such step")
 
     def fitted(self, step: int, left: int) -> "Recipe":
         """Return the recipe with its phases from a step on scaled to a number of steps in all."""
-        phases, first = [], 0
-        for phase in self.phases:
-            done = min(max(step - first, 0), phase.steps)
+        phases = []
+        for phase, done in self._done(step):
             share = (phase.steps - done) / max(self.steps - step, 1)
             wanted = done + round(share * left / self.log_steps) * self.log_steps
             phases.append(dataclasses.replace(phase, steps=wanted))
-            first += phase.steps
         return dataclasses.replace(self, phases=tuple(phases))
 
     def steps_of(self, network: str, step: int) -> int:
         """Return for how many of the first steps a network was trained."""
-        count = 0
+        return sum(done for phase, done in self._done(step) if network in phase.networks)
+
+    def _done(self, step: int) -> Iterator[tuple[Phase, int]]:
+        """Yield every phase with how many of its steps come before a step."""
         for phase in self.phases:
-            here = min(step, phase.steps)
-            count += here * (network in phase.networks)
-            step -= here
-        return count
+            done = min(step, phase.steps)
+            yield phase, done
+            step -= done
 
 
 def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:

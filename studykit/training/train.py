@@ -29,6 +29,7 @@ from studykit.training.recipe import Phase, Recipe
 _GRADIENT_NORM = 5.0
 _PARTS = ("kp_detector", "generator")
 _MEASURED = (100, 500)  # steps of a run, between which its pace is measured
+_OTHERWISE = "make room there"  # where a file of the run can't be written
 _USED = 0.95  # of the minutes; the rest is for held-out figures and for what slows a run
 
 
@@ -156,7 +157,7 @@ class Training:
         if sheet is not None:
             shown = slice(1, 5)  # one of each kind
             image = evaluate.draw_sheet(held_out[shown], own[shown], cross[shown])
-            with _whole(sheet) as part:
+            with files.written(sheet, _OTHERWISE) as part:
                 image.save(part)
         return evaluate.scores(held_out, own, cross)
 
@@ -174,7 +175,7 @@ class Training:
         if self.discriminator is not None:
             state["discriminator"] = self.discriminator.state_dict()
             state["discriminator optimiser"] = self.discriminator_optimiser.state_dict()
-        with _whole(folder / "checkpoint.pt") as part:
+        with files.written(folder / "checkpoint.pt", _OTHERWISE) as part:
             torch.save(state, part)
         checkpoint_files.save(as_checkpoint(state), folder / "weights.safetensors")
 
@@ -345,17 +346,8 @@ def _compute_alike_in_every_run() -> None:
         inductor.deterministic = True
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    try:
-        with files.whole(path) as part:
-            yield part
-    except OSError as error:
-        raise StudyError(f"can't write {path} ({error.strerror}): make room there") from None
-
-
 def _write_recipe(recipe: Recipe, out: Path) -> None:
-    with _whole(out / "recipe.json") as part:
+    with files.written(out / "recipe.json", _OTHERWISE) as part:
         part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
 
 
@@ -368,5 +360,5 @@ def _cut_log(log: Path, step: int) -> None:
     """Drop what was logged after a step, as it will be logged again."""
     if log.is_file():
         lines = log.read_text().splitlines(keepends=True)
-        with _whole(log) as part:
+        with files.written(log, _OTHERWISE) as part:
             part.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
