@@ -68,9 +68,10 @@ def run_bench(
         Numbers of threads to measure a frame with; one and two, as far as there are cores, unless
         given. The largest is used for all else.
     study : path
-        The folder of inputs for the 3x3 study: ``sources/<type>/*`` and ``drivings/<type>/*``.
+        The folder of inputs whose first driving, ``drivings/<type>/*``, is played again and again
+        as the long one.
     video : path, optional
-        The long driving whose memory is measured, made from the study's inputs unless given.
+        The long driving whose memory is measured, in place of that.
     quick : bool
         Tiny networks and few frames, to try the bench itself; its figures mean nothing.
 
@@ -105,8 +106,6 @@ def run_bench(
             limit = frame["limit"]
             limit["seconds_a_frame"] = results["gflop"] / limit["gflops"]
             limit["ratio"] = frame["fomm"]["seconds"] / limit["seconds_a_frame"]
-        single = results["frame"][str(max(threads))]["fomm"]["seconds"]
-        results["study"] = bench.matrix(inputs, single)
         results["memory"] = bench.memory(Path(video) if video else bench.long_video(inputs))
     with files.whole(out / "bench.json") as part:
         part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -174,29 +173,6 @@ class _Bench:
         if "bfloat16" in running:
             found["bfloat16"]["loss"] = _difference(clips["bfloat16"], clips["fomm"])
         return found
-
-    def matrix(self, inputs: Path, single: float) -> dict[str, Any]:
-        """Measure a 3x3 study of the given inputs against the time of its frames alone."""
-        _say("a 3x3 study")
-        chosen: dict[str, Any] = {}
-        for kind in ("sources", "drivings"):
-            groups = sorted(path for path in inputs.glob(f"{kind}/*") if path.is_dir())
-            if len(groups) < 3:
-                return {"missing": f"{inputs / kind} has no three folders, one a type"}
-            chosen[kind] = {own.name: [str(min(own.iterdir()).resolve())] for own in groups[:3]}
-        fomm = {"weights": str(self.folder / "random.safetensors"), "device": "cpu"}
-        document = {
-            "name": "matrix",
-            "size": self.workload.size,
-            "crop": "face-or-centre",
-            **chosen,
-            "methods": [{"name": "fomm", "method": "fomm", **fomm}],
-        }
-        path = self.folder / "matrix.yaml"
-        path.write_text(json.dumps(document), encoding="utf-8")  # which is YAML
-        answer = self.once("animate_study", study=str(path), out=str(self.folder / "matrix"))
-        alone = answer["frames"] * single
-        return {**answer, "frames_alone_seconds": alone, "ratio": answer["seconds"] / alone}
 
     def memory(self, video: Path) -> dict[str, Any]:
         """Measure the peak memory of a long driving and of its start, by either."""
@@ -328,7 +304,7 @@ def _cell(frame: dict, keys: str, form: str) -> str:
 
 def _sentences(results: dict[str, Any]) -> Iterator[str]:
     first = next(iter(results["frame"].values()))
-    made, study, memory = (results[part] for part in ("weights", "study", "memory"))
+    made, memory = results["weights"], results["memory"]
     for name in ("ppgan", "bfloat16"):
         if reason := first[name].get("missing"):
             yield f"{name} was not measured: {reason}"
@@ -339,13 +315,6 @@ def _sentences(results: dict[str, Any]) -> Iterator[str]:
         f"Start to first frame, beside importing Paddle's own: {made['first_start_seconds']:.1f} s "
         f"the first time, {first['fomm']['second_start_seconds']:.1f} s from then on."
     )
-    if reason := study.get("missing"):
-        yield f"The 3x3 study was not measured: {reason}."
-    else:
-        yield (
-            f"A study of {study['cells']} cells, {study['frames']} frames: {study['seconds']:.1f} "
-            f"s, {study['ratio']:.2f} times its frames alone."
-        )
     for name in ("fomm", "ppgan"):
         if reason := memory[name].get("missing"):
             yield f"Memory of {name} was not measured: {reason}"
@@ -545,24 +514,6 @@ def hold_video(weights: str, config: dict | None, size: int, video: str, seconds
     return by_ppgan if config else by_method
 
 
-def animate_study(study: str, out: str) -> Turn:
-    """Make the clips of a study."""
-    from studykit.clips.animate import animate_cells
-    from studykit.study.file import load_study
-
-    loaded = load_study(study)
-
-    def turn() -> dict[str, Any]:
-        start = time.monotonic()
-        rows = animate_cells(loaded, Path(out))
-        seconds = time.monotonic() - start
-        if failed := [row.error for row in rows if row.status == "failed"]:
-            raise StudyError(f"{len(failed)} of {len(rows)} cells failed: {failed[0]}")
-        return {"seconds": seconds, "cells": len(rows), "frames": sum(row.frames for row in rows)}
-
-    return turn
-
-
 def _squares(video: str, size: int, count: int) -> Iterator[np.ndarray]:
     from PIL import Image
 
@@ -620,7 +571,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-_SUBJECTS = (make_weights, animate_frames, compute_limit, hold_video, animate_study)
+_SUBJECTS = (make_weights, animate_frames, compute_limit, hold_video)
 
 
 def main() -> None:
