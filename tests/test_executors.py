@@ -211,6 +211,8 @@ class TestProcesses:
                 executor.submit(_fault).result()
             with pytest.raises(WorkerDied, match="exit code 3"):
                 executor.submit(_leave, 3).result()
+            with pytest.raises(WorkerDied, match=r"exit code -\d+"):
+                executor.submit(_killed_by, signal.SIGRTMIN + 1).result(timeout=60)
             assert executor.submit(_variable, "PYTHONPATH").result()
 
     def test_calls_made_while_a_worker_dies_all_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,6 +415,11 @@ def _fault(report: Callable) -> None:
 
 def _leave(code: int, report: Callable) -> None:
     os._exit(code)
+
+
+def _killed_by(number: int, report: Callable) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
 
 
 def _sleep(seconds: float, report: Callable) -> None:

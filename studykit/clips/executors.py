@@ -228,7 +228,8 @@ def _death(
         worker.join(1 if worker.sentinel in ended else 0)
     # The pool itself ends the workers that were left over by SIGTERM.
     codes = {worker.exitcode for worker in started} - {None, 0, -signal.SIGTERM}
-    ends = [signal.Signals(-code).name if code < 0 else f"exit code {code}" for code in codes]
+    names = {-each: each.name for each in signal.Signals}  # some signals have none
+    ends = [names.get(code, f"exit code {code}") for code in codes]
     return WorkerDied(f"its process ended with {', '.join(ends) or 'no exit code'}")
 
 

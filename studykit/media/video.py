@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studykit import files
 from studykit.errors import MediaError, first_line
@@ -87,8 +88,6 @@ def read_image(path: str | Path) -> np.ndarray:
         The file is missing, a folder, empty, no image, cut short, or larger than Pillow's limit
         of some 89 million pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     path = Path(path)
     _check_file(path)
     try:
@@ -124,8 +123,6 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     MediaError
         Another suffix, or a file that can't be written.
     """
-    from PIL import Image
-
     path = Path(path)
     _check_frame(image)
     options = {
@@ -321,8 +318,6 @@ def _to_rgb(image: Any) -> np.ndarray:
 
 
 def _over_white(rgba: Any) -> np.ndarray:
-    from PIL import Image
-
     white = Image.new("RGBA", rgba.size, "white")
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
@@ -578,8 +573,6 @@ class _Display:
         return (self.height, self.width) if self.transpose else (self.width, self.height)
 
     def rgb(self, frame: Any) -> np.ndarray:
-        from PIL import Image
-
         has_alpha = any(component.is_alpha for component in frame.format.components)
         image = frame.to_ndarray(
             format="rgba" if has_alpha else "rgb24",

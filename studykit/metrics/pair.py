@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
@@ -18,7 +19,7 @@ from studykit.media.squares import open_driving, open_source
 from studykit.metrics import identity, motion, perceptual, pixels, temporal
 from studykit.metrics.catalogue import METRICS
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
-from studykit.metrics.truth import Transfer, Truth, find_truth
+from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.study.file import Cell, Input, Study
 
 FEATURES = ("inception", "truth_inception")
@@ -61,13 +62,14 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
     """
     try:
         scene = _scene(study, clips[0][0].source, clips[0][0].driving)
-        truths: dict[Transfer, _TrueFrames | None] = {}
-        for cell, _ in clips:
+        truths: dict[Transfer, _Truth | None] = {}
+        takes = []
+        for cell, path in clips:
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
-                truth = find_truth(study, cell)
-                truths[transfer] = None if truth is None else _TrueFrames(truth)
-        takes = [_Take(cell, path, truths[Transfer.of(cell.method)]) for cell, path in clips]
+                frames = find_truth(study, cell)
+                truths[transfer] = None if frames is None else _Truth(frames)
+            takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
             for truth in filter(None, truths.values()):
@@ -92,6 +94,8 @@ class _Scene:
     Attributes
     ----------
     driving : (T,) of SEEN
+    figures : dict of float
+        The driving's own, to stand beside those of its clips.
     person : (128,) float64 or None
         The embedding of the source's face.
     frame_rate : float
@@ -99,23 +103,10 @@ class _Scene:
     """
 
     driving: np.ndarray
+    figures: dict[str, float]
     person: np.ndarray | None
     frame_rate: float
     notes: tuple[str, ...]
-
-    def figures(self) -> dict[str, float]:
-        """Return the driving's own figures, to stand beside those of its clips.
-
-        Its likeness to its own first frame is about what a clip's to its source can be.
-        """
-        figures = {name: _mean(curve) for name, curve in _steadiness(self.driving).items()}
-        figures["face_found"] = 100 * float(faces_found(self.driving).mean())
-        embeddings = self.driving["embedding"]
-        known = embeddings[~np.isnan(embeddings).any(axis=1)]
-        if len(known) > 1:
-            figures["aed"] = _mean(identity.embedding_distance(known[1:], known[0]))
-            figures["csim"] = _mean(identity.cosine_similarity(known[1:], known[0]))
-        return figures
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
@@ -136,17 +127,33 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
         seen,
+        _known(_figures(seen)),
         identity_embedding(still.image, found[0].landmarks) if found else None,
         float(opened.frame_rate),
         tuple(missing),
     )
 
 
-class _TrueFrames:
+def _figures(driving: np.ndarray) -> dict[str, float]:
+    """Return a driving's own figures.
+
+    Its likeness to its own first frame is about what a clip's to its source can be.
+    """
+    figures = {name: _mean(curve) for name, curve in _steadiness(driving).items()}
+    figures["face_found"] = 100 * float(faces_found(driving).mean())
+    embeddings = driving["embedding"]
+    known = embeddings[~np.isnan(embeddings).any(axis=1)]
+    if len(known) > 1:
+        figures["aed"] = _mean(identity.embedding_distance(known[1:], known[0]))
+        figures["csim"] = _mean(identity.cosine_similarity(known[1:], known[0]))
+    return figures
+
+
+class _Truth:
     """True frames as they come, and what is seen in them, once for all clips that share them."""
 
-    def __init__(self, truth: Truth) -> None:
-        self._frames = iter(truth.open_frames())
+    def __init__(self, frames: TrueFrames) -> None:
+        self._frames = frames
         self.observer = Observer(steadiness=False)
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
@@ -166,7 +173,7 @@ class _TrueFrames:
 class _Take:
     """A clip while it is measured."""
 
-    def __init__(self, cell: Cell, path: Path, truth: _TrueFrames | None) -> None:
+    def __init__(self, cell: Cell, path: Path, truth: _Truth | None) -> None:
         self.cell, self.truth = cell, truth
         self.failure: StudyError | None = None
         self._frames = video.read_frames(path)
@@ -206,7 +213,10 @@ class _Take:
             values["csim"] = _mean(identity.cosine_similarity(embeddings, scene.person))
         if self.truth is not None:
             true = fitted(self.truth.observer.seen(), count)
-            found |= self._pixel_curves(count) | _against_truth(seen, true)
+            scores = pd.DataFrame(self._scores).reindex(range(count))
+            found |= dict(zip(scores, scores.to_numpy().T, strict=True)) | _against_truth(
+                seen, true
+            )
             found |= {f"truth_{name}": curve for name, curve in _expressions(true).items()}
             points["truth_landmarks"] = true["landmarks"]
             apart = identity.embedding_distance(embeddings, true["embedding"])
@@ -221,16 +231,11 @@ class _Take:
             curves |= {name: np.array(each) for name, each in zip(FEATURES, both, strict=True)}
         return Measurement(
             self.cell.name,
-            {name: value for name, value in values.items() if not np.isnan(value)},
-            {name: value for name, value in scene.figures().items() if not np.isnan(value)},
+            _known(values),
+            scene.figures,
             curves,
             scene.notes + tuple(self._remarks(seen, scene)),
         )
-
-    def _pixel_curves(self, count: int) -> dict[str, np.ndarray]:
-        names = self._scores[0] if self._scores else ()
-        beyond = [np.nan] * (count - len(self._scores))
-        return {name: np.array([score[name] for score in self._scores] + beyond) for name in names}
 
     def _remarks(self, seen: np.ndarray, scene: _Scene) -> Iterator[str]:
         count, faces = len(seen), int(faces_found(seen).sum())
@@ -328,3 +333,7 @@ def _hull(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def _known(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if not np.isnan(value)}
