@@ -40,6 +40,12 @@ _BOXES = (
 _SCALING = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
 
 
+# x264 follows how blocks are used again (its macroblock tree) in runs of 8 blocks of 16 pixels. Its
+# code for AVX-512 reads on behind a row that is no multiple of them, into whatever lies in memory:
+# the same frames then give other bytes each time.
+_TREE_PIXELS = 8 * 16
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video file holds.
@@ -220,8 +226,9 @@ def write_video(
     """Write frames as an H.264 mp4 that browsers play; the file appears when it is whole.
 
     8-bit 4:2:0 in BT.709, with the index in front; an odd width or height is made even by
-    repeating the last column or row. One thread encodes, so that the same frames give the same
-    bytes on any number of cores.
+    repeating the last column or row. One thread encodes, and without x264's macroblock tree where
+    the width is no multiple of 128, so that the same frames give the same bytes each time and on
+    any number of cores.
 
     Parameters
     ----------
@@ -640,6 +647,7 @@ def _mp4(path: Path) -> Iterator[Any]:
 
 def _h264_stream(output: Any, frame_rate: Fraction, crf: int, first: np.ndarray) -> Any:
     _check_frame(first)
+    height, width = (side + side % 2 for side in first.shape[:2])
     options = {
         "crf": str(crf),
         "threads": "1",
@@ -648,8 +656,10 @@ def _h264_stream(output: Any, frame_rate: Fraction, crf: int, first: np.ndarray)
         "color_trc": "bt709",
         "color_range": "tv",
     }
+    if width % _TREE_PIXELS:
+        options["mbtree"] = "0"
     stream = output.add_stream("libx264", rate=frame_rate, options=options)
-    stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
+    stream.height, stream.width = height, width
     stream.pix_fmt = "yuv420p"
     return stream
 
