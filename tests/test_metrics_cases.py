@@ -82,7 +82,7 @@ def test_a_case_is_what_the_renderer_makes_of_its_states(everyone):
     theirs = cases.states_of(case.partner)
     target = transferred(states[0], theirs[0], theirs[5])
     identity = cases.identity_of(1)
-    for found, state in ((case.own[5], states[5]), (case.frames[1, 5], target)):
+    for found, state in ((case.own[5], states[5]), (case.moved[5], target)):
         assert np.array_equal(found, render(identity, *state, size=96).image)
     assert np.array_equal(case.moved[0], case.own[0])
     truth = render(identity, *target, size=96)

@@ -89,6 +89,11 @@ class Case:
         """Moved by itself, (T, S, S, 3) uint8: its driving, and the target of "same"."""
         return self.frames[0]
 
+    @property
+    def moved(self) -> np.ndarray:
+        """Moved as the partner moves, (T, S, S, 3) uint8: the target of "cross"."""
+        return self.frames[1]
+
 
 def kind_of(index: int) -> str:
     """Return the type of the benchmark's identity of an index."""
