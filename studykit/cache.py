@@ -12,11 +12,9 @@ import io
 import os
 import re
 import shutil
-import tempfile
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -25,7 +23,6 @@ from studykit.errors import StudyError, did_you_mean
 from studykit.media.squares import Driving
 
 LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
-_IN_MEMORY = 1 << 22
 _PACKAGE = Path(__file__).parent
 # Code that decides what is made, where, and how a failure reads, but never what is in it. What a
 # study file says is in a key as values.
@@ -154,7 +151,7 @@ def covered(*modules: str) -> dict[str, str]:
         path = _file_of(name)
         if name in found or name in NEVER_IN_A_KEY or path is None:
             continue
-        found[name], *imported = _remembered("code", path, _read_code).split()
+        found[name], *imported = _remembered("code", path, _read_code).split("\n")
         waiting += imported
     return dict(sorted(found.items()))
 
@@ -170,7 +167,7 @@ def _file_of(module: str) -> Path | None:
     """Return where a module of studykit lies, or a file that is named itself; else None."""
     if module.startswith("studykit."):
         base = _PACKAGE.joinpath(*module.split(".")[1:])
-        found = (base.with_suffix(".py"), base / "__init__.py", base)
+        found = (base.with_suffix(".py"), base / "__init__.py")
         return next((path for path in found if path.is_file()), None)
     return Path(module) if os.sep in module else None
 
@@ -178,24 +175,26 @@ def _file_of(module: str) -> Path | None:
 def _read_code(path: Path) -> str:
     """Return a hash of a module's code, and the names of all of studykit that it uses.
 
-    The hash is of its lines as they would be without comments, docstrings and blank lines. A file
-    beside it that it names, such as a page's frame, is hashed with it, and counts as used.
+    They stand on a line each. The hash is of its lines as they would be without comments,
+    docstrings and blank lines. A file beside it that it names, such as a page's frame, counts as
+    used.
     """
     if path.suffix != ".py":
         return files.sha256(path)
     text = path.read_text(encoding="utf-8")
-    tree, lines = ast.parse(text), text.splitlines()
+    tree, lines, rows = ast.parse(text), ["", *text.split("\n")], set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        (row, column), (last, _) = token.start, token.end
         if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            lines[row] = lines[row][:column].rstrip()
+        elif token.type not in (tokenize.NL, tokenize.DEDENT, tokenize.ENDMARKER):
+            rows.update(range(row, last + 1))
     for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            rows = slice(node.body[0].lineno - 1, node.body[0].end_lineno)
-            lines[rows] = [""] * len(lines[rows])
-    code = "\n".join(line.rstrip() for line in lines if line.strip())
-    return " ".join([hashlib.sha256(code.encode()).hexdigest(), *sorted(set(_used(tree, path)))])
+        # A text that is a statement does nothing: it documents what is around it or before.
+        if isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str):
+            rows.difference_update(range(node.lineno, node.end_lineno + 1))
+    code = "\n".join(lines[row] for row in sorted(rows))
+    return "\n".join([hashlib.sha256(code.encode()).hexdigest(), *sorted(set(_used(tree, path)))])
 
 
 def _used(tree: ast.AST, path: Path) -> Iterator[str]:
@@ -224,12 +223,12 @@ def _remembered(kind: str, path: Path, find: Callable[[Path], str]) -> str:
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:40]
     note = cache_folder() / "hashes" / f"{name}.{kind}"
     with contextlib.suppress(OSError, ValueError):
-        seen, value = note.read_text().split("\n")
+        seen, _, value = note.read_text(encoding="utf-8").partition("\n")
         if seen == state:
             return value
     value = find(path)
     with contextlib.suppress(OSError), files.whole(note) as part:
-        part.write_text(f"{state}\n{value}")
+        part.write_text(f"{state}\n{value}", encoding="utf-8")
     return value
 
 
@@ -238,8 +237,8 @@ def kept(
 ) -> Iterator[np.ndarray]:
     """Yield what ``find()`` yields for each frame of a driving; the next time, from the disk.
 
-    Rows pass one by one. They are kept once all of them were taken, in the cache folder, from
-    which those that were not used for longest go when they take more than ``LIMIT`` together.
+    They are kept once all of them were taken, in the cache folder, from which those that were not
+    used for longest go when they take more than ``LIMIT`` together.
 
     Parameters
     ----------
@@ -260,53 +259,20 @@ def kept(
         return
     name = hashlib.sha256(f"{driving.key} {found_by}".encode()).hexdigest()[:40]
     path = cache_folder() / "drivings" / f"{name}.npy"
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-            count, row = _layout(file)
-        except (OSError, ValueError):  # not there, or damaged
-            yield from _keeping(find(), driving.frame_count, path)
-            return
-        for _ in range(count):
-            file.readinto(row.data)
-            yield row.copy()
-        with contextlib.suppress(OSError):  # it may be another user's
-            os.utime(path)  # the newest stay
-
-
-def _layout(file: BinaryIO) -> tuple[int, np.ndarray]:
-    """Return how many rows a file has, and an empty one; the file is then at the first.
-
-    Raises
-    ------
-    ValueError
-        It is no such file, or not as long as it should be.
-    """
-    np.lib.format.read_magic(file)
-    (count, *shape), _, dtype = np.lib.format.read_array_header_1_0(file)
-    row = np.empty(shape, dtype)
-    if os.fstat(file.fileno()).st_size != file.tell() + count * row.nbytes:
-        raise ValueError("it is not whole")
-    return count, row
-
-
-def _keeping(rows: Iterable[np.ndarray], frame_count: int, path: Path) -> Iterator[np.ndarray]:
-    row, count = None, 0
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
-        for row in rows:
-            spool.write(np.ascontiguousarray(row).data)
-            count += 1
+    try:
+        rows = np.load(path)
+    except (OSError, ValueError, EOFError):  # not there, or damaged
+        rows = []
+        for row in find():
+            rows.append(row)
             yield row
-        if count != frame_count or not count:
-            return
-        header = {
-            "descr": np.lib.format.dtype_to_descr(row.dtype),
-            "fortran_order": False,
-            "shape": (count, *row.shape),
-        }
-        spool.seek(0)
-        # A folder that can't be written costs time only: the rows are found again.
-        with contextlib.suppress(OSError), files.whole(path) as part, part.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            shutil.copyfileobj(spool, file)
-    _remove(_beyond(_entries("drivings"), LIMIT))
+        if rows and len(rows) == driving.frame_count:
+            # A folder that can't be written, or that others clear, costs time only.
+            with contextlib.suppress(OSError):
+                with files.whole(path) as part, part.open("wb") as file:
+                    np.save(file, rows)
+                _remove(_beyond(_entries("drivings"), LIMIT))
+        return
+    yield from rows
+    with contextlib.suppress(OSError):  # it may be another user's
+        os.utime(path)  # the newest stay

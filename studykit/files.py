@@ -101,9 +101,9 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break
         elif time.monotonic() > deadline:
-            holder = path.read_text() or "unknown"
-            file.close()
-            raise StudyError(occupied.replace("{holder}", holder))
+            with file:
+                file.seek(0)
+                raise StudyError(occupied.replace("{holder}", file.read() or "unknown"))
         file.close()
         time.sleep(0.1)
     with file:
@@ -113,7 +113,8 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+                path.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:

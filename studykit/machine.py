@@ -1,13 +1,17 @@
 """The processor: its name, how many cores this process may use, how many threads to start."""
 
+import contextlib
+import itertools
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from studykit.errors import StudyError
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+_LIMITS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # of versions 2 and 1
 
 
 def processor_name() -> str:
@@ -50,36 +54,20 @@ def threads() -> int:
     return max(1, int(usable_cores()))
 
 
-def _quotas() -> list[float]:
-    """Return the limits, in cores, of the control groups that this process is in."""
+def _quotas() -> Iterator[float]:
+    """Yield the limits, in cores, of the control groups that this process is in."""
     try:
         lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
-        return []
-    quotas = []
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = _CONTROL_GROUPS / controllers
         inside = PurePosixPath(path.lstrip("/"))
-        for group in (inside, *inside.parents):
-            quotas.append(_quota(root / group))
-    return [quota for quota in quotas if quota]
-
-
-def _quota(group: Path) -> float | None:
-    """Return a group's limit, as version 2 (``quota period``) or version 1 writes it."""
-    try:
-        limit = (group / "cpu.max").read_text().split()
-    except OSError:
-        try:
-            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            limit = [(group / name).read_text().strip() for name in files]
-        except OSError:
-            return None
-    try:
-        quota, period = map(int, limit)
-    except ValueError:  # "max"
-        return None
-    return quota / period if quota > 0 else None
+        for group, names in itertools.product((inside, *inside.parents), _LIMITS):
+            files = [_CONTROL_GROUPS / controllers / group / name for name in names]
+            with contextlib.suppress(OSError, ValueError):  # it is not there, or says "max"
+                quota, period = map(int, " ".join(file.read_text() for file in files).split())
+                if quota > 0:
+                    yield quota / period

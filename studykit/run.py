@@ -207,7 +207,8 @@ class _Terminal:
 
     def __init__(self, step: str) -> None:
         self._step, self._bar, self._since = step, "", time.monotonic()
-        self._shown, self._done, self._lock = "", threading.Event(), threading.Lock()
+        self._half, self._shown = "", ""
+        self._done, self._lock = threading.Event(), threading.RLock()
         self._clock = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> "_Terminal":
@@ -228,14 +229,16 @@ class _Terminal:
 
     def write(self, text: str) -> None:
         """Take what a kernel has written: lines that stay, or a bar that begins with a return."""
-        *whole, last = text.split("\n")
-        for line in whole:
-            self._bar = ""
-            if "\r" not in line and line.strip():
-                self._show("")
-                sys.stderr.write(f"\r{line}\n")
-        self._bar = last.rpartition("\r")[2].strip() or self._bar
-        self._tell()
+        *whole, last = (self._half + text).split("\n")
+        with self._lock:
+            for line in whole:
+                self._bar = ""
+                if "\r" not in line and line.strip():
+                    self._show("")
+                    sys.stderr.write(f"\r{line}\n")
+            self._half = "" if "\r" in last else last
+            self._bar = last.rpartition("\r")[2].strip() or self._bar
+            self._tell()
 
     def flush(self) -> None:
         sys.stderr.flush()

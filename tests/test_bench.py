@@ -41,9 +41,8 @@ def test_the_limit_is_that_of_the_graphs_that_were_run(results):
     assert frame["limit"]["seconds_a_frame"] < frame["fomm"]["seconds"]
 
 
-def test_the_study_and_the_memory_are_measured(results):
+def test_the_memory_is_measured(results):
     found, _, _ = results
-    assert found["study"]["cells"] == 9 and found["study"]["ratio"] > 0
     memory = found["memory"]
     assert memory["fomm"]["long_bytes"] - memory["fomm"]["short_bytes"] < 30e6
     assert memory["ppgan"]["long_bytes"] > 1e8

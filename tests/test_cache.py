@@ -135,10 +135,17 @@ def test_the_rows_that_were_not_used_for_longest_go(
     assert find.asked == 4
 
 
+def test_rows_that_another_process_has_just_removed_are_no_error(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studykit.cache._entries", lambda kind: [cache / "gone.npy"])
+    assert len(list(rows_of(driving(), "mine", Finder()))) == 4
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package, whose code can be changed."""
-    package = tmp_path / "copy" / "studykit"
+    package = tmp_path / "a copy" / "studykit"
     shutil.copytree(
         Path(studykit.__file__).parent,
         package,
@@ -207,6 +214,26 @@ def test_words_about_code_change_no_key(package: Path) -> None:
             text = '"""Another word, ' + text[3:]
         path.write_text(f"# A comment.\n\n{text}\n\n# Another.\n")
     assert keys() == before
+
+
+@pytest.mark.parametrize(
+    ("after", "counts"),
+    [
+        ('TEXT = """a\n\nb"""  # other words\n\nN = 1\n"""Words."""\n', False),
+        ('TEXT = """a\n\nb"""\nN = 1\n"""Other words."""\n', False),
+        ('TEXT = """a\n\n\nb"""\nN = 1\n"""Words."""\n', True),
+        ('TEXT = """a \n\nb"""\nN = 1\n"""Words."""\n', True),
+        ('TEXT = """a\n\nb"""\nN = 1  # \x0c\n"""Words."""\n', False),
+    ],
+)
+def test_blank_lines_count_within_a_text_only(tmp_path: Path, after: str, counts: bool) -> None:
+    hashes = []
+    for name, code in (("one", 'TEXT = """a\n\nb"""\nN = 1\n"""Words."""\n'), ("two", after)):
+        path = tmp_path / name / "mine.py"
+        path.parent.mkdir()
+        path.write_text(code)
+        hashes.append(code_hash(str(path)))
+    assert (hashes[0] != hashes[1]) == counts
 
 
 def test_what_is_left_out_of_keys_is_there_and_makes_nothing() -> None:

@@ -1,5 +1,6 @@
 """Processes and clusters make the clips of a serial run, and a worker that dies loses nothing."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,7 +211,30 @@ class TestProcesses:
                 executor.submit(_fault).result()
             with pytest.raises(WorkerDied, match="exit code 3"):
                 executor.submit(_leave, 3).result()
+            with pytest.raises(WorkerDied, match=r"exit code -\d+"):
+                executor.submit(_killed_by, signal.SIGRTMIN + 1).result(timeout=60)
             assert executor.submit(_variable, "PYTHONPATH").result()
+
+    def test_calls_made_while_a_worker_dies_all_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pool that breaks is asked how its workers ended while the next one begins."""
+        join, reopened = multiprocessing.process.BaseProcess.join, threading.Event()
+
+        def late(self: multiprocessing.process.BaseProcess, timeout: float | None = None) -> None:
+            reopened.wait(10)
+            join(self, timeout)
+
+        with open_executor(2, None, print) as executor:
+            futures = [executor.submit(_pid) for _ in range(2)]
+            wait(futures)
+            monkeypatch.setattr(multiprocessing.process.BaseProcess, "join", late)
+            broken = executor._pool
+            futures.append(executor.submit(_leave, 3))
+            while executor._pool is broken:
+                futures.append(executor.submit(_pid))
+                time.sleep(0.01)
+            reopened.set()
+            assert not wait(futures, timeout=20).not_done
+        assert "exit code 3" in str(futures[2].exception())
 
     def test_no_worker_outlives_an_interrupt(self) -> None:
         before, start = _children(), time.monotonic()
@@ -390,6 +415,11 @@ def _fault(report: Callable) -> None:
 
 def _leave(code: int, report: Callable) -> None:
     os._exit(code)
+
+
+def _killed_by(number: int, report: Callable) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
 
 
 def _sleep(seconds: float, report: Callable) -> None:

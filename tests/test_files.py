@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from studykit import files
+from studykit.errors import StudyError
 
 
 def test_a_file_appears_whole_under_its_name(tmp_path: Path) -> None:
@@ -45,6 +46,18 @@ def test_only_what_a_dead_process_has_left_is_removed(tmp_path: Path) -> None:
     files.remove_partial(tmp_path)
     assert not left.exists()
     assert alive.exists()
+
+
+def test_a_lock_whose_holder_ends_as_it_is_named_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".running"
+    monkeypatch.setattr(files, "_lock", lambda file: path.unlink())
+    with (
+        pytest.raises(StudyError, match="held by unknown"),
+        files.locked(path, -1, "held by {holder}"),
+    ):
+        pass
 
 
 def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def _cell(study: Study, name: str) -> Cell:
 
 
 def _true_frames(study: Study, name: str) -> list[np.ndarray]:
-    return [image for image, _ in find_truth(study, _cell(study, name)).open_frames()]
+    return [image for image, _ in find_truth(study, _cell(study, name))]
 
 
 def _faults(study: Study) -> dict[str, list[np.ndarray]]:

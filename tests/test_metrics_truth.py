@@ -30,7 +30,7 @@ def study() -> Study:
 
 
 def _some(study: Study, cell: Cell, count: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    frames = iter(find_truth(study, cell).open_frames())
+    frames = find_truth(study, cell)
     return [next(frames) for _ in range(count)]
 
 
@@ -56,8 +56,7 @@ def test_the_drivings_own_person_moved_relatively_is_the_driving_itself(study, t
     driving, _ = open_driving(DRIVING.path, name="d", size=128, crop="centre")
     for method in (RELATIVE, ABSOLUTE):
         found = find_truth(study, Cell(source, DRIVING, method))
-        assert found.kind == "rendered"
-        for _, (true, _), frame in zip(range(8), found.open_frames(), driving, strict=False):
+        for _, (true, _), frame in zip(range(8), found, driving, strict=False):
             assert _difference(true, frame) < 2.5  # what the video's compression changes
 
 
@@ -81,8 +80,7 @@ def test_a_face_mask_comes_with_every_true_frame(study):
 def test_same_identity_has_the_drivings_own_frames(study):
     found = find_truth(study, Cell(FIRST, DRIVING, RELATIVE))
     driving, _ = open_driving(DRIVING.path, name="d", size=128, crop=study.crop)
-    assert found.kind == "driving"
-    for _, (true, _), frame in zip(range(3), found.open_frames(), driving, strict=False):
+    for _, (true, _), frame in zip(range(3), found, driving, strict=False):
         np.testing.assert_array_equal(true, frame)
     source, _ = open_source(FIRST.path, name=FIRST.name, size=128, crop=study.crop)
     np.testing.assert_array_equal(source.image, next(iter(driving)))

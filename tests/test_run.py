@@ -16,7 +16,7 @@ from studykit.clips.animate import animate_cells
 from studykit.clips.cells import read_cells
 from studykit.clips.folder import notebook_path, study_folder
 from studykit.errors import StudyError, StudyFileError
-from studykit.run import execute_notebook, run_study
+from studykit.run import _Terminal, execute_notebook, run_study
 from studykit.study.file import load_study
 
 
@@ -109,6 +109,16 @@ def test_a_run_is_never_silent_and_names_its_steps(small_study: Path) -> None:
     for step in ("1 · Inputs", "2 · Animate", "cell 4/4", "Measure", "Statistics", "report.html"):
         assert step in ran.stderr
     assert ran.stdout == "reports/small/report.html\n"
+
+
+def test_a_line_that_comes_in_two_parts_stays_whole(capsys: pytest.CaptureFixture) -> None:
+    with _Terminal("step") as terminal:
+        for part in ("\rbar 50%", "half of ", "a line\nand another", "\n", "\rbar 60%"):
+            terminal.write(part)
+    shown = capsys.readouterr().err
+    assert "\rhalf of a line\n" in shown
+    assert "\rand another\n" in shown
+    assert "\rbar 60%" in shown
 
 
 def test_a_misspelt_parameter_is_refused_before_the_notebook_runs(tmp_path: Path) -> None:

@@ -866,3 +866,19 @@ def test_reading_holds_one_frame(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 8 * astronaut().nbytes
+
+
+@pytest.mark.parametrize("side", [64, 96, 128, 192])
+def test_the_same_frames_give_the_same_bytes_whatever_lies_in_memory(
+    tmp_path: Path, side: int
+) -> None:
+    picture, rng = Image.fromarray(astronaut()[:400, :400]), np.random.default_rng(0)
+    boxes = [(8 * (i % 3), 8 * (i % 2), 400 - 8 * (i % 4), 400) for i in range(14)]
+    frames = [np.asarray(picture.resize((side, side), box=box)) for box in boxes]
+    written = set()
+    for _ in range(10):
+        left = [rng.bytes(int(size)) for size in rng.choice((3_000, 9_000, 20_000, 70_000), 60)]
+        del left  # memory that the encoder may get as it is
+        write_video(tmp_path / "a.mp4", iter(frames), frame_rate=Fraction(25))
+        written.add((tmp_path / "a.mp4").read_bytes())
+    assert len(written) == 1

@@ -5,16 +5,16 @@ import dataclasses
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
 
 from studykit import files
 from studykit.clips.cell import (
     FilesUnseen,
     Made,
-    Sent,
     Task,
     failed,
     make_cell,
@@ -113,7 +113,7 @@ def _animate_missing(
         running = {cell.method.name for cell, _ in missing}
         needed = {kind for name in running for kind in resources_of(methods[name].method)}
         executor = stack.enter_context(open_executor(jobs, scheduler, meter.frame, needed))
-        mark = stack.enter_context(_mark(out)) if scheduler else None
+        mark = Path(stack.enter_context(_marked(out)).name) if scheduler else None
         tasks = (
             Task(cell, study.size, study.crop, methods[cell.method.name], key, out, run, mark)
             for cell, key in missing
@@ -218,7 +218,7 @@ def _with_files(task: Task) -> Task:
     if hasattr(method, "inputs"):
         paths += method.inputs(cell.source.name, cell.driving.name)
     try:
-        sent = tuple(Sent(path, path.read_bytes()) for path in paths)
+        sent = {path: path.read_bytes() for path in paths}
     except OSError as error:
         raise StudyError(f"{error.filename} can't be read: {error.strerror}") from None
     return dataclasses.replace(task, sent=sent)
@@ -239,15 +239,9 @@ def _put_in_place(made: Made, out: Path) -> None:
         log.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _mark(out: Path) -> Iterator[Path]:
-    """Put a file into the folder of results for as long as the run takes."""
-    mark = out / f".{uuid.uuid4().hex}.{os.getpid()}.part"
-    mark.touch()
-    try:
-        yield mark
-    finally:
-        mark.unlink(missing_ok=True)
+def _marked(out: Path) -> IO[bytes]:
+    """Put a file into the folder of results, which goes when it is closed."""
+    return NamedTemporaryFile(dir=out, prefix=".", suffix=f".{os.getpid()}.part")
 
 
 def _frame_count(driving: Path) -> int:

@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,14 +38,6 @@ _END = object()
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A file that travels with a task: where it lies at the sender's, and what is in it."""
-
-    path: Path
-    data: bytes
-
-
-@dataclass(frozen=True)
 class Task:
     """All that is needed to make one cell.
 
@@ -59,8 +51,9 @@ class Task:
         Names the run: within one, files and weights stay what they are.
     mark : Path, optional
         A file that the run has put beside its results: who sees it shares its folders.
-    sent : tuple of Sent
-        The inputs' files, for a worker that does not; its clip then travels back.
+    sent : dict of bytes
+        For a worker that does not, what is in the inputs' files, by where they lie at the sender's;
+        its clip then travels back.
     """
 
     cell: Cell
@@ -71,7 +64,7 @@ class Task:
     out: Path
     run: str = ""
     mark: Path | None = None
-    sent: tuple[Sent, ...] = ()
+    sent: dict[Path, bytes] = field(default_factory=dict)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -126,11 +119,7 @@ def resources_of(method: Method) -> dict[str, float]:
     return {"GPU": 1} if getattr(method, "device", "") == "gpu" else {}
 
 
-def ignore(*_: Any) -> None:
-    """Report to nobody."""
-
-
-def make_cell(task: Task, report: Report = ignore) -> Made:
+def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
     """Make the clip of a cell; an error becomes part of its row.
 
     Parameters
@@ -151,7 +140,7 @@ def make_cell(task: Task, report: Report = ignore) -> Made:
         return _make_from_sent(task, report) if task.sent else _make(task, report)
 
 
-def write_clip(task: Task, clip: Path, report: Report = ignore) -> tuple[int, str]:
+def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
     Parameters
@@ -274,7 +263,7 @@ def _seen(task: Task) -> bool:
 
 def _make_from_sent(task: Task, report: Report) -> Made:
     """Make a cell of files that came with the task, and return the clip itself."""
-    here = {sent.path: _unpacked(sent) for sent in task.sent}
+    here = {there: _unpacked(there.name, data) for there, data in task.sent.items()}
     source, driving = (
         dataclasses.replace(item, path=here.get(item.path, item.path))
         for item in (task.cell.source, task.cell.driving)
@@ -302,13 +291,12 @@ _KEPT_FILES = 32
 _received: dict[Path, None] = {}  # the newest last
 
 
-def _unpacked(sent: Sent) -> Path:
+def _unpacked(name: str, data: bytes) -> Path:
     """Return where a file that was sent lies, always the same place for the same content."""
-    digest = hashlib.sha256(sent.data).hexdigest()[:32]
-    path = _folder() / "inputs" / digest / sent.path.name
+    path = _folder() / "inputs" / hashlib.sha256(data).hexdigest()[:32] / name
     if not path.is_file():
         with files.whole(path) as part:
-            part.write_bytes(sent.data)
+            part.write_bytes(data)
     _received.pop(path, None)
     _received[path] = None
     while len(_received) > _KEPT_FILES:
@@ -366,14 +354,15 @@ def behind(
     ``consume`` stops ``items``, which are closed. Either is raised here, with the thread gone.
     """
     handed: queue.SimpleQueue = queue.SimpleQueue()
+    failure: BaseException | None = None
     free, ended = threading.Semaphore(depth), threading.Event()
 
     def received() -> Iterator[Item]:
         while (item := handed.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
             yield item
             free.release()
+        if failure is not None:
+            raise failure
 
     def consumed() -> Result:
         try:
@@ -394,12 +383,8 @@ def behind(
                 handed.put(item)
             handed.put(_END)
         except BaseException as error:
-            handed.put(_Failure(error))
+            failure = error
+            handed.put(_END)
             result.exception()  # wait until it has cleaned up
             raise
         return result.result()
-
-
-class _Failure:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error

@@ -5,6 +5,7 @@ at, with :class:`WorkerDied`; who submitted it decides whether to try again.
 """
 
 import contextlib
+import functools
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -177,19 +178,19 @@ class ProcessExecutor(Executor):
         self._reports, self._to_reports = self._context.Pipe(duplex=False)
         self._listener = threading.Thread(target=self._listen, args=(report,), daemon=True)
         self._listener.start()
-        self._workers: set[multiprocessing.process.BaseProcess] = set()
+        self._workers: list[multiprocessing.process.BaseProcess] = []  # of the pool
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable, /, *arguments: Any) -> Future:
-        others = set(multiprocessing.active_children()) - self._workers
+        before = multiprocessing.active_children()
         with _environment(self._environment):  # in which a call may start a worker
             try:
                 inner = self._open().submit(_call, function, arguments)
             except BrokenProcessPool:
                 self._pool = None
                 inner = self._open().submit(_call, function, arguments)
-        self._workers |= set(multiprocessing.active_children()) - others
-        return _translated(inner, self._death)
+        self._workers += set(multiprocessing.active_children()).difference(before)
+        return _translated(inner, functools.partial(_death, self._workers))
 
     def stop(self) -> None:
         """Kill the workers and drop what waits."""
@@ -204,26 +205,32 @@ class ProcessExecutor(Executor):
 
     def _open(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._workers.clear()
+            self._workers = []  # the list of a pool that broke is its own: its futures still ask it
             self._pool = ProcessPoolExecutor(
                 self._jobs, self._context, initializer=_begin, initargs=(self._to_reports,)
             )
         return self._pool
 
-    def _death(self, error: BaseException) -> WorkerDied | None:
-        if not isinstance(error, BrokenProcessPool):
-            return None
-        ended = multiprocessing.connection.wait([each.sentinel for each in self._workers], 1)
-        for worker in self._workers:
-            worker.join(1 if worker.sentinel in ended else 0)
-        # The pool itself ends the workers that were left over by SIGTERM.
-        codes = {worker.exitcode for worker in self._workers} - {None, 0, -signal.SIGTERM}
-        ends = [signal.Signals(-code).name if code < 0 else f"exit code {code}" for code in codes]
-        return WorkerDied(f"its process ended with {', '.join(ends) or 'no exit code'}")
-
     def _listen(self, report: Report) -> None:
         while (values := self._reports.recv()) is not None:
             report(*values)
+
+
+def _death(
+    workers: list[multiprocessing.process.BaseProcess], error: BaseException
+) -> WorkerDied | None:
+    """Return how a worker of a pool ended, where an error says that one did."""
+    if not isinstance(error, BrokenProcessPool):
+        return None
+    started = workers.copy()  # the pool's thread asks, while another may start one more
+    ended = multiprocessing.connection.wait([worker.sentinel for worker in started], 1)
+    for worker in started:
+        worker.join(1 if worker.sentinel in ended else 0)
+    # The pool itself ends the workers that were left over by SIGTERM.
+    codes = {worker.exitcode for worker in started} - {None, 0, -signal.SIGTERM}
+    names = {-each: each.name for each in signal.Signals}  # some signals have none
+    ends = [names.get(code, f"exit code {code}") for code in codes]
+    return WorkerDied(f"its process ended with {', '.join(ends) or 'no exit code'}")
 
 
 def _begin(reports: multiprocessing.connection.Connection) -> None:

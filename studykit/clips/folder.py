@@ -22,7 +22,7 @@ def study_folder(study: Study, out: str | Path | None = None) -> Path:
         It can't be made or written.
     """
     out = results_folder(study, out)
-    probe = out / f".writable.{os.getpid()}"
+    probe = out / f".writable.{os.getpid()}.part"
     try:
         for folder in ("clips", "notebooks", "figures", "tables"):
             (out / folder).mkdir(parents=True, exist_ok=True)

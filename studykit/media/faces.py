@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from studykit.errors import MissingPackageError, NoFaceError
 
@@ -114,8 +115,6 @@ def predict_landmarks(image: np.ndarray, box: Box) -> np.ndarray:
     dlib's regression trees (Kazemi and Sullivan 2014), run in a chip that is scaled to one face
     size, so that their whole-pixel answers are fractions of a pixel of the image.
     """
-    from PIL import Image
-
     dlib = _dlib()
 
     height, width = image.shape[:2]
@@ -250,8 +249,6 @@ class Crop:
 
     def apply(self, image: np.ndarray, size: int) -> np.ndarray:
         """Cut the square out and scale it: (size, size, 3) uint8, antialiased (Lanczos)."""
-        from PIL import Image
-
         box = (self.left, self.top, self.left + self.side, self.top + self.side)
         resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box=box)
         return np.asarray(resized)
@@ -491,8 +488,6 @@ def _run_hog(
     image: np.ndarray, scale: float, threshold: float, corner: tuple[int, int] = (0, 0)
 ) -> list[Face]:
     """Run dlib's detector on a scaled copy of an image, whose corner lies there in a larger one."""
-    from PIL import Image
-
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     if size != (width, height):

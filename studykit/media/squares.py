@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from studykit import files
 from studykit.errors import MediaError, NoFaceError
@@ -136,8 +137,6 @@ def _driving_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
 @_remembered
 def is_video(path: Path) -> bool:
     """Say whether a file is a video, an animated GIF among them, and not an image."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(path) as image:
             return image.format == "GIF" and image.is_animated

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studykit import files
 from studykit.errors import MediaError, first_line
@@ -37,6 +38,12 @@ _BOXES = (
 # swscale's bicubic | accurate_rnd | bitexact | full_chr_h_inp | full_chr_h_int: its fast default
 # darkens a frame by a grey level on the way through YUV, and differs between processors.
 _SCALING = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
+
+
+# x264 follows how blocks are used again (its macroblock tree) in runs of 8 blocks of 16 pixels. Its
+# code for AVX-512 reads on behind a row that is no multiple of them, into whatever lies in memory:
+# the same frames then give other bytes each time.
+_TREE_PIXELS = 8 * 16
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,6 @@ def read_image(path: str | Path) -> np.ndarray:
         The file is missing, a folder, empty, no image, cut short, or larger than Pillow's limit
         of some 89 million pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     path = Path(path)
     _check_file(path)
     try:
@@ -124,8 +129,6 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     MediaError
         Another suffix, or a file that can't be written.
     """
-    from PIL import Image
-
     path = Path(path)
     _check_frame(image)
     options = {
@@ -223,8 +226,9 @@ def write_video(
     """Write frames as an H.264 mp4 that browsers play; the file appears when it is whole.
 
     8-bit 4:2:0 in BT.709, with the index in front; an odd width or height is made even by
-    repeating the last column or row. One thread encodes, so that the same frames give the same
-    bytes on any number of cores.
+    repeating the last column or row. One thread encodes, and without x264's macroblock tree where
+    the width is no multiple of 128, so that the same frames give the same bytes each time and on
+    any number of cores.
 
     Parameters
     ----------
@@ -321,8 +325,6 @@ def _to_rgb(image: Any) -> np.ndarray:
 
 
 def _over_white(rgba: Any) -> np.ndarray:
-    from PIL import Image
-
     white = Image.new("RGBA", rgba.size, "white")
     return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
@@ -578,8 +580,6 @@ class _Display:
         return (self.height, self.width) if self.transpose else (self.width, self.height)
 
     def rgb(self, frame: Any) -> np.ndarray:
-        from PIL import Image
-
         has_alpha = any(component.is_alpha for component in frame.format.components)
         image = frame.to_ndarray(
             format="rgba" if has_alpha else "rgb24",
@@ -647,6 +647,7 @@ def _mp4(path: Path) -> Iterator[Any]:
 
 def _h264_stream(output: Any, frame_rate: Fraction, crf: int, first: np.ndarray) -> Any:
     _check_frame(first)
+    height, width = (side + side % 2 for side in first.shape[:2])
     options = {
         "crf": str(crf),
         "threads": "1",
@@ -655,8 +656,10 @@ def _h264_stream(output: Any, frame_rate: Fraction, crf: int, first: np.ndarray)
         "color_trc": "bt709",
         "color_range": "tv",
     }
+    if width % _TREE_PIXELS:
+        options["mbtree"] = "0"
     stream = output.add_stream("libx264", rate=frame_rate, options=options)
-    stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
+    stream.height, stream.width = height, width
     stream.pix_fmt = "yuv420p"
     return stream
 

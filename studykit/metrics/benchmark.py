@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from studykit import files
 from studykit.errors import NoFaceError, StudyError, StudyFileError
@@ -51,8 +53,8 @@ class Scores:
         Seed, size and number of identities; what each method was.
     """
 
-    frames: Any
-    summary: Any
+    frames: pd.DataFrame
+    summary: pd.DataFrame
     about: dict[str, Any]
 
 
@@ -76,8 +78,6 @@ def contestants(
     StudyFileError
         No such method or setting, or two of one name.
     """
-    import yaml
-
     asked: list[Any] = []
     for text in methods:
         try:
@@ -130,35 +130,30 @@ def run_benchmark(
     StudyError
         A method can't run, or nothing can be written.
     """
-    import pandas as pd
-
     entered = {"copy": Copy(), **methods}
     everyone = list(cases(seed=seed, size=size, identities=identities, say=say))
-    rows = [row for case in everyone for row in _truth_rows(case, everyone)]
+    pairs = list(_pairs(everyone))
+    rows = [row for pair in pairs for row in _truth_rows(*pair)]
     shown: dict[tuple[str, int, str], np.ndarray] = {}
     for name, method in entered.items():
         say(f"animating and measuring {name}")
-        for case in everyone:
-            for which, pairing in enumerate(PAIRINGS):
-                driver = (case, everyone[case.partner])[which]
-                key = frames_key(driver.index, seed=seed, size=size)
-                clip, failed = _animated(method, case, driver, key)
-                still = failed or name == "copy"
-                scores = clip_scores(
-                    clip,
-                    case.frames[which],
-                    face=case.face[which],
-                    landmarks=case.landmarks[which],
-                    found=case.found[0, [0] * len(clip)] if still else find_landmarks(clip),
-                    motions=MOTIONS,
-                )
-                named = _named(name, case, driver, pairing)
-                rows += [
-                    {**pair, **values, "failed": failed}
-                    for pair, values in zip(named, scores, strict=True)
-                ]
-                if case.index in _SHOWN and name != "copy":
-                    shown[name, case.index, pairing] = clip
+        for case, driver, which in pairs:
+            key = frames_key(driver.index, seed=seed, size=size)
+            clip, failed = _animated(method, case, driver, key)
+            still = failed or name == "copy"
+            scores = clip_scores(
+                clip,
+                case.frames[which],
+                face=case.face[which],
+                landmarks=case.landmarks[which],
+                found=case.found[0, [0] * len(clip)] if still else find_landmarks(clip),
+                motions=MOTIONS,
+            )
+            named = _named(name, case, driver, which)
+            for row, values in zip(named, scores, strict=True):
+                rows.append({**row, **values, "failed": failed})
+            if case.index in _SHOWN and name != "copy":
+                shown[name, case.index, PAIRINGS[which]] = clip
     frames = pd.DataFrame(rows)
     about = {"seed": seed, "size": size, "identities": identities}
     about["methods"] = {name: _described(method) for name, method in entered.items()}
@@ -177,24 +172,29 @@ def _animated(method: Any, case: Case, driver: Case, key: str) -> tuple[np.ndarr
         return np.repeat(case.own[:1], len(driver.own), axis=0), True
 
 
-def _truth_rows(case: Case, everyone: Sequence[Case]) -> Iterator[dict[str, Any]]:
+def _pairs(everyone: Sequence[Case]) -> Iterator[tuple[Case, Case, int]]:
+    """Yield each source, the one whose motion it takes, and the index of their pairing."""
+    for case in everyone:
+        yield case, case, PAIRINGS.index("same")
+        yield case, everyone[case.partner], PAIRINGS.index("cross")
+
+
+def _truth_rows(case: Case, driver: Case, which: int) -> Iterator[dict[str, Any]]:
     """Yield how far dlib's landmarks lie from the true ones on the targets themselves."""
     eyes = float(eye_distance(case.landmarks[0, 0]))
-    for which, pairing in enumerate(PAIRINGS):
-        driver = (case, everyone[case.partner])[which]
-        pairs = zip(case.found[which, 1:], case.landmarks[which, 1:], strict=True)
-        named = _named("truth", case, driver, pairing)
-        for pair, (found, true) in zip(named, pairs, strict=True):
-            yield {**pair, "landmarks": landmark_distance(found, true, eyes)}
+    frames = zip(case.found[which, 1:], case.landmarks[which, 1:], strict=True)
+    for row, (found, true) in zip(_named("truth", case, driver, which), frames, strict=True):
+        yield {**row, "landmarks": landmark_distance(found, true, eyes)}
 
 
-def _named(method: str, case: Case, driver: Case, pairing: str) -> list[dict[str, str]]:
+def _named(method: str, case: Case, driver: Case, which: int) -> list[dict[str, str]]:
     """Return what names each frame of a pair's clip but the first."""
-    pair = {"type": case.type, "source": case.name, "driving": driver.name, "pairing": pairing}
+    pair = {"type": case.type, "source": case.name, "driving": driver.name}
+    pair["pairing"] = PAIRINGS[which]
     return [{"method": method, **pair, "motion": motion} for motion in MOTIONS]
 
 
-def summarise(frames: Any) -> Any:
+def summarise(frames: pd.DataFrame) -> pd.DataFrame:
     """Average the scores of frames.
 
     Parameters
@@ -213,8 +213,6 @@ def summarise(frames: Any) -> Any:
         of the source's eye distance, where dlib finds a face; ``missing``, % of the frames in
         which it finds none; ``failed``, % of the pairs that the method refused.
     """
-    import pandas as pd
-
     out = []
     for pairing in PAIRINGS:
         for kind in (*TYPES, "all"):
@@ -228,7 +226,7 @@ def summarise(frames: Any) -> Any:
     return pd.DataFrame(out)
 
 
-def _averages(rows: Any, copied: Any) -> dict[str, float]:
+def _averages(rows: pd.DataFrame, copied: pd.DataFrame) -> dict[str, float]:
     def share(column: str, motion: str = "") -> float:
         own, copys = (
             (t[t["motion"] == motion] if motion else t)[column].mean() for t in (rows, copied)
@@ -285,7 +283,7 @@ def table(result: Scores) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def summary_tables(summary: Any) -> str:
+def summary_tables(summary: pd.DataFrame) -> str:
     """Return what :func:`summarise` gives as Markdown, a table a pairing."""
     titles = {
         "same": "### Same identity: each source moved by its own driving",

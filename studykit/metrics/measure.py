@@ -12,9 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from studykit import files
 from studykit.cache import code_hash, file_hash
@@ -25,9 +26,6 @@ from studykit.metrics.catalogue import METRICS, WORST_BY
 from studykit.metrics.pair import FEATURES, Measurement, lacking, measure_pair
 from studykit.metrics.truth import Transfer, truth_files
 from studykit.study.file import Cell, Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = ("cell", "metric", "value", "unit", "better", "extractor", "driving")
 _TABLE, _NOTES, _FOLDER = "metrics.csv", "metrics/notes.csv", "metrics"
@@ -45,7 +43,7 @@ def measure_study(
     jobs: int = 1,
     only: str | None = None,
     report: Callable[[str], None] | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Measure every clip that has no measurement yet, and write metrics.csv.
 
     A clip that can't be measured is a line of ``metrics/notes.csv``, never a stopped study; an
@@ -111,7 +109,7 @@ def measure_cell(study: Study, cell: Cell, clip: str | Path) -> Measurement:
     return measured
 
 
-def load(out: str | Path) -> "pd.DataFrame":
+def load(out: str | Path) -> pd.DataFrame:
     """Read metrics.csv: one row a cell and metric; without that file, a table without rows.
 
     Columns: cell, metric, value, unit, better ("higher" or "lower"), extractor ("" where none
@@ -120,7 +118,7 @@ def load(out: str | Path) -> "pd.DataFrame":
     return _read_table(Path(out) / _TABLE, COLUMNS, texts=COLUMNS[:2] + COLUMNS[3:6])
 
 
-def notes(out: str | Path) -> "pd.DataFrame":
+def notes(out: str | Path) -> pd.DataFrame:
     """Read what could not be measured, and why: a table of cell and note."""
     return _read_table(Path(out) / _NOTES, ("cell", "note"), texts=("cell", "note"))
 
@@ -180,10 +178,8 @@ def _measure_and_keep(study: Study, out: Path, jobs: list[_Job], _report: Any) -
             np.savez_compressed(part, **{_RECORD: json.dumps(record)}, **measured.curves)
 
 
-def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) -> "pd.DataFrame":
+def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) -> pd.DataFrame:
     """Put the measurements that hold together into the two tables."""
-    import pandas as pd
-
     rows, remarks = [], []
     for name, key in held:
         record = _record(out, name)
@@ -206,9 +202,7 @@ def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) ->
     return load(out)
 
 
-def _read_table(path: Path, columns: tuple[str, ...], texts: tuple[str, ...]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _read_table(path: Path, columns: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
     numbers = {name: [""] for name in columns if name not in texts}

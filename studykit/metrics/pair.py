@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
@@ -18,7 +19,7 @@ from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
-from studykit.metrics.truth import Transfer, Truth, find_truth
+from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.study.file import Cell, Input, Study
 
 FEATURES = ("inception", "truth_inception")
@@ -61,13 +62,14 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
     """
     try:
         scene = _scene(study, clips[0][0].source, clips[0][0].driving)
-        truths: dict[Transfer, _TrueFrames | None] = {}
-        for cell, _ in clips:
+        truths: dict[Transfer, _Truth | None] = {}
+        takes = []
+        for cell, path in clips:
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
-                truth = find_truth(study, cell)
-                truths[transfer] = None if truth is None else _TrueFrames(truth)
-        takes = [_Take(cell, path, truths[Transfer.of(cell.method)]) for cell, path in clips]
+                frames = find_truth(study, cell)
+                truths[transfer] = None if frames is None else _Truth(frames)
+            takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
             for truth in filter(None, truths.values()):
@@ -92,6 +94,8 @@ class _Scene:
     Attributes
     ----------
     driving : (T,) of SEEN
+    figures : dict of float
+        The driving's own, to stand beside those of its clips.
     person : (128,) float64 or None
         The embedding of the source's face.
     frame_rate : float
@@ -99,20 +103,10 @@ class _Scene:
     """
 
     driving: np.ndarray
+    figures: dict[str, float]
     person: np.ndarray | None
     frame_rate: float
     notes: tuple[str, ...]
-
-    def figures(self) -> dict[str, float]:
-        """Return the driving's own figures, to stand beside those of its clips.
-
-        Its likeness to its own first frame is about what a clip's to its source can be.
-        """
-        found = _measured(self.driving, nothing=())
-        known = self.driving[~np.isnan(self.driving["embedding"]).any(axis=1)]
-        if len(known) > 1:
-            found |= _measured(known[1:], source=(known["embedding"][0],))
-        return _means(found)
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
@@ -133,17 +127,30 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
         seen,
+        _figures(seen),
         identity_embedding(still.image, found[0].landmarks) if found else None,
         float(opened.frame_rate),
         tuple(missing),
     )
 
 
-class _TrueFrames:
+def _figures(driving: np.ndarray) -> dict[str, float]:
+    """Return a driving's own figures.
+
+    Its likeness to its own first frame is about what a clip's to its source can be.
+    """
+    found = _measured(driving, nothing=())
+    known = driving[~np.isnan(driving["embedding"]).any(axis=1)]
+    if len(known) > 1:
+        found |= _measured(known[1:], source=(known["embedding"][0],))
+    return _means(found)
+
+
+class _Truth:
     """True frames as they come, and what is seen in them, once for all clips that share them."""
 
-    def __init__(self, truth: Truth) -> None:
-        self._frames = iter(truth.open_frames())
+    def __init__(self, frames: TrueFrames) -> None:
+        self._frames = frames
         self.observer = Observer(steadiness=False)
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
@@ -163,7 +170,7 @@ class _TrueFrames:
 class _Take:
     """A clip while it is measured."""
 
-    def __init__(self, cell: Cell, path: Path, truth: _TrueFrames | None) -> None:
+    def __init__(self, cell: Cell, path: Path, truth: _Truth | None) -> None:
         self.cell, self.truth = cell, truth
         self.failure: StudyError | None = None
         self._frames = video.read_frames(path)
@@ -199,7 +206,9 @@ class _Take:
         if self.truth is not None:
             shown["truth_"] = fitted(self.truth.observer.seen(), count)
             against["truth"] = (shown["truth_"],)
-        found = _measured(seen, **against) | self._pixel_curves(count)
+        found = _measured(seen, **against)
+        scores = pd.DataFrame(self._scores).reindex(range(count))
+        found |= dict(zip(scores, scores.to_numpy().T, strict=True))
         curves = _curves(found)
         curves |= {f"driving_{n}": c for n, c in _curves(_measured(driving, nothing=())).items()}
         for prefix, each in shown.items():
@@ -213,15 +222,10 @@ class _Take:
         return Measurement(
             self.cell.name,
             _means(found),
-            scene.figures(),
+            scene.figures,
             curves,
             scene.notes + tuple(self._remarks(seen, scene)),
         )
-
-    def _pixel_curves(self, count: int) -> dict[str, np.ndarray]:
-        names = self._scores[0] if self._scores else ()
-        beyond = [np.nan] * (count - len(self._scores))
-        return {name: np.array([score[name] for score in self._scores] + beyond) for name in names}
 
     def _remarks(self, seen: np.ndarray, scene: _Scene) -> Iterator[str]:
         count, faces = len(seen), int(faces_found(seen).sum())

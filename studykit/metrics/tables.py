@@ -1,16 +1,13 @@
 """The table that papers print: one row a method and protocol."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from studykit.metrics.measure import features, load
 from studykit.metrics.perceptual import frechet_distance, unavailable
 from studykit.study.file import Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # The papers' columns and the metrics behind them.
 _COLUMNS = {
@@ -25,7 +22,7 @@ _COLUMNS = {
 }
 
 
-def paper_table(study: Study, out: str | Path) -> "pd.DataFrame":
+def paper_table(study: Study, out: str | Path) -> pd.DataFrame:
     """Return the metrics in the papers' form.
 
     One row a protocol and method, in that order. ``clips`` were measured, ``with truth`` of them
@@ -38,8 +35,6 @@ def paper_table(study: Study, out: str | Path) -> "pd.DataFrame":
     DataFrame
         Columns: protocol, method, clips, with truth, L1, PSNR, SSIM, MS-SSIM, LPIPS, FID, AKD, AED.
     """
-    import pandas as pd
-
     values = load(out).pivot(index="cell", columns="metric", values="value")
     values = values.reindex(columns=[*_COLUMNS.values(), "aed_truth"])
     rows = []
@@ -58,7 +53,7 @@ def paper_table(study: Study, out: str | Path) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=columns)
 
 
-def _entry(metric: str, values: "pd.Series", true: "pd.Series", out: Path) -> float | str:
+def _entry(metric: str, values: pd.Series, true: pd.Series, out: Path) -> float | str:
     """Return a metric's mean over clips, by its values and whether true frames are known."""
     if metric in (lacking := unavailable()):
         return lacking[metric].partition(":")[0]

@@ -5,6 +5,7 @@ stand beside them. All are a frame's, not a second's: compare clips of one frame
 """
 
 import numpy as np
+from PIL import Image
 
 from studykit.metrics.motion import eye_distance
 from studykit.metrics.pixels import luma
@@ -94,8 +95,6 @@ def flow_warping_error(before: np.ndarray, after: np.ndarray) -> float:
 
 def reduced(image: np.ndarray) -> np.ndarray:
     """Return an image as optical flow is sought in it: (h, w, 3) float32, 0 to 1."""
-    from PIL import Image
-
     height, width = image.shape[:2]
     factor = min(1.0, _FLOW_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

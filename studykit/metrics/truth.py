@@ -13,7 +13,7 @@ A method without a setting ``relative`` is taken to move relatively.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,29 +50,18 @@ class Transfer:
         )
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The true frames of a clip.
-
-    Attributes
-    ----------
-    kind : {"driving", "rendered"}
-    open_frames : callable
-        Gives a fresh iterator over (image, face mask): (S, S, 3) uint8 and (S, S) bool, or None
-        where the face's place is not known exactly.
-    """
-
-    kind: str
-    open_frames: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]]
+TrueFrames = Iterator[tuple[np.ndarray, np.ndarray | None]]
+"""Images, (S, S, 3) uint8, each with its face mask: (S, S) bool, or None where the face's place is
+not known exactly."""
 
 
-def find_truth(study: Study, cell: Cell) -> Truth | None:
+def find_truth(study: Study, cell: Cell) -> TrueFrames | None:
     """Return the frames that a cell's clip should have shown, None where nobody knows.
 
     Raises
     ------
     StudyError
-        Source or driving can't be opened.
+        Source or driving can't be opened; the frames may raise it too.
     """
     driving = _script(cell.driving)
     if cell.protocol == "same-identity":
@@ -140,41 +129,33 @@ def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -
     return script if np.abs(image.astype(float) - rendered).mean() < _LIKENESS else None
 
 
-def _own_frames(study: Study, item: Input, script: _Script | None) -> Truth:
+def _own_frames(study: Study, item: Input, script: _Script | None) -> TrueFrames:
     driving, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
-
-    def frames() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        if script is None:
-            yield from ((frame, None) for frame in driving)
-            return
-        square, _ = find_square(item.path, study.crop)
-        with np.load(script.path) as data:
-            masks = np.unpackbits(data["face_mask"], axis=-1, count=script.size).astype(bool)
-        for frame, mask in zip(driving, masks, strict=True):
-            yield frame, _cut(square, mask, study.size)
-
-    return Truth("driving", frames)
+    if script is None:
+        yield from ((frame, None) for frame in driving)
+        return
+    square, _ = find_square(item.path, study.crop)
+    with np.load(script.path) as data:
+        masks = np.unpackbits(data["face_mask"], axis=-1, count=script.size).astype(bool)
+    for frame, mask in zip(driving, masks, strict=True):
+        yield frame, _cut(square, mask, study.size)
 
 
-def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Truth:
+def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> TrueFrames:
+    from studykit.stimuli import render, transferred
+
     transfer = Transfer.of(cell.method)
     squares = [find_square(item.path, study.crop)[0] for item in (cell.source, cell.driving)]
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
-
-    def frames() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        from studykit.stimuli import render, transferred
-
-        square = squares[0 if transfer.relative else 1]
-        rest, first = source.states[0], driving.states[0]
-        factor = None if transfer.adapt_scale else sides[0] / sides[1]
-        for state in driving.states:
-            size = driving.size
-            if transfer.relative:
-                state, size = transferred(rest, first, state, shift_factor=factor), source.size
-            frame = render(source.identity, *state, size=size)
-            yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
-
-    return Truth("rendered", frames)
+    square = squares[0 if transfer.relative else 1]
+    rest, first = source.states[0], driving.states[0]
+    factor = None if transfer.adapt_scale else sides[0] / sides[1]
+    for state in driving.states:
+        size = driving.size
+        if transfer.relative:
+            state, size = transferred(rest, first, state, shift_factor=factor), source.size
+        frame = render(source.identity, *state, size=size)
+        yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
 
 
 def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
 from studykit.media.faces import face_crop, find_faces
@@ -271,8 +272,6 @@ def _worst_first(problems: Iterable[Problem]) -> list[Problem]:
 
 def _thumbnail(frame: np.ndarray) -> np.ndarray:
     """Average a frame's luminance over cells, so that noise and sharp edges count little."""
-    from PIL import Image
-
     cell = max(min(frame.shape[:2]) // _THUMBNAIL_SIDE, 1)
     # As floating point, for rounded cells would hide small steps.
     return np.asarray(Image.fromarray(frame).convert("L").convert("F").reduce(cell))
