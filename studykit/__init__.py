@@ -29,15 +29,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from studykit.clips.animate import animate as animate
     from studykit.errors import StudyError as StudyError
-    from studykit.methods import create_method as create_method
-    from studykit.methods import register as register
+    from studykit.methods import create_method as create_method, register as register
     from studykit.new import new_study as new_study
     from studykit.ratings.widget import rating_page as rating_page
-    from studykit.report import compare_studies as compare_studies
-    from studykit.report import load_results as load_results
+    from studykit.report import compare_studies as compare_studies, load_results as load_results
     from studykit.run import run_study as run_study
-    from studykit.stats import analyse as analyse
-    from studykit.stats import mean_scores as mean_scores
+    from studykit.stats import analyse as analyse, mean_scores as mean_scores
     from studykit.stimuli import write_stimuli as write_stimuli
     from studykit.study.check import check_study as check_study
     from studykit.study.file import load_study as load_study

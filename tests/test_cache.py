@@ -19,9 +19,9 @@ from studykit.cache import (
     code_hash,
     contents,
     file_hash,
+    kept as rows_of,
     limit,
 )
-from studykit.cache import kept as rows_of
 from studykit.clips.provenance import clip_code
 from studykit.errors import StudyError
 from studykit.media.squares import Driving

@@ -21,8 +21,7 @@ from studykit import machine
 from studykit.cache import kept
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
-from studykit.methods import register
-from studykit.methods import weights as checkpoints
+from studykit.methods import register, weights as checkpoints
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder

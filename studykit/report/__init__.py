@@ -5,49 +5,24 @@ words.py says in sentences what the numbers support; sections.py puts them in or
 the executed notebook into report.html and report.md; compare.py sets two studies side by side.
 """
 
-from studykit.report.compare import compare_studies
-from studykit.report.page import page_key, write_page
-from studykit.report.results import Results, load_results
+from studykit.report.compare import compare_studies as compare_studies
+from studykit.report.page import page_key as page_key, write_page as write_page
+from studykit.report.results import Results as Results, load_results as load_results
 from studykit.report.sections import (
-    clips,
-    failures,
-    film_strips,
-    heading,
-    manifest,
-    methods,
-    metrics,
-    problems,
-    raters,
-    scores,
-    statistics,
-    studied,
-    summary,
-    timing,
-    verdicts,
+    clips as clips,
+    failures as failures,
+    film_strips as film_strips,
+    heading as heading,
+    manifest as manifest,
+    methods as methods,
+    metrics as metrics,
+    problems as problems,
+    raters as raters,
+    scores as scores,
+    statistics as statistics,
+    studied as studied,
+    summary as summary,
+    timing as timing,
+    verdicts as verdicts,
 )
-from studykit.report.strips import input_sheet, pair_strip
-
-__all__ = [
-    "Results",
-    "clips",
-    "compare_studies",
-    "failures",
-    "film_strips",
-    "heading",
-    "input_sheet",
-    "load_results",
-    "manifest",
-    "methods",
-    "metrics",
-    "page_key",
-    "pair_strip",
-    "problems",
-    "raters",
-    "scores",
-    "statistics",
-    "studied",
-    "summary",
-    "timing",
-    "verdicts",
-    "write_page",
-]
+from studykit.report.strips import input_sheet as input_sheet, pair_strip as pair_strip

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from studykit import metrics as measured
-from studykit import stats
+from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import StudyError
 from studykit.ratings import RATING_COLUMNS

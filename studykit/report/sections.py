@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studykit import metrics as measured
-from studykit import stats
+from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow
 from studykit.report import figures, previews, tables, words
 from studykit.report.blocks import (

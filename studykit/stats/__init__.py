@@ -15,37 +15,26 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 - ``power``: how many raters a study needs, found before anybody is asked.
 """
 
-from studykit.stats.agreement import agreement, intraclass_correlation, krippendorff_alpha
-from studykit.stats.analysis import Analysis, analyse
-from studykit.stats.claims import VERDICTS, VerdictRule, verdicts, warnings_of
-from studykit.stats.comparison import friedman, pairwise
-from studykit.stats.correlation import correlate_criteria, correlate_metrics
-from studykit.stats.model import MixedModel, mixed_model
-from studykit.stats.paired import bradley_terry
-from studykit.stats.result import Result
-from studykit.stats.scores import mean_scores
-from studykit.stats.table import CONDITION_COLUMNS
-from studykit.study.wording import OVERALL
-
-__all__ = [
-    "CONDITION_COLUMNS",
-    "OVERALL",
-    "VERDICTS",
-    "Analysis",
-    "MixedModel",
-    "Result",
-    "VerdictRule",
-    "agreement",
-    "analyse",
-    "bradley_terry",
-    "correlate_criteria",
-    "correlate_metrics",
-    "friedman",
-    "intraclass_correlation",
-    "krippendorff_alpha",
-    "mean_scores",
-    "mixed_model",
-    "pairwise",
-    "verdicts",
-    "warnings_of",
-]
+from studykit.stats.agreement import (
+    agreement as agreement,
+    intraclass_correlation as intraclass_correlation,
+    krippendorff_alpha as krippendorff_alpha,
+)
+from studykit.stats.analysis import Analysis as Analysis, analyse as analyse
+from studykit.stats.claims import (
+    VERDICTS as VERDICTS,
+    VerdictRule as VerdictRule,
+    verdicts as verdicts,
+    warnings_of as warnings_of,
+)
+from studykit.stats.comparison import friedman as friedman, pairwise as pairwise
+from studykit.stats.correlation import (
+    correlate_criteria as correlate_criteria,
+    correlate_metrics as correlate_metrics,
+)
+from studykit.stats.model import MixedModel as MixedModel, mixed_model as mixed_model
+from studykit.stats.paired import bradley_terry as bradley_terry
+from studykit.stats.result import Result as Result
+from studykit.stats.scores import mean_scores as mean_scores
+from studykit.stats.table import CONDITION_COLUMNS as CONDITION_COLUMNS
+from studykit.study.wording import OVERALL as OVERALL

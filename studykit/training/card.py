@@ -14,8 +14,7 @@ import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.methods import checkpoint_files
-from studykit.methods import weights as checkpoints
+from studykit.methods import checkpoint_files, weights as checkpoints
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.methods import checkpoint_files
-from studykit.methods import weights as checkpoints
+from studykit.methods import checkpoint_files, weights as checkpoints
 from studykit.training import evaluate, losses, networks
 from studykit.training.batches import Batch, Shelf
 from studykit.training.data import Cache
