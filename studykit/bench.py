@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from studykit import doctor, files, machine
+from studykit import files, machine
 from studykit.errors import StudyError
 from studykit.media.squares import Driving, Source
 from studykit.media.video import probe, read_frames, write_video
@@ -383,9 +383,7 @@ def _difference(ours: Path, theirs: Path) -> dict[str, float]:
 
 
 def _machine(cores: int) -> dict[str, Any]:
-    packages = ("paddlepaddle", "paddlepaddle-gpu", "ppgan", "numpy")
-    found = {package: doctor.installed_version(package) for package in packages}
-    versions = {package: version for package, version in found.items() if version}
+    versions = machine.installed_versions("paddlepaddle", "paddlepaddle-gpu", "ppgan", "numpy")
     about = {"system": platform.platform(), "processor": machine.processor_name()}
     return {**about, "cores": cores, "versions": versions}
 

@@ -20,24 +20,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can fix it."""
     try:
         sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except StudyError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _say("interrupted: the same command goes on where it stopped")
         sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        _say(error.format_message())
+    except StudyError as error:
+        _say(str(error))
+    sys.exit(WRONG_INPUT)
 
 
 def _say(text: str) -> None:
     click.echo(f"studykit: {' '.join(text.split())}", err=True)
-
-
-def _fail(text: str) -> None:
-    _say(text)
-    sys.exit(WRONG_INPUT)
 
 
 class _Verbs(click.Group):

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import studykit
-from studykit.machine import usable_cores
+from studykit.machine import installed_version
 
 _TIMEOUT = 60
 _ENOUGH_DISK = 2e9
@@ -129,8 +129,6 @@ def _machine() -> Iterator[Finding]:
             "replaced its files: remove it, then install yours again"
         )
         yield Finding("another studykit", False, text, _pip("uninstall -y studykit"))
-    yield Finding("system", None, f"{platform.system()} {platform.release()}, {platform.machine()}")
-    yield Finding("processor", True, f"{usable_cores():g} of {os.cpu_count()} cores usable")
     free = shutil.disk_usage(Path.cwd()).free
     text = f"{free / 1e9:.1f} GB free in {Path.cwd()}"
     problem = text if free < _ENOUGH_DISK else ""
@@ -150,9 +148,8 @@ def _packages() -> Iterator[Finding]:
         if version and requirement.specifier.contains(version, prereleases=True):
             present.append(f"{requirement.name} {version}")
             continue
-        has = f"{version} is installed" if version else "not installed"
         asked = f"{requirement.name}{requirement.specifier}"
-        text = f"{has}, {asked} is needed"
+        text = f"{f'{version} is' if version else 'not'} installed, {asked} is needed"
         yield Finding(requirement.name, False, text, _pip(f'install "{asked}"'))
     yield Finding("packages", True, ", ".join(present))
 
@@ -163,17 +160,9 @@ def _optional() -> Iterator[Finding]:
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
     ):
         version = installed_version(name)
-        problem = "" if version else f"not installed: {purpose}"
-        remedy = _pip(f'install "{asked}"')
-        yield _judged(name, problem, f"{version}: {purpose}", remedy, optional=True)
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of a package by its name on the index; None if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        problem, remedy = f"not installed: {purpose}", _pip(f'install "{asked}"')
+        text = f"{version}: {purpose}"
+        yield _judged(name, "" if version else problem, text, remedy, optional=True)
 
 
 def _pip(arguments: str) -> str:

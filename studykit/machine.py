@@ -1,6 +1,7 @@
 """The processor: its name, how many cores this process may use, how many threads to start."""
 
 import contextlib
+import importlib.metadata
 import itertools
 import os
 import platform
@@ -24,6 +25,17 @@ def processor_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def installed_version(package: str) -> str:
+    """Return the version of a package by its name on the index; "" if it is not installed."""
+    found = importlib.metadata.distributions(name=package)
+    return next((distribution.version for distribution in found), "")
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    return {name: found for name in packages if (found := installed_version(name))}
 
 
 def usable_cores() -> float:

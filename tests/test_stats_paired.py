@@ -90,11 +90,6 @@ def test_intervals_are_wider_where_each_rater_says_one_thing():
     assert widths[1] > 2 * widths[0]
 
 
-def test_cells_can_be_the_items():
-    items = stats.bradley_terry(make_pairs(WINS), items="cell").table["item"]
-    assert list(items) == ["anna__talk__a", "anna__talk__b", "anna__talk__c"]
-
-
 def test_comparisons_within_a_method_are_left_out_and_counted():
     ratings = make_pairs(WINS)
     same = ratings.head(2).assign(other="berta__talk__a", cell="anna__talk__a")

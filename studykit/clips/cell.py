@@ -233,27 +233,19 @@ def _check_weights(equipped: Equipped) -> None:
         )
 
 
-class _Memory(threading.local):
-    """The newest source's state, since all drivings of a source come one after the other.
-
-    By thread, because what a method prepares in one may not serve it in another.
-    """
-
-    key: Any = None
-    prepared: Any = None
-
-
-_memory = _Memory()
+# The newest source's state, since all drivings of a source come one after the other; by thread,
+# because what a method prepares in one may not serve it in another.
+_newest = threading.local()
 
 
 def _prepared(task: Task) -> tuple[Any, str]:
     source, method = task.cell.source, task.equipped.method
     key = (task.run, task.equipped, source, task.size, task.crop)
-    if key != _memory.key:
-        _memory.key = _memory.prepared = None  # so that two states are never held
+    if key != getattr(_newest, "key", None):
+        _newest.key = _newest.prepared = None  # so that two states are never held
         opened, note = open_source(source.path, name=source.name, size=task.size, crop=task.crop)
-        _memory.prepared, _memory.key = (method.prepare(opened), note), key
-    return _memory.prepared
+        _newest.prepared, _newest.key = (method.prepare(opened), note), key
+    return _newest.prepared
 
 
 def _seen(task: Task) -> bool:

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import studykit
 from studykit import files
 from studykit.cache import code_hash, file_hash
 from studykit.errors import StudyError
-from studykit.machine import processor_name, usable_cores
+from studykit.machine import installed_versions, processor_name, usable_cores
 from studykit.methods import Method, create_methods
 from studykit.study.file import Cell, Study
 
@@ -159,11 +158,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
     Versions, machine and devices, seed, settings, and the SHA-256 of every input and weight.
     """
     versions = {"studykit": studykit.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+    versions |= installed_versions(*_PACKAGES)
     manifest = {
         "study": study.name,
         "study_file": study.path.read_text(encoding="utf-8"),

@@ -408,9 +408,6 @@ def write_pairs(
         for driver in (case.name, everyone[case.partner].name):
             lines.append(f"{source},drivings/{driver}.mp4,{case.name}__{driver}.mp4")
     path = folder / "pairs.csv"
-    try:
-        with files.whole(path) as part:
-            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"can't write {path} ({error.strerror}): name another folder") from None
+    with files.written(path, "name another folder") as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -244,10 +244,5 @@ def _shown(index: int, seed: int) -> str:
 
 def _keep(path: Path, case: Case) -> None:
     arrays = {name: value for name, value in vars(case).items() if name != "index"}
-    try:
-        with files.whole(path) as part:
-            np.savez_compressed(part, **arrays)
-    except OSError as error:
-        raise StudyError(
-            f"can't write {path} ({error.strerror}): set STUDYKIT_CACHE to a folder with room"
-        ) from None
+    with files.written(path, "set STUDYKIT_CACHE to a folder with room") as part:
+        np.savez_compressed(part, **arrays)

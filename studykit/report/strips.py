@@ -1,6 +1,6 @@
 """Film strips: what a driving does and what the clips make of it, at a few moments."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +49,9 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Pa
         pictures, mark = [source_picture(cell.source, study.size, study.crop)], ""
         clip, error = results.clip_of(cell)
         if clip is not None:
-            pictures += moments(clip)
-            if cell.name in worst:
-                frame = worst[cell.name]
-                pictures += _frames_at(video.read_frames(clip), [frame])
-                mark = f"{float(frame / video.probe(clip).frame_rate):.2f} s"
+            its_worst = [worst[cell.name]] if worst else []
+            pictures += moments(clip, its_worst)
+            mark = "".join(f"{float(i / video.probe(clip).frame_rate):.2f} s" for i in its_worst)
         strips.append(Strip(label, pictures, error, mark))
     path = results.out / "figures" / f"strip__{method.name}__{driving.name}.png"
     header = [*header, "worst moment"] if worst else header
@@ -118,9 +116,9 @@ def input_sheet(study: Study) -> Image.Image:
     return draw_strips(strips, [""] * MOMENTS)
 
 
-def moments(clip: Path) -> list[np.ndarray]:
-    """Return frames spread evenly over a clip, as (H, W, 3) uint8."""
-    wanted = moment_indices(video.probe(clip).frame_count)
+def moments(clip: Path, further: Sequence[int] = ()) -> list[np.ndarray]:
+    """Return frames spread evenly over a clip, and further ones, as (H, W, 3) uint8."""
+    wanted = [*moment_indices(video.probe(clip).frame_count), *further]
     return _frames_at(video.read_frames(clip), wanted)
 
 
@@ -156,4 +154,5 @@ def source_picture(source: Input, size: int, crop: CropRule) -> np.ndarray:
 
 
 def _frames_at(frames: Iterable[np.ndarray], wanted: list[int]) -> list[np.ndarray]:
-    return [frame for i, frame in enumerate(frames) for _ in range(wanted.count(i))]
+    found = {i: frame for i, frame in enumerate(frames) if i in wanted}
+    return [found[i] for i in wanted]

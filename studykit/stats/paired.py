@@ -3,8 +3,6 @@
 Raters had to choose, so there are no ties to model.
 """
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 import scipy
@@ -13,10 +11,8 @@ from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, only_rating
 
 
-def bradley_terry(
-    ratings: pd.DataFrame, items: Literal["method", "cell"] = "method", *, level: float = 0.95
-) -> Result:
-    """Strengths of methods, or of cells, from the rows with the task "pair".
+def bradley_terry(ratings: pd.DataFrame, *, level: float = 0.95) -> Result:
+    """Strengths of methods, from the rows with the task "pair".
 
     The log odds that i is preferred to j are strength_i - strength_j; strengths add up to zero.
     Where an item wins or loses everything, which sends the maximum likelihood to infinity, half
@@ -37,11 +33,9 @@ def bradley_terry(
     """
     rows = only_rating(ratings)
     rows = rows[rows["task"] == "pair"]
-    first, second = rows["cell"], rows["other"]
-    if items == "method":
-        # A cell's name ends with its method, which has no double underscore.
-        first, second = (names.str.rsplit("__", n=1).str[-1] for names in (first, second))
-    rows = rows.assign(first=first, second=second)
+    # A cell's name ends with its method, which has no double underscore.
+    sides = (rows[name].str.rsplit("__", n=1).str[-1] for name in ("cell", "other"))
+    rows = rows.assign(**dict(zip(("first", "second"), sides, strict=True)))
     across = rows["first"] != rows["second"]
     n_same = int((~across).sum())
     rows = rows[across]
@@ -52,7 +46,7 @@ def bradley_terry(
         if note:
             notes.append(f"On {name}, {note}")
     if n_same:
-        notes.append(f"{n_same} comparisons within one {items} were left out.")
+        notes.append(f"{n_same} comparisons within one method were left out.")
     if not found:
         notes.append("There are no paired comparisons.")
     columns = ["criterion", "item", "strength", "low", "high", "share", "wins", "n_comparisons",
@@ -62,7 +56,7 @@ def bradley_terry(
         pd.concat(found, ignore_index=True) if found else (),
         columns,
         how=(
-            f"Bradley-Terry model of {items} preferences (forced choice, no ties) by maximum "
+            "Bradley-Terry model of method preferences (forced choice, no ties) by maximum "
             f"likelihood; {100 * level:g}% intervals of the log strengths, which add up to zero, "
             "with standard errors clustered by rater and Student's t with raters - 1 degrees of "
             "freedom where there are more raters than items and every item both won and lost, "
