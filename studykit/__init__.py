@@ -1,7 +1,8 @@
 """Studies of one-shot face animation: inputs, clips, ratings, metrics, report.
 
-Everything that a study needs is a name of this module; ``help(studykit.NAME)`` says the rest. A
-first study, as the command line makes it with ``studykit new mine`` and ``studykit run``::
+Everything that a study needs is a name of this module, listed in ``__init__.pyi`` and imported
+where it is first used; ``help(studykit.NAME)`` says the rest. A first study, as the command line
+makes it with ``studykit new mine`` and ``studykit run``::
 
     study = studykit.new_study("mine")
     report = studykit.run_study(study, out="reports/mine")
@@ -23,52 +24,9 @@ The rooms of the package, from the top floor down; each imports from lower floor
     errors            what a user can cause, each in one line
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from studykit.clips.animate import animate as animate
-    from studykit.errors import StudyError as StudyError
-    from studykit.methods import create_method as create_method, register as register
-    from studykit.new import new_study as new_study
-    from studykit.ratings.widget import rating_page as rating_page
-    from studykit.report import compare_studies as compare_studies, load_results as load_results
-    from studykit.run import run_study as run_study
-    from studykit.stats import analyse as analyse, mean_scores as mean_scores
-    from studykit.stimuli import write_stimuli as write_stimuli
-    from studykit.study.check import check_study as check_study
-    from studykit.study.file import load_study as load_study
+import lazy_loader
 
 __version__ = "0.2.0"
 DISTRIBUTION = "face-studykit"  # the name on the package index; "studykit" there is somebody else's
 
-_HOMES = {
-    "StudyError": "studykit.errors",
-    "analyse": "studykit.stats",
-    "animate": "studykit.clips.animate",
-    "check_study": "studykit.study.check",
-    "compare_studies": "studykit.report",
-    "create_method": "studykit.methods",
-    "load_results": "studykit.report",
-    "load_study": "studykit.study.file",
-    "mean_scores": "studykit.stats",
-    "new_study": "studykit.new",
-    "rating_page": "studykit.ratings.widget",
-    "register": "studykit.methods",
-    "run_study": "studykit.run",
-    "write_stimuli": "studykit.stimuli",
-}
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name where it is first used, so that importing studykit costs next to nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

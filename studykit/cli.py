@@ -67,7 +67,7 @@ def studykit_command() -> None:
 
 @studykit_command.command()
 @click.argument("folder", type=_path)
-@click.option("--seed", default=7, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=8, show_default=True, type=click.IntRange(0))
 def new(folder: Path, seed: int) -> None:
     """Write a first study into a new FOLDER: a study file, inputs and notebooks."""
     click.echo(studykit.new_study(folder, seed=seed))

@@ -44,7 +44,7 @@ def test_it_holds_inputs_by_type_their_truth_and_the_notebooks(folder: Path) -> 
         "truth",
     ]
     study = studykit.load_study(folder / "study.yaml")
-    assert (study.name, study.seed) == ("my-first", 7)
+    assert (study.name, study.seed) == ("my-first", 8)
     inputs = {path for path in folder.rglob("*") if path.suffix in (".png", ".mp4")}
     assert {item.path for item in (*study.sources, *study.drivings)} == inputs
     assert [item.type for item in study.drivings] == ["frontal", "side", "stylised"]

@@ -88,7 +88,7 @@ def test_the_wheel_holds_code_page_notebooks_weights_and_their_card_alone(
     assert notebooks == {f"studykit/notebooks/{name}" for name in NOTEBOOKS}
     suffixes = {Path(name).suffix for name in names - checkpoints - notebooks}
     assert suffixes == {
-        ".py", ".typed",
+        ".py", ".pyi", ".typed",
         ".css", ".js", ".json", ".j2",  # the rating page and its template
         ".html", ".mplstyle",  # of the report
         ".md", ".yaml",  # what card, recipe and a new study are made from

@@ -2,7 +2,6 @@
 
 import json
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,12 +176,3 @@ def test_the_command_line_writes_what_paddlegan_reads(stand_in, tmp_path, capsys
     }
     for name, tensor in first.generator.items():
         assert np.array_equal(again.generator[name], tensor)
-
-
-def test_the_wheel_takes_the_folder_along():
-    import tomllib
-
-    root = Path(__file__).parent.parent
-    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert build["targets"]["wheel"]["packages"] == ["studykit"]
-    assert FOLDER.is_relative_to(root / "studykit")

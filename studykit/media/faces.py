@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from studykit.errors import MissingPackageError, NoFaceError
 
@@ -124,6 +123,8 @@ def predict_landmarks(image: np.ndarray, box: Box) -> np.ndarray:
     high = np.minimum((corners[1] + side / 2).astype(int) + 1, (width, height))
     size = np.maximum(np.rint((high - low) * (_CHIP_BOX / side)), 1).astype(int)
     scale = size / (high - low)
+    from PIL import Image
+
     chip = Image.fromarray(image).resize(
         size.tolist(), Image.Resampling.BILINEAR, box=(*low.tolist(), *high.tolist())
     )
@@ -249,6 +250,8 @@ class Crop:
 
     def apply(self, image: np.ndarray, size: int) -> np.ndarray:
         """Cut the square out and scale it: (size, size, 3) uint8, antialiased (Lanczos)."""
+        from PIL import Image
+
         box = (self.left, self.top, self.left + self.side, self.top + self.side)
         resized = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS, box=box)
         return np.asarray(resized)
@@ -488,6 +491,8 @@ def _run_hog(
     image: np.ndarray, scale: float, threshold: float, corner: tuple[int, int] = (0, 0)
 ) -> list[Face]:
     """Run dlib's detector on a scaled copy of an image, whose corner lies there in a larger one."""
+    from PIL import Image
+
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     if size != (width, height):

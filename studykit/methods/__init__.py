@@ -46,7 +46,12 @@ class Method(Protocol):
     def animate(self, state: Any, driving: Driving) -> Iterator[np.ndarray]: ...
 
 
-_MODULES = ("copy", "folder", "fomm", "warp")  # each registers the method of its name
+_MODULES = (  # each registers the method of its name
+    "copy",
+    "folder",
+    "fomm",
+    "warp",
+)
 _REGISTRY: dict[str, type] = {}
 
 MethodClass = TypeVar("MethodClass", bound=type)

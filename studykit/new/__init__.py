@@ -17,7 +17,7 @@ _FRAMES, _RATE = 16, Fraction(25, 2)  # few, so that inputs are there soon and a
 _FOMM_PACKAGES = ("paddle", "ppgan")
 
 
-def new_study(folder: str | Path, *, seed: int = 7) -> Path:
+def new_study(folder: str | Path, *, seed: int = 8) -> Path:
     """Write a study into a new folder: a commented study file, inputs by type, the notebooks.
 
     The inputs are a rendered source and driving of each type, with their truth, and one
@@ -28,7 +28,7 @@ def new_study(folder: str | Path, *, seed: int = 7) -> Path:
     folder : path
         Made if it does not exist; it must be empty.
     seed : int
-        Of the rendered faces and of the study; with 7 a face is found in every frame looked at.
+        Of the rendered faces and of the study; with 8 a face is found in every frame looked at.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
 from studykit.stats.paired import bradley_terry
-from studykit.stats.result import Result
+from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
 from studykit.study.wording import OVERALL
@@ -52,6 +52,7 @@ class Analysis:
     verdicts: Result
     rule: VerdictRule
     warnings: tuple[str, ...]
+    simulated: bool
 
 
 def analyse(
@@ -115,6 +116,7 @@ def analyse(
         warnings=tuple(
             warnings_of(kept, scale=scale, raters_min=raters_min, n_excluded=len(excluded))
         ),
+        simulated=is_simulated(ratings),
     )
 
 
