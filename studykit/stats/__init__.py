@@ -10,7 +10,7 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 - ``paired``: strengths from paired comparisons.
 - ``agreement``: how far raters agree.
 - ``correlation``: criteria with each other, metrics with criteria, over clips.
-- ``claims``: what may be said: verdicts by a rule, and warnings.
+- ``verdicts``: what may be said: verdicts by a rule, and warnings.
 - ``analysis``: all of these for one study.
 - ``power``: how many raters a study needs, found before anybody is asked.
 """
@@ -21,12 +21,6 @@ from studykit.stats.agreement import (
     krippendorff_alpha as krippendorff_alpha,
 )
 from studykit.stats.analysis import Analysis as Analysis, analyse as analyse
-from studykit.stats.claims import (
-    VERDICTS as VERDICTS,
-    VerdictRule as VerdictRule,
-    verdicts as verdicts,
-    warnings_of as warnings_of,
-)
 from studykit.stats.comparison import friedman as friedman, pairwise as pairwise
 from studykit.stats.correlation import (
     correlate_criteria as correlate_criteria,
@@ -37,4 +31,10 @@ from studykit.stats.paired import bradley_terry as bradley_terry
 from studykit.stats.result import Result as Result
 from studykit.stats.scores import mean_scores as mean_scores
 from studykit.stats.table import CONDITION_COLUMNS as CONDITION_COLUMNS
+from studykit.stats.verdicts import (
+    VERDICTS as VERDICTS,
+    VerdictRule as VerdictRule,
+    verdicts as verdicts,
+    warnings_of as warnings_of,
+)
 from studykit.study.wording import OVERALL as OVERALL

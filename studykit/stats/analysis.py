@@ -8,7 +8,6 @@ from typing import TypeVar
 import pandas as pd
 
 from studykit.stats.agreement import agreement
-from studykit.stats.claims import VerdictRule, verdicts, warnings_of
 from studykit.stats.comparison import friedman, pairwise
 from studykit.stats.correlation import correlate_criteria, correlate_metrics
 from studykit.stats.model import MixedModel, mixed_model
@@ -16,6 +15,7 @@ from studykit.stats.paired import bradley_terry
 from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
+from studykit.stats.verdicts import VerdictRule, verdicts, warnings_of
 from studykit.study.wording import OVERALL
 
 
