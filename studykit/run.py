@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable
 from studykit.clips.folder import notebook_path, study_folder
-from studykit.clips.provenance import Equipped, cache_keys, equip_all
+from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import page_key, write_page
-from studykit.study.file import Study, load_study
+from studykit.study.file import Cell, Study, load_study
 
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
 
@@ -68,13 +69,12 @@ def run_study(
     study = load_study(path)
     if only is not None:
         study.check_only(only)
-    methods = equip_all(study, device, only=only, placed=False)
+    key = cache_keys(study, equip_all(study, device, only=only, placed=False))
     out = study_folder(study, out)
     files.remove_partial(out)
-    keep = _rated(study, out, remake)
-    cells = CellTable(study, out, cache_keys(study, methods), keep).cells(only)
+    cells = CellTable(study, out, key, _rated(study, out, remake)).cells(only)
     report = out / "report.html"
-    if all(holds for _, _, holds in cells) and page_key(report) == _key(study, methods, out, only):
+    if all(holds for _, _, holds in cells) and page_key(report) == _key(study, key, out, only):
         return report
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
     execute_notebook("1_inputs", out / "notebooks", **parameters)
@@ -88,7 +88,7 @@ def run_study(
         scheduler=scheduler or "",
         remake=remake,
     )
-    return write_report(study, out, key=_key(study, methods, out, only))
+    return write_report(study, out, key=_key(study, key, out, only))
 
 
 def make_clips(
@@ -280,9 +280,8 @@ def _engine() -> str:
     return "studykit"
 
 
-def _key(study: Study, methods: dict[str, Equipped], out: Path, only: str | None) -> str:
-    """Return the key of the report of the clips and the ratings that there are."""
-    key = cache_keys(study, methods)
+def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) -> str:
+    """Return the key of the report of clips with these keys, and of the ratings that there are."""
     parts = [
         study.path.read_text(encoding="utf-8"),
         *(files.sha256(notebook_path(name)) for name in NOTEBOOKS),
