@@ -26,6 +26,8 @@ from studykit.stats.correlation import (
     correlate_criteria as correlate_criteria,
     correlate_metrics as correlate_metrics,
 )
+from studykit.stats.crossed import Answers as Answers, contrasts as contrasts
+from studykit.stats.findings import answers_of as answers_of, findings as findings
 from studykit.stats.model import MixedModel as MixedModel, mixed_model as mixed_model
 from studykit.stats.paired import bradley_terry as bradley_terry
 from studykit.stats.result import Result as Result
