@@ -17,6 +17,8 @@ import scipy
 
 # A rater's variance over an answer's: it only weighs answers where raters saw different clips.
 _RATER_RATIO = 1.0
+# Answers a clip that leave enough beyond the clip's own mean.
+_ANSWERS = 4
 _TINY = 1e-9
 _ITEMS = {"source_type": "source", "driving_type": "driving"}
 
@@ -251,28 +253,39 @@ class _Table:
     def _raters(self, model: "_Model", weights: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the variance that raters' own likings add, (k,), and its degrees of freedom.
 
-        What a rater says in several pairs goes together only by such likings.
+        Only by such likings does what a rater says in several pairs go together, beyond the
+        rater's level: their products estimate it, whatever the pairs' own variance is.
         """
         answers = self.answers
+        n_raters = len(answers.shown)
         fitted, clips = answers.levels[0].copy(), np.zeros(len(answers.method))
         clips[self.clips] = weights[self.row] * self.weight
+        used = clips[answers.clip] != 0
+        # Where a clip has few answers, its own mean would leave nothing of them.
+        sparse = used.sum() < _ANSWERS * len(self.clips)
         methods = np.unique(self.method)
-        for method in methods:
+        for method in methods if sparse else ():
             at = self.method == method
             scores = np.empty_like(self.values)
             scores[self.row[at]] = self.scores[at]
             fitted[self.clips[at]] = model.fitted(scores)[self.row[at]]
-        used = np.isin(answers.clip, self.clips)
         rater, clip = answers.rater[used], answers.clip[used]
+        weight = answers.weights(clips)[used, None]
         rest = answers.values[used] - answers.levels[1][rater] - fitted[clip]
-        parts = answers.weights(clips)[used, None] * rest
-        n_raters = len(answers.shown)
-        by_pair = _crossed(rater, answers.pair[clip])
-        of_rater = (_sums(rater, parts, n_raters) ** 2).sum(axis=0)
-        of_pairs = (_sums(by_pair, parts, by_pair.max() + 1) ** 2).sum(axis=0)
-        # What is fitted takes part of it away.
-        taken = max(model.rank * len(methods) / used.sum(), 1 / n_raters)
-        return np.maximum(of_rater - of_pairs, 0) / (1 - min(taken, 0.75)) ** 2, n_raters - 1
+        pair, side = _crossed(rater, answers.pair[clip]), _crossed(rater, clips[clip] > 0)
+
+        def squares(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+            return (_sums(group, values, group.max() + 1) ** 2).sum(axis=0)
+
+        together = squares(weight * rest, rater) - squares(weight * rest, pair)
+        signed = np.abs(weight)
+        whole = squares(signed, side)
+        share = 1 - squares(signed, pair) / whole
+        if share <= _TINY:
+            return np.zeros(len(together)), n_raters - 1
+        fixed = (len(methods) * model.rank if sparse else len(self.clips)) / used.sum()
+        left = max(1 - fixed, 0.25) ** (1 if answers.shown.all() else 2)
+        return np.maximum(together, 0) / (share * left), n_raters - 1
 
 
 class _Model:
