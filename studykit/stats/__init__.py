@@ -33,7 +33,12 @@ from studykit.stats.crossed import (
     answers_of as answers_of,
     contrasts as contrasts,
 )
-from studykit.stats.findings import CLAIMS as CLAIMS, findings as findings
+from studykit.stats.findings import (
+    CLAIMS as CLAIMS,
+    LIKE as LIKE,
+    THESE as THESE,
+    findings as findings,
+)
 from studykit.stats.paired import bradley_terry as bradley_terry
 from studykit.stats.result import Result as Result
 from studykit.stats.scores import mean_scores as mean_scores

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -92,7 +92,7 @@ def analyse(
     if metrics is None:
         metrics = NO_METRICS
     rule = rule or VerdictRule(scale=scale)
-    results = {
+    results: dict[str, Any] = {
         "condition_scores": mean_scores(kept, scale=scale),
         "method_scores": mean_scores(kept, ("method",), scale=scale),
         "clip_scores": mean_scores(kept, ("cell", *CONDITION_COLUMNS), scale=scale),
