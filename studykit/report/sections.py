@@ -94,10 +94,11 @@ def scores(results: Results) -> Section:
     if by_condition.empty:
         return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
     names = list(dict.fromkeys(by_condition["criterion"]))
-    # What sums up comes last: the overall score if raters were asked for it, else their mean.
-    *criteria, whole = names
-    criteria, about = criteria or names, _ABOUT.get(whole, whole)
-    overall = by_condition[by_condition["criterion"] == whole]
+    criteria = [name for name in names if name not in _ABOUT] or names
+    # The mean over criteria that go against each other speaks of no clip: it leads nothing.
+    lead = stats.OVERALL if stats.OVERALL in names else names[0]
+    about = _ABOUT.get(lead, f"mean score of {lead}")
+    leading = by_condition[by_condition["criterion"] == lead]
     pairs = [" × ".join(pair) for pair in itertools.product(*results.types)]
     paired = by_condition.assign(
         **{_PAIR: by_condition["source_type"] + " × " + by_condition["driving_type"]}
@@ -106,26 +107,28 @@ def scores(results: Results) -> Section:
         name: _drawn(
             results,
             f"mos-{name}",
-            f"{_ABOUT.get(name, name).capitalize()} by source and driving type: mean over raters, "
-            "95 % interval, and n raters.",
+            f"{_ABOUT.get(name, f'mean score of {name}').capitalize()} by source and driving type: "
+            "mean over raters, 95 % interval, and n raters.",
             figures.heat_maps,
             by_condition[by_condition["criterion"] == name],
         )
         for name in names
     }
-    files = ", ".join(f"[{name}](figures/{maps[name].path.name})" for name in criteria)
+    files = ", ".join(f"[{_ABOUT.get(name, name)}](figures/{its.path.name})"
+                      for name, its in maps.items() if name != lead)  # fmt: skip
+    others = [Words(f"The same maps of others: {files}.")] if files else []
     return kept(
         results.out,
         [
-            maps[whole],
-            Words(f"The same maps of single criteria: {files}."),
+            maps[lead],
+            *others,
             _drawn(results, "scores-by-method", "Mean score by method and criterion.",
                    figures.score_rows, by_method, ("criterion", criteria), wide=False,
                    width=figures.COLUMN),
             tables.scores(results, "method"),
             _drawn(results, "methods-by-condition",
                    f"{about.capitalize()} by driving type.",
-                   figures.methods_by_condition, overall),
+                   figures.methods_by_condition, leading),
             _drawn(results, "criteria-by-condition",
                    "Mean scores of all conditions, criterion by criterion.",
                    figures.score_rows, paired, (_PAIR, pairs), panels=("criterion", criteria)),

@@ -131,12 +131,12 @@ def findings(results: Results) -> Table:
     """What may be claimed of raters, sources and drivings like these; every claim is in the CSV."""
     data = results.analysis.findings.table
     like = data[(data["scope"] == stats.LIKE) & ~data["claim"].str.contains("predict|against")]
-    told = like[like["reason"] == ""]
+    shown_too = ~like["claim"].str.contains(" x ") | (like["p_adjusted"] < 0.05)
+    told = like[(like["reason"] == "") & shown_too]
     shown = pd.DataFrame(
         {
             "claim": told["claim"].str.replace(" x ", " × "),
-            "first": told["subject"].map(lambda name: metrics.METRICS[name].label
-                                         if name in metrics.METRICS else name),
+            "first": told["subject"].map(_labelled),
             "second": told["versus"],
             "criterion": told["criterion"],
             "estimate": [with_interval(line, "estimate") for _, line in told.iterrows()],
@@ -144,11 +144,11 @@ def findings(results: Results) -> Table:
             "p (Holm)": told["p_adjusted"].map(p_value),
         }
     )  # fmt: skip
-    left = len(like) - len(told)
+    left = (like["reason"] != "").sum()
     caption = (
         "Differences, first less second, with 95 % intervals; of metrics, correlations. Holm's "
-        "correction over all rows of a claim. "
-        + (f"{left} more could not be tested: the CSV file says why." if left else "")
+        "correction over all rows of a claim. Interactions that were not shown are in the CSV "
+        "file. " + (f"{left} claims could not be tested: the file says why." if left else "")
     )
     return _cut(Table("findings", said(results, caption.strip()), data, shown))
 
@@ -306,6 +306,11 @@ def metric_label(name: str) -> str:
     return metrics.METRICS[name].label if name in metrics.METRICS else name.upper()
 
 
+def _labelled(name: str) -> str:
+    """Return a metric's label, or what else a row is about as it is."""
+    return metrics.METRICS[name].label if name in metrics.METRICS else name
+
+
 def said(results: Results, caption: str) -> str:
     """Return a caption that says so where the ratings are simulated."""
     return f"{caption} Simulated ratings." if results.simulated else caption
@@ -410,7 +415,7 @@ def _text(line: Any, name: str) -> str:
         own = f"{name}_" if f"{name}_low" in line else ""
         return with_interval(line, name, f"{own}low", f"{own}high")
     if isinstance(value, str):
-        return value
+        return _labelled(value)
     if name in ("p", "p_holm"):
         return p_value(value)
     if name == "share":

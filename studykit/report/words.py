@@ -201,12 +201,17 @@ def _method_findings(found: pd.DataFrame) -> list[str]:
 def _unshown(rows: pd.DataFrame) -> str:
     """Say that no difference was shown, or can be, and never that there is none."""
     tested, untold = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
-    parts = [f"no difference was shown on {_joined(tested['criterion'])}"] if len(tested) else []
+    parts = []
+    if len(tested):
+        parts.append(
+            f"no difference was shown on {_joined(tested['criterion'])}, which is not to say that "
+            "there is none"
+        )
     parts += [
         f"nothing can be said on {_joined(its['criterion'])} ({reason})"
         for reason, its in untold.groupby("reason", sort=False)
     ]
-    return ", and ".join(parts)
+    return "; ".join(parts)
 
 
 def _type_findings(found: pd.DataFrame, noun: str) -> list[str]:
@@ -236,14 +241,14 @@ def _levels(rows: pd.DataFrame) -> list[str]:
 def _untold(rows: pd.DataFrame, what: str) -> list[str]:
     """Say what can't be claimed, a sentence a reason."""
     untold = rows[rows["reason"] != ""]
-    said = {}
+    said: dict[str, list[str]] = {}
     for (first, second, reason), its in untold.groupby(["subject", "versus", "reason"], sort=False):
         # Every criterion alike, or those that are named.
         whole = len(its) == ((rows["subject"] == first) & (rows["versus"] == second)).sum()
         on = "" if whole else f" on {_joined(its['criterion'])}"
         said.setdefault(reason, []).append(f"{first} and {second}{on}")
     return [
-        f"Nothing can be claimed about {what} {'; '.join(pairs)}: {reason}."
+        f"Nothing can be claimed about {what} ({'; '.join(pairs)}): {reason}."
         for reason, pairs in said.items()
     ]
 
@@ -274,7 +279,7 @@ def _metric_findings(found: pd.DataFrame) -> list[str]:
     here = found[(found["claim"] == "metric") & (found["reason"] == "")]
     sure = here[here["p_adjusted"] < _LEVEL]
     points = [
-        f"{metric_label(line['subject'])} goes {'with' if line['estimate'] > 0 else 'against'} "
+        f"The {metric_label(line['subject'])} goes {'with' if line['estimate'] > 0 else 'against'} "
         f"{line['criterion']} within sources, drivings and methods "
         f"(r = {with_interval(line, 'estimate')}, {p_words(line['p_adjusted'])})."
         for line in sure.to_dict("records")
@@ -290,7 +295,7 @@ def _metric_findings(found: pd.DataFrame) -> list[str]:
         pair = (line["subject"], line["versus"])
         first, second = map(metric_label, pair if line["estimate"] > 0 else pair[::-1])
         points.append(
-            f"{first} predicts the clips' scores better than {second} "
+            f"The {first} predicts the clips' scores better than the {second} "
             f"({p_words(line['p_adjusted'])})."
         )
     return points

@@ -233,13 +233,13 @@ class _Table:
         if not self.size:
             return "no source and driving was rated with all that is compared"
         for factor, pair in types.items():
-            noun = _ITEMS[factor]
-            for level in pair:
-                if (count := self._count(factor, level)) < 2:
-                    return (
-                        f"{self.answers.names[factor][level]} has {('no', 'one')[count]} {noun}: a "
-                        f"claim about {noun} types needs two of each"
-                    )
+            if min(self._count(factor, level) for level in pair) < 2:
+                names = self.answers.names[factor]
+                few = [name for i, name in enumerate(names) if self._count(factor, i) < 2]
+                return (
+                    f"a claim about {_ITEMS[factor]} types needs two {_ITEMS[factor]}s in each, "
+                    f"and {' and '.join(few)} {'have' if len(few) > 1 else 'has'} fewer"
+                )
         for noun in _ITEMS.values():
             if len(np.unique(self.columns[noun])) < 2:
                 return f"one {noun}: nothing shows how others would do"

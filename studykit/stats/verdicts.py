@@ -134,7 +134,7 @@ def warnings_of(
             "may not stand for all; compare the scores with and without them."
         )
     if not rows.empty:
-        found += [*_one_stimulus(rows), *_ends_of_scale(rows, scale)]
+        found += _ends_of_scale(rows, scale)
     return found
 
 
@@ -172,20 +172,6 @@ def _few_raters(n_raters: int, rows: pd.DataFrame, raters_min: int) -> Iterator[
             f"{few} of {len(by_condition)} conditions were rated by fewer than {needed} raters "
             f"(the fewest: {by_condition.min()}), {whose}."
         )
-
-
-def _one_stimulus(rows: pd.DataFrame) -> Iterator[str]:
-    for item in ("source", "driving"):
-        counts = rows.groupby(f"{item}_type", observed=True)[item].nunique()
-        alone = [str(name) for name in counts.index[counts == 1]]
-        if alone and len(counts) > 1:
-            many = len(alone) > 1
-            types = " and ".join([", ".join(alone[:-1]), alone[-1]]) if many else alone[0]
-            yield (
-                f"The {item} type{'s' * many} {types} {'have' if many else 'has'} one {item}"
-                f"{' each' * many}: what is found there may be due to that {item} and not to its "
-                "type."
-            )
 
 
 def _ends_of_scale(rows: pd.DataFrame, scale: int) -> Iterator[str]:
