@@ -154,7 +154,7 @@ def rater_levels(ratings: pd.DataFrame) -> Raters:
 def remove_bias(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return clips' scores, raters' bias and raters' inconsistency.
 
-    A rater weighs by the inverse square of the inconsistency.
+    A rater weighs by the inverse square of the inconsistency; raters' biases add up to zero.
 
     Parameters
     ----------
@@ -179,4 +179,5 @@ def remove_bias(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         last, scores = scores, np.nansum(weight * level, axis=0) / weight.sum(axis=0)
         if np.linalg.norm(scores - last) < _CHANGE_LEAST:
             break
-    return scores, bias, inconsistency
+    bias = np.nanmean(values - scores, axis=1)
+    return scores + bias.mean(), bias - bias.mean(), inconsistency

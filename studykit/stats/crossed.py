@@ -307,7 +307,7 @@ class _Table:
         together = squares(weight * rest, rater) - squares(weight * rest, pair)
         signed = np.abs(weight)
         whole = squares(signed, side)
-        share = 1 - squares(signed, pair) / whole
+        share = 1 - squares(signed, _crossed(pair, side)) / whole
         if share <= _TINY:
             return np.zeros(len(together)), n_raters - 1
         fixed = (len(methods) * model.rank if sparse else len(self.clips)) / used.sum()
