@@ -8,12 +8,16 @@ is ever taken to be zero because its estimate is, and no criterion or contrast b
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import scipy
+
+from studykit.stats.table import levels_of
 
 # A rater's variance over an answer's: it only weighs answers where raters saw different clips.
 _RATER_RATIO = 1.0
@@ -36,7 +40,8 @@ class Answers:
     source, driving, method, source_type, driving_type : (clips,) int arrays
         Of each clip, from 0. A source has one type, and so has a driving.
     names : dict of str to sequence of str
-        What the numbers of "method", "source_type" and "driving_type" stand for.
+        What the numbers of "method", "source_type", "driving_type", "cell" and "rater" stand for;
+        the last two may be missing.
     """
 
     values: np.ndarray
@@ -86,6 +91,28 @@ class Answers:
         diagonal, inverse = self._raters
         weight = (clips + self.shown.T @ (inverse @ (self._share @ clips))) / self.shown.sum(axis=0)
         return weight[self.clip] - (self.shown @ weight / diagonal)[self.rater]
+
+
+def answers_of(rows: pd.DataFrame, criteria: list[str]) -> Iterator[tuple[list[str], Answers]]:
+    """Yield criteria that the same raters answered of the same clips, and their answers."""
+    scores = rows[rows["criterion"].isin(criteria)].pivot_table(
+        index=["rater", "cell"], columns="criterion", values="value", observed=True
+    )
+    clips = rows.drop_duplicates("cell").set_index("cell")
+    names = {name: levels_of(clips[name]) for name in ("method", "source_type", "driving_type")}
+    together = defaultdict(list)
+    for name in criteria:
+        together[scores[name].notna().to_numpy().tobytes()].append(name)
+    for alike in together.values():
+        values = scores[alike].dropna()
+        rater, raters = values.index.get_level_values("rater").factorize()
+        clip, cells = values.index.get_level_values("cell").factorize()
+        of_clip = clips.loc[cells]
+        columns = {name: of_clip[name].map(levels.index) for name, levels in names.items()}
+        columns |= {name: pd.Series(of_clip[name].factorize()[0]) for name in ("source", "driving")}
+        numbers = {name: column.to_numpy() for name, column in columns.items()}
+        known = names | {"cell": list(cells), "rater": list(raters)}
+        yield alike, Answers(values.to_numpy(), rater, clip, **numbers, names=known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,13 +233,13 @@ class _Table:
         if not self.size:
             return "no source and driving was rated with all that is compared"
         for factor, pair in types.items():
-            noun = _ITEMS[factor]
-            for level in pair:
-                if (count := self._count(factor, level)) < 2:
-                    return (
-                        f"{self.answers.names[factor][level]} has {('no', 'one')[count]} {noun}: a "
-                        f"claim about {noun} types needs two of each"
-                    )
+            if min(self._count(factor, level) for level in pair) < 2:
+                names = self.answers.names[factor]
+                few = [name for i, name in enumerate(names) if self._count(factor, i) < 2]
+                return (
+                    f"a claim about {_ITEMS[factor]} types needs two {_ITEMS[factor]}s in each, "
+                    f"and {' and '.join(few)} {'have' if len(few) > 1 else 'has'} fewer"
+                )
         for noun in _ITEMS.values():
             if len(np.unique(self.columns[noun])) < 2:
                 return f"one {noun}: nothing shows how others would do"
@@ -280,7 +307,7 @@ class _Table:
         together = squares(weight * rest, rater) - squares(weight * rest, pair)
         signed = np.abs(weight)
         whole = squares(signed, side)
-        share = 1 - squares(signed, pair) / whole
+        share = 1 - squares(signed, _crossed(pair, side)) / whole
         if share <= _TINY:
             return np.zeros(len(together)), n_raters - 1
         fixed = (len(methods) * model.rank if sparse else len(self.clips)) / used.sum()
@@ -294,20 +321,20 @@ class _Model:
     def __init__(self, table: _Table, fixed: Sequence[str]) -> None:
         items = [table.columns[name] for name in _ITEMS.values()]
         # An item that is met in one pair only is that pair.
-        self._units = [_indicator(g) for g in items if len(np.unique(g)) < table.size]
+        self._units = [indicator(g) for g in items if len(np.unique(g)) < table.size]
         strata = [table.columns[name] for name in fixed]
-        self._fit(table, _indicator(_crossed(np.zeros(table.size, int), *strata)))
+        self._fit(table, indicator(_crossed(np.zeros(table.size, int), *strata)))
         if not self.enough:
-            self._fit(table, np.hstack([np.ones((table.size, 1)), *map(_indicator, strata)]))
+            self._fit(table, np.hstack([np.ones((table.size, 1)), *map(indicator, strata)]))
 
     def _fit(self, table: _Table, fixed: np.ndarray) -> None:
-        self._all = _basis(np.hstack([fixed, *self._units]))
+        self._all = column_space(np.hstack([fixed, *self._units]))
         self.rank = self._all.shape[1]
         explained = ((self._all.T @ table.values) ** 2).sum(axis=0)
         squares = [(table.values**2).sum(axis=0) - explained]
         df, self._sizes = [table.size - self.rank], []
         for unit in self._units:
-            others = _basis(np.hstack([fixed, *(u for u in self._units if u is not unit)]))
+            others = column_space(np.hstack([fixed, *(u for u in self._units if u is not unit)]))
             df.append(self.rank - others.shape[1])
             squares.append(explained - ((others.T @ table.values) ** 2).sum(axis=0))
             left = unit - others @ (others.T @ unit)
@@ -356,13 +383,13 @@ def _crossed(*groups: np.ndarray) -> np.ndarray:
     return np.unique(np.array(groups), axis=1, return_inverse=True)[1].ravel()
 
 
-def _indicator(group: np.ndarray) -> np.ndarray:
+def indicator(group: np.ndarray) -> np.ndarray:
     """Columns that are 1 in the rows of a level, (n, levels)."""
     found = np.unique(group, return_inverse=True)[1]
     return np.eye(found.max() + 1)[found]
 
 
-def _basis(x: np.ndarray) -> np.ndarray:
+def column_space(x: np.ndarray) -> np.ndarray:
     """Return orthonormal columns that span those of x."""
     u, size, _ = np.linalg.svd(x, full_matrices=False)
     return u[:, size > _TINY * size[0]]
