@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import CropRule
-from studykit.study.document import Document
+from studykit.study.document import Document, brief
 from studykit.study.ratings import Ratings, read_ratings_section
 
 Protocol = Literal["cross-identity", "same-identity"]
@@ -211,7 +211,7 @@ def _inputs(document: Document, section: str) -> tuple[Input, ...]:
         for index, entry in enumerate(document.sequence((section, kind))):
             where = (section, kind, index)
             if not isinstance(entry, str):
-                raise document.error(where, f"a path is expected, not {entry!r}")
+                raise document.error(where, f"a path is expected, not {brief(entry)}")
             path = document.folder / entry
             if not path.is_file():
                 near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -240,13 +240,13 @@ def _pairs(
 ) -> tuple[tuple[str, str], ...]:
     """Read which sources and drivings meet: pairs of names, or of paths as they stand above."""
     if not isinstance(given := document.value(("pairs",)), list):
-        text = f"pairs must be all or a list of [source, driving], not {given!r}"
+        text = f"pairs must be all or a list of [source, driving], not {brief(given)}"
         raise document.error(("pairs",), text)
     found: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(given):
         where, pair = ("pairs", index), []
         if not isinstance(entry, list) or len(entry) != 2:
-            raise document.error(where, f"a pair is [source, driving], not {entry!r}")
+            raise document.error(where, f"a pair is [source, driving], not {brief(entry)}")
         entry = document.texts(where)
         for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
             called = {item.name: item for item in items}
@@ -271,7 +271,9 @@ def _methods(document: Document) -> tuple[MethodSpec, ...]:
         if isinstance(entry, str):
             entry = {"name": entry}
         if not isinstance(entry, dict):
-            raise document.error(where, f"a method's name or a mapping is expected, not {entry!r}")
+            raise document.error(
+                where, f"a method's name or a mapping is expected, not {brief(entry)}"
+            )
         settings = dict(entry)
         method = settings.pop("method", None) or settings.get("name")
         name = settings.pop("name", method)
