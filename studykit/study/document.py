@@ -13,6 +13,7 @@ Choice = TypeVar("Choice")
 
 
 # A study of ten thousand inputs has a third of this.
+MOST = 10_000  # of anything that a study counts, such as raters
 LARGEST_FILE = 2 << 20  # bytes
 MOST_PARTS = 100_000
 _DEEPEST = 30  # of lists and mappings in one another
@@ -175,7 +176,7 @@ class Document:
 
     def error(self, where: tuple, text: str) -> StudyFileError:
         """Return, to be raised, what is wrong at a place and what to do."""
-        return StudyFileError(f"{self.path}, line {self.line(where)}: {text}")
+        return StudyFileError(f"{self.path}, line {self.line(where)}: {text:.1000}")
 
     def value(self, where: tuple) -> Any:
         """Return what stands at a place, None where there is nothing."""
@@ -252,14 +253,14 @@ class Document:
             raise self.error(where, f"{where[-1]} must be between 0 and 1, not {brief(data)}")
         return float(data)
 
-    def number(self, where: tuple, *, low: int, high: int | None = None) -> int:
+    def number(self, where: tuple, *, low: int, high: int = MOST) -> int:
         """Return a whole number between two, both included."""
         data = self.value(where)
         if not isinstance(data, int) or isinstance(data, bool) or data < low:
             raise self.error(
                 where, f"{where[-1]} must be a whole number >= {low}, not {brief(data)}"
             )
-        if high is not None and data > high:
+        if data > high:
             raise self.error(where, f"{where[-1]} must be at most {high}, not {brief(data)}")
         return data
 
