@@ -1,5 +1,6 @@
 """The store loses nothing: not by many writers, not by a killed one, not by an older schema."""
 
+import contextlib
 import os
 import pwd
 import random
@@ -42,13 +43,10 @@ def _postgres_folder() -> Path | None:
     return Path(found).parent if found else None
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server that listens on a socket in a temporary folder only."""
-    pytest.importorskip("psycopg")
     programs = _postgres_folder()
-    if programs is None:
-        pytest.skip("PostgreSQL's initdb is not installed (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="studykit-pg-"))
     user = {}
     if os.getuid() == 0:  # it refuses to run as root
@@ -70,6 +68,16 @@ def postgres() -> Iterator[str]:
             run("pg_ctl", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a server of the tests' own."""
+    pytest.importorskip("psycopg")
+    if _postgres_folder() is None:
+        pytest.skip("PostgreSQL's initdb is not installed (Debian: apt-get install postgresql)")
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
