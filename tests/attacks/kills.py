@@ -202,7 +202,9 @@ def main() -> None:
             for name, opening in places:
                 with opening as place:
                     kept = kill_writers(place, given.writers, chance)
-                text = f"{name}: {given.writers} writers killed, all {kept} acknowledged answers kept"
+                text = (
+                    f"{name}: {given.writers} writers killed, all {kept} acknowledged answers kept"
+                )
                 print(text, flush=True)
         if given.runs:
             runs = Runs(Path(folder), chance)
