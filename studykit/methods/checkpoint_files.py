@@ -118,9 +118,8 @@ def settings_in(path: Path, file: BinaryIO) -> Settings:
     """Return the settings in an open file of safetensors, as :func:`stored_settings` does."""
     try:
         config = json.loads(_header(file).get("__metadata__", {}).get("config", "{}"))
-        if any(
-            type(part) is not dict for part in (config, *map(config.get, _SECTIONS & config.keys()))
-        ):
+        sections = [config, *(config[name] for name in _SECTIONS if name in config)]
+        if any(type(section) is not dict for section in sections):
             raise TypeError("its config is no mapping")
         return config
     except _DAMAGED as error:
