@@ -374,10 +374,10 @@ def head_pose(landmarks: np.ndarray, image_shape: tuple[int, ...]) -> Pose:
 
     A perspective-n-point problem, solved by Gauss and Newton's method, reweighted for a soft-L1
     loss of the reprojection error, from the scaled-orthographic solution of DeMenthon and Davis
-    (1995, "Model-based object pose in 25 lines of code"). The points are those that keep their place on
-    the skull: the nose, the eyes' corners and, with less weight, the mouth's corners. The camera
-    is taken to look through the image's centre with a focal length of four image sides, as for a
-    portrait; twice or half of it changes the pose by about a degree.
+    (1995, "Model-based object pose in 25 lines of code"). The points are those that keep their
+    place on the skull: the nose, the eyes' corners and, with less weight, the mouth's corners. The
+    camera is taken to look through the image's centre with a focal length of four image sides, as
+    for a portrait; twice or half of it changes the pose by about a degree.
 
     Parameters
     ----------

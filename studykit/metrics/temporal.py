@@ -13,8 +13,8 @@ from studykit.metrics.pixels import luma
 # Optical flow is sought in images whose longer side is at most this: a flow of 256 pixels takes
 # four times as long and finds the same.
 _FLOW_SIDE = 128
-# An attachment lower than scikit-image's 15 asks for smoother flow, so that a tear is no motion; one
-# warp of ten steps a scale finds as much as five of ten, in a fifth of the time.
+# An attachment lower than scikit-image's 15 asks for smoother flow, so that a tear is no motion;
+# one warp of ten steps a scale finds as much as five of ten, in a fifth of the time.
 _ATTACHMENT, _TIGHTNESS, _STEPS = 5.0, 0.3, 10
 # The head with its hair as an ellipse over the landmarks: semi-axes in widths and heights of their
 # bounding box, and how far its centre lies above the box's.
