@@ -180,6 +180,14 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
 
 METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}
 
+# The one metric of each group that a study's claims are about, chosen before any was rated.
+PRIMARY = {
+    "reconstruction": "ms_ssim",
+    "motion": "landmark_motion_error",
+    "identity": "csim",
+    "temporal": "flow_warping_error",
+}
+
 # A curve has its metric's name, but for these, which are known by what each frame's figure is.
 CURVES = {"akd": "landmark_distance", "aed": "identity_distance"}
 
