@@ -5,12 +5,13 @@ language is another study file.
 """
 
 import dataclasses
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from studykit.errors import did_you_mean
-from studykit.study.document import Document
+from studykit.study.document import MOST, Document
 from studykit.study.wording import (
     CONSENT,
     CRITERIA,
@@ -91,11 +92,9 @@ class Ratings:
         """What is asked in one trial."""
         if not self.overall:
             return self.criteria
-        apart = (self.scale - 1) // 4 if self.scale % 4 == 1 else 0
         words = OVERALL_CRITERION.steps
-        steps = [words[i // apart] if apart and i % apart == 0 else "" for i in range(self.scale)]
-        steps[0], steps[-1] = words[0], words[-1]
-        asked = dataclasses.replace(OVERALL_CRITERION, steps=tuple(steps))
+        ends = (words[0], *[""] * (self.scale - 2), words[-1])
+        asked = dataclasses.replace(OVERALL_CRITERION, steps=_laid(words, self.scale) or ends)
         return (asked,) if self.task == "pair" else (*self.criteria, asked)
 
     @property
@@ -128,7 +127,7 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     return dataclasses.replace(ratings, criteria=criteria)
 
 
-def _count(low: int, high: int | None = None) -> Callable[[Document, tuple], int]:
+def _count(low: int, high: int = MOST) -> Callable[[Document, tuple], int]:
     return lambda document, where: document.number(where, low=low, high=high)
 
 
@@ -171,17 +170,22 @@ def _steps(document: Document, where: tuple, criterion: Criterion, scale: int) -
     place = (*where, "criteria", criterion.name, "steps")
     if own:
         raise document.error(place, f"{len(steps)} steps for a scale of {scale}: name {scale}")
-    intervals = scale - 1
-    if intervals % 4 == 0:
-        apart = intervals // 4
-        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
-    if 4 % intervals == 0:
-        return steps[:: 4 // intervals]
+    if laid := _laid(steps, scale):
+        return laid
     raise document.error(
         (*where, "scale"),
         f'the default wordings fit 2, 3, 5 and 9 steps, not {scale}: give "{criterion.name}" '
         f"under criteria {scale} steps of its own",
     )
+
+
+def _laid(steps: tuple[str, ...], scale: int) -> tuple[str, ...]:
+    """Lay five wordings evenly over a scale; none where they do not fit."""
+    intervals = scale - 1
+    if intervals % 4 == 0:
+        apart = intervals // 4
+        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
+    return steps[:: 4 // intervals] if 4 % intervals == 0 else ()
 
 
 def _questions(document: Document, where: tuple) -> tuple[Question, ...]:
@@ -214,10 +218,12 @@ def _texts(document: Document, where: tuple) -> dict[str, str]:
     texts = TEXTS | {key: document.text((*where, key), empty=True) for key in given}
     for key, text in texts.items():
         try:
-            text.format_map(dict.fromkeys(_PLACES, ""))
-        except (KeyError, ValueError, IndexError):
+            fields = {field[1:] for field in string.Formatter().parse(text)}
+        except ValueError:  # a brace alone
+            fields = {()}
+        if not fields <= {(None, None, None), *((name, "", None) for name in _PLACES)}:
             places = ", ".join(f"{{{name}}}" for name in _PLACES)
-            raise document.error((*where, key), f"braces in {key} may hold {places} only") from None
+            raise document.error((*where, key), f"braces in {key} may hold {places} only")
     return texts
 
 
