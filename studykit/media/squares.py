@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from studykit import files
-from studykit.errors import MediaError, NoFaceError
+from studykit.errors import NoFaceError
 from studykit.media import video
 from studykit.media.faces import Crop, centre_crop, face_crop, find_faces
 
@@ -136,19 +135,8 @@ def _driving_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
 
 @_remembered
 def is_video(path: Path) -> bool:
-    """Say whether a file is a video, an animated GIF among them, and not an image."""
-    try:
-        with Image.open(path) as image:
-            return image.format == "GIF" and image.is_animated
-    except UnidentifiedImageError:
-        pass  # no image: a video, or neither
-    except Exception:
-        return False  # a damaged image: reading it will say so
-    try:
-        probed(path)
-    except MediaError:
-        return False
-    return True
+    """Say whether a file is a video, an animated GIF among them, and not a still image."""
+    return video.file_kind(path) == "video"
 
 
 @_remembered
