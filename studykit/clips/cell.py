@@ -27,7 +27,7 @@ from studykit.clips.executors import Report
 from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
-from studykit.media.squares import CropRule, open_driving, open_source
+from studykit.media.squares import CropRule, check_still, open_driving, open_source
 from studykit.methods import Method
 from studykit.study.file import Cell
 
@@ -188,12 +188,13 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
                 )
 
         def write(frames: Iterator[np.ndarray]) -> int:
-            rate = opened.frame_rate
-            return video.write_video(clip, frames, frame_rate=rate, like=driving.path)
+            rate, notes = opened.frame_rate, opened.notes
+            return video.write_video(clip, frames, frame_rate=rate, like=driving.path, notes=notes)
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    return frames, "; ".join(filter(None, (source_note, driving_note, note)))
+    noticed = [item for item in dict.fromkeys(opened.notes) if item not in driving_note]
+    return frames, "; ".join(filter(None, (source_note, driving_note, *noticed, note)))
 
 
 def failed(row: CellRow, error: Exception) -> Made:
@@ -243,6 +244,8 @@ def _prepared(task: Task) -> tuple[Any, str]:
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
+        if task.cell.protocol != "same-identity":
+            check_still(source.path)
         opened, note = open_source(source.path, name=source.name, size=task.size, crop=task.crop)
         _newest.prepared, _newest.key = (method.prepare(opened), note), key
     return _newest.prepared

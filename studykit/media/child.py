@@ -135,7 +135,8 @@ class _Child:
     def __init__(self) -> None:
         # As this process imports; -S leaves out what the site would add again.
         paths = [path or os.getcwd() for path in sys.path]
-        code = f"import sys; sys.path[:] = {paths!r}; from {__name__} import serve; serve()"
+        most = f"{MEMORY}, {PROCESSOR}"
+        code = f"import sys; sys.path[:] = {paths!r}; from {__name__} import serve; serve({most})"
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-c", code],
             stdin=subprocess.PIPE,
@@ -270,16 +271,24 @@ if hasattr(os, "register_at_fork"):
 # ------------------------------------------------------------------ the child's side
 
 
-def serve() -> None:
-    """Read requests from the standard input, and answer on the standard output, until it ends."""
+def serve(memory: int, processor: int) -> None:
+    """Read requests from the standard input, and answer on the standard output, until it ends.
+
+    Parameters
+    ----------
+    memory : int
+        How many bytes this process may use.
+    processor : int
+        How many seconds of processor time it may use between two answers.
+    """
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
     for name in ("SIGINT", "SIGXFSZ"):  # a ctrl-C is the parent's matter
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    outlet = _Outlet(requests, answers, _limit())
+    outlet = _Outlet(requests, answers, memory, processor)
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        outlet.say(list(outlet.limited))
+        outlet.say(outlet.limited)
         for line in requests:
             # What the parent has allowed beyond the last reading's end still stands before it.
             _serve(json.loads(line.lstrip(_NEXT + _STOP)), outlet)
@@ -320,7 +329,8 @@ def _serve(request: dict[str, Any], outlet: "_Outlet") -> None:
     except MediaError as error:
         outlet.finish(_ERROR, str(error))
     except MemoryError:
-        outlet.finish(_ERROR, f"{path} needs more than {MEMORY >> 30} GiB to decode: scale it down")
+        most = f"{outlet.memory >> 20} MiB"
+        outlet.finish(_ERROR, f"{path} takes more than {most} to decode: scale it down")
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -337,8 +347,10 @@ class _Stopped(Exception):
 class _Outlet:
     """Where a child's answers go, when its parent is ready for them."""
 
-    def __init__(self, requests: Any, answers: int, limited: list[str]) -> None:
-        self._requests, self._answers, self.limited = requests, answers, limited
+    def __init__(self, requests: Any, answers: int, memory: int, processor: int) -> None:
+        self._requests, self._answers = requests, answers
+        self.memory, self._processor = memory, processor
+        self.limited = _limit(memory, processor)
         self._last = 0.0
 
     def begin(self) -> None:
@@ -389,11 +401,10 @@ class _Outlet:
         if "processor time" in self.limited:
             import resource
 
-            most = int(time.process_time()) + PROCESSOR
-            resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+            _lower(resource.RLIMIT_CPU, int(time.process_time()) + self._processor)
 
 
-def _limit() -> list[str]:
+def _limit(memory: int, processor: int) -> list[str]:
     """Limit what this process may use, and return what could be limited."""
     try:
         import resource
@@ -401,15 +412,20 @@ def _limit() -> list[str]:
         return []
     limited = []
     for name, most, what in (
-        ("RLIMIT_AS", MEMORY, "memory"),
-        ("RLIMIT_CPU", PROCESSOR, "processor time"),
+        ("RLIMIT_AS", memory, "memory"),
+        ("RLIMIT_CPU", processor, "processor time"),
         ("RLIMIT_CORE", 0, ""),
     ):
         # macOS knows no limit on memory.
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            kind = getattr(resource, name)
-            hard = resource.getrlimit(kind)[1]
-            lower = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(kind, (lower, hard))
+            _lower(getattr(resource, name), most)
             limited += [what] if what else []
     return limited
+
+
+def _lower(kind: int, most: int) -> None:
+    """Set the soft limit of a resource, which can rise again; the hard one stays."""
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))

@@ -87,13 +87,10 @@ def image(path: str) -> np.ndarray:
         limit = PIXELS // 10**6
         raise MediaError(f"{path} has more than {limit} million pixels: scale it down") from None
     except UnidentifiedImageError:
-        with contextlib.suppress(MediaError), _opened(path) as container:
-            _video_stream(container, path)
-            text = f"{path} is a video: a source is a still image, save one of its frames as PNG"
-            raise MediaError(text) from None
-        raise MediaError(
-            f"{path} is not an image that can be read: save it as PNG, JPEG or WebP"
-        ) from None
+        text = "is not an image that can be read: save it as PNG, JPEG or WebP"
+        if kind(path) == "video":
+            text = "is a video: a source is a still image, save one of its frames as PNG"
+        raise MediaError(f"{path} {text}") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever the damaged bytes led them to

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +52,8 @@ class Driving:
     key : str
         A hash of what the frames are made of, under which a method may keep what it finds in them
         (:func:`studykit.cache.kept`); "" where nothing is to be kept.
+    notes : list of str
+        Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Driving:
     frame_rate: Fraction
     frame_count: int
     key: str = ""
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.open_frames())
@@ -110,13 +113,16 @@ def open_driving(path: Path, *, name: str, size: int, crop: CropRule) -> tuple[D
     info = probed(path)
     square, note = _driving_square(path, crop)
 
+    notes: list[str] = []
+
     def frames() -> Iterator[np.ndarray]:
-        for frame in video.read_frames(path):
+        for frame in video.read_frames(path, notes=notes):
             yield square.apply(frame, size)
 
     shown = f"{files.sha256(path)} {square} {size}"
     key = hashlib.sha256(shown.encode()).hexdigest()
-    return Driving(name, frames, info.frame_rate, info.frame_count, key), note
+    opened = Driving(name, frames, info.frame_rate, info.frame_count, key, notes)
+    return opened, "; ".join(filter(None, (note, info.note)))
 
 
 @_remembered
@@ -137,6 +143,18 @@ def _driving_square(path: Path, crop: CropRule) -> tuple[Crop, str]:
 def is_video(path: Path) -> bool:
     """Say whether a file is a video, an animated GIF among them, and not a still image."""
     return video.file_kind(path) == "video"
+
+
+def check_still(path: Path) -> None:
+    """Refuse a video where a still image is meant; of an animation the first frame is one.
+
+    Raises
+    ------
+    MediaError
+        It is a video.
+    """
+    if is_video(path):
+        video.read_image(path)
 
 
 @_remembered

@@ -13,7 +13,7 @@ from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
 from studykit.media.faces import face_crop, find_faces
-from studykit.media.squares import CropRule, open_driving
+from studykit.media.squares import CropRule, find_square
 from studykit.media.video import probe, read_frames, read_image
 from studykit.study.file import Study, load_study
 
@@ -146,7 +146,9 @@ def check_video(path: str | Path, *, size: int = 256, crop: CropRule = "face") -
     if info.variable:
         rate = f"variable frame rate (mean {float(info.frame_rate):.4g} frames/s)"
         problems.append(Problem(path, "note", f"{rate}: clips keep each frame's time"))
-    problems += _check_faces(path, looks, _misses_square(path, size, crop), crop)
+    if info.note:
+        problems.append(Problem(path, "note", info.note))
+    problems += _check_faces(path, looks, _misses_square(path, crop), crop)
     return _worst_first(problems)
 
 
@@ -222,10 +224,10 @@ class _Look:
         return cls(f"{seconds:.2f} s (frame {index})", len(faces), side)
 
 
-def _misses_square(path: Path, size: int, crop: CropRule) -> bool:
+def _misses_square(path: Path, crop: CropRule) -> bool:
     """Return whether a run finds no face for the square: it looks at the first second."""
     try:
-        _, note = open_driving(path, name=path.stem, size=size, crop=crop)
+        _, note = find_square(path, crop)
     except NoFaceError:
         return True
     return bool(note)
