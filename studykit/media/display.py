@@ -230,7 +230,8 @@ def _tone_mapper(transfer: int, primaries: int, peak: float, width: int, height:
 
 @functools.lru_cache(maxsize=2)
 def _cube(transfer: int, primaries: int, peak: float) -> str:
-    axis = np.linspace(0, 1, _GRID)
+    # swscale makes 255 * 256 of YUV's white, not 65,535.
+    axis = np.minimum(np.linspace(0, 65_535 / 65_280, _GRID), 1)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")  # red runs fastest
     table = to_sdr(np.stack([red, green, blue], axis=-1), transfer, primaries, peak)
     rows = "%.6f %.6f %.6f\n" * _GRID**3 % tuple(table.ravel())
