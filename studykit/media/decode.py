@@ -246,6 +246,7 @@ def frames(path: str, first: int, stop: int | None) -> Iterator[np.ndarray | str
                 display = Display.of(frame, _fraction(stream.sample_aspect_ratio) or Fraction(1))
             for shown in display.progressive(frame):
                 if count == stop:
+                    yield from display.notes
                     return
                 if count >= first:
                     yield display.rgb(shown)

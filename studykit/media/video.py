@@ -4,6 +4,7 @@ What can't be read whole is refused, because a clip that was cut short silently 
 and rated as if it were the method's doing.
 """
 
+import bisect
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from studykit.media.display import SCALING
 
 # Ticks a second of a clip whose frame rate is variable.
 _TICKS = 90_000
+# Containers round times, to milliseconds at the coarsest; so do people.
+_SLACK = 0.0006
 
 # x264 follows how blocks are used again (its macroblock tree) in runs of 8 blocks of 16 pixels. Its
 # code for AVX-512 reads on behind a row that is no multiple of them, into whatever lies in memory:
@@ -155,6 +158,19 @@ def file_kind(path: str | Path) -> str:
     except MediaError:
         return ""
     return kind
+
+
+def frames_between(path: str | Path, start: float, end: float | None) -> range:
+    """Return which frames of a video are shown from ``start`` on and before ``end``.
+
+    In seconds since its first frame, by each frame's own time where the rate varies.
+    """
+    times = probe(path).times
+    since = [float(time - times[0]) + _SLACK for time in times]
+    return range(
+        bisect.bisect_left(since, start),
+        len(since) if end is None else bisect.bisect_left(since, end),
+    )
 
 
 def read_frames(
