@@ -6,6 +6,7 @@ One YAML file names everything, so that a study can be repeated from that file a
 import dataclasses
 import difflib
 import itertools
+import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ def load_study(path: str | Path) -> Study:
         met = [set(names) for names in zip(*listed, strict=True)]
         sources = tuple(source for source in sources if source.name in met[0])
         drivings = tuple(driving for driving in drivings if driving.name in met[1])
-    return Study(
+    study = Study(
         name=name,
         path=path,
         seed=document.number(("seed",), low=0, high=2**63 - 1) if "seed" in keys else Study.seed,
@@ -167,6 +168,15 @@ def load_study(path: str | Path) -> Study:
         methods=_methods(document),
         ratings=read_ratings_section(document, ("ratings",)),
     )
+    longest = max(study.cells(), key=lambda cell: len(os.fsencode(cell.name)))
+    if (length := len(os.fsencode(longest.name))) > files.LONGEST_NAME:
+        item = max(longest.source, longest.driving, key=lambda item: len(os.fsencode(item.name)))
+        raise document.error(
+            (),
+            f"a clip's name would be {length} bytes long, at most {files.LONGEST_NAME} fit: rename "
+            f"{item.path.name}, or give it a shorter name, {{path: .., name: ..}}",
+        )
+    return study
 
 
 _KEYS = (
@@ -201,6 +211,9 @@ def _inputs(document: Document, section: str) -> tuple[Input, ...]:
                 near = difflib.get_close_matches(path.name, near, n=5, cutoff=0) or near
                 hint = did_you_mean(path.name, near) if near else "the folder is missing too"
                 raise document.error(where, f"no file {path}: {hint}")
+            if not item.name:
+                text = f"no name can be made of {path.name}: give it one, {{path: .., name: ..}}"
+                raise document.error(where, text)
             if section == "sources" and item.name.startswith(_FIRST_OF):
                 text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
                 raise document.error(where, text)
@@ -241,7 +254,7 @@ def _input(document: Document, where: tuple, *, still: bool) -> Input:
     view = read_view(
         given, still=still, refuse=lambda key, text: document.error((*where, key), text)
     )
-    path = document.folder / given["path"]
+    path = files.as_it_lies(document.folder / given["path"])
     return Input(given.get("name") or slug(path.stem), where[1], path, view)
 
 
@@ -260,8 +273,9 @@ def _pairs(
         entry = document.texts(where)
         for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
             called = {item.name: item for item in items}
-            name = entry[place]
-            alike = [item.name for item in items if item.path == document.folder / name]
+            name = unicodedata.normalize("NFC", entry[place])
+            path = files.as_it_lies(document.folder / entry[place])
+            alike = [item.name for item in items if item.path == path]
             if len(alike) > 1:
                 text = f'"{name}" is the file of several {what}s: name {" or ".join(alike)}'
                 raise document.error((*where, place), text)
