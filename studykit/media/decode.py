@@ -123,7 +123,7 @@ def _image(path: str) -> Any:
             from pi_heif import register_heif_opener
         except ImportError:
             raise MediaError(
-                'is a HEIC image: pip install "face-studykit[heic]", or save it as JPEG'
+                'is a HEIC image: pip install "pi-heif>=0.18", or save it as JPEG'
             ) from None
         register_heif_opener()
         formats = ["HEIF"]
