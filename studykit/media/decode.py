@@ -94,6 +94,8 @@ def image(path: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever the damaged bytes led them to
+        if isinstance(error, OSError) and error.errno:
+            raise MediaError(f"{path} can't be read: {error.strerror}") from None
         raise MediaError(
             f"{path} is damaged or cut short ({first_line(error)}): copy or export it again"
         ) from error
@@ -211,7 +213,7 @@ def look(path: str) -> dict[str, Any]:
         if frame is not None and frame.pts is not None:
             counted = [stamp for stamp in counted if stamp >= frame.pts]
         _check_whole(path, container, stream, len(counted) if frame else 0, len(counted))
-        display = Display.of(frame, _fraction(stream.sample_aspect_ratio) or Fraction(1))
+        display = Display.of(frame, stream)
         _check_bomb(path, frame, len(counted))
         width, height = display.shown_size
         notes = list(display.notes)
@@ -243,7 +245,7 @@ def frames(path: str, first: int, stop: int | None) -> Iterator[np.ndarray | str
             if display is None:
                 if frame is None:
                     break
-                display = Display.of(frame, _fraction(stream.sample_aspect_ratio) or Fraction(1))
+                display = Display.of(frame, stream)
             for shown in display.progressive(frame):
                 if count == stop:
                     yield from display.notes

@@ -52,13 +52,16 @@ class Display:
     mirror: bool
     flip: bool
     aspect: Fraction
+    transfer: int
+    primaries: int
     size: tuple[int, int]
     notes: dict[str, None] = field(default_factory=dict)
     _graph: Any = None
     _format: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, frame: Any, aspect: Fraction) -> "Display":
+    def of(cls, frame: Any, stream: Any) -> "Display":
+        aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
         a, b, c, d = _display_matrix(frame)
         transpose = abs(b) > abs(a)
         display = cls(
@@ -68,12 +71,15 @@ class Display:
             mirror=(c if transpose else a) < 0,
             flip=(b if transpose else d) < 0,
             aspect=aspect,
+            # Frames say it themselves from PyAV 17 on.
+            transfer=int(stream.codec_context.color_trc),
+            primaries=int(stream.codec_context.color_primaries),
             size=(frame.width, frame.height),
         )
         if frame.interlaced_frame:
             display.notes["interlaced: deinterlaced by FFmpeg's bwdif"] = None
-        if _transfer(frame) in (_PQ, _HLG):
-            kind = "PQ" if _transfer(frame) == _PQ else "HLG"
+        if display.transfer in (_PQ, _HLG):
+            kind = "PQ" if display.transfer == _PQ else "HLG"
             display.notes[f"HDR ({kind}): tone-mapped to SDR (BT.2390)"] = None
         return display
 
@@ -101,7 +107,7 @@ class Display:
     def rgb(self, frame: Any) -> np.ndarray:
         """Return a frame as it is shown: (H, W, 3) uint8."""
         if (frame.width, frame.height) == self.size:
-            image = _rgb(frame, self.width, self.height)
+            image = self._scaled(frame, self.width, self.height)
         else:
             image = self._fitted(frame)
         if self.transpose:
@@ -120,8 +126,30 @@ class Display:
         width, height = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
         left, top = (self.width - width) // 2, (self.height - height) // 2
         image = np.zeros((self.height, self.width, 3), np.uint8)
-        image[top : top + height, left : left + width] = _rgb(frame, width, height)
+        image[top : top + height, left : left + width] = self._scaled(frame, width, height)
         return image
+
+    def _scaled(self, frame: Any, width: int, height: int) -> np.ndarray:
+        has_alpha = any(component.is_alpha for component in frame.format.components)
+        # An HD video that names no matrix is BT.709's, as players take it; a smaller one BT.601's.
+        unnamed = _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
+        given = {
+            "width": width,
+            "height": height,
+            "interpolation": SCALING,
+            "src_colorspace": unnamed if frame.colorspace == _UNSPECIFIED else frame.colorspace,
+            # PyAV before 17 ignores the source's unless the target's differs.
+            "dst_colorspace": "ITU601",
+            "src_color_range": frame.color_range,
+        }
+        mapped = self.transfer in (_PQ, _HLG) or self.primaries in _TO_BT709
+        if mapped and not has_alpha:
+            peak = _peak(frame, self.transfer)
+            graph = _tone_mapper(self.transfer, self.primaries, peak, width, height)
+            graph.push(frame.reformat(format="rgb48le", **given))
+            return graph.pull().to_ndarray(format="rgb24")
+        image = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", **given)
+        return over_white(Image.fromarray(image)) if has_alpha else image
 
 
 def over_white(rgba: Any) -> np.ndarray:
@@ -165,40 +193,9 @@ def to_sdr(signal: np.ndarray, transfer: int, primaries: int, peak: float) -> np
     return np.clip(light / _WHITE, 0, 1) ** (1 / _SDR_GAMMA)
 
 
-def _rgb(frame: Any, width: int, height: int) -> np.ndarray:
-    has_alpha = any(component.is_alpha for component in frame.format.components)
-    wide = 0 if has_alpha else _primaries(frame)
-    hdr = _transfer(frame) in (_PQ, _HLG) and not has_alpha
-    # An HD video that names no matrix is BT.709's, as players take it; a smaller one BT.601's.
-    unnamed = _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
-    given = {
-        "width": width,
-        "height": height,
-        "interpolation": SCALING,
-        "src_colorspace": unnamed if frame.colorspace == _UNSPECIFIED else frame.colorspace,
-        # PyAV before 17 ignores the source's unless the target's differs.
-        "dst_colorspace": "ITU601",
-        "src_color_range": frame.color_range,
-    }
-    if hdr or wide in _TO_BT709:
-        graph = _tone_mapper(_transfer(frame), wide, _peak(frame), width, height)
-        graph.push(frame.reformat(format="rgb48le", **given))
-        return graph.pull().to_ndarray(format="rgb24")
-    image = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", **given)
-    return over_white(Image.fromarray(image)) if has_alpha else image
-
-
-def _transfer(frame: Any) -> int:
-    return int(frame.color_trc)
-
-
-def _primaries(frame: Any) -> int:
-    return int(frame.color_primaries)
-
-
-def _peak(frame: Any) -> float:
+def _peak(frame: Any, transfer: int) -> float:
     """Return how bright the brightest pixel is, which a PQ file may say (CTA-861.3's MaxCLL)."""
-    if _transfer(frame) == _HLG:
+    if transfer == _HLG:
         return _NOMINAL_PEAK
     light = _side_data(frame, "CONTENT_LIGHT_LEVEL")
     level = struct.unpack("=I", bytes(light)[:4])[0] if light is not None else 0

@@ -71,10 +71,10 @@ class VideoInfo:
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as it is shown.
 
-    PNG, JPEG, WebP, AVIF, GIF, TIFF, BMP, PNM, TGA, JPEG 2000, and HEIC with the extra "heic" (pi-heif).
-    EXIF rotation and ICC profiles are applied, transparency is composited over white, 16-bit grey
-    is scaled to 8 bits, and grey, palette and CMYK become RGB. Of an animated image the first
-    frame is taken.
+    PNG, JPEG, WebP, AVIF, GIF, TIFF, BMP, PNM, TGA, JPEG 2000; HEIC with the extra "heic". EXIF
+    rotation and ICC profiles are applied, transparency is composited over white, 16-bit grey is
+    scaled to 8 bits, and grey, palette and CMYK become RGB. Of an animated image the first frame
+    is taken.
 
     Returns
     -------
