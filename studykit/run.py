@@ -5,13 +5,16 @@ process that executes notebooks only decides, from files and their hashes, wheth
 anything to be done; it never loads what computes.
 """
 
+import asyncio
 import hashlib
 import logging
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 
+_GRACE_SECONDS = 20  # for a kernel to remove what is half-made
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
 # Fewer are measured sooner than one more process has loaded what measures.
 _FRAMES_A_PROCESS = 200
@@ -177,7 +181,8 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     failure = None
     with files.whole(executed) as part, _Terminal(f"notebook {name}") as terminal:
         try:
-            papermill.execute_notebook(
+            _interruptible(
+                papermill.execute_notebook,
                 str(path),
                 str(part),
                 parameters,
@@ -200,6 +205,37 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     if failure is not None:
         raise failure
     return executed
+
+
+def _interruptible(execute: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Execute a notebook so that what stops this process first lets its kernel clean up.
+
+    In a thread, since in the main one Papermill's client answers signals by itself, and reports
+    that its kernel has died.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels: list[AsyncKernelManager] = []
+
+    class Manager(AsyncKernelManager):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            kernels.append(self)
+
+    options["kernel_manager_class"] = Manager
+    with ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook") as thread:
+        executed = thread.submit(execute, *arguments, **options)
+        try:
+            while not wait([executed], 1).done:
+                pass
+        except BaseException:
+            for kernel in kernels:
+                asyncio.run(kernel.interrupt_kernel())
+            if not wait([executed], _GRACE_SECONDS).done:
+                for kernel in kernels:
+                    asyncio.run(kernel.signal_kernel(getattr(signal, "SIGKILL", signal.SIGTERM)))
+            raise
+        executed.result()
 
 
 class _Terminal:

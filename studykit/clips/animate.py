@@ -5,12 +5,13 @@ import dataclasses
 import os
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
+import studykit
 from studykit import files
 from studykit.clips.cell import (
     FilesUnseen,
@@ -32,10 +33,10 @@ from studykit.clips.provenance import (
     write_manifest,
 )
 from studykit.errors import StudyError
-from studykit.media import video
-from studykit.media.squares import CropRule
+from studykit.media.squares import CropRule, frames_taken
 from studykit.methods import create_method
-from studykit.study.file import Cell, Input, MethodSpec, Study, load_study, slug
+from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
+from studykit.study.inputs import as_input
 
 _PATIENCE = 20.0  # seconds
 
@@ -105,10 +106,12 @@ def _animate_missing(
     missing = [(cell, key) for cell, key, holds in table.cells(only) if not holds]
     if not missing:
         return
-    counts = {path: _frame_count(path) for path in {cell.driving.path for cell, _ in missing}}
-    frames = sum(counts[cell.driving.path] for cell, _ in missing)
+    counts = {driving: _frame_count(driving) for driving in {cell.driving for cell, _ in missing}}
+    frames = sum(counts[cell.driving] for cell, _ in missing)
     run, send = uuid.uuid4().hex, False
     with contextlib.ExitStack() as stack:
+        # Of workers that died, or were ended by an interrupt; nobody else makes clips here now.
+        stack.callback(files.remove_partial, out / "clips", of_all=True)
         meter = stack.enter_context(Meter(len(missing), frames))
         running = {cell.method.name for cell, _ in missing}
         needed = {kind for name in running for kind in resources_of(methods[name].method)}
@@ -133,8 +136,7 @@ def _animate_missing(
             made = _made(task, future)
             _put_in_place(made, out)
             table.add(made.row)
-            meter.end(task.cell.name, counts[task.cell.driving.path])
-    files.remove_partial(out / "clips")  # of workers that died
+            meter.end(task.cell.name, counts[task.cell.driving])
 
 
 def _check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:
@@ -152,8 +154,8 @@ def _check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) 
 
 
 def animate(
-    source: str | Path,
-    driving: str | Path,
+    source: str | Path | Mapping[str, Any],
+    driving: str | Path | Mapping[str, Any],
     clip: str | Path,
     *,
     method: str = "fomm",
@@ -165,8 +167,11 @@ def animate(
 
     Parameters
     ----------
-    source, driving, clip : path
-        An image, a video, and the mp4 to write.
+    source, driving : path or mapping
+        An image and a video; or what a study file may say of them, such as
+        ``{"path": "talk.mp4", "start": 1.5, "end": 6}``.
+    clip : path
+        The mp4 to write.
     method : str
         A method's name; ``settings`` are its settings.
     size : int
@@ -181,15 +186,15 @@ def animate(
         is left.
     """
     clip, start = Path(clip), time.monotonic()
-    if clip.resolve() in (Path(source).resolve(), Path(driving).resolve()):
+    still, moving = as_input(source, still=True), as_input(driving, still=False)
+    if clip.resolve() in (still.path.resolve(), moving.path.resolve()):
         raise StudyError(f"{clip} is an input: give the clip another name")
-    still, moving = (Input(slug(Path(path).stem), "", Path(path)) for path in (source, driving))
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
     task = Task(cell, size, crop, equipped, key="", out=clip.parent, run=uuid.uuid4().hex)
-    with Meter(1, video.probe(driving).frame_count) as meter:
+    with Meter(1, len(frames_taken(moving.path, moving.view))) as meter:
         frames, note = write_clip(task, clip, meter.frame)
     return dataclasses.replace(
         task.row(),
@@ -203,12 +208,28 @@ def animate(
 
 def _made(task: Task, future: Future) -> Made:
     try:
-        return future.result()
+        made = future.result()
+        _check_made(task, made)
+        return made
     except WorkerDied as error:
         text = f"its worker died, and again with no other cell beside it: {error}"
         return failed(task.row(), StudyError(text))
     except Exception as error:
         return failed(task.row(), error)
+
+
+def _check_made(task: Task, made: Made) -> None:
+    """Refuse what a worker gives back for another cell, or by another version; it may name any."""
+    row = made.row if isinstance(made, Made) else None
+    if row is None or (row.cell, row.cache_key) != (task.cell.name, task.key):
+        raise StudyError("its worker gave back something else: look at what runs there")
+    if row.version != studykit.__version__:
+        raise StudyError(
+            f"its worker has studykit {row.version}, here it is {studykit.__version__}: install "
+            "the same version there"
+        )
+    if row.status == "done" and made.clip is None and not (task.out / row.clip).is_file():
+        raise StudyError("its worker says that it is made, but there is no clip: look at its disk")
 
 
 def _with_files(task: Task) -> Task:
@@ -244,9 +265,9 @@ def _marked(out: Path) -> IO[bytes]:
     return NamedTemporaryFile(dir=out, prefix=".", suffix=f".{os.getpid()}.part")
 
 
-def _frame_count(driving: Path) -> int:
+def _frame_count(driving: Input) -> int:
     """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
     try:
-        return video.probe(driving).frame_count
+        return len(frames_taken(driving.path, driving.view))
     except StudyError:
         return 0

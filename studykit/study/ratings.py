@@ -5,12 +5,13 @@ language is another study file.
 """
 
 import dataclasses
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from studykit.errors import did_you_mean
-from studykit.study.document import Document
+from studykit.study.document import MOST, Document
 from studykit.study.wording import (
     CONSENT,
     CRITERIA,
@@ -43,7 +44,7 @@ class Ratings:
     criteria : tuple of Criterion
         What is rated.
     overall : bool
-        For pairs: one question for both clips as a whole, in place of one a criterion.
+        One question for the clip as a whole after those of the criteria; for pairs in their place.
     training, repeats, references, gold : int
         How many clips a session has for practice, shown again, of the driving itself, and with
         known answers. References make no sense for pairs, which have none.
@@ -89,7 +90,14 @@ class Ratings:
     @property
     def asked(self) -> tuple[Criterion, ...]:
         """What is asked in one trial."""
-        return (OVERALL_CRITERION,) if self.task == "pair" and self.overall else self.criteria
+        if not self.overall:
+            return self.criteria
+        apart = (self.scale - 1) // 4 if self.scale % 4 == 1 else 0
+        words = OVERALL_CRITERION.steps
+        steps = [words[i // apart] if apart and i % apart == 0 else "" for i in range(self.scale)]
+        steps[0], steps[-1] = words[0], words[-1]
+        asked = dataclasses.replace(OVERALL_CRITERION, steps=tuple(steps))
+        return (asked,) if self.task == "pair" else (*self.criteria, asked)
 
     @property
     def highest(self) -> int:
@@ -108,8 +116,6 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     given = document.mapping(where, known=tuple(_READERS), optional=True)
     values: dict[str, Any] = {key: _READERS[key](document, (*where, key)) for key in given}
     ratings = Ratings(**values)
-    if ratings.overall and ratings.task != "pair":
-        raise document.error((*where, "overall"), "overall is a question for pairs: set task: pair")
     if ratings.task == "pair":
         if values.get("references"):
             raise document.error(
@@ -123,7 +129,7 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     return dataclasses.replace(ratings, criteria=criteria)
 
 
-def _count(low: int, high: int | None = None) -> Callable[[Document, tuple], int]:
+def _count(low: int, high: int = MOST) -> Callable[[Document, tuple], int]:
     return lambda document, where: document.number(where, low=low, high=high)
 
 
@@ -209,10 +215,12 @@ def _texts(document: Document, where: tuple) -> dict[str, str]:
     texts = TEXTS | {key: document.text((*where, key), empty=True) for key in given}
     for key, text in texts.items():
         try:
-            text.format_map(dict.fromkeys(_PLACES, ""))
-        except (KeyError, ValueError, IndexError):
+            fields = {field[1:] for field in string.Formatter().parse(text)}
+        except ValueError:  # a brace alone
+            fields = {()}
+        if not fields <= {(None, None, None), *((name, "", None) for name in _PLACES)}:
             places = ", ".join(f"{{{name}}}" for name in _PLACES)
-            raise document.error((*where, key), f"braces in {key} may hold {places} only") from None
+            raise document.error((*where, key), f"braces in {key} may hold {places} only")
     return texts
 
 
