@@ -347,7 +347,7 @@ def _compute_alike_in_every_run() -> None:
 
 def _write_recipe(recipe: Recipe, out: Path) -> None:
     with files.written(out / "recipe.json", _OTHERWISE) as part:
-        part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
+        part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1), encoding="utf-8")
 
 
 def _append(log: Path, record: dict[str, Any]) -> None:
