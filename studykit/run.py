@@ -21,7 +21,7 @@ from typing import Any
 from studykit import files, machine
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
-from studykit.clips.cells import CellRow, CellTable
+from studykit.clips.cells import CellRow, CellTable, read_cells
 from studykit.clips.folder import notebook_path, study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
@@ -30,6 +30,8 @@ from studykit.study.file import Cell, Study, load_study
 
 _GRACE_SECONDS = 20  # for a kernel to remove what is half-made
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
+# Fewer are measured sooner than one more process has loaded what measures.
+_FRAMES_A_PROCESS = 200
 
 
 def run_study(
@@ -111,14 +113,16 @@ def make_clips(
 
 
 def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
-    """Measure the clips that have no measurement yet, on every core, with a bar."""
+    """Measure the clips that have no measurement yet, on as many cores as they are worth."""
     from tqdm import tqdm
 
     from studykit.metrics import measure_study
 
     clips = sum(1 for _ in study.cells(only))
+    frames = sum(row.frames for row in read_cells(out / "cells.csv").values())
+    jobs = min(machine.threads(), 1 + frames // _FRAMES_A_PROCESS)
     with tqdm(total=clips, unit="clip", desc="measuring", dynamic_ncols=True) as bar:
-        measure_study(study, out, jobs=machine.threads(), only=only, report=lambda _: bar.update())
+        measure_study(study, out, jobs=jobs, only=only, report=lambda _: bar.update())
 
 
 def rehearse(study: Study, out: Path) -> None:

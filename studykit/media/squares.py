@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from studykit import files
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import Crop, Face, centre_crop, face_crop, find_faces
+from studykit.media.reference import with_reference
 
 CropRule = Literal["face", "face-or-centre", "centre"]
 Reference = Literal["first", "best"]
@@ -62,9 +63,9 @@ class View:
     def given(self) -> dict[str, Any]:
         """Return what is not the default, by the key of a study file."""
         return {
-            field.name: asdict(value) if isinstance(value, Square) else value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            key.name: asdict(value) if isinstance(value, Square) else value
+            for key in fields(self)
+            if (value := getattr(self, key.name)) != key.default
         }
 
     def rule(self, study_rule: CropRule) -> CropRule | Square:
@@ -118,7 +119,7 @@ class Driving:
     """
 
     name: str
-    open_frames: Callable[[], Iterable[np.ndarray]]
+    open_frames: Callable[[], Iterable[np.ndarray]] = field(compare=False)
     frame_rate: Fraction
     frame_count: int
     key: str = ""
@@ -152,7 +153,7 @@ def open_source(
 ) -> tuple[Source, str]:
     """Read, crop and scale a source image, whose square is found once.
 
-    Of a video, the source is the first square that :func:`open_driving` gives: for animating it
+    Of a video, the source is the reference frame that :func:`open_driving` gives: for animating it
     with that very video, the same-identity protocol.
 
     Returns
@@ -170,7 +171,8 @@ def open_source(
     """
     if is_video(path):
         driving, note = open_driving(path, name=name, size=size, crop=crop, view=view)
-        return Source(name, next(iter(driving))), note
+        driving, where = with_reference(driving, view.reference)
+        return Source(name, driving.reference_frame()), "; ".join(filter(None, (note, where)))
     square, note = find_square(path, crop, view)
     return Source(name, square.apply(video.read_image(path), size)), note
 
@@ -180,7 +182,8 @@ def open_driving(
 ) -> tuple[Driving, str]:
     """Open a driving video, whose square is found once, on the first frames that show a face.
 
-    Returns and raises as :func:`open_source`; MediaError, too, where its range holds no motion.
+    Its reference is the frame that is asked for, which :func:`with_reference` looks at. Returns and
+    raises as :func:`open_source`; MediaError, too, where its range holds no motion.
     """
     info = probed(path)
     square, note = _driving_square(path, crop, view)
@@ -196,7 +199,15 @@ def open_driving(
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
     key = hashlib.sha256(shown.encode()).hexdigest()
-    return Driving(name, frames, info.frame_rate, len(taken), key, first=taken.start), note
+    asked = 0
+    if not isinstance(view.reference, str):
+        asked = video.frames_between(path, view.reference, None).start - taken.start
+        if asked >= len(taken):
+            raise MediaError(
+                f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
+                "frame that takes part: choose an earlier one"
+            )
+    return Driving(name, frames, info.frame_rate, len(taken), key, taken.start, asked), note
 
 
 @_remembered
