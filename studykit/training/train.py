@@ -358,6 +358,7 @@ def _append(log: Path, record: dict[str, Any]) -> None:
 def _cut_log(log: Path, step: int) -> None:
     """Drop what was logged after a step, as it will be logged again."""
     if log.is_file():
-        lines = log.read_text().splitlines(keepends=True)
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
         with files.written(log, _OTHERWISE) as part:
-            part.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+            kept = "".join(line for line in lines if json.loads(line)["step"] <= step)
+            part.write_text(kept, encoding="utf-8")
