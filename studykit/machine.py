@@ -80,6 +80,7 @@ def _quotas() -> Iterator[float]:
         for group, names in itertools.product((inside, *inside.parents), _LIMITS):
             files = [_CONTROL_GROUPS / controllers / group / name for name in names]
             with contextlib.suppress(OSError, ValueError):  # it is not there, or says "max"
-                quota, period = map(int, " ".join(file.read_text(encoding="utf-8") for file in files).split())
+                limits = " ".join(file.read_text(encoding="utf-8") for file in files)
+                quota, period = map(int, limits.split())
                 if quota > 0:
                     yield quota / period

@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,19 @@ from tests.attacks import test_checkpoints, test_media, test_study_files
 
 SECONDS = 2.0  # of this process's processor time
 KINDS = {"picture": 0.3, "video": 0.2, "checkpoint": 0.25, "study": 0.25}
+_CONFIG = [
+    b"1e9",
+    b"-1",
+    b"1e-9",
+    b"NaN",
+    b"Infinity",
+    b"[]",
+    b"{}",
+    b"null",
+    b"9" * 20,
+    b"true",
+    b'"a"',
+]
 _EXTREMES = (
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -68,6 +82,17 @@ def good(kind: str, folder: Path) -> list[bytes]:
         texts = [test_study_files.GOOD, *test_study_files.GOOD_ONES.values(), *others]
         given = [text if isinstance(text, bytes) else text.encode() for text in texts]
         return [text for text in given if len(text) < 5000] + given[:1] * 200
+    return _checkpoints(folder)
+
+
+def _checkpoints(folder: Path) -> list[bytes]:
+    from studykit.methods import checkpoint_files
+    from studykit.methods.random_weights import SMALL, random_checkpoint
+
+    made = random_checkpoint(SMALL)  # which animates
+    checkpoint_files.save(made, folder / "good.safetensors")
+    usable = [(folder / "good.safetensors").read_bytes(), pickle.dumps(made.networks, 2)]
+    (folder / "good.safetensors").unlink()
     networks = {part: {f"{n}.weight": np.ones((2, 3), "f4") for n in range(4)}
                 for part in test_checkpoints.PARTS}  # fmt: skip
     header = test_checkpoints.entry() | {"__metadata__": {"config": json.dumps({"size": 64})}}
@@ -78,7 +103,7 @@ def good(kind: str, folder: Path) -> list[bytes]:
         test_checkpoints.LEGACY,
         *[test_checkpoints.safetensors(header)] * 3,
     ]
-    return whole * 15 + hostile
+    return usable * 60 + whole * 12 + hostile
 
 
 def _videos(folder: Path) -> Iterator[bytes]:
@@ -121,7 +146,13 @@ def damaged(files: list[bytes], kind: str, chance: random.Random) -> bytes:
         other = chance.choice(files)
         start = chance.randrange(len(other) + 1)
         what = chance.randrange(9)
-        if what == 0 and data:
+        if kind == "checkpoint" and chance.random() < 0.3 and b"_cfg" in data:
+            values = list(re.finditer(rb"(?<=: )[\w.]+", data[:50_000]))
+            if values:
+                found = chance.choice(values)
+                data[found.start() : found.end()] = chance.choice(_CONFIG)
+                data[:8] = (data.rindex(b"}", 0, 60_000) + 1 - 8).to_bytes(8, "little")
+        elif what == 0 and data:
             for _ in range(chance.randrange(1, 20)):
                 data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         elif what == 1:
@@ -145,13 +176,15 @@ def damaged(files: list[bytes], kind: str, chance: random.Random) -> bytes:
 
 def reader(kind: str) -> Callable[[Path], object]:
     """Return what the product does with a file of a kind."""
-    from studykit.methods import weights
-
     if kind == "picture":
         return test_media.video.read_image
     if kind == "video":
         return test_media.frames_of
-    return weights.load if kind == "checkpoint" else test_study_files.load
+    if kind == "study":
+        return test_study_files.load
+    from studykit.methods._fomm_dygraph import load_networks
+
+    return lambda path: load_networks(str(path), None, "cpu", 64)
 
 
 def work(kind: str, seed: int, first: int, last: int, folder: Path) -> None:
