@@ -146,12 +146,13 @@ def damaged(files: list[bytes], kind: str, chance: random.Random) -> bytes:
         other = chance.choice(files)
         start = chance.randrange(len(other) + 1)
         what = chance.randrange(9)
-        if kind == "checkpoint" and chance.random() < 0.3 and b"_cfg" in data:
+        if kind == "checkpoint" and chance.random() < 0.3 and b"_cfg" in data[:50_000]:
             values = list(re.finditer(rb"(?<=: )[\w.]+", data[:50_000]))
             if values:
-                found = chance.choice(values)
-                data[found.start() : found.end()] = chance.choice(_CONFIG)
-                data[:8] = (data.rindex(b"}", 0, 60_000) + 1 - 8).to_bytes(8, "little")
+                found, value = chance.choice(values), chance.choice(_CONFIG)
+                length = int.from_bytes(data[:8], "little") + len(value) - len(found[0])
+                data[found.start() : found.end()] = value
+                data[:8] = length.to_bytes(8, "little", signed=True)
         elif what == 0 and data:
             for _ in range(chance.randrange(1, 20)):
                 data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)

@@ -4,7 +4,7 @@
 
 Runs are killed with 1 job, with 2 jobs and on a Dask cluster: the command alone, so that its kernel
 and workers must end by themselves, or all of its processes. The same command then goes on.
-``--clips`` kills what makes the clips of a run, without notebooks and report: more of them a minute.
+``--clips`` kills what makes the clips of a run, without notebooks and report: more a minute.
 Writers are killed on SQLite and, where it is installed, on PostgreSQL. What was counted is printed.
 """
 
@@ -247,8 +247,8 @@ def kill_runs(folder: Path, count: int, chance: random.Random, *, whole: bool) -
     what = "runs" if whole else "makers of clips"
     when = ", ".join(f"{number} {moment}" for moment, number in runs.moments.items())
     return (
-        f"{runs.kills} {what} killed with 1 job, with 2 and on a cluster ({when}): clips identical, "
-        "no row lost, nothing left over"
+        f"{runs.kills} {what} killed with 1 job, with 2 and on a cluster ({when}): "
+        "clips identical, no row lost, nothing left over"
     )
 
 
