@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from studykit.clips.check import check_study
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
-from studykit.study.check import check_study
 from studykit.study.file import load_study, slug
 from studykit.study.ratings import Ratings
 from studykit.study.wording import CRITERIA, TEXTS
