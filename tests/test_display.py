@@ -132,7 +132,7 @@ def hlg(light):
 @pytest.mark.parametrize(("transfer", "kind"), [(PQ, "PQ"), (HLG, "HLG")])
 def test_an_hdr_video_looks_as_it_did_in_sdr(tmp_path, transfer, kind):
     path = hdr(tmp_path / "a.mkv", PHOTO, 2, transfer)
-    assert f"HDR ({kind}): tone-mapped to SDR" in probe(path).note
+    assert f"HDR ({kind}): tone-mapped to SDR" in probe(path).notes[0]
     frame = next(read_frames(path)).astype(int)
     dark = PHOTO.max(axis=2) < 160  # below the knee
     assert np.abs(frame - PHOTO)[dark].mean() < 4
@@ -228,7 +228,7 @@ def test_an_interlaced_video_is_deinterlaced_and_keeps_its_frames(tmp_path, name
         for frame in woven:
             output.mux(video.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         output.mux(video.encode(None))
-    assert "deinterlaced" in probe(path).note
+    assert "deinterlaced" in probe(path).notes[0]
     frames = list(read_frames(path))
     assert len(frames) == 10 == probe(path).frame_count
 

@@ -15,6 +15,7 @@ from studykit import files
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import Crop, Face, centre_crop, face_crop, find_faces
+from studykit.media.reference import with_reference
 
 CropRule = Literal["face", "face-or-centre", "centre"]
 Reference = Literal["first", "best"]
@@ -61,9 +62,9 @@ class View:
     def given(self) -> dict[str, Any]:
         """Return what is not the default, by the key of a study file."""
         return {
-            field.name: asdict(value) if isinstance(value, Square) else value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            key.name: asdict(value) if isinstance(value, Square) else value
+            for key in fields(self)
+            if (value := getattr(self, key.name)) != key.default
         }
 
     def rule(self, study_rule: CropRule) -> CropRule | Square:
@@ -119,7 +120,7 @@ class Driving:
     """
 
     name: str
-    open_frames: Callable[[], Iterable[np.ndarray]]
+    open_frames: Callable[[], Iterable[np.ndarray]] = field(compare=False)
     frame_rate: Fraction
     frame_count: int
     key: str = ""
@@ -154,7 +155,7 @@ def open_source(
 ) -> tuple[Source, str]:
     """Read, crop and scale a source image, whose square is found once.
 
-    Of a video, the source is the first square that :func:`open_driving` gives: for animating it
+    Of a video, the source is the reference frame that :func:`open_driving` gives: for animating it
     with that very video, the same-identity protocol.
 
     Returns
@@ -172,7 +173,8 @@ def open_source(
     """
     if is_video(path):
         driving, note = open_driving(path, name=name, size=size, crop=crop, view=view)
-        return Source(name, next(iter(driving))), note
+        driving, where = with_reference(driving, view.reference)
+        return Source(name, driving.reference_frame()), "; ".join(filter(None, (note, where)))
     square, note = find_square(path, crop, view)
     return Source(name, square.apply(video.read_image(path), size)), note
 
@@ -182,7 +184,8 @@ def open_driving(
 ) -> tuple[Driving, str]:
     """Open a driving video, whose square is found once, on the first frames that show a face.
 
-    Returns and raises as :func:`open_source`; MediaError, too, where its range holds no motion.
+    Its reference is the frame that is asked for, which :func:`with_reference` looks at. Returns and
+    raises as :func:`open_source`; MediaError, too, where its range holds no motion.
     """
     info = probed(path)
     square, note = _driving_square(path, crop, view)
@@ -200,9 +203,16 @@ def open_driving(
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
     key = hashlib.sha256(shown.encode()).hexdigest()
-    rate, count = info.frame_rate, len(taken)
-    opened = Driving(name, frames, rate, count, key, first=taken.start, notes=notes)
-    return opened, "; ".join(filter(None, (note, info.note)))
+    asked, rate, count = 0, info.frame_rate, len(taken)
+    if not isinstance(view.reference, str):
+        asked = video.frames_between(path, view.reference, None).start - taken.start
+        if asked >= count:
+            raise MediaError(
+                f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
+                "frame that takes part: choose an earlier one"
+            )
+    opened = Driving(name, frames, rate, count, key, taken.start, asked, notes)
+    return opened, "; ".join(filter(None, (note, *info.notes)))
 
 
 @_remembered
@@ -240,7 +250,7 @@ def find_square(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop
 def _driving_square(path: Path, crop: CropRule, view: View) -> tuple[Crop, str]:
     first_second = frames_taken(path, view)[: int(probed(path).frame_rate) + 1]
     images = video.read_frames(path, first_second.start, first_second.stop)
-    return _square(images, path, crop, view)
+    return _square(images, path, crop, view, "in the first second of")
 
 
 @_remembered
@@ -268,7 +278,7 @@ def probed(path: Path) -> video.VideoInfo:
 
 
 def _square(
-    images: Iterable[np.ndarray], path: Path, crop: CropRule, view: View
+    images: Iterable[np.ndarray], path: Path, crop: CropRule, view: View, where: str = "in"
 ) -> tuple[Crop, str]:
     rule, seen = view.rule(crop), 0
     for image in images:
@@ -287,7 +297,7 @@ def _square(
         )
     if rule == "face":
         raise NoFaceError(
-            f"no face found in {path}: choose another file, "
+            f"no face found {where} {path}: choose another file, "
             'or allow the centred square with crop "face-or-centre"'
         )
     return centre_crop(image.shape), f"no face in {path.name}: centred square taken"

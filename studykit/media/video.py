@@ -53,8 +53,8 @@ class VideoInfo:
         Whether the time between frames varies by more than a tenth of its mean.
     times : tuple of Fraction
         When each frame is shown, in seconds of the file.
-    note : str
-        What reading does to its pictures that a reader of results should know, "" if nothing.
+    notes : tuple of str
+        What reading does to its pictures that a reader of results should know.
     """
 
     width: int
@@ -65,7 +65,7 @@ class VideoInfo:
     has_audio: bool
     variable: bool
     times: tuple[Fraction, ...] = ()
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -147,7 +147,7 @@ def probe(path: str | Path) -> VideoInfo:
         has_audio=found["has_audio"],
         variable=max(steps, default=0) - min(steps, default=0) > tolerance,
         times=tuple(times),
-        note="; ".join(found["notes"]),
+        notes=tuple(found["notes"]),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from studykit.media.reference import eye_opening, mouth_opening
 from studykit.metrics import identity, motion, perceptual, pixels, temporal
 from studykit.metrics.observe import faces_found
 
@@ -39,12 +40,13 @@ class Metric:
         :data:`studykit.metrics.observe.SEEN`, then what ``against`` names:
 
         - "nothing": ``measure(clip)``, which is asked of the driving as well;
-        - "driving": ``measure(clip, driving, relative)``, relative saying whether motion counts
-          since the first frame;
+        - "driving": ``measure(clip, driving, since)``, the frame that motion counts from, None
+          where the method puts the source where the driving is;
         - "source": ``measure(clip, embedding)``, that of the source's face, (128,) float;
         - "truth": ``measure(clip, truth)``, what is seen in the true frames;
-        - "pixels": ``measure(image, truth, masks)`` of one frame and its true one, (S, S, 3)
-          uint8; a list of figures, for the whole image and, if that makes sense, for the face.
+        - "pixels": ``measure(pair, masks)`` of one frame and its true one, a
+          :class:`studykit.metrics.pixels.Comparison`; a list of figures, for the whole image and,
+          if that makes sense, for the face.
 
         None for a figure in the face, which comes with that of the whole image.
     """
@@ -65,25 +67,23 @@ SIGNALS: dict[str, Measure] = {
     "yaw": lambda seen: seen["pose"][:, 0],
     "pitch": lambda seen: seen["pose"][:, 1],
     "roll": lambda seen: seen["pose"][:, 2],
-    "eye_opening": lambda seen: motion.eye_opening(seen["landmarks"]),
-    "mouth_opening": lambda seen: motion.mouth_opening(seen["landmarks"]),
+    "eye_opening": lambda seen: eye_opening(seen["landmarks"]),
+    "mouth_opening": lambda seen: mouth_opening(seen["landmarks"]),
 }
 
 
-def _pose_apart(clip: np.ndarray, other: np.ndarray, relative: bool = False) -> np.ndarray:
-    return motion.head_pose_error(clip["pose"], other["pose"], since_first=relative)
+def _pose_apart(clip: np.ndarray, other: np.ndarray, since: int | None = None) -> np.ndarray:
+    return motion.head_pose_error(clip["pose"], other["pose"], since=since)
 
 
 def _apart(signal: str) -> Measure:
     of = SIGNALS[signal]
-    return lambda clip, other, relative=False: motion.change_error(
-        of(clip), of(other), since_first=relative
-    )
+    return lambda clip, other, since=None: motion.change_error(of(clip), of(other), since=since)
 
 
 def _turned(angle: int) -> Measure:
-    return lambda clip, driving, relative: motion.angle_errors(
-        clip["pose"], driving["pose"], since_first=relative
+    return lambda clip, driving, since: motion.angle_errors(
+        clip["pose"], driving["pose"], since=since
     )[:, angle]
 
 
@@ -91,12 +91,10 @@ def _turned(angle: int) -> Measure:
 _ROWS: tuple[tuple[Any, ...], ...] = (
     ("l1", "L1", "of 1", "lower", "", "reconstruction",
      "mean absolute difference of RGB from the true frame",
-     "pixels", lambda image, truth, masks: [
-         pixels.mean_absolute_error(image, truth, mask=mask) / 255 for mask in masks]),
+     "pixels", lambda pair, masks: [
+         error / 255 for error in pixels.mean_absolute_error(pair, masks)]),
     ("psnr", "PSNR", "dB", "higher", "", "reconstruction",
-     "peak signal-to-noise ratio against the true frame",
-     "pixels", lambda image, truth, masks: [
-         pixels.peak_signal_noise_ratio(image, truth, mask=mask) for mask in masks]),
+     "peak signal-to-noise ratio against the true frame", "pixels", pixels.peak_signal_noise_ratio),
     ("ssim", "SSIM", "of 1", "higher", "", "reconstruction",
      "structural similarity of luma to the true frame", "pixels", pixels.structural_similarity),
     ("ms_ssim", "MS-SSIM", "of 1", "higher", "", "reconstruction",
@@ -112,7 +110,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
      "MS-SSIM within the true frame's face", "pixels", None),
     ("lpips", "LPIPS", "of 1", "lower", "AlexNet", "reconstruction",
      "learned perceptual image patch similarity to the true frame",
-     "pixels", lambda image, truth, _: [perceptual.learned_similarity(image, truth)]),
+     "pixels", lambda pair, _: [perceptual.learned_similarity(pair.image, pair.truth)]),
     ("akd", "AKD", "px", "lower", "dlib-68", "motion",
      "average distance of the 68 landmarks from those of the true frame",
      "truth", lambda clip, truth: motion.keypoint_distance(clip["landmarks"], truth["landmarks"])),
@@ -134,11 +132,11 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
      "difference of the mouth's opening over its width from the true frame",
      "truth", _apart("mouth_opening")),
     ("landmark_motion_error", "landmark motion error", "% of face size", "lower", "dlib-68",
-     "motion", "distance of the landmarks' way since the first frame from that in the driving",
-     "driving", lambda clip, driving, _: motion.landmark_motion_error(
-         clip["landmarks"], driving["landmarks"])),
+     "motion", "distance of the landmarks' way since the reference frame from that in the driving",
+     "driving", lambda clip, driving, since: motion.landmark_motion_error(
+         clip["landmarks"], driving["landmarks"], since or 0)),
     ("head_motion_error", "head motion error", "degrees", "lower", "dlib-68", "motion",
-     "angle between the head's rotation, since the first frame where motion is relative, and "
+     "angle between the head's rotation, since the reference frame where motion is relative, and "
      "that in the driving", "driving", _pose_apart),
     ("yaw_motion_error", "yaw motion error", "degrees", "lower", "dlib-68", "motion",
      "difference of the yaw so taken from that in the driving", "driving", _turned(0)),
@@ -181,6 +179,14 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}
+
+# The one metric of each group that a study's claims are about, chosen before any was rated.
+PRIMARY = {
+    "reconstruction": "ms_ssim",
+    "motion": "landmark_motion_error",
+    "identity": "csim",
+    "temporal": "flow_warping_error",
+}
 
 # A curve has its metric's name, but for these, which are known by what each frame's figure is.
 CURVES = {"akd": "landmark_distance", "aed": "identity_distance"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from studykit.media.faces import FaceTracker, head_pose, identity_embedding
+from studykit.media.faces import Face, FaceTracker, head_pose, identity_embedding
 from studykit.metrics import temporal
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.
@@ -37,24 +37,29 @@ class Observer:
     def __init__(self, *, steadiness: bool = True) -> None:
         self._tracker = FaceTracker()
         self._steadiness = steadiness
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: np.ndarray | None = None
+        self._face: Face | None = None
+        self._person: np.ndarray | None = None
         self._seen: list[np.ndarray] = []
 
     def update(self, frame: np.ndarray) -> np.ndarray:
         """Take the next frame, (H, W, 3) uint8, and return what is seen in it: () of ``SEEN``."""
-        seen = np.full((), np.nan, SEEN)
-        face = self._tracker.update(frame)
-        if face is not None:
-            pose = head_pose(face.landmarks, frame.shape)
-            seen["landmarks"] = face.landmarks
+        seen, last = np.full((), np.nan, SEEN), self._last
+        if last is None or not np.array_equal(frame, last):  # a picture held still shows the same
+            self._face, self._person = self._tracker.update(frame), None
+        if self._face is not None:
+            marks = seen["landmarks"] = self._face.landmarks
+            pose = head_pose(marks, frame.shape)
             seen["pose"] = pose.yaw, pose.pitch, pose.roll
             if len(self._seen) % EMBED_EVERY == 0:
-                seen["embedding"] = identity_embedding(frame, face.landmarks)
-        if self._steadiness and self._last is not None:
-            before, landmarks = self._last
-            seen["flow_warping_error"] = temporal.flow_warping_error(before, frame)
-            seen["flicker"] = temporal.flicker(before, frame, landmarks, seen["landmarks"])
-        self._last = frame, seen["landmarks"]
+                if self._person is None:
+                    self._person = identity_embedding(frame, marks)
+                seen["embedding"] = self._person
+        if self._steadiness and last is not None:
+            before = self._seen[-1]["landmarks"]
+            seen["flow_warping_error"] = temporal.flow_warping_error(last, frame)
+            seen["flicker"] = temporal.flicker(last, frame, before, seen["landmarks"])
+        self._last = frame
         self._seen.append(seen)
         return seen
 

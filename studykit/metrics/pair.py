@@ -15,6 +15,7 @@ import pandas as pd
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
@@ -99,6 +100,8 @@ class _Scene:
     person : (128,) float64 or None
         The embedding of the source's face.
     frame_rate : float
+    reference : int
+        The frame of the driving that motion counts from.
     notes : tuple of str
     """
 
@@ -106,6 +109,7 @@ class _Scene:
     figures: dict[str, float]
     person: np.ndarray | None
     frame_rate: float
+    reference: int
     notes: tuple[str, ...]
 
 
@@ -118,6 +122,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     opened, _ = open_driving(
         driving.path, name=driving.name, size=study.size, crop=study.crop, view=driving.view
     )
+    opened, _ = with_reference(opened, driving.view.reference, still)
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer()
@@ -134,6 +139,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         _figures(seen),
         identity_embedding(still.image, found[0].landmarks) if found else None,
         float(opened.frame_rate),
+        opened.reference,
         tuple(missing),
     )
 
@@ -202,8 +208,8 @@ class _Take:
         seen = self._observer.seen()
         count = len(seen)
         driving = fitted(scene.driving, count)
-        relative = Transfer.of(self.cell.method).relative
-        against: dict[str, tuple] = {"nothing": (), "driving": (driving, relative)}
+        since = scene.reference if Transfer.of(self.cell.method).relative else None
+        against: dict[str, tuple] = {"nothing": (), "driving": (driving, since)}
         shown = {"": seen, "driving_": driving}
         if scene.person is not None:
             against["source"] = (scene.person,)
@@ -261,9 +267,10 @@ def _pixel_scores(image: np.ndarray, truth: np.ndarray, face: np.ndarray) -> dic
     if min(image.shape[:2]) < pixels.MS_SSIM_LEAST_SIDE:
         left_out |= {"ms_ssim"}
     scores: dict[str, float] = {}
+    pair = pixels.Comparison(image, truth)
     for name, metric in METRICS.items():
         if metric.against == "pixels" and metric.measure is not None and name not in left_out:
-            found = metric.measure(image, truth, [None, face])
+            found = metric.measure(pair, [None, face])
             scores |= zip((name, f"{name}_face"), found, strict=False)
     return scores
 

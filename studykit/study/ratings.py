@@ -44,7 +44,7 @@ class Ratings:
     criteria : tuple of Criterion
         What is rated.
     overall : bool
-        For pairs: one question for both clips as a whole, in place of one a criterion.
+        One question for the clip as a whole after those of the criteria; for pairs in their place.
     training, repeats, references, gold : int
         How many clips a session has for practice, shown again, of the driving itself, and with
         known answers. References make no sense for pairs, which have none.
@@ -90,7 +90,12 @@ class Ratings:
     @property
     def asked(self) -> tuple[Criterion, ...]:
         """What is asked in one trial."""
-        return (OVERALL_CRITERION,) if self.task == "pair" and self.overall else self.criteria
+        if not self.overall:
+            return self.criteria
+        words = OVERALL_CRITERION.steps
+        ends = (words[0], *[""] * (self.scale - 2), words[-1])
+        asked = dataclasses.replace(OVERALL_CRITERION, steps=_laid(words, self.scale) or ends)
+        return (asked,) if self.task == "pair" else (*self.criteria, asked)
 
     @property
     def highest(self) -> int:
@@ -109,8 +114,6 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     given = document.mapping(where, known=tuple(_READERS), optional=True)
     values: dict[str, Any] = {key: _READERS[key](document, (*where, key)) for key in given}
     ratings = Ratings(**values)
-    if ratings.overall and ratings.task != "pair":
-        raise document.error((*where, "overall"), "overall is a question for pairs: set task: pair")
     if ratings.task == "pair":
         if values.get("references"):
             raise document.error(
@@ -167,17 +170,22 @@ def _steps(document: Document, where: tuple, criterion: Criterion, scale: int) -
     place = (*where, "criteria", criterion.name, "steps")
     if own:
         raise document.error(place, f"{len(steps)} steps for a scale of {scale}: name {scale}")
-    intervals = scale - 1
-    if intervals % 4 == 0:
-        apart = intervals // 4
-        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
-    if 4 % intervals == 0:
-        return steps[:: 4 // intervals]
+    if laid := _laid(steps, scale):
+        return laid
     raise document.error(
         (*where, "scale"),
         f'the default wordings fit 2, 3, 5 and 9 steps, not {scale}: give "{criterion.name}" '
         f"under criteria {scale} steps of its own",
     )
+
+
+def _laid(steps: tuple[str, ...], scale: int) -> tuple[str, ...]:
+    """Lay five wordings evenly over a scale; none where they do not fit."""
+    intervals = scale - 1
+    if intervals % 4 == 0:
+        apart = intervals // 4
+        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
+    return steps[:: 4 // intervals] if 4 % intervals == 0 else ()
 
 
 def _questions(document: Document, where: tuple) -> tuple[Question, ...]:
