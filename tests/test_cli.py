@@ -180,7 +180,7 @@ def test_importing_studykit_loads_nothing_heavy() -> None:
     code = (
         "import sys, studykit.cli, studykit.study.file, studykit.methods, studykit.media.faces\n"
         "import studykit.media.video, studykit.methods.weights, studykit.stimuli\n"
-        "import studykit.study.check, studykit.doctor\n"
+        "import studykit.clips.check, studykit.doctor\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

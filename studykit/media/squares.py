@@ -245,7 +245,7 @@ def find_square(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop
 def _driving_square(path: Path, crop: CropRule, view: View) -> tuple[Crop, str]:
     first_second = frames_taken(path, view)[: int(probed(path).frame_rate) + 1]
     images = video.read_frames(path, first_second.start, first_second.stop)
-    return _square(images, path, crop, view)
+    return _square(images, path, crop, view, "in the first second of")
 
 
 @_remembered
@@ -272,7 +272,7 @@ def probed(path: Path) -> video.VideoInfo:
 
 
 def _square(
-    images: Iterable[np.ndarray], path: Path, crop: CropRule, view: View
+    images: Iterable[np.ndarray], path: Path, crop: CropRule, view: View, where: str = "in"
 ) -> tuple[Crop, str]:
     rule, seen = view.rule(crop), 0
     for image in images:
@@ -291,7 +291,7 @@ def _square(
         )
     if rule == "face":
         raise NoFaceError(
-            f"no face found in {path}: choose another file, "
+            f"no face found {where} {path}: choose another file, "
             'or allow the centred square with crop "face-or-centre"'
         )
     return centre_crop(image.shape), f"no face in {path.name}: centred square taken"
