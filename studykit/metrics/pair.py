@@ -129,9 +129,9 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     observing = "studykit.metrics.observe"
     seen = np.array(list(kept(opened, f"metrics {code_hash(observing)}", watch)), SEEN)
     person = _person(still.image.tobytes(), still.image.shape)
-    missing = (
-        [] if person is not None else ["no face found in the source: AED and CSIM have no figure"]
-    )
+    missing = []
+    if person is None:
+        missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
