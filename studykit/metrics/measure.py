@@ -172,7 +172,8 @@ def _measure_and_keep(study: Study, out: Path, jobs: list[_Job], _report: Any) -
     for (cell, _, key), measured in zip(jobs, found, strict=True):
         if isinstance(measured, StudyError):
             measured = Measurement(cell.name, notes=(f"not measured: {measured}",))
-        record = {name: getattr(measured, name) for name in ("values", "driving", "notes")}
+        parts = ("landmarks", "values", "driving", "notes")
+        record = {name: getattr(measured, name) for name in parts}
         record["key"] = key
         with files.whole(_file_of(out, cell.name)) as part:
             np.savez_compressed(part, **{_RECORD: json.dumps(record)}, **measured.curves)
@@ -186,9 +187,9 @@ def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) ->
         if name in failures:
             remarks.append((name, failures[name]))
         elif record.get("key") == key:
-            values, driving = record["values"], record["driving"]
+            values, own, by = (record[part] for part in ("values", "driving", "landmarks"))
             rows += [
-                (name, m.name, values[m.name], m.unit, m.better, m.extractor, driving.get(m.name))
+                (name, m.name, values[m.name], m.unit, m.better, m.found_by(by), own.get(m.name))
                 for m in METRICS.values()
                 if m.name in values
             ]

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from studykit.media.faces import FaceTracker, head_pose, identity_embedding
+from studykit.media.dlib_faces import identity_embedding
+from studykit.media.faces import FaceTracker, Finder
+from studykit.media.pose import head_pose
 from studykit.metrics import temporal
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.
@@ -19,7 +21,7 @@ SEEN = np.dtype(
 )
 """What is seen in a frame, NaN where nothing is: an array of T of them is what a video shows.
 
-dlib's landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
+The landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
 identity embedding, of every sixth frame; and the figures of :mod:`studykit.metrics.temporal`
 between the frame before and this one.
 """
@@ -32,10 +34,12 @@ class Observer:
     ----------
     steadiness : bool
         Whether the flow-warping error and the flicker are wanted, which take the longest.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces.
     """
 
-    def __init__(self, *, steadiness: bool = True) -> None:
-        self._tracker = FaceTracker()
+    def __init__(self, *, steadiness: bool = True, finder: Finder = "auto") -> None:
+        self._tracker = FaceTracker(finder=finder)
         self._steadiness = steadiness
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._seen: list[np.ndarray] = []

@@ -37,6 +37,8 @@ class Measurement:
     ----------
     cell : str
         Its name.
+    landmarks : str
+        What found its landmarks.
     values, driving : dict of float
         Figures by the metric's name: the clip's, and those of the driving itself.
     curves : dict of ndarray
@@ -46,6 +48,7 @@ class Measurement:
     """
 
     cell: str
+    landmarks: str = ""
     values: dict[str, float] = field(default_factory=dict)
     driving: dict[str, float] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
@@ -98,6 +101,8 @@ class _Scene:
         The driving's own, to stand beside those of its clips.
     person : (128,) float64 or None
         The embedding of the source's face.
+    landmarks : str
+        What finds landmarks.
     frame_rate : float
     notes : tuple of str
     """
@@ -105,23 +110,25 @@ class _Scene:
     driving: np.ndarray
     figures: dict[str, float]
     person: np.ndarray | None
+    landmarks: str
     frame_rate: float
     notes: tuple[str, ...]
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    from studykit.media.faces import find_faces, identity_embedding
+    from studykit.media.dlib_faces import identity_embedding
+    from studykit.media.faces import extractor, find_faces
 
     still, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
     opened, _ = open_driving(driving.path, name=driving.name, size=study.size, crop=study.crop)
 
     def watch() -> Iterator[np.ndarray]:
-        observer = Observer()
+        observer = Observer(finder=opened.finder)
         return (observer.update(frame) for frame in opened)
 
-    observing = "studykit.metrics.observe"
-    seen = np.array(list(kept(opened, f"metrics {code_hash(observing)}", watch)), SEEN)
-    found = find_faces(still.image)
+    observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
+    seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
+    found = find_faces(still.image, finder=still.finder)
     missing = [] if found else ["no face found in the source: AED and CSIM have no figure"]
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
@@ -129,6 +136,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         seen,
         _figures(seen),
         identity_embedding(still.image, found[0].landmarks) if found else None,
+        extractor(opened.finder),
         float(opened.frame_rate),
         tuple(missing),
     )
@@ -221,6 +229,7 @@ class _Take:
             curves |= {name: np.array(each) for name, each in zip(FEATURES, both, strict=True)}
         return Measurement(
             self.cell.name,
+            scene.landmarks,
             _means(found),
             scene.figures,
             curves,

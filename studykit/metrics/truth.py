@@ -26,7 +26,7 @@ from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
-    from studykit.media.faces import Crop
+    from studykit.media.geometry import Crop
     from studykit.stimuli import Identity, State
 
 # Mean difference, of 255, up to which an image counts as what its truth file renders: a video's

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
-from studykit.media.faces import face_crop, find_faces
+from studykit.media.faces import find_faces
+from studykit.media.geometry import face_crop
 from studykit.media.squares import CropRule, open_driving
 from studykit.media.video import probe, read_frames, read_image
 from studykit.study.file import Study, load_study
