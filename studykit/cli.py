@@ -44,6 +44,25 @@ class _Verbs(click.Group):
         return super().resolve_command(context, arguments)
 
 
+class _Numbers(click.ParamType):
+    """A word, a number, "X,Y" as a point, or "X,Y,SIDE" as a square: what a study file may say."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: str, parameter: Any, context: Any) -> Any:
+        try:
+            numbers = [float(part) for part in value.split(",")]
+        except ValueError:
+            return value
+        if len(numbers) == 3:
+            return {"centre": numbers[:2], "side": numbers[2]}
+        (number, *others) = numbers
+        if others:
+            return numbers
+        return int(number) if number.is_integer() else number
+
+
 _path = click.Path(path_type=Path)
 _study_file = click.argument("study", type=_path)
 _study = click.argument(
@@ -114,14 +133,38 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--size", default=256, show_default=True, type=click.IntRange(64, 2048))
 @click.option(
     "--crop",
-    default="face",
-    show_default=True,
-    type=click.Choice(["face", "face-or-centre", "centre"]),
+    type=_Numbers("RULE|X,Y,SIDE"),
+    help="face (the default), face-or-centre or centre, of both; or the driving's own square.",
+)
+@click.option("--source-crop", type=_Numbers("RULE|X,Y,SIDE"), help="Where it is another.")
+@click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
+@click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
+@click.option("--margin", type=float, help="Around the driving's face, in face sizes [0.5].")
+@click.option("--source-margin", type=float, help="Around the source's face.")
+@click.option("--start", type=float, metavar="S", help="Of the driving, in seconds.")
+@click.option("--end", type=float, metavar="S", help="Of the driving, in seconds.")
+@click.option("--max-frames", type=int, metavar="N", help="No more of the driving.")
+@click.option(
+    "--reference",
+    type=_Numbers("first|best|S"),
+    help="The frame that the driving's motion counts from: first, best, or its second.",
 )
 def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
     """Animate SOURCE (an image) with DRIVING (a video) into one clip."""
     given = {name: value for name, value in settings.items() if value is not None}
-    row = studykit.animate(source, driving, clip, **given)
+    still: dict[str, Any] = {"path": str(source)}
+    moving: dict[str, Any] = {"path": str(driving)}
+    for name in ("crop", "face", "margin"):
+        if f"source_{name}" in given:
+            still[name] = given.pop(f"source_{name}")
+    for name in ("face", "margin", "start", "end", "max_frames", "reference"):
+        if name in given:
+            moving[name] = given.pop(name)
+    if (crop := given.pop("crop", None)) is not None:
+        moving["crop"] = crop
+        if isinstance(crop, str):
+            still.setdefault("crop", crop)
+    row = studykit.animate(still, moving, clip, **given)
     if row.note:
         _say(row.note)
     click.echo(f"{clip}: {row.frames} frames in {row.seconds:.1f} s")

@@ -156,7 +156,7 @@ def _packages() -> Iterator[Finding]:
 
 def _optional() -> Iterator[Finding]:
     for name, asked, purpose in (
-        ("torch", "torch>=2.2", "reads the original's *.pth.tar checkpoints"),
+        ("torch", "torch>=2.2", "trains checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
     ):
         version = installed_version(name)

@@ -117,6 +117,14 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
+def is_there(path: str | Path) -> bool:
+    """Say whether a path leads to a file; one that is too long for any file leads to none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, hashing it again only when its size or time has changed.
 

@@ -1,5 +1,6 @@
 """Cells become clips or rows with errors, and only what has changed is made again."""
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,23 @@ def test_every_cell_gives_a_clip_with_the_drivings_frames(run_cells, tmp_path: P
     for row in rows:
         info = video.probe(tmp_path / "out" / row.clip)
         assert (info.frame_count, info.frame_rate, info.width) == (row.frames, 25, 64)
+
+
+def test_a_range_of_a_driving_gives_a_clip_of_just_that(run_cells, tmp_path: Path) -> None:
+    two = "[{path: talk.mp4, start: 0.04, end: 0.16}, {path: talk.mp4, name: later, start: 0.16}]"
+    rows = {row.cell: row for row in run_cells(**{"[talk.mp4]": two})}
+    assert [rows[f"anna__{name}__copy"].frames for name in ("talk", "later", "turn")] == [3, 2, 5]
+    before = clips_of(tmp_path)
+    run_cells(**{"end: 0.16": "end: 0.2"})
+    after = clips_of(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {
+        "anna__talk__copy.mp4",
+        "berta__talk__copy.mp4",
+    }
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    views = {item["name"]: item["view"] for item in manifest["inputs"].values()}
+    assert views["talk"] == {"start": 0.04, "end": 0.2}
+    assert (views["later"], views["turn"], views["anna"]) == ({"start": 0.16}, {}, {})
 
 
 def test_a_second_run_makes_nothing_again(run_cells, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ ARRAYS = {
     "count": np.array(7, dtype=np.int64),
     "mask": np.array([True, False]),
 }
+
+
+STORAGES = ("Float", "Double", "Half", "Long", "Int", "Short", "Char", "Byte", "Bool")
 
 
 class PaddleTensor:
@@ -97,6 +101,18 @@ def test_files_of_old_numpy_and_of_python_2_are_read(tmp_path):
     np.testing.assert_array_equal(
         load_arrays(write(tmp_path / "python2.pdparams", python2))["generator"]["weight"], array
     )
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_what_pytorch_writes_is_read_without_pytorch(kind):
+    """Tensors whole, transposed, cut out, of other kinds, beside an optimiser's state."""
+    folder = Path(__file__).parent / "data"
+    read = load_arrays(folder / f"torch-2.13-{kind}.pth.tar")
+    with np.load(folder / "torch-2.13.npz") as truth:
+        assert {f"{p}/{n}" for p in ("generator", "kp_detector") for n in read[p]} == set(truth)
+        for key, array in truth.items():
+            part, name = key.split("/")
+            np.testing.assert_array_equal(read[part][name], array, strict=True)
 
 
 def malicious():
@@ -212,6 +228,9 @@ def test_the_list_of_globals_is_short():
         "collections.OrderedDict",
         "builtins.tuple",
         "__builtin__.tuple",
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_parameter",
+        *(f"torch.{kind}Storage" for kind in STORAGES),
     }
     dangerous = (builtins.eval, os.system, io.open, getattr)
     assert not any(value in dangerous for value in safe_pickle._KNOWN.values())

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studykit.errors import MediaError
+from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.squares import find_square, is_video, open_driving, open_source
+from studykit.media.faces import Crop
+from studykit.media.squares import (
+    Square,
+    View,
+    find_square,
+    is_video,
+    open_driving,
+    open_source,
+)
 
 
 def test_a_video_as_source_gives_the_first_square_of_that_driving(tmp_path, make_driving):
@@ -49,3 +57,53 @@ def test_what_is_neither_is_refused_as_no_image(tmp_path, name):
 def test_a_missing_source_is_named(tmp_path):
     with pytest.raises(MediaError, match=r"gone\.png"):
         open_source(tmp_path / "gone.png", name="x", size=64, crop="centre")
+
+
+def test_the_frames_of_a_range_are_those_frames_of_the_file(tmp_path, make_driving):
+    path = make_driving(tmp_path / "talk.mp4", frames=12)
+    opened = {
+        view: open_driving(path, name="talk", size=64, crop="centre", view=view)[0]
+        for view in (View(), View(start=0.08, end=0.32), View(start=0.1, max_frames=3))
+    }
+    frames, *ranges = (list(driving) for driving in opened.values())
+    assert [(d.first, d.frame_count) for d in opened.values()] == [(0, 12), (2, 6), (3, 3)]
+    np.testing.assert_array_equal(ranges[0], frames[2:8])
+    np.testing.assert_array_equal(ranges[1], frames[3:6])
+    assert len({driving.key for driving in opened.values()}) == 3
+
+
+def test_a_range_without_motion_is_refused(tmp_path, make_driving):
+    path = make_driving(tmp_path / "talk.mp4", frames=12)
+    with pytest.raises(MediaError, match=r"shows 0 frames from 3 s and ends at 0\.48 s"):
+        open_driving(path, name="talk", size=64, crop="centre", view=View(start=3))
+    with pytest.raises(MediaError, match=r"shows 1 frames from 0\.1 to 0\.14 s"):
+        open_driving(path, name="talk", size=64, crop="centre", view=View(start=0.1, end=0.14))
+
+
+def test_the_face_that_is_named_is_in_the_square(tmp_path, portrait):
+    pair = np.hstack([portrait[:300, 60:360], portrait[:300, 60:360][:, ::-1]])
+    path = tmp_path / "pair.png"
+    video.write_image(path, pair)
+    centres = [s.left + s.side / 2 for s in (square_of(path, face=1), square_of(path, face=2))]
+    assert 100 < centres[0] < 220 < 380 < centres[1] < 500
+    assert square_of(path, face=(centres[1], 130)) == square_of(path, face=2)
+    with pytest.raises(NoFaceError, match="shows no face 3: 2 found, numbered from left to right"):
+        square_of(path, face=3)
+    with pytest.raises(NoFaceError, match=r"shows no face \[5, 5\]"):
+        square_of(path, face=(5, 5))
+
+
+def test_a_square_is_named_by_hand_or_has_another_margin(tmp_path, portrait):
+    path = tmp_path / "a.png"
+    video.write_image(path, portrait)
+    assert square_of(path, crop=Square((200, 150), 100)) == Crop(150, 100, 100)
+    with pytest.raises(MediaError, match=r"leaves the 512 x 512 pixels of .*make it smaller"):
+        square_of(path, crop=Square((30, 150), 100))
+    assert square_of(path, crop="centre") == Crop(0, 0, 512)
+    assert square_of(path, margin=0.25).side == pytest.approx(0.75 * square_of(path).side, abs=1)
+    source, _ = open_source(path, name="a", size=64, crop="centre", view=View(face=1))
+    assert np.array_equal(source.image, open_source(path, name="a", size=64, crop="face")[0].image)
+
+
+def square_of(path, **view):
+    return find_square(path, "face", View(**view))[0]

@@ -4,7 +4,6 @@ import dataclasses
 import http.server
 import json
 import pickle
-import sys
 import threading
 import zipfile
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from studykit.cache import cache_folder
-from studykit.errors import MissingPackageError, WeightsError
+from studykit.errors import WeightsError
 from studykit.methods import checkpoint_files, safe_pickle, weights
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
 
@@ -201,7 +200,7 @@ def test_a_pickle_is_read_once_and_kept_as_safetensors(small, tmp_path, cache, m
     assert first.sha256 == weights.sha256(path)
     (kept,) = cache.glob("imported/*.safetensors")
     assert kept.stem == first.sha256
-    monkeypatch.setattr(safe_pickle, "load_arrays", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(safe_pickle, "load_arrays", lambda *_: pytest.fail("read again"))
     assert_same_networks(weights.load(path), small)
 
 
@@ -369,8 +368,10 @@ def test_settings_are_read_from_both_kinds_of_yaml(text, tmp_path):
     [
         ("model: {common_params: {num_kp: 10}}", "has no section kp_detector_cfg"),
         ("- a list", "has no section common_params"),
-        ("model: [1, 2", "is no YAML file"),
+        ("model: [1, 2", "line 1: .* fix the YAML"),
         (None, "can't be read: No such file"),
+        ("a: &a [*a]", "an alias to what it stands in"),
+        ("[" * 99, "too deep in one another"),
     ],
 )
 def test_a_settings_file_that_is_none_is_one_line(text, reason, tmp_path):
@@ -461,14 +462,46 @@ def test_a_malicious_original_checkpoint_is_refused_by_name(tmp_path, legacy):
     assert "\n" not in str(error.value) and not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("kind", ["before 1.6", "zip"])
-def test_without_pytorch_the_command_that_installs_it_is_named(tmp_path, monkeypatch, kind):
-    path = tmp_path / "vox-cpk.pth.tar"
-    if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", b"\x80\x02}.")
-    else:
-        path.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingPackageError, match=r'pip install "torch>=2\.2"'):
-        weights.load(path)
+def test_settings_far_larger_than_the_tensors_are_refused_before_networks_are_made(small, tmp_path):
+    for part, name, value in (
+        ("common_params", "num_kp", 10**9),
+        ("kp_detector_cfg", "num_blocks", 400),
+        ("kp_detector_cfg", "scale_factor", 1e-6),
+        ("kp_detector_cfg", "temperature", float("nan")),
+        ("generator_cfg", "block_expansion", -1),
+        ("generator_cfg", "max_features", float("inf")),
+    ):
+        config = small_config()
+        config[part][name] = value
+        checkpoint_files.save(dataclasses.replace(small, config=config), tmp_path / "a.safetensors")
+        with pytest.raises(WeightsError, match=f"its setting '{name}' must be from"):
+            weights.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("config", ["[]", "1", '{"generator_cfg": []}', "{", "[" * 9999])
+def test_a_config_that_is_no_mapping_is_refused(small, tmp_path, config):
+    from safetensors.numpy import save_file
+
+    tensors = {f"{p}.{n}": a for p, own in networks(small).items() for n, a in own.items()}
+    save_file(tensors, tmp_path / "a.safetensors", {"config": config})
+    for read in (weights.load, weights.stored_settings):
+        with pytest.raises(WeightsError, match="is damaged") as error:
+            read(tmp_path / "a.safetensors")
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_hashed_is_what_is_read(small, tmp_path, monkeypatch):
+    """A file that changes between two looks at it is the one or the other, never both."""
+    path = tmp_path / "mine.safetensors"
+    checkpoint_files.save(small, path)
+    before, read = weights.sha256(path), type(path).read_bytes
+    other = {part: own | {"other": np.ones(1, "f4")} for part, own in networks(small).items()}
+
+    def read_and_change(self):
+        content = read(self)
+        checkpoint_files.save(dataclasses.replace(small, **other), path)
+        return content
+
+    monkeypatch.setattr(type(path), "read_bytes", read_and_change)
+    loaded = weights.load(path)
+    assert loaded.sha256 == before and "other" not in loaded.generator

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -32,10 +32,10 @@ from studykit.clips.provenance import (
     write_manifest,
 )
 from studykit.errors import StudyError
-from studykit.media import video
-from studykit.media.squares import CropRule
+from studykit.media.squares import CropRule, frames_taken
 from studykit.methods import create_method
-from studykit.study.file import Cell, Input, MethodSpec, Study, load_study, slug
+from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
+from studykit.study.inputs import as_input
 
 _PATIENCE = 20.0  # seconds
 
@@ -105,8 +105,8 @@ def _animate_missing(
     missing = [(cell, key) for cell, key, holds in table.cells(only) if not holds]
     if not missing:
         return
-    counts = {path: _frame_count(path) for path in {cell.driving.path for cell, _ in missing}}
-    frames = sum(counts[cell.driving.path] for cell, _ in missing)
+    counts = {driving: _frame_count(driving) for driving in {cell.driving for cell, _ in missing}}
+    frames = sum(counts[cell.driving] for cell, _ in missing)
     run, send = uuid.uuid4().hex, False
     with contextlib.ExitStack() as stack:
         meter = stack.enter_context(Meter(len(missing), frames))
@@ -133,7 +133,7 @@ def _animate_missing(
             made = _made(task, future)
             _put_in_place(made, out)
             table.add(made.row)
-            meter.end(task.cell.name, counts[task.cell.driving.path])
+            meter.end(task.cell.name, counts[task.cell.driving])
     files.remove_partial(out / "clips")  # of workers that died
 
 
@@ -152,8 +152,8 @@ def _check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) 
 
 
 def animate(
-    source: str | Path,
-    driving: str | Path,
+    source: str | Path | Mapping[str, Any],
+    driving: str | Path | Mapping[str, Any],
     clip: str | Path,
     *,
     method: str = "fomm",
@@ -165,8 +165,11 @@ def animate(
 
     Parameters
     ----------
-    source, driving, clip : path
-        An image, a video, and the mp4 to write.
+    source, driving : path or mapping
+        An image and a video; or what a study file may say of them, such as
+        ``{"path": "talk.mp4", "start": 1.5, "end": 6}``.
+    clip : path
+        The mp4 to write.
     method : str
         A method's name; ``settings`` are its settings.
     size : int
@@ -181,15 +184,15 @@ def animate(
         is left.
     """
     clip, start = Path(clip), time.monotonic()
-    if clip.resolve() in (Path(source).resolve(), Path(driving).resolve()):
+    still, moving = as_input(source, still=True), as_input(driving, still=False)
+    if clip.resolve() in (still.path.resolve(), moving.path.resolve()):
         raise StudyError(f"{clip} is an input: give the clip another name")
-    still, moving = (Input(slug(Path(path).stem), "", Path(path)) for path in (source, driving))
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
     task = Task(cell, size, crop, equipped, key="", out=clip.parent, run=uuid.uuid4().hex)
-    with Meter(1, video.probe(driving).frame_count) as meter:
+    with Meter(1, len(frames_taken(moving.path, moving.view))) as meter:
         frames, note = write_clip(task, clip, meter.frame)
     return dataclasses.replace(
         task.row(),
@@ -244,9 +247,9 @@ def _marked(out: Path) -> IO[bytes]:
     return NamedTemporaryFile(dir=out, prefix=".", suffix=f".{os.getpid()}.part")
 
 
-def _frame_count(driving: Path) -> int:
+def _frame_count(driving: Input) -> int:
     """Return a driving's number of frames, 0 where it can't be read (its cells then say why)."""
     try:
-        return video.probe(driving).frame_count
+        return len(frames_taken(driving.path, driving.view))
     except StudyError:
         return 0

@@ -166,7 +166,7 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
     """
     method, driving = task.equipped.method, task.cell.driving
     opened, driving_note = open_driving(
-        driving.path, name=driving.name, size=task.size, crop=task.crop
+        driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view
     )
     state, source_note = _prepared(task)
     with contextlib.ExitStack() as stack:
@@ -189,7 +189,9 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
 
         def write(frames: Iterator[np.ndarray]) -> int:
             rate = opened.frame_rate
-            return video.write_video(clip, frames, frame_rate=rate, like=driving.path)
+            return video.write_video(
+                clip, frames, frame_rate=rate, like=driving.path, like_from=opened.first
+            )
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
@@ -243,7 +245,9 @@ def _prepared(task: Task) -> tuple[Any, str]:
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
-        opened, note = open_source(source.path, name=source.name, size=task.size, crop=task.crop)
+        opened, note = open_source(
+            source.path, name=source.name, size=task.size, crop=task.crop, view=source.view
+        )
         _newest.prepared, _newest.key = (method.prepare(opened), note), key
     return _newest.prepared
 

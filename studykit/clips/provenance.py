@@ -116,6 +116,7 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         if equipped.error is not None:
             return ""
         inputs = [digest(cell.source.path), digest(cell.driving.path)]
+        views = [str(given) for item in (cell.source, cell.driving) if (given := item.view.given())]
         if hasattr(equipped.method, "inputs"):
             try:
                 paths = equipped.method.inputs(cell.source.name, cell.driving.name)
@@ -124,7 +125,7 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
                 return ""
         if not all(inputs):
             return ""
-        parts = [*inputs, settings_of(cell.method.name, cell.method.method)]
+        parts = [*inputs, *views, settings_of(cell.method.name, cell.method.method)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     return key
@@ -176,10 +177,11 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         },
         "versions": versions,
         "inputs": {
-            str(item.path): {
+            f"{item.path} as {item.name}" if item.view.given() else str(item.path): {
                 "name": item.name,
                 "type": item.type,
                 "sha256": _hash_if_readable(item.path),
+                "view": item.view.given(),
             }
             for item in (*study.sources, *study.drivings)
         },

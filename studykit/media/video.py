@@ -4,6 +4,7 @@ What can't be read whole is refused, because a clip that was cut short silently 
 and rated as if it were the method's doing.
 """
 
+import bisect
 import contextlib
 import itertools
 import math
@@ -24,6 +25,8 @@ from studykit.errors import MediaError, first_line
 
 # Ticks a second of a clip whose frame rate is variable.
 _TICKS = 90_000
+# Containers round times, to milliseconds at the coarsest; so do people.
+_SLACK = 0.0006
 
 # Codecs whose packets browsers accept inside an mp4; any other sound is encoded again, as AAC.
 _MP4_SOUND = ("aac", "mp3", "mp3float")
@@ -177,10 +180,29 @@ def probe(path: str | Path) -> VideoInfo:
         )
 
 
-def read_frames(path: str | Path) -> Iterator[np.ndarray]:
+def frames_between(path: str | Path, start: float, end: float | None) -> range:
+    """Return which frames of a video are shown from ``start`` on and before ``end``.
+
+    In seconds since its first frame, by each frame's own time where the rate varies.
+    """
+    times = _shown_times(Path(path))
+    since = [float(time - times[0]) + _SLACK for time in times]
+    return range(
+        bisect.bisect_left(since, start),
+        len(since) if end is None else bisect.bisect_left(since, end),
+    )
+
+
+def read_frames(path: str | Path, first: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
     """Yield a video's frames, one at a time and every one once, as they are shown.
 
     Rotation flags and non-square pixels are applied; transparency is composited over white.
+
+    Parameters
+    ----------
+    first, stop : int
+        Yield the frames from ``first`` on, and none from ``stop`` on; what lies behind is not
+        read.
 
     Yields
     ------
@@ -209,8 +231,11 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
                 damaged = True
                 continue
             for frame in frames:
+                if count == stop:
+                    return
                 display = display or _Display.of(frame, stream)
-                yield display.rgb(frame)
+                if count >= first:
+                    yield display.rgb(frame)
                 count += 1
         _check_whole(path, container, stream, count, expected)
 
@@ -221,6 +246,7 @@ def write_video(
     *,
     frame_rate: Fraction,
     like: str | Path | None = None,
+    like_from: int = 0,
     crf: int = 18,
 ) -> int:
     """Write frames as an H.264 mp4 that browsers play; the file appears when it is whole.
@@ -239,6 +265,8 @@ def write_video(
     like : path, optional
         The driving video: its sound is carried over, cut to the frames' length, and where its
         frame rate is variable each frame keeps its time.
+    like_from : int
+        Which frame of ``like`` the first one shows.
     crf : int
         x264's constant rate factor, 0 (lossless) to 51.
 
@@ -258,7 +286,7 @@ def write_video(
     frame_rate = Fraction(frame_rate).limit_denominator(1001)
     info = probe(like) if like is not None else None
     sounds, varies = (info.has_audio, info.variable) if info is not None else (False, False)
-    shown = _shown_times(Path(like)) if sounds or varies else []
+    shown = _shown_times(Path(like))[like_from:] if sounds or varies else []
     tick = Fraction(1, _TICKS) if varies else 1 / frame_rate
     times = _frame_times(frame_rate, shown if varies else ())
     count = 0

@@ -23,6 +23,7 @@ import numpy as np
 
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import Driving, Source
+from studykit.study.document import brief
 from studykit.study.file import Study
 
 
@@ -97,8 +98,9 @@ def create_method(name: str, **settings: Any) -> Method:
             known = did_you_mean(key, fields) if fields else "it has none"
             raise StudyFileError(f'method "{name}" has no setting "{key}": {known}')
         if not _fits(value, hints[key]):
+            kind = _type_name(hints[key])
             raise StudyFileError(
-                f'method "{name}": setting "{key}" must be {_type_name(hints[key])}, not {value!r}'
+                f'method "{name}": setting "{key}" must be {kind}, not {brief(value)}'
             )
     for key, field in fields.items():
         if field.default is inspect.Parameter.empty and key not in settings:
@@ -132,7 +134,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not inspect.isclass(hint) or isinstance(value, hint)

@@ -135,7 +135,7 @@ def load_networks(
             multiple = _multiple(checkpoint.config)
             if networks[1].num_channels != 3:
                 raise ValueError(f"num_channels is {networks[1].num_channels}, not 3")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise WeightsError(
                 f"the settings for {weights} make no network ({' '.join(str(error).split())}): "
                 "correct them in the file given as config"

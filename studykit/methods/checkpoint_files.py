@@ -4,22 +4,21 @@ Published ones are pickles, which can run anything; they are read by readers tha
 written here is safetensors, which hold nothing but arrays, or what PaddleGAN's predictor reads.
 """
 
-import contextlib
 import copy
+import io
 import json
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from studykit import files
 from studykit.cache import cache_folder
-from studykit.errors import MissingPackageError, WeightsError
+from studykit.errors import StudyFileError, WeightsError
 from studykit.methods import safe_pickle
 
 Settings = dict[str, Any]
@@ -63,28 +62,40 @@ class Checkpoint:
         return {part: getattr(self, part) for part in NETWORKS}
 
 
-def is_safetensors(path: Path) -> bool:
-    """Say whether a file is in the format of safetensors, by how it starts."""
-    # 8 bytes of header length, then the header, which is JSON; nothing else starts so.
-    with path.open("rb") as file:
-        start = file.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
-
-
-def read_safetensors(path: Path) -> dict[str, Tensors]:
-    """Read both networks of a safetensors file, by name.
+def read_file(path: Path) -> bytes:
+    """Return what is in a checkpoint, to be hashed and read from the same bytes.
 
     Raises
     ------
     WeightsError
-        The file is damaged, or is no checkpoint of this model.
+        It can't be read, or is larger than any checkpoint of this model.
     """
-    content: dict[str, Tensors] = {}
-    with _opened(path) as file:
-        for key in file.keys():  # noqa: SIM118 (it is no dictionary)
-            part, _, name = key.partition(".")
-            content.setdefault(part, {})[name] = file.get_tensor(key)
-    return _networks(path, content)
+    try:
+        if path.stat().st_size > safe_pickle.LARGEST_FILE:
+            raise WeightsError(f"{path} is too large for a checkpoint of this model: give another")
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror}") from None
+
+
+def read_networks(path: Path, content: bytes) -> dict[str, Tensors]:
+    """Read both networks, by name, of what is in a file.
+
+    That is safetensors, PaddleGAN's ``.pdparams`` or an original ``.pth.tar``, by how it starts.
+
+    Raises
+    ------
+    WeightsError
+        The file is unsafe (nothing of it was run), damaged, or no checkpoint of this model.
+    """
+    read = _read_safetensors if is_safetensors(content) else safe_pickle.load_arrays
+    return _networks(path, read(path, content), len(content))
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Say whether a file is in the format of safetensors, by how it starts."""
+    # 8 bytes of header length, then the header, which is JSON; nothing else starts so.
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LARGEST_HEADER
 
 
 def stored_settings(path: Path) -> Settings:
@@ -97,21 +108,60 @@ def stored_settings(path: Path) -> Settings:
     WeightsError
         The file is damaged.
     """
-    if not is_safetensors(path):
-        return {}
-    with _opened(path) as file:
-        return json.loads((file.metadata() or {}).get("config", "{}"))
+    with path.open("rb") as file:
+        if not is_safetensors(file.read(9)):
+            return {}
+        return settings_in(path, file)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
+def settings_in(path: Path, file: BinaryIO) -> Settings:
+    """Return the settings in an open file of safetensors, as :func:`stored_settings` does."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path} is damaged ({error}): get or convert it again") from None
+        config = json.loads(_header(file).get("__metadata__", {}).get("config", "{}"))
+        if any(
+            type(part) is not dict for part in (config, *map(config.get, _SECTIONS & config.keys()))
+        ):
+            raise TypeError("its config is no mapping")
+        return config
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+_LARGEST_HEADER = 1 << 24  # bytes
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "i1", "U8": "u1", "BOOL": "b1",
+}  # fmt: skip
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    file.seek(0)
+    return json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
+def _read_safetensors(path: Path, content: bytes) -> dict[str, Tensors]:
+    found: dict[str, Tensors] = {}
+    try:
+        file = io.BytesIO(content)
+        header = _header(file)
+        numbers = memoryview(content)[file.tell() :]
+        header.pop("__metadata__", None)
+        for key, entry in header.items():
+            part, _, name = key.partition(".")
+            kind, (start, end) = np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"]
+            if not 0 <= start <= end <= len(numbers):
+                raise ValueError(f"{key} lies outside of it")
+            array = np.frombuffer(numbers[start:end], kind).reshape(entry["shape"])
+            found.setdefault(part, {})[name] = array.astype(kind.newbyteorder("="), copy=False)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+    return found
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = ascii(f"{type(error).__name__}: {error}"[:200])[1:-1]
+    return WeightsError(f"{path} is damaged ({reason}): get or convert it again")
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -178,66 +228,6 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         write(part)
 
 
-def read_pickled(path: Path) -> dict[str, Tensors]:
-    """Read both networks of PaddleGAN's ``.pdparams`` or of an original ``.pth.tar``, by name.
-
-    Raises
-    ------
-    WeightsError
-        The file is unsafe (nothing of it was run), damaged, or no checkpoint of this model.
-    MissingPackageError
-        It is a PyTorch file, and PyTorch is not installed.
-    """
-    read = _read_pytorch if _is_pytorch(path) else safe_pickle.load_arrays
-    return _networks(path, read(path))
-
-
-# A file of torch.save before 1.6 is a row of pickles, of which the first is this number.
-_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-
-
-def _is_pytorch(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(len(_TORCH_LEGACY))
-    if not start.startswith(b"PK\x03\x04"):
-        return start == _TORCH_LEGACY
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("data.pkl") for name in archive.namelist()):
-                return True
-    except zipfile.BadZipFile:
-        raise WeightsError(f"{path} is a damaged zip archive: get the checkpoint again") from None
-    raise WeightsError(f"{path} is a zip archive and no checkpoint: unpack it first")
-
-
-def _read_pytorch(path: Path) -> dict[str, Tensors]:
-    try:
-        import torch
-    except ImportError:
-        raise MissingPackageError(
-            f'{path} is a PyTorch checkpoint: pip install "torch>=2.2" reads it (once; '
-            "studykit keeps it as safetensors)"
-        ) from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        parts = content if isinstance(content, dict) else {}
-        return {
-            part: from_pytorch({name: tensor.numpy() for name, tensor in parts[part].items()})
-            for part in NETWORKS
-            if isinstance(parts.get(part), dict)
-        }
-    except Exception as error:  # a damaged pickle may raise anything
-        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise WeightsError(
-                f"{path} is refused: loading it would call {asked[1]}, which no tensor needs; "
-                "nothing was run, get the checkpoint from its authors' address"
-            ) from None
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise WeightsError(
-            f"{path} is damaged or no checkpoint ({reason}): get it again"
-        ) from error
-
-
 def from_pytorch(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the tensors of an original PyTorch checkpoint as PaddleGAN names them.
 
@@ -252,8 +242,8 @@ def from_pytorch(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed(name): own for name, own in tensors.items() if not name.endswith(counter)}
 
 
-def _networks(path: Path, content: Mapping[str, Tensors]) -> dict[str, Tensors]:
-    """Return both networks of what a file holds, as finite float32 arrays."""
+def _networks(path: Path, content: Mapping[str, Tensors], size: int) -> dict[str, Tensors]:
+    """Return both networks of what a file of so many bytes holds, as finite float32 arrays."""
     networks: dict[str, Tensors] = {part: {} for part in NETWORKS}
     for part, tensors in networks.items():
         if not content.get(part):
@@ -262,7 +252,10 @@ def _networks(path: Path, content: Mapping[str, Tensors]) -> dict[str, Tensors]:
                 f'{path} is no checkpoint of the First Order Motion Model: it has no "{part}" '
                 f"(it holds {held[:100]})"
             )
-        for name, array in content[part].items():
+        for name, array in from_pytorch(content[part]).items():
+            size -= array.size  # an array may show the same number a million times
+            if size < 0:
+                raise WeightsError(f"{path} is damaged: it shows more numbers than it has bytes")
             if not np.isfinite(array).all():
                 reason = f"{part} {name} has values that are no numbers"
                 raise WeightsError(f"{path} is damaged: {reason}")
@@ -368,15 +361,12 @@ def read_config(path: str | Path) -> Settings:
     WeightsError
         The file can't be read, or a section is missing.
     """
-    import yaml
+    from studykit.study.document import read_yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"config {path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"config {path} is no YAML file ({reason}): correct it") from None
+        content = read_yaml(Path(path))
+    except StudyFileError as error:
+        raise WeightsError(f"config {error}") from None
     settings = {}
     for name, places in _SECTIONS.items():
         found = [_section(content, place.split()) for place in places]
@@ -393,6 +383,30 @@ def _section(content: Any, keys: list[str]) -> Any:
     for key in keys:
         content = content.get(key) if isinstance(content, dict) else None
     return content
+
+
+def require_sizes(path: str | Path, settings: Settings, networks: Mapping[str, Tensors]) -> None:
+    """Refuse settings that ask for far larger networks than the tensors are of.
+
+    Raises
+    ------
+    WeightsError
+        A setting is out of its range; it is named.
+    """
+    largest = max(size for own in networks.values() for one in own.values() for size in one.shape)
+    ranges = {"max_features": (1, max(largest, 1024)), "scale_factor": (1 / 64, 1)}
+    waiting: list[Any] = [{"size": settings.get("size", 256)}, *map(settings.get, _SECTIONS)]
+    for section in filter(lambda given: isinstance(given, dict), waiting):
+        waiting += section.values()
+        for name, value in section.items():
+            low, high = ranges.get(name, (0, 10 if name.endswith("blocks") else largest))
+            if name == "size":
+                low, high = 16, 4096
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise WeightsError(
+                    f"{path} is damaged: its setting {name!a} must be from {low} to {high}, "
+                    f"not {value}: get it again, or give the setting config that belongs to it"
+                )
 
 
 def settings_from_shapes(path: Path, kp_detector: Tensors, generator: Tensors) -> Settings:

@@ -6,6 +6,8 @@ as safetensors.
 """
 
 import copy
+import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,25 +159,42 @@ def locate(name_or_path: str | Path) -> Path:
         No such name or file; the file can't be fetched; or it is not the one that was first used
         or shipped.
     """
+    path = _found(name_or_path)
+    if str(name_or_path) in names():
+        _verify(name_or_path, path, sha256(path))
+    return path
+
+
+def _found(name_or_path: str | Path) -> Path:
+    """Return the file of a checkpoint, fetched if need be and not verified."""
     if path := _shipped().get(str(name_or_path)):
-        if sha256(path) != _shipped_hash(path):
+        return path
+    if published := _PUBLISHED.get(str(name_or_path)):
+        path = cache_folder() / published.file
+        if not path.is_file():
+            _fetch(str(name_or_path), published.address, path)
+        return path
+    path = Path(name_or_path).expanduser()
+    if files.is_there(path):
+        return path
+    raise WeightsError(
+        f'no weights "{name_or_path}": no such file, and no named checkpoint: '
+        f"{did_you_mean(str(name_or_path), names())}"
+    )
+
+
+def _verify(name_or_path: str | Path, path: Path, now: str) -> None:
+    """Refuse a file that is not the one that its name stands for; others stand for themselves."""
+    if str(name_or_path) in _shipped():
+        if now != _shipped_hash(path):
             raise WeightsError(
                 f"{path} is not the file that was shipped as {name_or_path}: reinstall studykit"
             )
-        return path
-    if str(name_or_path) not in _PUBLISHED:
-        path = Path(name_or_path).expanduser()
-        if path.is_file():
-            return path
-        raise WeightsError(
-            f'no weights "{name_or_path}": no such file, and no named checkpoint: '
-            f"{did_you_mean(str(name_or_path), names())}"
-        )
-    published = _PUBLISHED[str(name_or_path)]
-    path = cache_folder() / published.file
-    if not path.is_file():
-        _fetch(str(name_or_path), published.address, path)
-    now, first = sha256(path), _recorded(path)
+        return
+    published = _PUBLISHED.get(str(name_or_path))
+    if published is None:
+        return
+    first = _recorded(path)
     if published.sha256 and now != published.sha256:
         raise WeightsError(
             f"{path} is not the published {name_or_path} (SHA-256 {now[:12]}..., not "
@@ -189,7 +208,6 @@ def locate(name_or_path: str | Path) -> Path:
             f"then {first[:12]}...): delete it to have it fetched again, or delete "
             f"{_record_path(path).name} beside it to accept it"
         )
-    return path
 
 
 def sha256(path: str | Path) -> str:
@@ -218,31 +236,36 @@ def load(name_or_path: str | Path, config: str | Path | None = None) -> Checkpoi
     ------
     WeightsError
         As :func:`locate`; or the file is unsafe, damaged or no checkpoint of this model.
-    MissingPackageError
-        A PyTorch file, and PyTorch is not installed.
     """
-    path = locate(name_or_path)
-    digest = sha256(path)
-    readable = path if checkpoint_files.is_safetensors(path) else _imported(path, digest)
-    networks = checkpoint_files.read_safetensors(readable)
+    path = _found(name_or_path)
+    content = checkpoint_files.read_file(path)
+    digest = hashlib.sha256(content).hexdigest()
+    _verify(name_or_path, path, digest)
+    if not checkpoint_files.is_safetensors(content):
+        content = _imported(path, content, digest)
+    networks = checkpoint_files.read_networks(path, content)
     if config is not None:
         settings = checkpoint_files.read_config(config)
     elif str(name_or_path) in _PUBLISHED:
         settings = published_config(str(name_or_path))
     else:
-        stored = checkpoint_files.stored_settings(readable)
+        stored = checkpoint_files.settings_in(path, io.BytesIO(content))
         settings = stored or checkpoint_files.settings_from_shapes(path, **networks)
+    checkpoint_files.require_sizes(config or path, settings, networks)
     return Checkpoint(str(name_or_path), digest, settings, **networks)
 
 
-def _imported(path: Path, digest: str) -> Path:
-    """Return a pickled checkpoint as safetensors, made at its first use and kept."""
+def _imported(path: Path, content: bytes, digest: str) -> bytes:
+    """Return what is in a pickled checkpoint as safetensors, made at its first use and kept."""
     kept = cache_folder() / "imported" / f"{digest}.safetensors"
-    if not kept.is_file() or _recorded(kept) != sha256(kept):
-        networks = checkpoint_files.read_pickled(path)
-        checkpoint_files.save(Checkpoint(str(path), digest, {}, **networks), kept)
-        _record(kept, sha256(kept))
-    return kept
+    if kept.is_file():
+        again = checkpoint_files.read_file(kept)
+        if _recorded(kept) == hashlib.sha256(again).hexdigest():
+            return again
+    networks = checkpoint_files.read_networks(path, content)
+    checkpoint_files.save(Checkpoint(str(path), digest, {}, **networks), kept)
+    _record(kept, sha256(kept))
+    return checkpoint_files.read_file(kept)
 
 
 def _fetch(name: str, address: str, path: Path) -> None:

@@ -119,8 +119,12 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     from studykit.media.dlib_faces import identity_embedding
     from studykit.media.faces import extractor, find_faces
 
-    still, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
-    opened, _ = open_driving(driving.path, name=driving.name, size=study.size, crop=study.crop)
+    still, _ = open_source(
+        source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
+    )
+    opened, _ = open_driving(
+        driving.path, name=driving.name, size=study.size, crop=study.crop, view=driving.view
+    )
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer(finder=opened.finder)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studykit.media import video
-from studykit.media.squares import find_square, is_video, open_driving, probed
+from studykit.media.squares import find_square, frames_taken, is_video, open_driving, probed
 from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
@@ -130,14 +130,17 @@ def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -
 
 
 def _own_frames(study: Study, item: Input, script: _Script | None) -> TrueFrames:
-    driving, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
+    driving, _ = open_driving(
+        item.path, name=item.name, size=study.size, crop=study.crop, view=item.view
+    )
     if script is None:
         yield from ((frame, None) for frame in driving)
         return
-    square, _ = find_square(item.path, study.crop)
+    square, _ = find_square(item.path, study.crop, item.view)
     with np.load(script.path) as data:
         masks = np.unpackbits(data["face_mask"], axis=-1, count=script.size).astype(bool)
-    for frame, mask in zip(driving, masks, strict=True):
+    taken = frames_taken(item.path, item.view)
+    for frame, mask in zip(driving, masks[taken.start : taken.stop], strict=True):
         yield frame, _cut(square, mask, study.size)
 
 
@@ -145,12 +148,15 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
     from studykit.stimuli import render, transferred
 
     transfer = Transfer.of(cell.method)
-    squares = [find_square(item.path, study.crop)[0] for item in (cell.source, cell.driving)]
+    squares = [
+        find_square(item.path, study.crop, item.view)[0] for item in (cell.source, cell.driving)
+    ]
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
     square = squares[0 if transfer.relative else 1]
-    rest, first = source.states[0], driving.states[0]
+    taken = frames_taken(cell.driving.path, cell.driving.view)
+    rest, first = source.states[0], driving.states[taken.start]
     factor = None if transfer.adapt_scale else sides[0] / sides[1]
-    for state in driving.states:
+    for state in driving.states[taken.start : taken.stop]:
         size = driving.size
         if transfer.relative:
             state, size = transferred(rest, first, state, shift_factor=factor), source.size

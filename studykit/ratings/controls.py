@@ -168,10 +168,14 @@ def _control_path(out: Path, kind: str, made_of: str, suffix: str) -> Path:
 def _reference(study: Study, out: Path, name: str) -> Path:
     """Return a driving as clips show it: its square, at the study's size, in step with them."""
     driving = _input(study, study.drivings, name)
-    opened, _ = open_driving(driving.path, name=name, size=study.size, crop=study.crop)
+    opened, _ = open_driving(
+        driving.path, name=name, size=study.size, crop=study.crop, view=driving.view
+    )
     path = _control_path(out, "reference", opened.key, ".mp4")
     if not path.is_file():
-        video.write_video(path, opened, frame_rate=opened.frame_rate, like=driving.path)
+        video.write_video(
+            path, opened, frame_rate=opened.frame_rate, like=driving.path, like_from=opened.first
+        )
     return path
 
 
@@ -181,9 +185,14 @@ def _source(study: Study, out: Path, clip: Clip) -> Path:
         source = _input(study, (*study.sources, *study.first_frames), clip.source)
     else:
         source = _input(study, study.drivings, clip.driving)
-    path = _control_path(out, "source", f"{_sha256(source.path)} {study.size} {study.crop}", ".png")
+    made_of = (
+        f"{_sha256(source.path)} {study.size} {study.crop} {source.view.given() or ''}".strip()
+    )
+    path = _control_path(out, "source", made_of, ".png")
     if not path.is_file():
-        opened, _ = open_source(source.path, name=source.name, size=study.size, crop=study.crop)
+        opened, _ = open_source(
+            source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
+        )
         video.write_image(path, opened.image)
     return path
 

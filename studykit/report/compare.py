@@ -223,7 +223,8 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
         known = tables.made_by(values)
         facts |= {f"{name}: {what}": known[what] for what in _METHOD_FACTS}
     for item in manifest["inputs"].values():
-        facts[f"{item['type']} input {item['name']}"] = item["sha256"][:16]
+        parts = item["sha256"][:16], item.get("view")
+        facts[f"{item['type']} input {item['name']}"] = " ".join(map(str, filter(None, parts)))
     facts |= {f"{name} (version)": version for name, version in manifest["versions"].items()}
     facts |= {name: str(manifest["machine"][name]) for name in ("processor", "system")}
     return {what: text for what, text in facts.items() if text}

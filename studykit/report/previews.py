@@ -43,7 +43,9 @@ def clip(results: Results, cell: Cell, room: int) -> str:
 def driving(study: Study, item: Input, room: int) -> str:
     """Return a driving's moving preview as methods see it, "" where it can't be read."""
     try:
-        opened, _ = open_driving(item.path, name=item.name, size=study.size, crop=study.crop)
+        opened, _ = open_driving(
+            item.path, name=item.name, size=study.size, crop=study.crop, view=item.view
+        )
         return _preview(iter(opened), opened.frame_rate, room)
     except StudyError:
         return ""

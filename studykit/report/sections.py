@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -288,8 +288,12 @@ def manifest(results: Results) -> Section:
         ("versions", ", ".join(f"{name} {v}" for name, v in data["versions"].items())),
     ]
     made_by = [(name, *tables.made_by(values).values()) for name, values in data["methods"].items()]
-    inputs = [(item["name"], item["type"], item["sha256"]) for item in data["inputs"].values()]
-    table = tables.plain_table("inputs", "Inputs.", ("input", "type", "SHA-256"), inputs)
+    inputs = [
+        (item["name"], item["type"], item["sha256"], _words(item.get("view", {})))
+        for item in data["inputs"].values()
+    ]
+    columns = ("input", "type", "SHA-256", "of the file")
+    table = tables.plain_table("inputs", "Inputs.", columns, inputs)
     short = table.shown.assign(**{"SHA-256": table.shown["SHA-256"].str[:16] + "…"})
     named = ("name", *tables.MADE_BY)
     return kept(
@@ -300,6 +304,10 @@ def manifest(results: Results) -> Section:
             _beginning(dataclasses.replace(table, shown=short)),
         ],
     )
+
+
+def _words(view: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in view.items()) or "all"
 
 
 def problems(study: Study) -> Section:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +13,7 @@ from studykit.media.sheets import Strip, draw_strips
 from studykit.media.squares import CropRule, open_driving, open_source
 from studykit.report.results import Results
 from studykit.study.file import Cell, Input, MethodSpec, Study
+from studykit.study.inputs import as_input
 
 MOMENTS = 5
 _INPUTS_SHOWN = 25
@@ -86,15 +88,18 @@ def worst_moments(
 
 
 def pair_strip(
-    source: str | Path,
-    driving: str | Path,
+    source: str | Path | Mapping[str, Any],
+    driving: str | Path | Mapping[str, Any],
     clip: str | Path,
     *,
     size: int = 256,
     crop: CropRule = "face",
 ) -> Image.Image:
-    """Draw one driving, and the clip that it made of one source, at five moments."""
-    still, moving = (Input(Path(path).stem, "", Path(path)) for path in (source, driving))
+    """Draw one driving, and the clip that it made of one source, at five moments.
+
+    Source and driving are those of :func:`studykit.animate`.
+    """
+    still, moving = as_input(source, still=True), as_input(driving, still=False)
     top, header = _driving_strip(moving, size, crop)
     picture = source_picture(still, size, crop)
     row = Strip(("source", still.name, ""), [picture, *moments(Path(clip))])
@@ -135,7 +140,9 @@ def _driving_strip(driving: Input, size: int, crop: CropRule) -> tuple[Strip, li
     """Return a driving's row, a blank place for the source first, and its column titles."""
     label = ("driving", driving.name, driving.type)
     try:
-        opened, _ = open_driving(driving.path, name=driving.name, size=size, crop=crop)
+        opened, _ = open_driving(
+            driving.path, name=driving.name, size=size, crop=crop, view=driving.view
+        )
         wanted = moment_indices(opened.frame_count)
         frames = _frames_at(opened, wanted)
     except StudyError as error:
@@ -147,7 +154,9 @@ def _driving_strip(driving: Input, size: int, crop: CropRule) -> tuple[Strip, li
 def source_picture(source: Input, size: int, crop: CropRule) -> np.ndarray:
     """Return a source as the methods saw it, or a grey square when they could not."""
     try:
-        opened, _ = open_source(source.path, name=source.name, size=size, crop=crop)
+        opened, _ = open_source(
+            source.path, name=source.name, size=size, crop=crop, view=source.view
+        )
     except StudyError:
         return np.full((size, size, 3), 233, np.uint8)
     return opened.image

@@ -3,33 +3,24 @@
 One YAML file names everything, so that a study can be repeated from that file and its inputs.
 """
 
+import dataclasses
 import difflib
 import itertools
-import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from studykit import files
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.squares import CropRule
-from studykit.study.document import Document
+from studykit.study.document import Document, brief
+from studykit.study.inputs import Input, read_view, slug
 from studykit.study.ratings import Ratings, read_ratings_section
 
 Protocol = Literal["cross-identity", "same-identity"]
 TYPES = ("frontal", "side", "stylised")
-
-
-@dataclass(frozen=True)
-class Input:
-    """A source image or a driving video of a study.
-
-    Under the protocol "same-identity" a source may be a video: its first frame is meant.
-    """
-
-    name: str
-    type: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,8 @@ class Study:
         How inputs become squares: around the largest face, where "face" makes a missing face an
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
     protocols : tuple of {"cross-identity", "same-identity"}
-        Whether every source meets every driving, each driving meets its own first frame, or both.
+        Whether every source meets every driving, each driving meets its own reference frame, or
+        both.
     listed : tuple of (str, str)
         The sources and drivings that meet, by name, where ``pairs`` lists them; () where all do.
     """
@@ -95,13 +87,15 @@ class Study:
 
     @property
     def first_frames(self) -> tuple[Input, ...]:
-        """The drivings' own first frames as sources, where "same-identity" is among the protocols.
+        """The drivings' reference frames as sources, where "same-identity" is among the protocols.
 
         Each is named ``first-of-<driving>``, of the driving's type, and lies in the driving's file.
         """
         if "same-identity" not in self.protocols:
             return ()
-        return tuple(Input(_FIRST_OF + item.name, item.type, item.path) for item in self.drivings)
+        return tuple(
+            dataclasses.replace(item, name=_FIRST_OF + item.name) for item in self.drivings
+        )
 
     def pairs(self) -> Iterator[tuple[Input, Input]]:
         """Yield each source with each driving that it meets, all drivings of a source together."""
@@ -163,7 +157,7 @@ def load_study(path: str | Path) -> Study:
     return Study(
         name=name,
         path=path,
-        seed=document.number(("seed",), low=0) if "seed" in keys else Study.seed,
+        seed=document.number(("seed",), low=0, high=2**63 - 1) if "seed" in keys else Study.seed,
         size=size,
         crop=document.choice(("crop",), get_args(CropRule)) if "crop" in keys else Study.crop,
         protocols=protocols,
@@ -173,16 +167,6 @@ def load_study(path: str | Path) -> Study:
         methods=_methods(document),
         ratings=read_ratings_section(document, ("ratings",)),
     )
-
-
-def slug(text: str) -> str:
-    """Turn a text into a name that is safe in file names and has no double underscore.
-
-    >>> slug("my photo__(2)")
-    'my-photo_2'
-    """
-    text = re.sub(r"[^\w.-]+", "-", text.strip())
-    return re.sub(r"_{2,}-?", "_", text).strip("-._")
 
 
 _KEYS = (
@@ -208,31 +192,57 @@ def _inputs(document: Document, section: str) -> tuple[Input, ...]:
     found: list[Input] = []
     lines: dict[str, int] = {}
     for kind in document.mapping((section,), known=TYPES):
-        for index, entry in enumerate(document.sequence((section, kind))):
+        for index in range(len(document.sequence((section, kind)))):
             where = (section, kind, index)
-            if not isinstance(entry, str):
-                raise document.error(where, f"a path is expected, not {entry!r}")
-            path = document.folder / entry
-            if not path.is_file():
-                near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            item = _input(document, where, still=section == "sources")
+            path = item.path
+            if not files.is_there(path):
+                near = _beside(path)
                 near = difflib.get_close_matches(path.name, near, n=5, cutoff=0) or near
                 hint = did_you_mean(path.name, near) if near else "the folder is missing too"
                 raise document.error(where, f"no file {path}: {hint}")
-            name = slug(path.stem)
-            if section == "sources" and name.startswith(_FIRST_OF):
+            if section == "sources" and item.name.startswith(_FIRST_OF):
                 text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
                 raise document.error(where, text)
-            alike = name.casefold()  # some file systems hold Anna and anna for one
-            if alike in lines:
+            if (same := _alike(item.name)) in lines:
                 raise document.error(
                     where,
-                    f'duplicate name "{name}" in {section} (line {lines[alike]}): rename one file',
+                    f'duplicate name "{item.name}" in {section} (line {lines[same]}): rename one '
+                    "file, or give one a name of its own, {path: .., name: ..}",
                 )
-            lines[alike] = document.line(where)
-            found.append(Input(name, kind, path))
+            lines[same] = document.line(where)
+            found.append(item)
     if not found:
         raise document.error((section,), f"{section} is empty: name at least one file")
     return tuple(found)
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return [other.name for other in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return []
+
+
+def _alike(name: str) -> str:
+    """Return what is the same for names that some file system holds for one, by case or accents."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _input(document: Document, where: tuple, *, still: bool) -> Input:
+    """Read a path, or a mapping that says more."""
+    given = document.value(where)
+    if isinstance(given, str):
+        given = {"path": given}
+    if not isinstance(given, dict):
+        raise document.error(
+            where, f"a path or a mapping with a path is expected, not {brief(given)}"
+        )
+    view = read_view(
+        given, still=still, refuse=lambda key, text: document.error((*where, key), text)
+    )
+    path = document.folder / given["path"]
+    return Input(given.get("name") or slug(path.stem), where[1], path, view)
 
 
 def _pairs(
@@ -240,18 +250,22 @@ def _pairs(
 ) -> tuple[tuple[str, str], ...]:
     """Read which sources and drivings meet: pairs of names, or of paths as they stand above."""
     if not isinstance(given := document.value(("pairs",)), list):
-        text = f"pairs must be all or a list of [source, driving], not {given!r}"
+        text = f"pairs must be all or a list of [source, driving], not {brief(given)}"
         raise document.error(("pairs",), text)
     found: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(given):
         where, pair = ("pairs", index), []
         if not isinstance(entry, list) or len(entry) != 2:
-            raise document.error(where, f"a pair is [source, driving], not {entry!r}")
+            raise document.error(where, f"a pair is [source, driving], not {brief(entry)}")
         entry = document.texts(where)
         for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
             called = {item.name: item for item in items}
-            paths = {item.path: item.name for item in items}
-            name = paths.get(document.folder / entry[place], entry[place])
+            name = entry[place]
+            alike = [item.name for item in items if item.path == document.folder / name]
+            if len(alike) > 1:
+                text = f'"{name}" is the file of several {what}s: name {" or ".join(alike)}'
+                raise document.error((*where, place), text)
+            name = alike[0] if alike else name
             if name not in called:
                 hint = did_you_mean(name, called)
                 raise document.error((*where, place), f'no {what} "{name}": {hint}')
@@ -271,7 +285,9 @@ def _methods(document: Document) -> tuple[MethodSpec, ...]:
         if isinstance(entry, str):
             entry = {"name": entry}
         if not isinstance(entry, dict):
-            raise document.error(where, f"a method's name or a mapping is expected, not {entry!r}")
+            raise document.error(
+                where, f"a method's name or a mapping is expected, not {brief(entry)}"
+            )
         settings = dict(entry)
         method = settings.pop("method", None) or settings.get("name")
         name = settings.pop("name", method)
@@ -279,11 +295,11 @@ def _methods(document: Document) -> tuple[MethodSpec, ...]:
             raise document.error(where, 'a method needs a "name"')
         if slug(name) != name:
             raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
-        if name in found:
+        if _alike(name) in map(_alike, found):
             raise document.error(where, f'duplicate method name "{name}": give each its own "name"')
         for key in ("path", "config", "weights"):
             value = settings.get(key)
-            is_name = key == "weights" and not (document.folder / str(value)).is_file()
+            is_name = key == "weights" and not files.is_there(document.folder / str(value))
             if isinstance(value, str) and not is_name:
                 settings[key] = str(document.folder / value)
         found[name] = MethodSpec(name, method, settings, document.line(where))

@@ -5,12 +5,13 @@ language is another study file.
 """
 
 import dataclasses
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from studykit.errors import did_you_mean
-from studykit.study.document import Document
+from studykit.study.document import MOST, Document
 from studykit.study.wording import (
     CONSENT,
     CRITERIA,
@@ -123,7 +124,7 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     return dataclasses.replace(ratings, criteria=criteria)
 
 
-def _count(low: int, high: int | None = None) -> Callable[[Document, tuple], int]:
+def _count(low: int, high: int = MOST) -> Callable[[Document, tuple], int]:
     return lambda document, where: document.number(where, low=low, high=high)
 
 
@@ -209,10 +210,12 @@ def _texts(document: Document, where: tuple) -> dict[str, str]:
     texts = TEXTS | {key: document.text((*where, key), empty=True) for key in given}
     for key, text in texts.items():
         try:
-            text.format_map(dict.fromkeys(_PLACES, ""))
-        except (KeyError, ValueError, IndexError):
+            fields = {field[1:] for field in string.Formatter().parse(text)}
+        except ValueError:  # a brace alone
+            fields = {()}
+        if not fields <= {(None, None, None), *((name, "", None) for name in _PLACES)}:
             places = ", ".join(f"{{{name}}}" for name in _PLACES)
-            raise document.error((*where, key), f"braces in {key} may hold {places} only") from None
+            raise document.error((*where, key), f"braces in {key} may hold {places} only")
     return texts
 
 
