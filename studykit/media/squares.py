@@ -64,11 +64,11 @@ class View:
     finder: Finder = "auto"
 
     def given(self) -> dict[str, Any]:
-        """Return what is not the default, by the key of a study file."""
+        """Return what is said of this input alone, by the key of a study file."""
         return {
             field.name: asdict(value) if isinstance(value, Square) else value
             for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            if (value := getattr(self, field.name)) != field.default and field.name != "finder"
         }
 
     def rule(self, study_rule: CropRule) -> CropRule | Square:

@@ -22,6 +22,7 @@ from studykit.cache import code_hash, file_hash
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import WorkerDied, open_executor, outcomes
 from studykit.errors import StudyError, first_line
+from studykit.media.faces import extractor
 from studykit.metrics.catalogue import METRICS, WORST_BY
 from studykit.metrics.pair import FEATURES, Measurement, lacking, measure_pair
 from studykit.metrics.truth import Transfer, truth_files
@@ -248,6 +249,7 @@ def _key(cell: Cell, row: CellRow, clip: Path) -> str:
         "transfer": asdict(Transfer.of(cell.method)),
         "truth": [file_hash(path) for path in truth_files(cell)],
         "lacking": sorted(lacking()),
+        "faces": extractor(cell.driving.view.finder),
         "code": code_hash("studykit.metrics.pair"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

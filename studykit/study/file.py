@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from studykit import files
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.media.faces import Finder
 from studykit.media.squares import CropRule
 from studykit.study.document import Document, brief
 from studykit.study.inputs import Input, read_view, slug
@@ -66,6 +67,8 @@ class Study:
     crop : {"face", "face-or-centre", "centre"}
         How inputs become squares: around the largest face, where "face" makes a missing face an
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
+    faces : {"auto", "mediapipe", "dlib"}
+        What finds faces, in inputs, for methods and for metrics: the inputs' ``view.finder``.
     protocols : tuple of {"cross-identity", "same-identity"}
         Whether every source meets every driving, each driving meets its own reference frame, or
         both.
@@ -81,6 +84,7 @@ class Study:
     seed: int = 0
     size: int = 256
     crop: CropRule = "face"
+    faces: Finder = "auto"
     ratings: Ratings = field(default_factory=Ratings)
     protocols: tuple[Protocol, ...] = ("cross-identity",)
     listed: tuple[tuple[str, str], ...] = ()
@@ -147,8 +151,9 @@ def load_study(path: str | Path) -> Study:
     protocols = _protocols(document) if "protocols" in keys else Study.protocols
     if "sources" not in keys and "cross-identity" in protocols:
         raise document.error((), 'the key "sources" is missing')
-    sources = _inputs(document, "sources") if "sources" in keys else ()
-    drivings = _inputs(document, "drivings")
+    faces = document.choice(("faces",), get_args(Finder)) if "faces" in keys else Study.faces
+    sources = _inputs(document, "sources", faces) if "sources" in keys else ()
+    drivings = _inputs(document, "drivings", faces)
     listed = _pairs(document, sources, drivings) if keys.get("pairs", "all") != "all" else ()
     if listed:  # what stands in no pair takes no part in the study
         met = [set(names) for names in zip(*listed, strict=True)]
@@ -160,6 +165,7 @@ def load_study(path: str | Path) -> Study:
         seed=document.number(("seed",), low=0, high=2**63 - 1) if "seed" in keys else Study.seed,
         size=size,
         crop=document.choice(("crop",), get_args(CropRule)) if "crop" in keys else Study.crop,
+        faces=faces,
         protocols=protocols,
         listed=listed,
         sources=sources,
@@ -170,8 +176,8 @@ def load_study(path: str | Path) -> Study:
 
 
 _KEYS = (
-    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "pairs", "methods",
-    "ratings",
+    "name", "seed", "size", "crop", "faces", "protocols", "sources", "drivings", "pairs",
+    "methods", "ratings",
 )  # fmt: skip
 _FIRST_OF = "first-of-"
 
@@ -188,7 +194,7 @@ def _protocols(document: Document) -> tuple[Protocol, ...]:
     return tuple(found)
 
 
-def _inputs(document: Document, section: str) -> tuple[Input, ...]:
+def _inputs(document: Document, section: str, finder: Finder) -> tuple[Input, ...]:
     found: list[Input] = []
     lines: dict[str, int] = {}
     for kind in document.mapping((section,), known=TYPES):
@@ -211,7 +217,8 @@ def _inputs(document: Document, section: str) -> tuple[Input, ...]:
                     "file, or give one a name of its own, {path: .., name: ..}",
                 )
             lines[same] = document.line(where)
-            found.append(item)
+            view = dataclasses.replace(item.view, finder=finder)
+            found.append(dataclasses.replace(item, view=view))
     if not found:
         raise document.error((section,), f"{section} is empty: name at least one file")
     return tuple(found)
