@@ -1,5 +1,6 @@
 """Clips with known faults, measured from end to end on a short piece of the embedded study."""
 
+import dataclasses
 import json
 import shutil
 from fractions import Fraction
@@ -12,6 +13,7 @@ from studykit import metrics
 from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.squares import View
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
 
@@ -301,6 +303,16 @@ def test_a_clip_of_one_frame_has_what_one_frame_can_have(study, tmp_path):
         assert found.values[metric] == pytest.approx(0, abs=1e-9)
     assert not {"sms", "jerk", "flow_warping_error", "flicker"} & set(found.values)
     assert found.curves["jerk"].shape == (1,)
+
+
+def test_motion_is_measured_since_the_drivings_reference_frame(study, out):
+    cell = _cell(study, f"{PAIR}__trembling")
+    clip = out / f"clips/{cell.name}.mp4"
+    for view, zero in ((View(), 0), (View(reference=0.4), 5)):
+        driving = dataclasses.replace(cell.driving, view=view)
+        found = metrics.measure_cell(study, dataclasses.replace(cell, driving=driving), clip)
+        for name in ("landmark_motion_error", "head_motion_error"):
+            assert np.flatnonzero(found.curves[name] < 1e-4).tolist() == [zero]
 
 
 def test_a_clip_longer_than_its_driving_is_measured_and_said_so(study, out, tmp_path):

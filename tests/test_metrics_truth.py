@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from studykit.media import video
-from studykit.media.squares import find_square, open_driving, open_source
+from studykit.media.squares import View, find_square, open_driving, open_source
 from studykit.metrics.truth import Transfer, find_truth
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study.file import Cell, Input, MethodSpec, Study
@@ -144,3 +144,27 @@ def test_a_file_of_somebody_elses_in_a_folder_named_truth_is_no_truth(study, tmp
     source = tmp_path / "side-1.png"
     shutil.copy(SIDE.path, source)
     assert find_truth(study, Cell(Input("side-1", "side", source), DRIVING, RELATIVE)) is None
+
+
+def test_truth_follows_the_range_of_a_driving_and_counts_from_its_reference(study):
+    """Frames 3 to 8 of the file, and motion since frame 6 of it."""
+    view = View(start=0.24, end=0.72, reference=0.48)
+    driving = dataclasses.replace(DRIVING, view=view)
+    frames = list(find_truth(study, Cell(SIDE, driving, RELATIVE)))
+    assert len(frames) == 6
+    source, _ = open_source(SIDE.path, name="side", size=128, crop=study.crop)
+    assert [_difference(image, source.image) < 0.5 for image, _ in frames] == [
+        *(False,) * 3, True, *(False,) * 2
+    ]  # fmt: skip
+    opened, _ = open_driving(DRIVING.path, name="d", size=128, crop=study.crop, view=view)
+    first = dataclasses.replace(FIRST, view=view)
+    own = list(find_truth(study, Cell(first, driving, RELATIVE)))
+    np.testing.assert_array_equal([image for image, _ in own], list(opened))
+    source, _ = open_source(FIRST.path, name="first", size=128, crop=study.crop, view=view)
+    np.testing.assert_array_equal(source.image, own[3][0])
+    study = dataclasses.replace(study, crop="centre")
+    part, whole = (
+        list(find_truth(study, Cell(dataclasses.replace(FIRST, view=each.view), each, RELATIVE)))
+        for each in (driving, DRIVING)
+    )
+    np.testing.assert_array_equal(part[3][1], whole[6][1])

@@ -187,7 +187,7 @@ def test_same_identity_clips_stand_under_their_own_driving(small_study: Path) ->
     results = report.load_results(small_study, out)
     page = report.clips(results).html
     assert page.count("<td><video") == 6
-    assert page.count("its own first frame") == 1
+    assert page.count("its own reference frame") == 1
     assert "6 cells" in report.studied(results).markdown
     report.film_strips(results)
     strip = Image.open(out / "figures/strip__copy__talk.png")

@@ -28,12 +28,14 @@ def test_a_video_as_source_gives_the_first_square_of_that_driving(tmp_path, make
 
 
 def test_the_square_is_sought_where_the_driving_seeks_it(tmp_path, portrait):
-    """The first frame shows no face, so that the square is found on the second."""
+    """The first frame shows no face, so that square and reference are found on the second."""
     face = portrait[:256, 96:352]
     path = tmp_path / "late.mp4"
     video.write_video(path, [np.full_like(face, 128), face, face], frame_rate=25)
-    source, _ = open_source(path, name="late", size=64, crop="face")
-    assert np.ptp(source.image.astype(int)) < 8
+    source, note = open_source(path, name="late", size=64, crop="face")
+    driving, _ = open_driving(path, name="late", size=64, crop="face")
+    np.testing.assert_array_equal(source.image, list(driving)[1])
+    assert note.startswith("motion counts from frame 1 (0.04 s), the first that is lit")
     assert find_square(path, "face")[0].side < 256
 
 

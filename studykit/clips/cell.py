@@ -27,7 +27,8 @@ from studykit.clips.executors import Report
 from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
-from studykit.media.squares import CropRule, open_driving, open_source
+from studykit.media.reference import with_reference
+from studykit.media.squares import CropRule, Source, open_driving, open_source
 from studykit.methods import Method
 from studykit.study.file import Cell
 
@@ -169,6 +170,7 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view
     )
     state, source_note = _prepared(task)
+    opened, reference_note = with_reference(opened, driving.view.reference, _source(task)[0])
     with contextlib.ExitStack() as stack:
 
         def open_ahead() -> Iterator[np.ndarray]:
@@ -195,7 +197,8 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    return frames, "; ".join(filter(None, (source_note, driving_note, note)))
+    notes = dict.fromkeys((source_note, driving_note, reference_note, note))
+    return frames, "; ".join(filter(None, notes))
 
 
 def failed(row: CellRow, error: Exception) -> Made:
@@ -245,11 +248,16 @@ def _prepared(task: Task) -> tuple[Any, str]:
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
-        opened, note = open_source(
-            source.path, name=source.name, size=task.size, crop=task.crop, view=source.view
-        )
+        opened, note = _source(task)
         _newest.prepared, _newest.key = (method.prepare(opened), note), key
     return _newest.prepared
+
+
+def _source(task: Task) -> tuple[Source, str]:
+    source = task.cell.source
+    return open_source(
+        source.path, name=source.name, size=task.size, crop=task.crop, view=source.view
+    )
 
 
 def _seen(task: Task) -> bool:

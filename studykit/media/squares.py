@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import Finder, find_faces
 from studykit.media.geometry import Crop, Face, centre_crop, face_crop
+from studykit.media.reference import with_reference
 
 CropRule = Literal["face", "face-or-centre", "centre"]
 Reference = Literal["first", "best"]
@@ -66,9 +67,9 @@ class View:
     def given(self) -> dict[str, Any]:
         """Return what is said of this input alone, by the key of a study file."""
         return {
-            field.name: asdict(value) if isinstance(value, Square) else value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default and field.name != "finder"
+            key.name: asdict(value) if isinstance(value, Square) else value
+            for key in fields(self)
+            if (value := getattr(self, key.name)) != key.default and key.name != "finder"
         }
 
     def rule(self, study_rule: CropRule) -> CropRule | Square:
@@ -127,7 +128,7 @@ class Driving:
     """
 
     name: str
-    open_frames: Callable[[], Iterable[np.ndarray]]
+    open_frames: Callable[[], Iterable[np.ndarray]] = field(compare=False)
     frame_rate: Fraction
     frame_count: int
     key: str = ""
@@ -162,7 +163,7 @@ def open_source(
 ) -> tuple[Source, str]:
     """Read, crop and scale a source image, whose square is found once.
 
-    Of a video, the source is the first square that :func:`open_driving` gives: for animating it
+    Of a video, the source is the reference frame that :func:`open_driving` gives: for animating it
     with that very video, the same-identity protocol.
 
     Returns
@@ -180,7 +181,9 @@ def open_source(
     """
     if is_video(path):
         driving, note = open_driving(path, name=name, size=size, crop=crop, view=view)
-        return Source(name, next(iter(driving)), view.finder), note
+        driving, where = with_reference(driving, view.reference)
+        notes = "; ".join(filter(None, (note, where)))
+        return Source(name, driving.reference_frame(), view.finder), notes
     square, note = find_square(path, crop, view)
     return Source(name, square.apply(video.read_image(path), size), view.finder), note
 
@@ -190,7 +193,8 @@ def open_driving(
 ) -> tuple[Driving, str]:
     """Open a driving video, whose square is found once, on the first frames that show a face.
 
-    Returns and raises as :func:`open_source`; MediaError, too, where its range holds no motion.
+    Its reference is the frame that is asked for, which :func:`with_reference` looks at. Returns and
+    raises as :func:`open_source`; MediaError, too, where its range holds no motion.
     """
     info = probed(path)
     square, note = _driving_square(path, crop, view)
@@ -206,8 +210,16 @@ def open_driving(
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
     key = hashlib.sha256(shown.encode()).hexdigest()
-    shown = Driving(name, frames, info.frame_rate, len(taken), key, taken.start, 0, view.finder)
-    return shown, note
+    asked = 0
+    if not isinstance(view.reference, str):
+        asked = video.frames_between(path, view.reference, None).start - taken.start
+        if asked >= len(taken):
+            raise MediaError(
+                f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
+                "frame that takes part: choose an earlier one"
+            )
+    rate, count, first = info.frame_rate, len(taken), taken.start
+    return Driving(name, frames, rate, count, key, first, asked, view.finder), note
 
 
 @_remembered

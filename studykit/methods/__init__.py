@@ -31,9 +31,10 @@ class Method(Protocol):
     """What the run asks of a method.
 
     ``prepare`` sees the source once, ``animate`` then gives one (S, S, 3) uint8 RGB frame a
-    driving frame, in order, without holding the video. A class may add functions that the run
-    asks for the provenance of its clips: ``weights_hash() -> str``, the SHA-256 of the weights
-    that its setting ``weights`` names; ``device_used() -> str``, where it computes;
+    driving frame, in order, without holding the video. Relative motion counts from the frame
+    ``driving.reference``, which ``driving.reference_frame()`` shows. A class may add functions that
+    the run asks for the provenance of its clips: ``weights_hash() -> str``, the SHA-256 of the
+    weights that its setting ``weights`` names; ``device_used() -> str``, where it computes;
     ``inputs(source_name, driving_name) -> list[Path]``, the files that a clip depends on beside
     source and driving; and ``notes(state) -> str``, what a reader of the clip should know of how it
     was made, "" if nothing.

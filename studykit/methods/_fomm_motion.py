@@ -58,7 +58,7 @@ class Encoded:
 
 
 def movement_scale(source: Keypoints, initial: Keypoints) -> float:
-    """Return how large the source's face is, beside that of the driving's first frame.
+    """Return how large the source's face is, beside that of the driving's reference frame.
 
     The square root of the areas of the convex hulls of the keypoints, (K, 2) or (1, K, 2).
 
@@ -76,12 +76,13 @@ def transfer(
     """Return the keypoints that the source gets from a driving frame by relative motion.
 
     ``p = p_S + s (p_D - p_1)`` and ``J = J_D J_1^-1 J_S`` (section 3.4 of the paper), where ``1``
-    is the driving's first frame. Arrays may have a frame axis in front, where it is the driving's.
+    is the driving's reference frame. Arrays may have a frame axis in front, where it is the
+    driving's.
 
     Raises
     ------
     StudyError
-        A jacobian of the first frame has no inverse.
+        A jacobian of the reference frame has no inverse.
     """
     points = source.points + np.float32(scale) * (driving.points - initial.points)
     if driving.jacobians is None:
@@ -118,7 +119,7 @@ def _hull_area(keypoints: Keypoints) -> float:
         ).volume  # which is the area, in two dimensions
     except QhullError:
         raise StudyError(
-            "fomm: the keypoints of the source or of the first driving frame span no area, so "
+            "fomm: the keypoints of the source or of the reference frame span no area, so "
             "there is no scale to adapt: set adapt_scale to false, or use trained weights"
         ) from None
 

@@ -23,8 +23,8 @@ class Folder:
     path : str
         The folder. Relative paths in a study file are relative to that file.
     relative : bool
-        Whether its clips move as the driving moves from its first frame on, or stand where the
-        driving stands: what metrics take for the truth.
+        Whether its clips move as the driving moves from its reference frame on, or stand where
+        the driving stands: what metrics take for the truth.
 
     Raises
     ------

@@ -57,10 +57,10 @@ class FOMM:
         A named checkpoint or a file. ``synth-256`` comes with the package and knows rendered faces
         alone; ``vox-256``, ``vox-512`` and ``vox-mobile`` are PaddleGAN's, and fetched.
     relative : bool
-        Move the source's keypoints as the driving's move from its first frame on (section 3.4
+        Move the source's keypoints as the driving's move from its reference frame on (section 3.4
         of the paper); otherwise put them where the driving's are.
     adapt_scale : bool
-        Scale relative motion by the size of the source's face over that of the driving's first
+        Scale relative motion by the size of the source's face over that of the driving's reference
         frame: the square root of the areas of the keypoints' convex hulls.
     device : {"auto", "cpu", "gpu"}
         Where it runs; auto takes a GPU if Paddle can use one.
@@ -128,8 +128,8 @@ class FOMM:
         Raises
         ------
         StudyError
-            The keypoints of the source or of the first driving frame span no area, so that
-            there is no scale to adapt.
+            The keypoints of the source or of the reference frame span no area, so that there is
+            no scale to adapt.
         """
         source, initial, scale = state.source.keypoints, None, 1.0
         rows = kept(driving, state.found_by, lambda: state.rows(driving))
@@ -138,6 +138,8 @@ class FOMM:
             if self.relative:
                 if initial is None:
                     initial = keypoints[0]
+                    if driving.reference:
+                        (initial,) = state.engine.keypoints([driving.reference_frame()])
                     scale = movement_scale(source, initial) if self.adapt_scale else 1.0
                 keypoints = [transfer(source, own, initial, scale) for own in keypoints]
             yield from state.engine.paint(state.source, keypoints)

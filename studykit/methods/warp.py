@@ -38,11 +38,11 @@ _NEWTON_STEPS = 8
 class Warp:
     """Warp the source by the landmarks of the driving.
 
-    The driving's head pose and expression since its first face are carried over to the source's
-    head (see ``_warp_geometry``): rotation, shift in head sizes, growth, each landmark's way in
-    the plane of the face, and how far the eyes are open. The background is held at the border and
-    follows the head less and less with distance. Turns, shifts and growth saturate where a flat
-    picture would tear.
+    The driving's head pose and expression since its reference frame are carried over to the
+    source's head (see ``_warp_geometry``): rotation, shift in head sizes, growth, each landmark's
+    way in the plane of the face, and how far the eyes are open. The background is held at the
+    border and follows the head less and less with distance. Turns, shifts and growth saturate where
+    a flat picture would tear.
 
     Frames in which the driving's face is lost repeat the last face that was seen; frames before
     the first face show the source as it is.
@@ -82,7 +82,12 @@ class Warp:
             The driving shows no face in its first second.
         """
         reference = motion = None
-        for landmarks in kept(driving, self._found_by(driving), lambda: self._landmarks(driving)):
+        rows = kept(driving, self._found_by(driving), lambda: self._landmarks(driving))
+        if driving.reference:  # as smoothed as the others, so that no motion is left in it
+            rows = list(rows)
+            seen = (row for row in rows[driving.reference :] if not np.isnan(row).any())
+            reference = next(map(fit_head, seen), None)
+        for landmarks in rows:
             if not np.isnan(landmarks).any():
                 if reference is None:
                     reference = fit_head(landmarks)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from studykit.media.reference import eye_opening, mouth_opening
 from studykit.metrics import identity, motion, perceptual, pixels, temporal
 from studykit.metrics.observe import faces_found
 
@@ -43,8 +44,8 @@ class Metric:
         :data:`studykit.metrics.observe.SEEN`, then what ``against`` names:
 
         - "nothing": ``measure(clip)``, which is asked of the driving as well;
-        - "driving": ``measure(clip, driving, relative)``, relative saying whether motion counts
-          since the first frame;
+        - "driving": ``measure(clip, driving, since)``, the frame that motion counts from, None
+          where the method puts the source where the driving is;
         - "source": ``measure(clip, embedding)``, that of the source's face, (128,) float;
         - "truth": ``measure(clip, truth)``, what is seen in the true frames;
         - "pixels": ``measure(image, truth, masks)`` of one frame and its true one, (S, S, 3)
@@ -74,25 +75,23 @@ SIGNALS: dict[str, Measure] = {
     "yaw": lambda seen: seen["pose"][:, 0],
     "pitch": lambda seen: seen["pose"][:, 1],
     "roll": lambda seen: seen["pose"][:, 2],
-    "eye_opening": lambda seen: motion.eye_opening(seen["landmarks"]),
-    "mouth_opening": lambda seen: motion.mouth_opening(seen["landmarks"]),
+    "eye_opening": lambda seen: eye_opening(seen["landmarks"]),
+    "mouth_opening": lambda seen: mouth_opening(seen["landmarks"]),
 }
 
 
-def _pose_apart(clip: np.ndarray, other: np.ndarray, relative: bool = False) -> np.ndarray:
-    return motion.head_pose_error(clip["pose"], other["pose"], since_first=relative)
+def _pose_apart(clip: np.ndarray, other: np.ndarray, since: int | None = None) -> np.ndarray:
+    return motion.head_pose_error(clip["pose"], other["pose"], since=since)
 
 
 def _apart(signal: str) -> Measure:
     of = SIGNALS[signal]
-    return lambda clip, other, relative=False: motion.change_error(
-        of(clip), of(other), since_first=relative
-    )
+    return lambda clip, other, since=None: motion.change_error(of(clip), of(other), since=since)
 
 
 def _turned(angle: int) -> Measure:
-    return lambda clip, driving, relative: motion.angle_errors(
-        clip["pose"], driving["pose"], since_first=relative
+    return lambda clip, driving, since: motion.angle_errors(
+        clip["pose"], driving["pose"], since=since
     )[:, angle]
 
 
@@ -143,11 +142,11 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
      "difference of the mouth's opening over its width from the true frame",
      "truth", _apart("mouth_opening")),
     ("landmark_motion_error", "landmark motion error", "% of face size", "lower", LANDMARKS,
-     "motion", "distance of the landmarks' way since the first frame from that in the driving",
-     "driving", lambda clip, driving, _: motion.landmark_motion_error(
-         clip["landmarks"], driving["landmarks"])),
+     "motion", "distance of the landmarks' way since the reference frame from that in the driving",
+     "driving", lambda clip, driving, since: motion.landmark_motion_error(
+         clip["landmarks"], driving["landmarks"], since or 0)),
     ("head_motion_error", "head motion error", "degrees", "lower", LANDMARKS, "motion",
-     "angle between the head's rotation, since the first frame where motion is relative, and "
+     "angle between the head's rotation, since the reference frame where motion is relative, and "
      "that in the driving", "driving", _pose_apart),
     ("yaw_motion_error", "yaw motion error", "degrees", "lower", LANDMARKS, "motion",
      "difference of the yaw so taken from that in the driving", "driving", _turned(0)),

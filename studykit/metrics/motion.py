@@ -10,10 +10,7 @@ import numpy as np
 
 from studykit.media.pose import Pose
 
-_EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
 _OUTER_EYE_CORNERS = (36, 45)
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-_INNER_CORNERS = (60, 64)
 
 
 def keypoint_distance(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -43,7 +40,8 @@ def eye_distance(landmarks: np.ndarray) -> np.ndarray:
     -------
     (...) float
     """
-    return _distance(landmarks, *_OUTER_EYE_CORNERS)
+    outer, other = _OUTER_EYE_CORNERS
+    return np.linalg.norm(landmarks[..., outer, :] - landmarks[..., other, :], axis=-1)
 
 
 def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
@@ -62,27 +60,31 @@ def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
     return float(100 * (expected & ~seen).sum() / expected.sum()) if expected.any() else np.nan
 
 
-def landmark_motion_error(points: np.ndarray, driving: np.ndarray) -> np.ndarray:
+def landmark_motion_error(points: np.ndarray, driving: np.ndarray, since: int = 0) -> np.ndarray:
     """Return how far landmarks moved unlike the driving's, in % of the face size: (T,).
 
-    For clips without a true frame. A landmark's way since the first frame that shows both faces,
-    in face sizes, is compared with the driving's; the face size is the longer side of the
-    landmarks' bounding box in that frame. 0 is best. Heads of another shape or another turn
+    For clips without a true frame. A landmark's way since the reference frame, in face sizes, is
+    compared with the driving's; the face size is the longer side of the landmarks' bounding box in
+    that frame. 0 is best. Heads of another shape or another turn
     move a little differently in the image even when all is right.
 
     Parameters
     ----------
     points, driving : (T, 68, 2) float
+    since : int
+        The reference frame. Where it does not show both faces, the nearest that does counts.
     """
     _same(points, driving)
-    start = _first_common(points, driving)
+    start = _common(points, driving, since)
     if start is None:
         return np.full(len(points), np.nan)
     ways = ((p - p[start]) / np.ptp(p[start], axis=0).max() for p in (points, driving))
     return 100 * keypoint_distance(*ways)
 
 
-def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
+def head_pose_error(
+    poses: np.ndarray, truth: np.ndarray, *, since: int | None = None
+) -> np.ndarray:
     """Return the angle between two heads' orientations, in degrees, 0 to 180: (T,).
 
     The geodesic distance of rotations: the angle of the one rotation that leads from one head to
@@ -92,14 +94,14 @@ def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) 
     ----------
     poses, truth : (T, 3) float
         Yaw, pitch and roll in degrees, NaN where they are unknown.
-    since_first : bool
-        Compare the rotations, about the axes of the image, since the first frame that has both:
-        what relative motion transfers.
+    since : int, optional
+        Compare the rotations, about the axes of the image, since this frame, or the nearest that
+        has both: what relative motion transfers.
     """
     _same(poses, truth)
     error = np.full(len(poses), np.nan)
     known = np.flatnonzero(_both(poses, truth))
-    start = known[0] if since_first and len(known) else None
+    start = _common(poses, truth, since)
     turned = zip(*(_rotations(each, known, start) for each in (poses, truth)), strict=True)
     for frame, (one, two) in zip(known, turned, strict=True):
         # Of small angles the sine shows more than the cosine.
@@ -108,8 +110,8 @@ def head_pose_error(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) 
     return error
 
 
-def change_error(values: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
-    """Return the absolute difference of two signals, or of their changes since the first frame.
+def change_error(values: np.ndarray, truth: np.ndarray, *, since: int | None = None) -> np.ndarray:
+    """Return the absolute difference of two signals, or of their changes since a frame.
 
     Such as the opening of the eyes or that of the mouth, in their own unit. 0 is best.
 
@@ -117,20 +119,21 @@ def change_error(values: np.ndarray, truth: np.ndarray, *, since_first: bool) ->
     ----------
     values, truth : (T,) float
         NaN where they are unknown.
-    since_first : bool
-        Compare the changes since the first frame that has both: what relative motion transfers.
+    since : int, optional
+        Compare the changes since this frame, or the nearest that has both: what relative motion
+        transfers.
 
     Returns
     -------
     (T,) float64
     """
     difference = _same(values, truth)
-    if since_first and (start := _first_common(values, truth)) is not None:
+    if (start := _common(values, truth, since)) is not None:
         difference = difference - difference[start]
     return np.abs(difference)
 
 
-def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> np.ndarray:
+def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since: int | None = None) -> np.ndarray:
     """Return how far yaw, pitch and roll lie from the true ones, in degrees, 0 to 180: (T, 3).
 
     0 is best.
@@ -139,58 +142,15 @@ def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since_first: bool) -> 
     ----------
     poses, truth : (T, 3) float
         Yaw, pitch and roll in degrees, NaN where they are unknown.
-    since_first : bool
-        Compare the angles of the rotations, about the axes of the image, since the first frame
-        that has both: what relative motion transfers. Changes of the angles themselves would not
-        do: in them, a head that looks aside and nods has rolled.
+    since : int, optional
+        Compare the angles of the rotations, about the axes of the image, since this frame, or the
+        nearest that has both: what relative motion transfers. Changes of the angles themselves
+        would not do: in them, a head that looks aside and nods has rolled.
     """
     difference = _same(poses, truth)
-    if since_first and (start := _first_common(poses, truth)) is not None:
+    if (start := _common(poses, truth, since)) is not None:
         difference = _turned(poses, start) - _turned(truth, start)
     return np.abs((difference + 180) % 360 - 180)
-
-
-def eye_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Return how far the eyes are open: the eye aspect ratio, mean of both eyes.
-
-    Soukupova and Cech 2016, "Real-time eye blink detection using facial landmarks", equation 1:
-    the lids' two distances over twice the distance of the eye's corners. Some 0.3 is open; dlib
-    sees a shut eye at 0.1 to 0.2.
-
-    Parameters
-    ----------
-    landmarks : (..., 68, 2) float
-
-    Returns
-    -------
-    (...) float64
-    """
-    ratios = []
-    for outer, top_1, top_2, inner, low_2, low_1 in _EYES:
-        lids = _distance(landmarks, top_1, low_1) + _distance(landmarks, top_2, low_2)
-        ratios.append(lids / (2 * _distance(landmarks, outer, inner)))
-    return (ratios[0] + ratios[1]) / 2
-
-
-def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Return how far the mouth is open: the inner lips' mean distance over the mouth's width.
-
-    0 is shut, 1 as high as wide; the width is that between the inner corners.
-
-    Parameters
-    ----------
-    landmarks : (..., 68, 2) float
-
-    Returns
-    -------
-    (...) float64
-    """
-    gaps = [_distance(landmarks, upper, lower) for upper, lower in _INNER_LIPS]
-    return sum(gaps) / len(gaps) / _distance(landmarks, *_INNER_CORNERS)
-
-
-def _distance(landmarks: np.ndarray, one: int, two: int) -> np.ndarray:
-    return np.linalg.norm(landmarks[..., one, :] - landmarks[..., two, :], axis=-1)
 
 
 def _rotations(poses: np.ndarray, frames: np.ndarray, start: int | None) -> list[np.ndarray]:
@@ -220,6 +180,7 @@ def _both(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return ~np.isnan(one - two).reshape(len(one), -1).any(axis=1)
 
 
-def _first_common(one: np.ndarray, two: np.ndarray) -> int | None:
+def _common(one: np.ndarray, two: np.ndarray, since: int | None) -> int | None:
+    """Return the frame that is known in both and nearest to one; None where none is, or None is."""
     both = np.flatnonzero(_both(one, two))
-    return int(both[0]) if len(both) else None
+    return int(both[np.abs(both - since).argmin()]) if len(both) and since is not None else None

@@ -15,6 +15,7 @@ import pandas as pd
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
@@ -104,6 +105,8 @@ class _Scene:
     landmarks : str
         What finds landmarks.
     frame_rate : float
+    reference : int
+        The frame of the driving that motion counts from.
     notes : tuple of str
     """
 
@@ -112,6 +115,7 @@ class _Scene:
     person: np.ndarray | None
     landmarks: str
     frame_rate: float
+    reference: int
     notes: tuple[str, ...]
 
 
@@ -125,6 +129,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     opened, _ = open_driving(
         driving.path, name=driving.name, size=study.size, crop=study.crop, view=driving.view
     )
+    opened, _ = with_reference(opened, driving.view.reference, still)
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer(finder=opened.finder)
@@ -142,6 +147,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         identity_embedding(still.image, found[0].landmarks) if found else None,
         extractor(opened.finder),
         float(opened.frame_rate),
+        opened.reference,
         tuple(missing),
     )
 
@@ -210,8 +216,8 @@ class _Take:
         seen = self._observer.seen()
         count = len(seen)
         driving = fitted(scene.driving, count)
-        relative = Transfer.of(self.cell.method).relative
-        against: dict[str, tuple] = {"nothing": (), "driving": (driving, relative)}
+        since = scene.reference if Transfer.of(self.cell.method).relative else None
+        against: dict[str, tuple] = {"nothing": (), "driving": (driving, since)}
         shown = {"": seen, "driving_": driving}
         if scene.person is not None:
             against["source"] = (scene.person,)

@@ -1,9 +1,9 @@
 """The frames that a clip should have shown, where they are known.
 
-- Same identity: the source is the first square of its driving, so the driving's own frames.
+- Same identity: the source is the reference frame of its driving, so the driving's own frames.
 - Rendered source and rendered driving: the source's person is rendered as the motion asks.
   Relative motion asks for the source's own state, changed as the driving's changed since its
-  first frame: the head turned about the image's axes by the same rotation, grown by the same
+  reference frame: the head turned about the image's axes by the same rotation, grown by the same
   factor and shifted by as many of its own sizes (without scale adaptation: by as many pixels of
   the square), the expression changed by the same amounts, within what a face can do. It is shown
   in the source's square. Absolute motion asks for the driving's state, in the driving's square.
@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studykit.media import video
-from studykit.media.squares import find_square, frames_taken, is_video, open_driving, probed
+from studykit.media.reference import with_reference
+from studykit.media.squares import (
+    find_square,
+    frames_taken,
+    is_video,
+    open_driving,
+    open_source,
+    probed,
+)
 from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
@@ -154,7 +162,7 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
     square = squares[0 if transfer.relative else 1]
     taken = frames_taken(cell.driving.path, cell.driving.view)
-    rest, first = source.states[0], driving.states[taken.start]
+    rest, first = source.states[0], driving.states[_reference(study, cell)]
     factor = None if transfer.adapt_scale else sides[0] / sides[1]
     for state in driving.states[taken.start : taken.stop]:
         size = driving.size
@@ -162,6 +170,16 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
             state, size = transferred(rest, first, state, shift_factor=factor), source.size
         frame = render(source.identity, *state, size=size)
         yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
+
+
+def _reference(study: Study, cell: Cell) -> int:
+    """Return which frame of the driving's file is its reference."""
+    source, driving = cell.source, cell.driving
+    rules = {"size": study.size, "crop": study.crop}
+    still, _ = open_source(source.path, name=source.name, view=source.view, **rules)
+    opened, _ = open_driving(driving.path, name=driving.name, view=driving.view, **rules)
+    opened, _ = with_reference(opened, driving.view.reference, still)
+    return opened.first + opened.reference
 
 
 def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:

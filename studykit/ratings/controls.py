@@ -180,7 +180,7 @@ def _reference(study: Study, out: Path, name: str) -> Path:
 
 
 def _source(study: Study, out: Path, clip: Clip) -> Path:
-    """Return the picture that a clip was made from; of a reference, its own first frame."""
+    """Return the picture that a clip was made from; of a reference, its own reference frame."""
     if clip.source:
         source = _input(study, (*study.sources, *study.first_frames), clip.source)
     else:

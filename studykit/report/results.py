@@ -73,7 +73,7 @@ class Results:
         return [t for t in TYPES if t in sources], [t for t in TYPES if t in drivings]
 
     def sources_of(self, driving: Input) -> list[Input]:
-        """Return the sources that a driving animates, its own first frame among them."""
+        """Return the sources that a driving animates, its own reference frame among them."""
         return [source for source, its in self.study.pairs() if its == driving]
 
     @property

@@ -492,7 +492,7 @@ def _matrices(results: Results) -> str:
             its = [source] * len(study.drivings)
             sources.append((f"{title}<small>{source.type}</small>", its))
     if study.first_frames:
-        sources.append(("its own first frame", study.first_frames))
+        sources.append(("its own reference frame", study.first_frames))
     met = set(study.pairs())
     shown = ""
     for method in study.methods:

@@ -326,7 +326,7 @@ def _stimuli(results: Results) -> str:
     )
     if "same-identity" in study.protocols:
         text += (
-            " In the same-identity protocol the first frame of a driving was its source, so that "
+            " In the same-identity protocol a driving's reference frame was its source, so that "
             "the driving itself is the truth."
         )
     if data:
