@@ -6,7 +6,7 @@ from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.faces import Crop
+from studykit.media.geometry import Crop
 from studykit.media.squares import (
     Square,
     View,
