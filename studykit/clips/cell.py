@@ -192,7 +192,11 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         def write(frames: Iterator[np.ndarray]) -> int:
             rate = opened.frame_rate
             return video.write_video(
-                clip, frames, frame_rate=rate, like=driving.path, like_from=opened.first
+                clip,
+                frames,
+                frame_rate=rate,
+                like=driving.path if opened.whole else None,
+                like_from=opened.first,
             )
 
         frames = behind(write, counted())

@@ -79,15 +79,17 @@ class FaceTracker:
     def __init__(self, *, finder: Finder = "auto", patience: int = 25) -> None:
         self._tracker = _engine(finder).Tracker(patience)
 
-    def update(self, frame: np.ndarray) -> Face | None:
+    def update(self, frame: np.ndarray, first: Face | None = None) -> Face | None:
         """Return the face in the next frame, or None where it is lost.
 
         Parameters
         ----------
         frame : (H, W, 3) uint8
             RGB, of the same size as the frames before.
+        first : Face, optional
+            The face in it that is to be followed from here on.
         """
-        return self._tracker.update(np.ascontiguousarray(frame))
+        return self._tracker.update(np.ascontiguousarray(frame), first)
 
 
 def _engine(finder: Finder) -> Any:

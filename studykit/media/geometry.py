@@ -60,6 +60,27 @@ def best_first(faces: Iterable[Face], image_shape: tuple[int, ...]) -> list[Face
     return sorted(faces, key=weight, reverse=True)
 
 
+def chosen_face(faces: list[Face], which: int | tuple[float, float] | None) -> Face | None:
+    """Return one of the faces found in an image, None where there is no such one.
+
+    Parameters
+    ----------
+    faces : list of Face
+        As :func:`studykit.media.faces.find_faces` returns them.
+    which : int or (float, float), optional
+        Its number from left to right, from 1 on; a point in its box, in pixels; or None for the
+        first.
+    """
+    if which is None:
+        return next(iter(faces), None)
+    if isinstance(which, int):
+        ordered = sorted(faces, key=lambda face: face.box[0] + face.box[2])
+        return ordered[which - 1] if which <= len(ordered) else None
+    x, y = which
+    hit = (f for f in faces if f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3])
+    return next(hit, None)
+
+
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union."""
     width = min(one[2], other[2]) - max(one[0], other[0])
@@ -86,13 +107,16 @@ class Crop:
         return np.asarray(resized)
 
 
-def face_crop(face: Face, image_shape: tuple[int, ...], *, scale: float = 2.0) -> Crop:
+def face_crop(
+    face: Face, image_shape: tuple[int, ...], *, scale: float = 2.0, whole: bool = True
+) -> Crop:
     """Return the square around a face that an animation works on.
 
     Its side is ``scale`` times the larger side of the landmarks' bounding box (of the box, where
     there are no landmarks), at most the image's shorter side; it is centred a little above the
     face, so that forehead and hair are in, and shifted to stay inside the image: nothing is
-    squashed or padded. Whole pixels, so that a crop at its own size is exact.
+    squashed or padded. In whole pixels, so that a crop at its own size is exact, or, for one that
+    moves, not.
     """
     height, width = image_shape[:2]
     if face.landmarks is None:
@@ -100,11 +124,13 @@ def face_crop(face: Face, image_shape: tuple[int, ...], *, scale: float = 2.0) -
     else:
         low, high = face.landmarks.min(axis=0), face.landmarks.max(axis=0)
     extent = float((high - low).max())
-    side = max(1, min(round(scale * extent), height, width))
+    side = max(1, min(scale * extent, height, width))
+    side = round(side) if whole else side
     # The landmarks begin at the brows: hair reaches two fifths of their height above them.
     centre = (low + high) / 2 + 0.5 - np.array([0.0, 0.18 * extent])
-    left, top = np.clip(np.rint(centre - side / 2), 0, [width - side, height - side])
-    return Crop(int(left), int(top), side)
+    corner = np.rint(centre - side / 2) if whole else centre - side / 2
+    left, top = np.clip(corner, 0, [width - side, height - side]).tolist()
+    return Crop(int(left), int(top), side) if whole else Crop(left, top, side)
 
 
 def centre_crop(image_shape: tuple[int, ...]) -> Crop:

@@ -4,6 +4,7 @@ import numpy as np
 
 from studykit.media.dlib_faces import identity_embedding
 from studykit.media.faces import FaceTracker, Finder
+from studykit.media.following import points_of
 from studykit.media.pose import head_pose
 from studykit.metrics import temporal
 
@@ -44,16 +45,19 @@ class Observer:
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._seen: list[np.ndarray] = []
 
-    def update(self, frame: np.ndarray) -> np.ndarray:
-        """Take the next frame, (H, W, 3) uint8, and return what is seen in it: () of ``SEEN``."""
+    def update(self, frame: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+        """Take the next frame, (H, W, 3) uint8, and return what is seen in it: () of ``SEEN``.
+
+        Where its face is known, ``points`` are those of :func:`studykit.media.following.tracked`.
+        """
         seen = np.full((), np.nan, SEEN)
-        face = self._tracker.update(frame)
-        if face is not None:
-            pose = head_pose(face.landmarks, frame.shape)
-            seen["landmarks"] = face.landmarks
+        landmarks = (points_of(self._tracker.update(frame)) if points is None else points)[:68]
+        if not np.isnan(landmarks).any():
+            pose = head_pose(landmarks, frame.shape)
+            seen["landmarks"] = landmarks
             seen["pose"] = pose.yaw, pose.pitch, pose.roll
             if len(self._seen) % EMBED_EVERY == 0:
-                seen["embedding"] = identity_embedding(frame, face.landmarks)
+                seen["embedding"] = identity_embedding(frame, landmarks)
         if self._steadiness and self._last is not None:
             before, landmarks = self._last
             seen["flow_warping_error"] = temporal.flow_warping_error(before, frame)

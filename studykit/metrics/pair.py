@@ -15,6 +15,7 @@ import pandas as pd
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.faces import Finder
 from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
@@ -72,7 +73,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
                 frames = find_truth(study, cell)
-                truths[transfer] = None if frames is None else _Truth(frames)
+                finder = cell.driving.view.finder
+                truths[transfer] = None if frames is None else _Truth(frames, finder)
             takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
@@ -133,7 +135,9 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer(finder=opened.finder)
-        return (observer.update(frame) for frame in opened)
+        if opened.points is None:
+            return map(observer.update, opened)
+        return map(observer.update, opened, opened.points)
 
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
@@ -167,9 +171,9 @@ def _figures(driving: np.ndarray) -> dict[str, float]:
 class _Truth:
     """True frames as they come, and what is seen in them, once for all clips that share them."""
 
-    def __init__(self, frames: TrueFrames) -> None:
+    def __init__(self, frames: TrueFrames, finder: Finder) -> None:
         self._frames = frames
-        self.observer = Observer(steadiness=False)
+        self.observer = Observer(steadiness=False, finder=finder)
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
@@ -192,7 +196,7 @@ class _Take:
         self.cell, self.truth = cell, truth
         self.failure: StudyError | None = None
         self._frames = video.read_frames(path)
-        self._observer = Observer()
+        self._observer = Observer(finder=cell.driving.view.finder)
         self._scores: list[dict[str, float]] = []
         self._features: list[np.ndarray] = []
 

@@ -226,10 +226,10 @@ class _Look:
 def _misses_square(path: Path, size: int, crop: CropRule) -> bool:
     """Return whether a run finds no face for the square: it looks at the first second."""
     try:
-        _, note = open_driving(path, name=path.stem, size=size, crop=crop)
+        opened, _ = open_driving(path, name=path.stem, size=size, crop=crop)
     except NoFaceError:
         return True
-    return bool(note)
+    return crop != "centre" and opened.points is None
 
 
 def _check_faces(
