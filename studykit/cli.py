@@ -1,6 +1,10 @@
 """The command line: each verb is one public function; an error a user can cause is one line."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +23,8 @@ FAILED_CELLS, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can fix it."""
     try:
-        sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)
+        with _stopped_like_ctrl_c():
+            sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _say("interrupted: the same command goes on where it stopped")
         sys.exit(INTERRUPTED)
@@ -30,8 +35,30 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(WRONG_INPUT)
 
 
+@contextlib.contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """Let a signal to end, or a terminal that closes, be an interrupt, after which all is tidy."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # no system has all of them
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _say(text: str) -> None:
-    click.echo(f"studykit: {' '.join(text.split())}", err=True)
+    # A file's name or content must not command the terminal.
+    shown = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    click.echo(f"studykit: {shown}", err=True)
 
 
 class _Verbs(click.Group):

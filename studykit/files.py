@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from studykit.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -65,11 +68,15 @@ def written(
         raise kind(f"can't write {path} ({error.strerror}): {otherwise}") from None
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what killed processes of this machine have left half-written in a folder."""
+def remove_partial(folder: Path, *, of_all: bool = False) -> None:
+    """Remove what killed processes of this machine have left half-written in a folder.
+
+    ``of_all`` removes what living ones write too, where a lock says that none does: a process of
+    another machine, or of a container's last start, may have the number of one that lives here.
+    """
     for part in folder.rglob(".*.part*"):
         match = re.search(r"\.(\d+)\.part", part.name)
-        if match and not _is_alive(int(match[1])):
+        if match and (of_all or not _is_alive(int(match[1]))):
             part.unlink(missing_ok=True)
 
 
@@ -94,7 +101,10 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     while True:
-        file = path.open("a+")
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise StudyError(f"{path} can't be a lock ({error.strerror}): remove it") from None
         if _lock(file):
             # Whoever held it may have removed the file meanwhile: then the lock is of no file.
             with contextlib.suppress(FileNotFoundError):
@@ -115,6 +125,37 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
         finally:
             with contextlib.suppress(PermissionError):  # Windows removes no file that is open
                 path.unlink(missing_ok=True)
+
+
+def for_spreadsheets(text: str) -> str:
+    """Return a text as no spreadsheet takes for a formula: after ' where it begins like one.
+
+    What is a number as a whole stays as it is; :func:`from_spreadsheet` takes the sign off again.
+    """
+    if not _FORMULA.match(text) or _NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
+
+
+def from_spreadsheet(text: str) -> str:
+    """Return a text as it was before :func:`for_spreadsheets`."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text[1:]) else text
+
+
+def cells_for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table whose texts are all as :func:`for_spreadsheets` gives them."""
+    texts = [name for name in table.columns if table[name].dtype.kind == "O"]
+    guarded = {
+        name: table[name]
+        .astype(object)
+        .map(lambda value: for_spreadsheets(value) if isinstance(value, str) else value)
+        for name in texts
+    }
+    return table.assign(**guarded)
+
+
+_FORMULA = re.compile(r"'*[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def is_there(path: str | Path) -> bool:

@@ -5,27 +5,33 @@ process that executes notebooks only decides, from files and their hashes, wheth
 anything to be done; it never loads what computes.
 """
 
+import asyncio
 import hashlib
 import logging
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from studykit import files, machine
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
-from studykit.clips.cells import CellRow, CellTable
+from studykit.clips.cells import CellRow, CellTable, read_cells
 from studykit.clips.folder import notebook_path, study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 
+_GRACE_SECONDS = 20  # for a kernel to remove what is half-made
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
+# Fewer are measured sooner than one more process has loaded what measures.
+_FRAMES_A_PROCESS = 200
 
 
 def run_study(
@@ -107,14 +113,16 @@ def make_clips(
 
 
 def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
-    """Measure the clips that have no measurement yet, on every core, with a bar."""
+    """Measure the clips that have no measurement yet, on as many cores as they are worth."""
     from tqdm import tqdm
 
     from studykit.metrics import measure_study
 
     clips = sum(1 for _ in study.cells(only))
+    frames = sum(row.frames for row in read_cells(out / "cells.csv").values())
+    jobs = min(machine.threads(), 1 + frames // _FRAMES_A_PROCESS)
     with tqdm(total=clips, unit="clip", desc="measuring", dynamic_ncols=True) as bar:
-        measure_study(study, out, jobs=machine.threads(), only=only, report=lambda _: bar.update())
+        measure_study(study, out, jobs=jobs, only=only, report=lambda _: bar.update())
 
 
 def rehearse(study: Study, out: Path) -> None:
@@ -173,7 +181,8 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     failure = None
     with files.whole(executed) as part, _Terminal(f"notebook {name}") as terminal:
         try:
-            papermill.execute_notebook(
+            _interruptible(
+                papermill.execute_notebook,
                 str(path),
                 str(part),
                 parameters,
@@ -196,6 +205,37 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     if failure is not None:
         raise failure
     return executed
+
+
+def _interruptible(execute: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Execute a notebook so that what stops this process first lets its kernel clean up.
+
+    In a thread, since in the main one Papermill's client answers signals by itself, and reports
+    that its kernel has died.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    kernels: list[AsyncKernelManager] = []
+
+    class Manager(AsyncKernelManager):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            kernels.append(self)
+
+    options["kernel_manager_class"] = Manager
+    with ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook") as thread:
+        executed = thread.submit(execute, *arguments, **options)
+        try:
+            while not wait([executed], 1).done:
+                pass
+        except BaseException:
+            for kernel in kernels:
+                asyncio.run(kernel.interrupt_kernel())
+            if not wait([executed], _GRACE_SECONDS).done:
+                for kernel in kernels:
+                    asyncio.run(kernel.signal_kernel(getattr(signal, "SIGKILL", signal.SIGTERM)))
+            raise
+        executed.result()
 
 
 class _Terminal:

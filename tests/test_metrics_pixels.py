@@ -6,20 +6,24 @@ import skimage.metrics
 from scipy.ndimage import gaussian_filter
 
 from studykit.metrics import pixels
-from studykit.metrics.pixels import mean_absolute_error, peak_signal_noise_ratio
+from studykit.metrics.pixels import Comparison
 
 
 def l1(image, truth, mask=None) -> float:
     """As metrics.csv has it."""
-    return mean_absolute_error(image, truth, mask=mask) / 255
+    return pixels.mean_absolute_error(Comparison(image, truth), [mask])[0] / 255
+
+
+def peak_signal_noise_ratio(image, truth, mask=None) -> float:
+    return pixels.peak_signal_noise_ratio(Comparison(image, truth), [mask])[0]
 
 
 def structural_similarity(image, truth, mask=None) -> float:
-    return pixels.structural_similarity(image, truth, [mask])[0]
+    return pixels.structural_similarity(Comparison(image, truth), [mask])[0]
 
 
 def multi_scale_structural_similarity(image, truth, mask=None) -> float:
-    return pixels.multi_scale_structural_similarity(image, truth, [mask])[0]
+    return pixels.multi_scale_structural_similarity(Comparison(image, truth), [mask])[0]
 
 
 ALL = (l1, peak_signal_noise_ratio, structural_similarity, multi_scale_structural_similarity)
@@ -93,6 +97,18 @@ def test_ssim_of_one_window_is_the_formula_written_out(truth, noisy):
     assert structural_similarity(noisy, truth, mask=pixel) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("rows", [256, 101, 11])
+def test_ssim_is_that_of_scikit_image(truth, noisy, rows):
+    image, true = noisy[:rows], truth[:rows]
+    _, expected = skimage.metrics.structural_similarity(
+        *(each @ np.array([0.299, 0.587, 0.114]) for each in (image, true)),
+        data_range=255, full=True, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    assert structural_similarity(image, true) == pytest.approx(
+        expected[5:-5, 5:-5].mean(), abs=1e-12
+    )
+
+
 def test_ms_ssim_is_what_pytorch_convolutions_give(truth, noisy, blurred):
     """Values made once with PyTorch 2.13: conv2d with the 11 x 11 window, avg_pool2d in between."""
     assert multi_scale_structural_similarity(noisy, truth) == pytest.approx(
@@ -149,8 +165,6 @@ def test_images_of_two_sizes_or_of_other_kinds_are_refused(metric, truth):
 def test_several_masks_give_what_each_gives_alone(truth, noisy):
     left = np.zeros(truth.shape[:2], bool)
     left[:, :128] = True
+    pair = Comparison(noisy, truth)
     for metric in (pixels.structural_similarity, pixels.multi_scale_structural_similarity):
-        assert metric(noisy, truth, [None, left]) == [
-            *metric(noisy, truth),
-            *metric(noisy, truth, [left]),
-        ]
+        assert metric(pair, [None, left]) == [*metric(pair), *metric(pair, [left])]

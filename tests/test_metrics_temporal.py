@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skimage.registration import optical_flow_tvl1
 
 from studykit.media.faces import find_face
 from studykit.media.pose import face_model
@@ -67,6 +68,15 @@ def test_frames_without_a_face_have_no_figure_and_spoil_only_their_neighbours(fa
     for measure in (temporal.landmark_smoothness, temporal.jerk):
         assert np.isnan(measure(points[:2])).all()
         assert np.isnan(measure(np.full_like(points, np.nan))).all()
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (101, 67), (40, 34)])
+def test_the_flow_is_that_of_scikit_image(portrait, shape):
+    grey = portrait.mean(axis=2, dtype=np.float32) / 255
+    image, moved = (grey[y : y + shape[0], x : x + shape[1]] for y, x in ((90, 180), (91, 178)))
+    expected = optical_flow_tvl1(image, moved, attachment=5, num_iter=10, num_warp=1)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(temporal.optical_flow(image, moved), expected, atol=1e-4)
 
 
 def test_warping_undoes_what_moved(portrait):

@@ -1,5 +1,6 @@
 """The store loses nothing: not by many writers, not by a killed one, not by an older schema."""
 
+import contextlib
 import os
 import pwd
 import random
@@ -42,13 +43,10 @@ def _postgres_folder() -> Path | None:
     return Path(found).parent if found else None
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server that listens on a socket in a temporary folder only."""
-    pytest.importorskip("psycopg")
     programs = _postgres_folder()
-    if programs is None:
-        pytest.skip("PostgreSQL's initdb is not installed (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="studykit-pg-"))
     user = {}
     if os.getuid() == 0:  # it refuses to run as root
@@ -70,6 +68,16 @@ def postgres() -> Iterator[str]:
             run("pg_ctl", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a server of the tests' own."""
+    pytest.importorskip("psycopg")
+    if _postgres_folder() is None:
+        pytest.skip("PostgreSQL's initdb is not installed (Debian: apt-get install postgresql)")
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -463,6 +471,57 @@ def test_without_its_driver_postgresql_is_a_command_to_install_it(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingPackageError, match=r'pip install "psycopg\[binary\]>='):
         open_store("postgresql://raters@host/name")
+
+
+_READER = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import pandas, sqlalchemy.dialects.sqlite
+from test_store import answer
+from studykit.ratings.store import StudyError, open_store
+
+if os.getuid() == 0:  # whom no permission keeps from writing
+    os.setuid(65534)
+with open_store(sys.argv[2]) as store:
+    (session,) = store.sessions()
+    print(session.answered, len(store.ratings()), flush=True)
+    try:
+        answer(store, session.session, session.rater, session.answered)
+    except StudyError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "with a killed writer's log"])
+def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path, killed: bool) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="studykit-ro-"))  # which others may enter, too
+    path = folder / "ratings.sqlite"
+    with open_store(path) as opened:
+        session, rater = begin(opened)
+        answer(opened, session, rater, 0)
+        if killed:
+            shutil.copytree(folder, folder / "killed")
+    if killed:
+        path = folder / "killed" / "ratings.sqlite"
+        assert path.with_name("ratings.sqlite-wal").stat().st_size
+        path.with_name("ratings.sqlite-shm").unlink()
+    before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+    for file in before:
+        file.chmod(0o444)
+    path.parent.chmod(0o555)
+    folder.chmod(0o555)
+    try:
+        command = [sys.executable, "-c", _READER, str(Path(__file__).parent), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        folder.chmod(0o755)
+        path.parent.chmod(0o755)
+        after = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+        shutil.rmtree(folder)
+    counts, refusal = done.stdout.splitlines()
+    assert counts == f"1 {len(CRITERIA)}"
+    assert "nothing was stored" in refusal and "readonly database" in refusal
+    assert after == before
 
 
 # Forks writers, which takes a hundredth of what starting them would.

@@ -555,7 +555,7 @@ def test_irises_and_masks_are_terms_only_where_asked_for(filled):
 
 def test_the_term_of_fidelity_is_what_psnr_measures():
     torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
-    from studykit.metrics.pixels import peak_signal_noise_ratio
+    from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
     from studykit.training.losses import fidelity
 
     truth, image = moving_pattern(0), moving_pattern(2)
@@ -564,7 +564,7 @@ def test_the_term_of_fidelity_is_what_psnr_measures():
     a, b = (torch.tensor(x.transpose(2, 0, 1)[None] / 255).float() for x in (image, truth))
     mask = torch.tensor(face[None, None]).float()
     term = fidelity(a, b, mask, LossWeights(fidelity=1.0))
-    psnr = peak_signal_noise_ratio(image, truth, mask=face)
+    (psnr,) = peak_signal_noise_ratio(Comparison(image, truth), [face])
     assert float(term) == pytest.approx(6 - psnr / 10, abs=1e-3)
 
 

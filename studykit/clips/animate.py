@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
+import studykit
 from studykit import files
 from studykit.clips.cell import (
     FilesUnseen,
@@ -110,6 +111,8 @@ def _animate_missing(
     frames = sum(counts[cell.driving] for cell, _ in missing)
     run, send = uuid.uuid4().hex, False
     with contextlib.ExitStack() as stack:
+        # Of workers that died, or were ended by an interrupt; nobody else makes clips here now.
+        stack.callback(files.remove_partial, out / "clips", of_all=True)
         meter = stack.enter_context(Meter(len(missing), frames))
         running = {cell.method.name for cell, _ in missing}
         needed = {kind for name in running for kind in resources_of(methods[name].method)}
@@ -135,7 +138,6 @@ def _animate_missing(
             _put_in_place(made, out)
             table.add(made.row)
             meter.end(task.cell.name, counts[task.cell.driving])
-    files.remove_partial(out / "clips")  # of workers that died
 
 
 def _check_jobs(methods: dict[str, Equipped], jobs: int, scheduler: str | None) -> None:
@@ -213,12 +215,28 @@ def animate(
 
 def _made(task: Task, future: Future) -> Made:
     try:
-        return future.result()
+        made = future.result()
+        _check_made(task, made)
+        return made
     except WorkerDied as error:
         text = f"its worker died, and again with no other cell beside it: {error}"
         return failed(task.row(), StudyError(text))
     except Exception as error:
         return failed(task.row(), error)
+
+
+def _check_made(task: Task, made: Made) -> None:
+    """Refuse what a worker gives back for another cell, or by another version; it may name any."""
+    row = made.row if isinstance(made, Made) else None
+    if row is None or (row.cell, row.cache_key) != (task.cell.name, task.key):
+        raise StudyError("its worker gave back something else: look at what runs there")
+    if row.version != studykit.__version__:
+        raise StudyError(
+            f"its worker has studykit {row.version}, here it is {studykit.__version__}: install "
+            "the same version there"
+        )
+    if row.status == "done" and made.clip is None and not (task.out / row.clip).is_file():
+        raise StudyError("its worker says that it is made, but there is no clip: look at its disk")
 
 
 def _with_files(task: Task) -> Task:

@@ -89,7 +89,8 @@ def read_cells(path: Path) -> dict[str, CellRow]:
     names, rows = header.decode().split(","), {}
     for line in lines:
         try:
-            values = dict(zip(names, next(csv.reader([line.decode()])), strict=True))
+            texts = map(files.from_spreadsheet, next(csv.reader([line.decode()])))
+            values = dict(zip(names, texts, strict=True))
             values |= {"seconds": float(values["seconds"]), "frames": int(values["frames"])}
             row = CellRow(**{name: values[name] for name in _FIELDS if name in values})
         except (ValueError, StopIteration, KeyError, TypeError):
@@ -176,6 +177,6 @@ def _line(row: CellRow) -> bytes:
     values = dataclasses.asdict(row) | {"seconds": f"{row.seconds:.3f}"}
     # A row is one line, whatever stands in its error.
     csv.writer(text, lineterminator="\n").writerow(
-        " ".join(str(value).split()) for value in values.values()
+        files.for_spreadsheets(" ".join(str(value).split())) for value in values.values()
     )
     return text.getvalue().encode()

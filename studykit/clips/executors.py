@@ -6,6 +6,7 @@ at, with :class:`WorkerDied`; who submitted it decides whether to try again.
 
 import contextlib
 import functools
+import logging
 import math
 import multiprocessing
 import multiprocessing.connection
@@ -46,6 +47,8 @@ _REPORT_SECONDS = 0.1
 _SCHEDULER_SECONDS = 10
 _WORKER_SECONDS = 60
 _COUNT_SECONDS = 2
+_WATCH_SECONDS = 5
+_ANSWER_SECONDS = 12
 
 
 class WorkerDied(Exception):
@@ -108,7 +111,7 @@ def outcomes(
     Parameters
     ----------
     executor : Executor
-        As :func:`open_executor` gives it.
+        As :func:`open_executor` gives it; its ``check`` is called when nothing is heard of it.
     submit : callable
         Gets an item, and the error of its last try or None; returns its future.
     items : iterable
@@ -130,7 +133,10 @@ def outcomes(
             running[submit(alone, error)] = alone
         if not running:
             return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        done = wait(running, _WATCH_SECONDS, return_when=FIRST_COMPLETED).done
+        if not done or any(isinstance(future.exception(), WorkerDied) for future in done):
+            executor.check()
+        for future in done:
             item, error = running.pop(future), future.exception()
             if isinstance(error, again):
                 running[submit(item, error)] = item
@@ -156,6 +162,9 @@ class SerialExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def check(self) -> None:
+        """This process is there."""
 
     def stop(self) -> None:
         """Nothing runs between two calls."""
@@ -191,6 +200,9 @@ class ProcessExecutor(Executor):
                 inner = self._open().submit(_call, function, arguments)
         self._workers += set(multiprocessing.active_children()).difference(before)
         return _translated(inner, functools.partial(_death, self._workers))
+
+    def check(self) -> None:
+        """A worker that is gone is told by its futures."""
 
     def stop(self) -> None:
         """Kill the workers and drop what waits."""
@@ -305,6 +317,8 @@ class ClusterExecutor(Executor):
             raise MissingPackageError(
                 'a cluster needs Dask: pip install "distributed>=2024.8" here and on its workers'
             ) from None
+        for name in ("distributed", "tornado", "asyncio"):  # errors are one line, ours
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # Inputs that are sent may be large, and Dask would warn of each.
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"})
         try:
@@ -322,15 +336,34 @@ class ClusterExecutor(Executor):
             self._client.close()
             raise
         self._executor = self._client.get_executor(pure=False)
+        self._address, self._gone = address, False
         self._room, self._counted = 0, -math.inf
 
     @property
     def room(self) -> int:
         """Twice as many calls as the workers have threads; workers may come and go."""
         if time.monotonic() - self._counted > _COUNT_SECONDS:
-            self._room = max(2, 2 * sum(self._client.nthreads().values()))
-            self._counted = time.monotonic()
+            self.check()
         return self._room
+
+    def check(self) -> None:
+        """Ask the scheduler how many threads there are.
+
+        Raises
+        ------
+        StudyError
+            It does not answer: Dask itself would wait for ever.
+        """
+        try:
+            ask = self._client.scheduler.ncores
+            threads = self._client.sync(ask, callback_timeout=_ANSWER_SECONDS)
+        except Exception as error:  # whatever a connection that breaks may raise
+            self._gone = True
+            raise StudyError(
+                f"the Dask scheduler at {self._address} is gone ({type(error).__name__}): what is "
+                "made is kept; start it again, and the same command goes on where it stopped"
+            ) from None
+        self._room, self._counted = max(2, 2 * sum(threads.values())), time.monotonic()
 
     def submit(self, function: Callable, task: Any, /) -> Future:
         inner = self._executor.submit(function, task, resources=task.resources)
@@ -338,9 +371,13 @@ class ClusterExecutor(Executor):
 
     def stop(self) -> None:
         """Have the cluster forget what waits or runs."""
-        self._executor.shutdown(wait=False)
+        if not self._gone:
+            self._executor.shutdown(wait=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self._gone:
+            self._client.close(timeout=1)
+            return
         self._executor.shutdown(wait=wait and not cancel_futures)
         self._client.close()
 

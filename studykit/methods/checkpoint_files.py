@@ -118,9 +118,8 @@ def settings_in(path: Path, file: BinaryIO) -> Settings:
     """Return the settings in an open file of safetensors, as :func:`stored_settings` does."""
     try:
         config = json.loads(_header(file).get("__metadata__", {}).get("config", "{}"))
-        if any(
-            type(part) is not dict for part in (config, *map(config.get, _SECTIONS & config.keys()))
-        ):
+        sections = [config, *(config[name] for name in _SECTIONS if name in config)]
+        if any(type(section) is not dict for section in sections):
             raise TypeError("its config is no mapping")
         return config
     except _DAMAGED as error:
@@ -137,7 +136,11 @@ _DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 def _header(file: BinaryIO) -> dict[str, Any]:
     file.seek(0)
-    return json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    length = int.from_bytes(file.read(8), "little")
+    header = file.read(length)
+    if len(header) < length:
+        raise ValueError("it ends in its header")
+    return json.loads(header)
 
 
 def _read_safetensors(path: Path, content: bytes) -> dict[str, Tensors]:
@@ -150,7 +153,7 @@ def _read_safetensors(path: Path, content: bytes) -> dict[str, Tensors]:
         for key, entry in header.items():
             part, _, name = key.partition(".")
             kind, (start, end) = np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"]
-            if not 0 <= start <= end <= len(numbers):
+            if not 0 <= start <= end <= len(numbers) or min(entry["shape"], default=0) < 0:
                 raise ValueError(f"{key} lies outside of it")
             array = np.frombuffer(numbers[start:end], kind).reshape(entry["shape"])
             found.setdefault(part, {})[name] = array.astype(kind.newbyteorder("="), copy=False)

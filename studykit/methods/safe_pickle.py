@@ -173,6 +173,8 @@ def _bytes(data: Any) -> bytes:
 
 
 def _array(data: Any, stored: _StoredType, shape: tuple, order: str = "C") -> np.ndarray:
+    if min(shape, default=0) < 0:  # which numpy would work out
+        raise ValueError("a shape below zero")
     values = np.frombuffer(_bytes(data), stored.dtype).reshape(shape, order=order)
     return values.astype(stored.dtype.newbyteorder("="), copy=False)
 

@@ -327,8 +327,8 @@ def _write(out: Path, result: Scores, everyone: Sequence[Case], clips: Clips) ->
     rows = result.summary.astype(object).where(result.summary.notna(), None)
     content = {**result.about, "summary": rows.to_dict("records")}
     texts = {
-        "summary.csv": result.summary.round(4).to_csv(index=False),
-        "frames.csv": result.frames.round(4).to_csv(index=False),
+        "summary.csv": files.cells_for_spreadsheets(result.summary.round(4)).to_csv(index=False),
+        "frames.csv": files.cells_for_spreadsheets(result.frames.round(4)).to_csv(index=False),
         "summary.md": table(result),
         "benchmark.json": json.dumps(content, indent=1) + "\n",
     }

@@ -48,8 +48,9 @@ class Metric:
           where the method puts the source where the driving is;
         - "source": ``measure(clip, embedding)``, that of the source's face, (128,) float;
         - "truth": ``measure(clip, truth)``, what is seen in the true frames;
-        - "pixels": ``measure(image, truth, masks)`` of one frame and its true one, (S, S, 3)
-          uint8; a list of figures, for the whole image and, if that makes sense, for the face.
+        - "pixels": ``measure(pair, masks)`` of one frame and its true one, a
+          :class:`studykit.metrics.pixels.Comparison`; a list of figures, for the whole image and,
+          if that makes sense, for the face.
 
         None for a figure in the face, which comes with that of the whole image.
     """
@@ -99,12 +100,10 @@ def _turned(angle: int) -> Measure:
 _ROWS: tuple[tuple[Any, ...], ...] = (
     ("l1", "L1", "of 1", "lower", "", "reconstruction",
      "mean absolute difference of RGB from the true frame",
-     "pixels", lambda image, truth, masks: [
-         pixels.mean_absolute_error(image, truth, mask=mask) / 255 for mask in masks]),
+     "pixels", lambda pair, masks: [
+         error / 255 for error in pixels.mean_absolute_error(pair, masks)]),
     ("psnr", "PSNR", "dB", "higher", "", "reconstruction",
-     "peak signal-to-noise ratio against the true frame",
-     "pixels", lambda image, truth, masks: [
-         pixels.peak_signal_noise_ratio(image, truth, mask=mask) for mask in masks]),
+     "peak signal-to-noise ratio against the true frame", "pixels", pixels.peak_signal_noise_ratio),
     ("ssim", "SSIM", "of 1", "higher", "", "reconstruction",
      "structural similarity of luma to the true frame", "pixels", pixels.structural_similarity),
     ("ms_ssim", "MS-SSIM", "of 1", "higher", "", "reconstruction",
@@ -120,7 +119,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
      "MS-SSIM within the true frame's face", "pixels", None),
     ("lpips", "LPIPS", "of 1", "lower", "AlexNet", "reconstruction",
      "learned perceptual image patch similarity to the true frame",
-     "pixels", lambda image, truth, _: [perceptual.learned_similarity(image, truth)]),
+     "pixels", lambda pair, _: [perceptual.learned_similarity(pair.image, pair.truth)]),
     ("akd", "AKD", "px", "lower", LANDMARKS, "motion",
      "average distance of the 68 landmarks from those of the true frame",
      "truth", lambda clip, truth: motion.keypoint_distance(clip["landmarks"], truth["landmarks"])),
@@ -189,6 +188,14 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}
+
+# The one metric of each group that a study's claims are about, chosen before any was rated.
+PRIMARY = {
+    "reconstruction": "ms_ssim",
+    "motion": "landmark_motion_error",
+    "identity": "csim",
+    "temporal": "flow_warping_error",
+}
 
 # A curve has its metric's name, but for these, which are known by what each frame's figure is.
 CURVES = {"akd": "landmark_distance", "aed": "identity_distance"}

@@ -200,7 +200,7 @@ def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) ->
         (_NOTES, pd.DataFrame(remarks, columns=("cell", "note"))),
     ):
         with files.whole(out / name) as part:
-            table.to_csv(part, index=False)
+            files.cells_for_spreadsheets(table).to_csv(part, index=False)
     return load(out)
 
 

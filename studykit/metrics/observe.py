@@ -42,7 +42,9 @@ class Observer:
     def __init__(self, *, steadiness: bool = True, finder: Finder = "auto") -> None:
         self._tracker = FaceTracker(finder=finder)
         self._steadiness = steadiness
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: np.ndarray | None = None
+        self._marks = np.full((68, 2), np.nan)
+        self._person: np.ndarray | None = None
         self._seen: list[np.ndarray] = []
 
     def update(self, frame: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
@@ -50,19 +52,23 @@ class Observer:
 
         Where its face is known, ``points`` are those of :func:`studykit.media.following.tracked`.
         """
-        seen = np.full((), np.nan, SEEN)
-        landmarks = (points_of(self._tracker.update(frame)) if points is None else points)[:68]
-        if not np.isnan(landmarks).any():
-            pose = head_pose(landmarks, frame.shape)
-            seen["landmarks"] = landmarks
+        seen, last = np.full((), np.nan, SEEN), self._last
+        if last is None or not np.array_equal(frame, last):  # a picture held still shows the same
+            found = points_of(self._tracker.update(frame)) if points is None else points
+            self._marks, self._person = found[:68], None
+        if not np.isnan(self._marks).any():
+            marks = seen["landmarks"] = self._marks
+            pose = head_pose(marks, frame.shape)
             seen["pose"] = pose.yaw, pose.pitch, pose.roll
             if len(self._seen) % EMBED_EVERY == 0:
-                seen["embedding"] = identity_embedding(frame, landmarks)
-        if self._steadiness and self._last is not None:
-            before, landmarks = self._last
-            seen["flow_warping_error"] = temporal.flow_warping_error(before, frame)
-            seen["flicker"] = temporal.flicker(before, frame, landmarks, seen["landmarks"])
-        self._last = frame, seen["landmarks"]
+                if self._person is None:
+                    self._person = identity_embedding(frame, marks)
+                seen["embedding"] = self._person
+        if self._steadiness and last is not None:
+            before = self._seen[-1]["landmarks"]
+            seen["flow_warping_error"] = temporal.flow_warping_error(last, frame)
+            seen["flicker"] = temporal.flicker(last, frame, before, seen["landmarks"])
+        self._last = frame
         self._seen.append(seen)
         return seen
 

@@ -280,9 +280,10 @@ def _pixel_scores(image: np.ndarray, truth: np.ndarray, face: np.ndarray) -> dic
     if min(image.shape[:2]) < pixels.MS_SSIM_LEAST_SIDE:
         left_out |= {"ms_ssim"}
     scores: dict[str, float] = {}
+    pair = pixels.Comparison(image, truth)
     for name, metric in METRICS.items():
         if metric.against == "pixels" and metric.measure is not None and name not in left_out:
-            found = metric.measure(image, truth, [None, face])
+            found = metric.measure(pair, [None, face])
             scores |= zip((name, f"{name}_face"), found, strict=False)
     return scores
 

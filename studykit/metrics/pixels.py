@@ -4,7 +4,8 @@ Of images that are (H, W, 3) uint8; luma is that of ITU-R BT.601. A mask that no
 NaN.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,14 +17,60 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 # The window of 11 pixels must fit into the coarsest scale.
 MS_SSIM_LEAST_SIDE = 11 * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 
-_SIGMA, _TRUNCATE, _RADIUS = 1.5, 3.5, 5  # the Gaussian window of 11 pixels
+_RADIUS = 5
+_WINDOW = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * 1.5**2))  # Gaussian, of 11 pixels
+_WINDOW /= _WINDOW.sum()
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 Mask = np.ndarray | None
 """(H, W) bool: where to look; everywhere without one."""
+Masks = Sequence[Mask]
 
 
-def mean_absolute_error(image: np.ndarray, truth: np.ndarray, *, mask: Mask = None) -> float:
+class Comparison:
+    """An image beside the true one, and what metrics share of the two, found when it is needed.
+
+    Parameters
+    ----------
+    image, truth : (H, W, 3) uint8
+
+    Raises
+    ------
+    ValueError
+        They are of other kinds, or of two sizes.
+    """
+
+    def __init__(self, image: np.ndarray, truth: np.ndarray) -> None:
+        self.image, self.truth = _checked(image), _checked(truth)
+        if self.image.shape != self.truth.shape:
+            shapes = f"{self.truth.shape} and {self.image.shape}"
+            raise ValueError(f"images of one size are compared, not {shapes}")
+
+    @functools.cached_property
+    def difference(self) -> np.ndarray:
+        """The image less the true one: (H, W, 3) float32."""
+        return np.subtract(self.image, self.truth, dtype=np.float32)
+
+    @functools.cached_property
+    def scales(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Luminance, and contrast times structure, of the luma: maps from fine to coarse.
+
+        Each scale is half of the one before, as long as the window fits into it.
+        """
+        one, two = luma(self.image), luma(self.truth)
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        while len(found) < len(MS_SSIM_WEIGHTS) and min(one.shape) >= len(_WINDOW):
+            mean_1, mean_2 = _windowed(one), _windowed(two)
+            product, squares = mean_1 * mean_2, mean_1 * mean_1 + mean_2 * mean_2
+            covariance = _windowed(one * two) - product
+            variances = _windowed(one * one + two * two) - squares
+            luminance = (2 * product + _C1) / (squares + _C1)
+            found.append((luminance, (2 * covariance + _C2) / (variances + _C2)))
+            one, two = _halved(one), _halved(two)
+        return found
+
+
+def mean_absolute_error(pair: Comparison, masks: Masks = (None,)) -> list[float]:
     """Return the mean absolute difference of all three channels, 0 to 255; lower is better.
 
     Over 255, it is the L1 of the tables of Siarohin et al. 2019 ("First Order Motion Model for
@@ -31,55 +78,50 @@ def mean_absolute_error(image: np.ndarray, truth: np.ndarray, *, mask: Mask = No
 
     Parameters
     ----------
-    image, truth : (H, W, 3) uint8
-    mask : (H, W) bool, optional
-        Where to look.
+    pair : Comparison
+    masks : sequence of (H, W) bool or None
+        Where to look, for a figure each.
     """
-    return _mean(np.abs(_checked(image) - _checked(truth, image)).mean(axis=2), mask)
+    errors = np.abs(pair.difference) @ np.ones(3, np.float32)
+    return [_mean(errors, mask) / 3 for mask in masks]
 
 
-def peak_signal_noise_ratio(image: np.ndarray, truth: np.ndarray, *, mask: Mask = None) -> float:
+def peak_signal_noise_ratio(pair: Comparison, masks: Masks = (None,)) -> list[float]:
     """Return the peak signal-to-noise ratio in dB, of all three channels; higher is better.
 
     10 log10(255^2 / mean squared difference), at most 100, which identical images get.
 
     Parameters
     ----------
-    image, truth : (H, W, 3) uint8
-    mask : (H, W) bool, optional
-        Where to look.
+    pair, masks
+        As for :func:`mean_absolute_error`.
     """
-    error = _mean(((_checked(image) - _checked(truth, image)) ** 2).mean(axis=2), mask)
+    squares = np.einsum("ijk,ijk->ij", pair.difference, pair.difference)
+    errors = np.array([_mean(squares, mask) / 3 for mask in masks])
     # np.minimum and np.maximum, unlike Python's, hand NaN on.
-    ratio = 10 * np.log10(255**2 / np.maximum(error, 1e-6))
-    return float(np.minimum(BEST_PSNR, ratio))
+    ratios = 10 * np.log10(255**2 / np.maximum(errors, 1e-6))
+    return np.minimum(BEST_PSNR, ratios).tolist()
 
 
-def structural_similarity(
-    image: np.ndarray, truth: np.ndarray, masks: Sequence[Mask] = (None,)
-) -> list[float]:
+def structural_similarity(pair: Comparison, masks: Masks = (None,)) -> list[float]:
     """Return the structural similarity of the luma within each mask, -1 to 1; higher is better.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, "Image quality assessment: from error visibility to
-    structural similarity", with their Gaussian window of 11 pixels, by scikit-image. The border
-    of 5 pixels, where the window does not fit, is left out.
+    structural similarity", with their Gaussian window of 11 pixels. The border of 5 pixels, where
+    the window does not fit, is left out.
 
     Parameters
     ----------
-    image, truth : (H, W, 3) uint8
+    pair : Comparison
     masks : sequence of (H, W) bool or None
         Over which pixels the map of similarities is averaged; their windows reach beyond it.
     """
-    from skimage.metrics import structural_similarity as similarity
-
-    options = {"gaussian_weights": True, "sigma": _SIGMA, "use_sample_covariance": False}
-    _, similar = similarity(luma(image), luma(truth, image), data_range=255, full=True, **options)
-    return [_mean(_inner(similar), None if mask is None else _inner(mask)) for mask in masks]
+    luminance, contrast = pair.scales[0]
+    similar = luminance * contrast
+    return [_mean(similar, None if mask is None else _inner(mask)) for mask in masks]
 
 
-def multi_scale_structural_similarity(
-    image: np.ndarray, truth: np.ndarray, masks: Sequence[Mask] = (None,)
-) -> list[float]:
+def multi_scale_structural_similarity(pair: Comparison, masks: Masks = (None,)) -> list[float]:
     """Return the multi-scale structural similarity of the luma within each mask, 0 to 1.
 
     Higher is better. Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image
@@ -87,11 +129,11 @@ def multi_scale_structural_similarity(
     before (means of 2 x 2 pixels), luminance at the coarsest, with the published exponents. Where
     contrast and structure are opposed at a scale their mean counts as 0, since a negative number
     has no such power. As in SSIM, a border of 5 pixels of each scale is left out: at the coarsest,
-    80 of the image. scikit-image has no such function, and gives luminance and contrast as one.
+    80 of the image.
 
     Parameters
     ----------
-    image, truth : (H, W, 3) uint8
+    pair : Comparison
     masks : sequence of (H, W) bool or None
         Over which pixels the maps are averaged: at a coarser scale, those of which it covers half.
 
@@ -101,14 +143,15 @@ def multi_scale_structural_similarity(
         A side has less than 176 pixels, so that the window does not fit into the coarsest scale:
         the measure is not defined there.
     """
-    if min(np.shape(image)[:2]) < MS_SSIM_LEAST_SIDE:
+    if min(pair.image.shape[:2]) < MS_SSIM_LEAST_SIDE:
         raise ValueError(
-            f"MS-SSIM needs sides of at least {MS_SSIM_LEAST_SIDE} pixels, not {image.shape[:2]}"
+            f"MS-SSIM needs sides of at least {MS_SSIM_LEAST_SIDE} pixels, "
+            f"not {pair.image.shape[:2]}"
         )
     shares = [None if mask is None else mask.astype(np.float64) for mask in masks]
     products = [1.0] * len(masks)
     last = len(MS_SSIM_WEIGHTS) - 1
-    for scale, (luminance, contrast) in enumerate(_scales(luma(image), luma(truth, image))):
+    for scale, (luminance, contrast) in enumerate(pair.scales):
         similar = luminance * contrast if scale == last else contrast
         for index, share in enumerate(shares):
             mean = _mean(similar, None if share is None else _inner(share) >= 0.5)
@@ -117,35 +160,29 @@ def multi_scale_structural_similarity(
     return products
 
 
-def luma(image: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
-    """Return the luma of an RGB image: (H, W) float64, 0 to 255."""
-    return _checked(image, like) @ np.array([0.299, 0.587, 0.114])
+def luma(image: np.ndarray) -> np.ndarray:
+    """Return the luma of an RGB image, or of a difference of two: (...) float64."""
+    return image @ np.array([0.299, 0.587, 0.114])
 
 
-def _scales(one: np.ndarray, two: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the maps of luminance, and of contrast times structure, from fine to coarse."""
-    from scipy.ndimage import gaussian_filter
-
-    def blurred(values: np.ndarray) -> np.ndarray:
-        return _inner(gaussian_filter(values, _SIGMA, truncate=_TRUNCATE))
-
-    for scale in range(len(MS_SSIM_WEIGHTS)):
-        if scale:
-            one, two = _halved(one), _halved(two)
-        mean_1, mean_2 = blurred(one), blurred(two)
-        variances = blurred(one * one + two * two) - mean_1**2 - mean_2**2
-        covariance = blurred(one * two) - mean_1 * mean_2
-        luminance = (2 * mean_1 * mean_2 + _C1) / (mean_1**2 + mean_2**2 + _C1)
-        yield luminance, (2 * covariance + _C2) / (variances + _C2)
+def _windowed(values: np.ndarray) -> np.ndarray:
+    """Return the means under the Gaussian window wherever it fits: 10 rows and columns less."""
+    for _ in range(2):  # down the columns, and, turned over, along the rows
+        reach = len(values) - 2 * _RADIUS
+        means = _WINDOW[_RADIUS] * values[_RADIUS : _RADIUS + reach]
+        for near, far in zip(range(_RADIUS), range(2 * _RADIUS, _RADIUS, -1), strict=True):
+            both = values[near : near + reach] + values[far : far + reach]
+            both *= _WINDOW[near]
+            means += both
+        values = means.T
+    return values
 
 
-def _checked(image: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
+def _checked(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    if like is not None and image.shape != np.shape(like):
-        raise ValueError(f"images of one size are compared, not {np.shape(like)} and {image.shape}")
-    return image.astype(np.float64)
+    return image
 
 
 def _inner(values: np.ndarray) -> np.ndarray:
@@ -153,11 +190,12 @@ def _inner(values: np.ndarray) -> np.ndarray:
 
 
 def _halved(values: np.ndarray) -> np.ndarray:
-    height, width = (side // 2 for side in values.shape)
-    return values[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean(axis=(1, 3))
+    height, width = (side // 2 * 2 for side in values.shape)
+    rows = values[:height:2, :width] + values[1:height:2, :width]
+    return (rows[:, ::2] + rows[:, 1::2]) / 4
 
 
 def _mean(values: np.ndarray, mask: Mask) -> float:
     if mask is not None:
         values = values[mask]
-    return float(values.mean()) if values.size else float("nan")
+    return float(values.mean(dtype=np.float64)) if values.size else float("nan")

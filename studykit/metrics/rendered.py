@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from studykit.metrics.motion import eye_distance, keypoint_distance
-from studykit.metrics.pixels import mean_absolute_error, peak_signal_noise_ratio
+from studykit.metrics.pixels import Comparison, mean_absolute_error, peak_signal_noise_ratio
 
 MOUTH: tuple[slice, ...] = (slice(48, 68),)
 EYES: tuple[slice, ...] = (slice(36, 42), slice(42, 48))
@@ -51,15 +51,15 @@ def clip_scores(
     eyes = float(eye_distance(landmarks[0]))
     rows = []
     for frame, motion in enumerate(motions, start=1):
-        image, target = clip[frame], truth[frame]
+        pair = Comparison(clip[frame], truth[frame])
         row = {
-            "psnr": peak_signal_noise_ratio(image, target, mask=face[frame]),
-            "l1": mean_absolute_error(image, target),
+            "psnr": peak_signal_noise_ratio(pair, [face[frame]])[0],
+            "l1": mean_absolute_error(pair)[0],
             "landmarks": landmark_distance(found[frame], landmarks[frame], eyes),
         }
         if motion in _REGIONS:
-            where = around(landmarks[[0, frame]], _REGIONS[motion], len(image))
-            row["region"] = mean_absolute_error(image, target, mask=where)
+            where = around(landmarks[[0, frame]], _REGIONS[motion], len(clip[frame]))
+            row["region"] = mean_absolute_error(pair, [where])[0]
         rows.append(row)
     return rows
 

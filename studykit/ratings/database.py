@@ -1,5 +1,9 @@
 """The database under the store of ratings: its tables, their migrations, and how it is opened."""
 
+import os
+import shutil
+import sqlite3
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -186,6 +190,8 @@ def make_engine(where: str | Path) -> sa.Engine:
         except OSError as error:
             raise StudyError(f"no folder {path.parent}: {error.strerror}") from None
         url = sa.URL.create("sqlite", database=str(path))
+        if path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            return sa.create_engine(url, creator=_reader_of(path))
         engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
         sa.event.listen(engine, "connect", _prepare_file)
         sa.event.listen(engine, "begin", _begin_in_file)
@@ -207,6 +213,22 @@ def make_engine(where: str | Path) -> sa.Engine:
         raise MissingPackageError(
             'PostgreSQL\'s driver psycopg is not installed: pip install "psycopg[binary]>=3.1"'
         ) from None
+
+
+def _reader_of(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a file that can't be written, nor anything beside it."""
+    log, copies = path.with_name(f"{path.name}-wal"), None
+    where = f"{path.resolve().as_uri()}?immutable=1"
+    if log.is_file() and log.stat().st_size:  # a killed writer's last answers are in there alone
+        copies = tempfile.TemporaryDirectory(prefix="studykit-")
+        for file in (path, log):
+            shutil.copy(file, copies.name)
+        where = f"{Path(copies.name, path.name).as_uri()}?mode=ro"
+
+    def connect(_kept: Any = copies) -> sqlite3.Connection:
+        return sqlite3.connect(where, uri=True, check_same_thread=False)
+
+    return connect
 
 
 def place_of(engine: sa.Engine) -> str:

@@ -3,8 +3,10 @@
 A file is imported whole or, unless that is asked for, not at all; every bad row is listed at once.
 """
 
+import codecs
 import csv
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +74,8 @@ def export_ratings(ratings: pd.DataFrame, path: str | Path) -> Path:
     try:
         with files.whole(path) as part:
             if suffix == ".csv":
-                ratings.to_csv(part, index=False, date_format=_TIME_FORMAT)
+                guarded = files.cells_for_spreadsheets(ratings)
+                guarded.to_csv(part, index=False, date_format=_TIME_FORMAT)
             else:
                 _pyarrow()
                 ratings.to_parquet(part, engine="pyarrow", index=False)
@@ -95,7 +98,8 @@ def read_ratings_file(
     driving, method and their types), the role "rating", the study's task, one session a rater,
     trials in the order of the rows, and the time of the import. A cell may also be a driving's
     name (a hidden reference) or ``frozen__<cell>``, ``torn__<cell>``, ``shaken__<cell>`` (gold).
-    CSV may be divided by commas or by semicolons.
+    CSV may be divided by commas, semicolons or tabs, with decimal commas, in UTF-8 or UTF-16, and
+    named .tsv or .txt too.
 
     Parameters
     ----------
@@ -203,8 +207,8 @@ class _Reader:
             "seconds": _number(given, "seconds"),
             "watched": _number(given, "watched"),
             "answered_at": _time(given, "answered_at") or self.now,
-            "clip_hash": _text(given, "clip_hash"),
-            "study_hash": _text(given, "study_hash"),
+            "clip_hash": _hash(given, "clip_hash"),
+            "study_hash": _hash(given, "study_hash"),
         }
         for name, value in clip.columns.items():
             if (its := _text(given, name)) and its != value:
@@ -266,7 +270,8 @@ def _known_cells(study: Study) -> dict[str, Clip]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each row of a file with its line, the header's being 1."""
-    read = {".csv": _csv_rows, ".parquet": _parquet_rows}[_suffix(path)]
+    suffix = path.suffix.lower()
+    read = _csv_rows if suffix in (".tsv", ".txt") else _READERS[_suffix(path)]
     try:
         yield from read(path)
     except FileNotFoundError:
@@ -276,20 +281,32 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a text, as programs and spreadsheets of any country write them."""
     # Not by pandas, which knows no lines and refuses a file for one that is too long.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open("rb") as file:
+        utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
+        first, line = 1, 0  # the header's line, and how far it was read
         try:
             header = file.readline()
-            file.seek(0)
-            divider = ";" if header.count(";") > header.count(",") else ","
-            reader = csv.DictReader(file, delimiter=divider)
-            _check_columns(path, reader.fieldnames or ())
-            for row in reader:
-                yield reader.line_num, row
-        except UnicodeDecodeError:
+            if named := re.fullmatch(r"sep=(.)\s*", header):  # Excel's own line
+                first, header = 2, file.readline()
+            divider = named[1] if named else max(",;\t", key=header.count)
+            columns = [name.strip() for name in next(csv.reader([header], delimiter=divider), [])]
+            while columns and not columns[-1]:
+                columns.pop()
+            _check_columns(path, columns)
+            for row in (reader := csv.reader(file, delimiter=divider)):
+                line = first + reader.line_num
+                cells = [files.from_spreadsheet(text.strip()) for text in row]
+                if any(cells):
+                    more = "".join(cells[len(columns) :])
+                    found = dict(zip(columns, cells, strict=False)) | ({None: more} if more else {})
+                    yield line, found
+        except UnicodeError:
             raise StudyError(f"{path} is not a text in UTF-8: save it as such") from None
         except csv.Error as error:
-            raise StudyError(f"{path}, line {reader.line_num}: {error}: correct the CSV") from None
+            raise StudyError(f"{path}, line {line + 1}: {error}: correct the CSV") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -302,6 +319,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield from enumerate(file.read().to_pylist(), start=2)
     except pyarrow.ArrowException as error:
         raise StudyError(f"{path} is no Parquet file: {first_line(error)}") from None
+
+
+_READERS = {".csv": _csv_rows, ".parquet": _parquet_rows}
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -340,9 +360,18 @@ def _text(row: dict[str, Any], name: str) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _hash(row: dict[str, Any], name: str) -> str:
+    text = _text(row, name)
+    if not re.fullmatch(r"[0-9A-Za-z]{,128}", text, re.ASCII):
+        raise ValueError(f'{name} must be a hash, digits and letters, not "{text:.80}"')
+    return text
+
+
 def _session(row: dict[str, Any], prefix: str) -> str:
     """Return the session, whose name begins with study and rater, so that no two share one."""
     name = _text(row, "session") or "imported"
+    if len(name) > 200 or not name.isprintable():
+        raise ValueError(f"session must be a short name, not {name[:80]!a}")
     return name if name.startswith(prefix) else prefix + name
 
 
@@ -365,7 +394,8 @@ def _number(
     if not text and not needed:
         return None
     try:
-        number = float(text)  # a spreadsheet may write 4 as 4.0
+        # A spreadsheet may write 4 as 4.0 or, in half of the world, as 4,0.
+        number = float(text.replace(",", ".") if text.count(",") == 1 else text)
     except ValueError:
         number = math.nan
     if high is None and low <= number < math.inf:

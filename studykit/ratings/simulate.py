@@ -2,12 +2,14 @@
 
 A score is a latent opinion on the scale's own unit, cut into whole steps (the graded-response
 view of a rating); rater bias and inconsistency follow Li and Bampis, "Recover subjective quality
-scores from noisy measurements" (DCC 2017), to which taste, clip effects and spread are added.
+scores from noisy measurements" (DCC 2017). Sources, drivings and clips are samples as raters are,
+and all raters of a study share them: a statistic that forgets it must fail here.
 """
 
 import dataclasses
 import datetime
 import itertools
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +40,17 @@ if TYPE_CHECKING:
     from studykit.ratings.store import Store
 
 _QUADRATURE_NODES = 48
+_MANY = 200_000  # answers that are counted where no formula gives their mean
+# What differs from clip to clip for all raters, and by what of a clip.
+_STIMULI = {
+    "source_sd": ("source",),
+    "driving_sd": ("driving",),
+    "source_method_sd": ("source", "method"),
+    "driving_method_sd": ("driving", "method"),
+    "clip_sd": ("source", "driving", "method"),
+}
 _INATTENTIVE = ("random", "always the same", "too fast")
+Rng = np.random.Generator
 _FIRST_ANSWER = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -91,10 +103,11 @@ class SimulationModel:
 
     A rater's latent opinion of a clip is::
 
-        middle + bias + spread * (mean + effects + clip + taste + noise - middle)
+        middle + bias + drift * place
+               + spread * (mean + effects + stimulus + liking + taste + noise - middle)
 
-    where ``middle`` is the scale's middle; it becomes the nearest step from 1 to ``scale``, that
-    is, it is cut at 1.5, 2.5, ...
+    where ``middle`` is the scale's middle and ``place`` runs from -1/2 to 1/2 over a session. The
+    score is 1 plus the number of thresholds below it, which lie around 1.5, 2.5, ...
 
     Attributes
     ----------
@@ -102,18 +115,30 @@ class SimulationModel:
         Latent opinion before any effect.
     effects : tuple of Effect
         What source types, driving types, methods, criteria and their interactions add.
+    source_sd, driving_sd : float
+        How much sources of a type differ, and drivings, for all raters and methods alike.
+    source_method_sd, driving_method_sd : float
+        How much a method suits one source or driving more than another.
     clip_sd : float
-        How much clips of one condition differ, for all raters alike.
+        How much clips differ beyond that.
+    stimulus_halo : float
+        Share of these differences that is common to all criteria, 0 to 1.
     bias_sd, criterion_bias_sd : float
         How much raters differ in level: on all criteria alike, and on each of its own.
+    liking_sd : float
+        How much a rater likes one method more than other raters do.
     spread_sd : float
         How much raters differ in the part of the scale that they use: the standard deviation of
         the logarithm of ``spread``, whose median is 1.
+    threshold_sd : float
+        How far a rater's thresholds lie off the middle between two steps, each for itself.
+    drift_sd : float
+        How much raters become milder or stricter from a session's first trial to its last.
     taste_sd, noise_sd : float
         A rater's own opinion of a clip, which comes again when the clip does; and what differs
         each time.
     halo : float
-        Share of taste and noise that is common to the criteria of one trial, 0 to 1.
+        Share of liking, taste and noise that is common to the criteria of one trial, 0 to 1.
     reference, spoilt : float
         Latent opinion of a hidden reference, and of a gold clip in what it was spoilt in.
     inattentive : float
@@ -132,10 +157,18 @@ class SimulationModel:
     scale: int = 5
     mean: float = 3.6
     effects: tuple[Effect, ...] = _TYPICAL_EFFECTS
-    clip_sd: float = 0.25
+    source_sd: float = 0.2
+    driving_sd: float = 0.2
+    source_method_sd: float = 0.1
+    driving_method_sd: float = 0.1
+    clip_sd: float = 0.2
+    stimulus_halo: float = 0.5
     bias_sd: float = 0.4
     criterion_bias_sd: float = 0.2
+    liking_sd: float = 0.15
     spread_sd: float = 0.15
+    threshold_sd: float = 0.15
+    drift_sd: float = 0.2
     taste_sd: float = 0.45
     noise_sd: float = 0.55
     halo: float = 0.4
@@ -149,7 +182,7 @@ class SimulationModel:
         for name, value in vars(self).items():
             if name.endswith(("_sd", "_spread")) and value < 0:
                 raise StudyError(f"{name} of a simulation can't be negative: choose 0 or more")
-            if name in ("halo", "inattentive") and not 0 <= value <= 1:
+            if name in ("halo", "stimulus_halo", "inattentive") and not 0 <= value <= 1:
                 raise StudyError(f"{name} of a simulation is a share: choose 0 to 1")
         if self.scale < 2:
             raise StudyError(f"a scale has at least 2 steps, not {self.scale}")
@@ -157,6 +190,11 @@ class SimulationModel:
             for level in (effect.source_type, effect.driving_type):
                 if level is not None and level not in TYPES:
                     raise StudyError(f'no type "{level}": {did_you_mean(level, TYPES)}')
+
+    @property
+    def stimulus_sd(self) -> float:
+        """How much clips of a condition differ in all, for all raters alike."""
+        return math.hypot(*(getattr(self, name) for name in _STIMULI))
 
     @property
     def middle(self) -> float:
@@ -181,7 +219,8 @@ class SimulationModel:
 
         Given a rater's spread s, the latent opinion is normal with the mean
         m = middle + s (mean + effects - middle) and the variance
-        v = bias_sd^2 + criterion_bias_sd^2 + s^2 (clip_sd^2 + taste_sd^2 + noise_sd^2), so that
+        v = bias_sd^2 + criterion_bias_sd^2 + threshold_sd^2 + drift_sd^2 / 12
+        + s^2 (stimulus_sd^2 + liking_sd^2 + taste_sd^2 + noise_sd^2), so that
 
             E[score | s] = 1 + sum over thresholds t of Phi((m - t) / sqrt(v))
 
@@ -194,7 +233,8 @@ class SimulationModel:
         criterion : str
             One of the four.
         clip_effect : float, optional
-            That of one clip, whose mean is then returned; else the mean over clips is.
+            That of one clip, as :func:`clip_effects` gives it, whose mean is then returned; else
+            the mean over sources, drivings and clips is.
         """
         probabilities = self.step_probabilities(condition, criterion, clip_effect=clip_effect)
         return float(probabilities @ np.arange(1, self.scale + 1))
@@ -205,62 +245,230 @@ class SimulationModel:
         """Return how often attentive raters give each step, (scale,) float that sums to 1."""
         nodes, weights = _normal_quadrature()
         spread = np.exp(self.spread_sd * nodes)[:, None]
-        clip_sd, shift = (self.clip_sd, 0.0) if clip_effect is None else (0.0, clip_effect)
+        stimulus_sd, shift = (self.stimulus_sd, 0) if clip_effect is None else (0, clip_effect)
         latent = self.latent_mean(condition, criterion) + shift
         mean = self.middle + spread * (latent - self.middle)
         variance = (
             self.bias_sd**2
             + self.criterion_bias_sd**2
-            + spread**2 * (clip_sd**2 + self.taste_sd**2 + self.noise_sd**2)
+            + self.threshold_sd**2
+            + self.drift_sd**2 / 12
+            + spread**2 * (stimulus_sd**2 + self.liking_sd**2 + self.taste_sd**2 + self.noise_sd**2)
         )
         # A model without any noise has steps for distribution functions.
         deviation = np.sqrt(np.maximum(variance, 1e-18))
-        thresholds = np.arange(1, self.scale) + 0.5  # where the score steps up: 1.5, 2.5, ...
-        above = weights @ scipy.stats.norm.cdf((mean - thresholds) / deviation)
+        above = weights @ scipy.stats.norm.cdf((mean - self.thresholds) / deviation)
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
-    def cut(self, latent: np.ndarray) -> np.ndarray:
-        """Cut latent opinions of any shape into whole steps, int8 from 1 to ``scale``."""
-        return np.clip(np.floor(latent + 0.5), 1, self.scale).astype(np.int8)
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Where the score of the median rater steps up: 1.5, 2.5, ..., (scale - 1,) float."""
+        return np.arange(1, self.scale) + 0.5
+
+    def draw_raters(self, count: int, methods: int, criteria: int, rng: Rng) -> "Raters":
+        """Draw attentive raters."""
+        bias = self.bias_sd * rng.standard_normal((count, 1))
+        moved = self.threshold_sd * rng.standard_normal((count, 1, self.scale - 1))
+        return Raters(
+            bias=bias + self.criterion_bias_sd * rng.standard_normal((count, criteria)),
+            spread=np.exp(self.spread_sd * rng.standard_normal(count)),
+            liking=self.liking_sd * _with_halo(self.halo, (count, methods, criteria), rng),
+            drift=self.drift_sd * rng.standard_normal(count),
+            thresholds=self.thresholds + moved,
+        )
+
+    def opinions(
+        self,
+        raters: "Raters",
+        rater: np.ndarray,
+        method: np.ndarray,
+        place: np.ndarray,
+        seen: np.ndarray,
+    ) -> np.ndarray:
+        """Return raters' latent opinions of what they see, (..., criteria) float.
+
+        Parameters
+        ----------
+        raters : Raters
+        rater, method, place : (...) arrays
+            Who sees a clip of which method (-1: of none) and when, from -1/2 to 1/2.
+        seen : (..., criteria) float array
+            What there is to see: the effects, the clip's own, taste and noise.
+        """
+        liked = np.where(method[..., None] < 0, 0.0, raters.liking[rater, method])
+        spread, drift = raters.spread[rater][..., None], raters.drift[rater][..., None]
+        within = spread * (seen + liked - self.middle)
+        return self.middle + raters.bias[rater] + drift * place[..., None] + within
+
+    def cut(self, opinions: np.ndarray, raters: "Raters", rater: np.ndarray) -> np.ndarray:
+        """Cut latent opinions (..., criteria) into whole steps, int8 from 1 to ``scale``."""
+        scores = np.ones(opinions.shape, np.int8)
+        for threshold in np.moveaxis(raters.thresholds, -1, 0):
+            scores += opinions > threshold[rater]
+        return scores
 
 
-def simulate_scores(
+@dataclass(frozen=True, eq=False)
+class Raters:
+    """How some attentive raters differ; what it means stands in :class:`SimulationModel`.
+
+    Attributes
+    ----------
+    bias : (raters, criteria) float array
+    spread, drift : (raters,) float arrays
+    liking : (raters, methods, criteria) float array
+    thresholds : (raters, criteria or 1, scale - 1) float array
+    """
+
+    bias: np.ndarray
+    spread: np.ndarray
+    liking: np.ndarray
+    drift: np.ndarray
+    thresholds: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProbitModel(SimulationModel):
+    """Raters of another kind: an ordinal probit model with thresholds of each rater's own.
+
+    They neither shift nor stretch one common scale. The thresholds of a rater and criterion begin
+    somewhere and lie anywhere apart, and the upper steps are narrower than the lower ones. What
+    scores mean is found by drawing many (Liddell and Kruschke, "Analyzing ordinal data with metric
+    models", Journal of Experimental Social Psychology 79, 2018).
+
+    Attributes
+    ----------
+    gap_sd : float
+        Of the logarithm of the distance between two thresholds.
+    """
+
+    gap_sd: float = 0.35
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Those of the median rater: the distances fall evenly to less than half of the first."""
+        gaps = np.linspace(1.4, 0.6, self.scale - 2)
+        steps = np.cumsum([0.0, *gaps])
+        return self.middle + steps - steps.mean()
+
+    def draw_raters(self, count: int, methods: int, criteria: int, rng: Rng) -> Raters:
+        """Draw attentive raters."""
+        common = super().draw_raters(count, methods, criteria, rng)
+        spread = rng.standard_normal((count, criteria, self.scale - 2))
+        gaps = np.diff(self.thresholds) * np.exp(self.gap_sd * spread)
+        first = self.thresholds[0] + common.bias[..., None]
+        return dataclasses.replace(
+            common,
+            bias=np.zeros_like(common.bias),
+            spread=np.ones(count),
+            thresholds=np.concatenate([first, first + gaps.cumsum(axis=2)], axis=2),
+        )
+
+    def step_probabilities(
+        self, condition: Condition, criterion: str, *, clip_effect: float | None = None
+    ) -> np.ndarray:
+        """Return how often attentive raters give each step, (scale,) float that sums to 1.
+
+        Counted over 200,000 answers of as many raters, always the same.
+        """
+        raters, within, place = _many_answers(self)
+        rng = np.random.default_rng(1)
+        clip = self.stimulus_sd * rng.standard_normal(len(within))
+        seen = self.latent_mean(condition, criterion) + within
+        seen = seen + (clip if clip_effect is None else clip_effect)
+        everyone = np.arange(len(within))
+        opinions = self.opinions(raters, everyone, 0 * everyone, place, seen[:, None])
+        scores = self.cut(opinions, raters, everyone)
+        return np.bincount(scores[:, 0], minlength=self.scale + 1)[1:] / len(scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Who rates which clips and when: a study's rated trials as arrays.
+
+    Attributes
+    ----------
+    clips : tuple of Clip
+    rater, clip : (n,) int arrays
+        Of each trial; a clip's number is its place among ``clips``.
+    place : (n,) float array
+        When in the session, from -1/2 to 1/2.
+    """
+
+    clips: tuple[Clip, ...]
+    rater: np.ndarray
+    clip: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, study: Study, n_raters: int) -> "Layout":
+        """Lay out a study for its first raters, in the order of its design."""
+        clips = study_clips(study)
+        number = {clip: index for index, clip in enumerate(clips)}
+        rows = [
+            (rater, number[trial.clip], trial.number / max(len(trials) - 1, 1) - 0.5)
+            for rater, trials in enumerate(itertools.islice(plan_sessions(study, clips), n_raters))
+            for trial in trials
+            if trial.role == "rating"
+        ]
+        rater, clip, place = np.transpose(rows)
+        return cls(clips, rater.astype(int), clip.astype(int), place)
+
+    def numbers(self, *columns: str) -> np.ndarray:
+        """Number the clips' combinations of columns from 0 without gaps, (clips,) int."""
+        return pd.MultiIndex.from_tuples(
+            [tuple(getattr(clip, name) for name in columns) for clip in self.clips]
+        ).factorize()[0]
+
+
+def simulate_clips(
     model: SimulationModel,
-    n_raters: int,
-    conditions: Sequence[Condition],
-    rng: np.random.Generator,
+    layout: Layout,
+    n_studies: int,
+    rng: Rng,
     *,
     criteria: Sequence[str] = tuple(CRITERIA),
 ) -> np.ndarray:
-    """Draw scores of attentive raters, each of whom sees every condition once.
+    """Draw sources, drivings and clips of many studies: (n_studies, clips, criteria) float.
 
-    Every rater sees another clip of a condition, so that the expected score is just
-    ``model.true_mean(condition, criterion)``. A condition that is named again is another clip.
+    These are the latent opinions that all raters of a study share, on the scale's unit.
+    """
+    means = [[model.latent_mean(c.condition, name) for name in criteria] for c in layout.clips]
+    latent = np.array(means, float)
+    for name, columns in _STIMULI.items():
+        number = layout.numbers(*columns)
+        shape = (n_studies, number.max() + 1, len(criteria))
+        effects = getattr(model, name) * _with_halo(model.stimulus_halo, shape, rng)
+        latent = latent + effects[:, number]
+    return latent
 
-    Parameters
-    ----------
-    model : SimulationModel
-    n_raters : int
-    conditions : sequence of Condition
-    rng : numpy.random.Generator
-    criteria : sequence of str
-        The four by default.
+
+def simulate_values(
+    model: SimulationModel,
+    layout: Layout,
+    n_studies: int,
+    rng: Rng,
+    *,
+    criteria: Sequence[str] = tuple(CRITERIA),
+) -> np.ndarray:
+    """Draw answers of attentive raters in many studies of one layout.
+
+    Each study draws its own sources, drivings and raters, and all its raters share its clips, which
+    are those that :func:`simulate_clips` draws by the same generator.
 
     Returns
     -------
-    (n_raters, conditions, criteria) int8 array
+    (n_studies, trials, criteria) int8 array
         From 1 to ``model.scale``.
     """
-    shape = (n_raters, len(conditions), len(criteria))
-    centre = np.array(
-        [[model.latent_mean(condition, name) for name in criteria] for condition in conditions],
-        dtype=float,
-    )
-    bias, spread = _draw_raters(model, n_raters, len(criteria), rng)
-    within = model.clip_sd * rng.standard_normal(shape)
-    within += np.hypot(model.taste_sd, model.noise_sd) * _with_halo(model.halo, shape, rng)
-    opinion = spread[:, None, None] * (centre - model.middle + within)
-    return model.cut(model.middle + bias[:, None, :] + opinion)
+    seen = simulate_clips(model, layout, n_studies, rng, criteria=criteria)[:, layout.clip]
+    seen += math.hypot(model.taste_sd, model.noise_sd) * _with_halo(model.halo, seen.shape, rng)
+    method = layout.numbers("method")
+    per_study = layout.rater.max() + 1
+    raters = model.draw_raters(n_studies * per_study, method.max() + 1, len(criteria), rng)
+    rater = per_study * np.arange(n_studies)[:, None] + layout.rater
+    shown = (np.broadcast_to(of, rater.shape) for of in (method[layout.clip], layout.place))
+    return model.cut(model.opinions(raters, rater, *shown, seen), raters, rater)
 
 
 def typical_model(scale: int = 5) -> SimulationModel:
@@ -268,7 +476,7 @@ def typical_model(scale: int = 5) -> SimulationModel:
     default = SimulationModel()
     stretch = (scale - 1) / (default.scale - 1)
     levels = ("mean", "reference", "spoilt")
-    sizes = ("clip_sd", "bias_sd", "criterion_bias_sd", "taste_sd", "noise_sd")
+    sizes = {name for name in vars(default) if name.endswith("_sd")} - {"spread_sd"}
     return dataclasses.replace(
         default,
         scale=scale,
@@ -352,14 +560,19 @@ def simulate_into(
 
 
 def clip_effects(
-    model: SimulationModel, seed: int, cell: str, criteria: Sequence[str] = tuple(CRITERIA)
+    model: SimulationModel, seed: int, clip: Clip, criteria: Sequence[str] = tuple(CRITERIA)
 ) -> np.ndarray:
     """Return how a simulated study's clip differs from its condition's mean, (criteria,) float.
 
-    With it, ``model.true_mean(..., clip_effect=...)`` is the truth of that one clip.
+    That is the sum of what its source, its driving, how its method takes to them and the clip
+    itself add. With it, ``model.true_mean(..., clip_effect=...)`` is the truth of that one clip.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(cell.encode())])
-    return model.clip_sd * rng.standard_normal(len(criteria))
+    effects = np.zeros(len(criteria))
+    for name, columns in _STIMULI.items():
+        key = "\n".join([name, *(getattr(clip, column) for column in columns)])
+        rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+        effects += getattr(model, name) * _with_halo(model.stimulus_halo, effects.shape, rng)
+    return effects
 
 
 class _Simulation:
@@ -368,6 +581,7 @@ class _Simulation:
     def __init__(self, study: Study, model: SimulationModel, seed: int) -> None:
         self.study, self.model, self.seed = study, model, seed
         self.criteria = [criterion.name for criterion in study.ratings.asked]
+        self.methods = {spec.name: number for number, spec in enumerate(study.methods)}
         self.seconds = driving_seconds(study)
         self.hash = study_hash(study)
         self._latent: dict[str, np.ndarray] = {}
@@ -408,28 +622,33 @@ class _Simulation:
             return rng.integers(1, highest + 1, shape)
         if habit == "always the same":
             return np.full(shape, rng.integers(1, highest + 1))
-        opinions = self._opinions(trials, rng)
+        raters = self.model.draw_raters(1, len(self.methods), len(self.criteria), rng)
+        opinions = self._opinions(trials, raters, rng)
         if habit:  # too fast to have any
             noise = rng.standard_normal(opinions.shape)
             opinions = self.model.middle + 0.25 * self.model.scale * noise
         if self.study.ratings.task == "pair":
             return np.where(opinions[0] >= opinions[1], 1, 2)
-        return self.model.cut(opinions[0])
+        return self.model.cut(opinions[0], raters, np.zeros(len(trials), int))
 
-    def _opinions(self, trials: Sequence[Trial], rng: np.random.Generator) -> np.ndarray:
+    def _opinions(
+        self, trials: Sequence[Trial], raters: Raters, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return a rater's latent opinions, (2, trials, criteria): of the first and other clip."""
         model = self.model
-        bias, spread = _draw_raters(model, 1, len(self.criteria), rng)
         shown = [[trial.clip, trial.other or trial.clip] for trial in trials]
         tastes: dict[str, np.ndarray] = {}
         for clip in itertools.chain.from_iterable(shown):
             if clip.cell not in tastes:
                 draw = _with_halo(model.halo, (len(self.criteria),), rng)
                 tastes[clip.cell] = self._clip_latent(clip) + model.taste_sd * draw
-        opinion = np.array([[tastes[clip.cell] for clip in pair] for pair in shown])
-        opinion = opinion.transpose(1, 0, 2)
-        opinion = opinion + model.noise_sd * _with_halo(model.halo, opinion.shape, rng)
-        return model.middle + bias + spread * (opinion - model.middle)
+        seen = np.array([[tastes[clip.cell] for clip in pair] for pair in shown])
+        seen = seen.transpose(1, 0, 2)
+        seen = seen + model.noise_sd * _with_halo(model.halo, seen.shape, rng)
+        method = [[self.methods.get(clip.method, -1) for clip in pair] for pair in shown]
+        place = np.broadcast_to(np.linspace(-0.5, 0.5, len(trials)), seen.shape[:2])
+        nobody_else = np.zeros(seen.shape[:2], int)
+        return model.opinions(raters, nobody_else, np.transpose(method), place, seen)
 
     def _clip_latent(self, clip: Clip) -> np.ndarray:
         """Return the latent opinion of a clip that raters share, (criteria,) float."""
@@ -438,7 +657,7 @@ class _Simulation:
             if clip.kind == "reference":
                 latent = np.full(len(names), model.reference)
             else:
-                effects = clip_effects(model, self.seed, clip.cell, names)
+                effects = clip_effects(model, self.seed, clip, names)
                 latent = effects + [model.latent_mean(clip.condition, name) for name in names]
                 if clip.kind in FLAWS:
                     flawed = (*FLAWS[clip.kind], OVERALL)
@@ -457,15 +676,6 @@ class _Simulation:
         return thought + lengths * (self.study.ratings.watch if habit == "too fast" else 1.0)
 
 
-def _draw_raters(
-    model: SimulationModel, n_raters: int, n_criteria: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return bias (raters, criteria) and spread (raters,)."""
-    bias = model.bias_sd * rng.standard_normal((n_raters, 1))
-    bias = bias + model.criterion_bias_sd * rng.standard_normal((n_raters, n_criteria))
-    return bias, np.exp(model.spread_sd * rng.standard_normal(n_raters))
-
-
 def _with_halo(halo: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Draw standard normals whose last axis, the criteria, is correlated by ``halo``."""
     common = rng.standard_normal((*shape[:-1], 1))
@@ -477,3 +687,12 @@ def _normal_quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights that integrate over a standard normal."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
     return nodes, weights / weights.sum()
+
+
+@lru_cache(maxsize=2)
+def _many_answers(model: SimulationModel) -> tuple[Raters, np.ndarray, np.ndarray]:
+    """Draw raters, what tastes and noise add to an answer of each, and when it is given."""
+    rng = np.random.default_rng(0)
+    raters = model.draw_raters(_MANY, 1, 1, rng)
+    within = math.hypot(model.taste_sd, model.noise_sd) * rng.standard_normal(_MANY)
+    return raters, within, rng.uniform(-0.5, 0.5, _MANY)

@@ -110,7 +110,7 @@ class Table:
             position="htbp",
         )
         texts = {
-            "csv": self.data.to_csv(index=False, lineterminator="\n"),
+            "csv": files.cells_for_spreadsheets(self.data).to_csv(index=False, lineterminator="\n"),
             "md": f"{self.to_markdown()}\n",
             "tex": latex,
         }

@@ -134,7 +134,8 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
     if not rows:
         return [Words("No criterion was rated in both studies.")]
     # Where not all criteria were rated there is no mean over them, and each is shown.
-    whole = any(a["criterion"] == stats.OVERALL for a, _ in rows)
+    sums = {a["criterion"] for a, _ in rows} & {stats.OVERALL, stats.MEAN}
+    whole = min(sums, default="")
     shown = pd.DataFrame(
         [
             {
@@ -146,18 +147,19 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
                 "raters": f"{a['n_raters']}, {b['n_raters']}",
             }
             for a, b in rows
-            if a["criterion"] == stats.OVERALL or not whole
+            if whole in ("", a["criterion"])
         ]
     )
     said = " Simulated ratings." if simulated else ""
     caption = f"Mean score of each criterion with its 95 % interval in both studies.{said}"
     pictures = []
     if whole:
+        about = "Overall score" if whole == stats.OVERALL else "Mean over the criteria"
         caption = (
-            "Mean score over the criteria with its 95 % interval in both studies; single criteria "
-            f"are in the CSV file.{said}"
+            f"{about} with its 95 % interval in both studies; single criteria are in the CSV file."
+            f"{said}"
         )
-        overall = data[data["criterion"] == stats.OVERALL]
+        overall = data[data["criterion"] == whole]
         path = figures.score_rows(
             out / "figures" / "compared-scores.png",
             overall.assign(method=overall["study"]),
@@ -165,7 +167,7 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
             figures.Look([side.label for side in sides], scale, simulated),
             width=figures.TEXT * 0.75,
         )
-        pictures.append(Picture(path, out, f"Mean score over the criteria by condition.{said}"))
+        pictures.append(Picture(path, out, f"{about} by condition.{said}"))
     return [
         *pictures,
         Table("compared-scores", caption, data, shown),

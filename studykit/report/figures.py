@@ -186,14 +186,14 @@ def metrics_and_ratings(
     labels: Mapping[str, str],
     look: Look,
 ) -> Path:
-    """Draw each metric against the clips' mean score, with its rank correlation.
+    """Draw each metric against the clips' mean score, with its correlation.
 
     Parameters
     ----------
     clips : DataFrame
         metric, value, score and method, one row a clip and metric.
     correlations : DataFrame
-        One criterion of ``stats.correlate_metrics``: metric, rho, low, high, n_clips, words. The
+        One criterion of ``stats.correlate_metrics``: metric, r, low, high, n_clips, words. The
         order of its rows is that of the panels, of which there are at most ``PANELS``.
     labels : mapping of str
         A metric's name with its unit, as an axis is labelled.
@@ -212,7 +212,7 @@ def metrics_and_ratings(
                 hue_order=look.methods, palette=look.colours, style="method", markers=look.markers,
                 s=14, alpha=0.8, linewidth=0.3, legend=False, ax=panel,
             )  # fmt: skip
-            panel.set_title(_rho(line), weight="normal", size=7)
+            panel.set_title(_r(line), weight="normal", size=7)
             panel.set_xlabel(textwrap.fill(labels.get(line.metric, line.metric), 26), size=7)
             panel.set(ylabel="", ylim=(0.9, look.scale + 0.1), yticks=range(1, look.scale + 1))
             panel.locator_params(axis="x", nbins=4)
@@ -229,7 +229,7 @@ def agreement(
     Parameters
     ----------
     agreements : DataFrame
-        ``stats.agreement``: criterion, alpha, alpha_low, alpha_high.
+        ``stats.agreement``: criterion, mean, mean_low, mean_high.
     raters : DataFrame
         rater, figure (correlation with the mean of the others) and excluded.
     threshold : float or None
@@ -237,8 +237,8 @@ def agreement(
     """
     import seaborn as sns
 
-    known = agreements.dropna(subset=["alpha"]).assign(method="")
-    known = known.rename(columns={"alpha": "mean", "alpha_low": "low", "alpha_high": "high"})
+    known = agreements.dropna(subset=["mean"]).assign(method="")
+    known = known.rename(columns={"mean_low": "low", "mean_high": "high"})
     ranked = raters.dropna(subset=["figure"]).sort_values("figure", ascending=False)
     ranked["place"] = np.arange(len(ranked)) + 1
     ranked["rater"] = np.where(ranked["excluded"], "excluded", "kept")
@@ -246,9 +246,9 @@ def agreement(
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
         alone = replace(look, methods=[""])
         plot = _intervals(known, alone, "y", ("criterion", [*known["criterion"]])).label(y="")
-        plot = plot.label(x="Krippendorff's alpha (ordinal), 95 % interval")
+        plot = plot.label(x="clips' share of the variance of means, 95 %")
         plot.limit(x=(min(0, known["low"].min() - 0.05), 1)).on(left).plot()
-        left.set_title("Agreement among raters")
+        left.set_title("What the mean is worth")
         kinds = replace(look, methods=["kept", "excluded"])
         sns.scatterplot(
             ranked, x="place", y="figure", hue="rater", hue_order=kinds.methods, s=26,
@@ -423,11 +423,11 @@ def _interval_and_count(line: Any) -> str:
     return f"{interval}\nn = {line.n_raters}"
 
 
-def _rho(line: Any) -> str:
-    if not np.isfinite(line.rho):
+def _r(line: Any) -> str:
+    if not np.isfinite(line.r):
         return textwrap.fill(line.words, 30)
     interval = f" ({line.low:.2f} to {line.high:.2f})" if np.isfinite(line.low) else ""
-    return f"ρ = {line.rho:.2f}{interval}".replace("-", "−")
+    return f"r = {line.r:.2f}{interval}".replace("-", "−")
 
 
 def _draw_faces(

@@ -99,7 +99,6 @@ class Results:
             scale=rules.scale,
             raters_min=rules.raters_min,
             excluded=self.screening.excluded,
-            seed=self.study.seed,
         )
 
 

@@ -36,6 +36,7 @@ MOST_SHOWN = 200
 
 _LINKS, _GROUPS = 5, 50
 _PAIR = "source × driving"
+_ABOUT = {stats.OVERALL: "overall score", stats.MEAN: "mean over the criteria"}
 # All film strips of a page together, in bytes of JPEG.
 _STRIPS_ROOM = 1_900_000
 
@@ -64,7 +65,10 @@ def studied(results: Results) -> Section:
 
 def summary(results: Results) -> Section:
     """Say which types work, which fail and how sure that is; then what the data don't support."""
-    blocks: list[Block] = [Words(_bullets(words.summary(results)))]
+    blocks: list[Block] = []
+    for heading, points in words.summary(results).items():
+        blocks += [Words(f"### {heading}")] if heading else []
+        blocks.append(Words(_bullets(points)))
     cautions = words.cautions(results)
     if cautions:
         text = f"**Read with care.**\n\n{_bullets(map(plain, cautions))}"
@@ -89,8 +93,12 @@ def scores(results: Results) -> Section:
     by_method = results.analysis.method_scores.table
     if by_condition.empty:
         return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
-    criteria = [name for name in dict.fromkeys(by_condition["criterion"]) if name != stats.OVERALL]
-    overall = by_condition[by_condition["criterion"] == stats.OVERALL]
+    names = list(dict.fromkeys(by_condition["criterion"]))
+    criteria = [name for name in names if name not in _ABOUT] or names
+    # The mean over criteria that go against each other speaks of no clip: it leads nothing.
+    lead = stats.OVERALL if stats.OVERALL in names else names[0]
+    about = _ABOUT.get(lead, f"mean score of {lead}")
+    leading = by_condition[by_condition["criterion"] == lead]
     pairs = [" × ".join(pair) for pair in itertools.product(*results.types)]
     paired = by_condition.assign(
         **{_PAIR: by_condition["source_type"] + " × " + by_condition["driving_type"]}
@@ -99,26 +107,28 @@ def scores(results: Results) -> Section:
         name: _drawn(
             results,
             f"mos-{name}",
-            "Mean score over the criteria by source and driving type: mean over raters, 95 % "
-            "interval, and n raters.",
+            f"{_ABOUT.get(name, f'mean score of {name}').capitalize()} by source and driving type: "
+            "mean over raters, 95 % interval, and n raters.",
             figures.heat_maps,
             by_condition[by_condition["criterion"] == name],
         )
-        for name in (stats.OVERALL, *criteria)
+        for name in names
     }
-    files = ", ".join(f"[{name}](figures/{maps[name].path.name})" for name in criteria)
+    files = ", ".join(f"[{_ABOUT.get(name, name)}](figures/{its.path.name})"
+                      for name, its in maps.items() if name != lead)  # fmt: skip
+    others = [Words(f"The same maps of others: {files}.")] if files else []
     return kept(
         results.out,
         [
-            maps[stats.OVERALL],
-            Words(f"The same maps of single criteria: {files}."),
+            maps[lead],
+            *others,
             _drawn(results, "scores-by-method", "Mean score by method and criterion.",
                    figures.score_rows, by_method, ("criterion", criteria), wide=False,
                    width=figures.COLUMN),
             tables.scores(results, "method"),
             _drawn(results, "methods-by-condition",
-                   "Mean score over the criteria by driving type.",
-                   figures.methods_by_condition, overall),
+                   f"{about.capitalize()} by driving type.",
+                   figures.methods_by_condition, leading),
             _drawn(results, "criteria-by-condition",
                    "Mean scores of all conditions, criterion by criterion.",
                    figures.score_rows, paired, (_PAIR, pairs), panels=("criterion", criteria)),
@@ -134,9 +144,15 @@ def statistics(results: Results) -> Section:
     if not results.rated:
         return _nothing("No statistics without ratings.")
     blocks: list[Block] = [
+        Words("### About raters, sources and drivings like these"), tables.findings(results),
+        *_said_by(results.analysis.findings),
         *(Words("### Agreement"), *_statistic(results, "agreement")),
-        *(Words("### Differences among conditions"), *_statistic(results, "friedman")),
-    ]
+        *(Words("### Criteria beside each other"), *_statistic(results, "criteria_correlation")),
+        Words("### On these clips"),
+        Words("These tests ask whether other raters would find the same on just these clips. They "
+              "say nothing about other sources and drivings."),
+        *_statistic(results, "friedman"),
+    ]  # fmt: skip
     explained = False
     for part in ("pairwise", "source_pairwise", "driving_pairwise"):
         result = getattr(results.analysis, part)
@@ -146,9 +162,6 @@ def statistics(results: Results) -> Section:
         text = " ".join(result.notes) if explained else words.of_result(result)
         explained = explained or len(result.table) > 0
         blocks += [Note(plain(text))] if text else []
-    blocks += [Words("### Mixed model"), *_models(results)]
-    blocks += [Words("### Correlation among the criteria"),
-               *_statistic(results, "criteria_correlation")]  # fmt: skip
     return kept(results.out, blocks)
 
 
@@ -252,16 +265,18 @@ def raters(results: Results) -> Section:
         blocks.append(Words(_changed_verdicts(results)))
     else:
         tables.exclusions(results).write(results.out / "tables")
+    blocks += _levels(results)
     agreements = results.analysis.agreement.table
     by_rater = screening.table[screening.table["rule"] == "agreement"]
-    if len(agreements.dropna(subset=["alpha"])) and by_rater["figure"].notna().any():
+    if len(agreements.dropna(subset=["mean"])) and by_rater["figure"].notna().any():
         shown = by_rater.assign(
             excluded=by_rater["rater"].isin(screening.excluded),
             figure=by_rater["figure"].astype(float),
         )
         caption = (
-            "Agreement among the kept raters by criterion; and each rater's correlation with the "
-            "mean of all others, the dashed line being the least that is asked."
+            "How much of the differences between clips' mean scores is the clips' own, by "
+            "criterion; and each rater's correlation with the mean of all others, the dashed line "
+            "being the least that is asked."
         )
         least = screening.rules.agreement
         blocks.append(
@@ -370,18 +385,20 @@ def _said_by(result: stats.Result) -> list[Block]:
     return [Note(plain(text))] if text else []
 
 
-def _models(results: Results) -> list[Block]:
-    models = results.analysis.models
-    fitted = [model for model in models.values() if len(model.table)]
-    said = [model.how for model in fitted if not model.fallback][:1] or [m.how for m in fitted[:1]]
-    said = [re.sub(r"model of \w+,", "model of each criterion,", how) for how in said]
-    notes: defaultdict[str, list[str]] = defaultdict(list)
-    for name, model in models.items():
-        for note in model.notes:
-            notes[note].append(name)
-    said += [f"{', '.join(names).capitalize()}: {note}" for note, names in notes.items()]
-    said += ["The formulas are in the CSV file of the terms."] if fitted else []
-    return [*tables.mixed_models(results), Note(plain(" ".join(said)))]
+def _levels(results: Results) -> list[Block]:
+    """Return raters' bias and inconsistency, and keep the clips' scores without them."""
+    levels = results.analysis.raters
+    if levels.table.empty:
+        return []
+    caption = tables.said(results, "Clips' mean scores, raw and without the raters' bias.")
+    clips = Table("scores-bias-removed", caption, levels.clips, levels.clips)
+    clips.write(results.out / "tables")
+    moved = (levels.clips["mean"] - levels.clips["bias_removed"]).abs()
+    text = (
+        f"{levels.how} It moves a clip's score by {moved.median():.2f} steps (median; at most "
+        f"{moved.max():.2f}): see [the scores](tables/scores-bias-removed.csv)."
+    )
+    return [tables.rater_levels(results), Note(plain(text))]
 
 
 def _compared(results: Results) -> list[Block]:
@@ -392,32 +409,38 @@ def _compared(results: Results) -> list[Block]:
 
 
 def _metrics_and_ratings(results: Results) -> list[Block]:
-    """Return how metrics go with ratings: a table and a picture; nothing without ratings."""
+    """Return how metrics go with ratings: tables and a picture; nothing without ratings."""
     if not results.rated:
         return []
-    result = results.analysis.metric_correlation
+    result, predicted = results.analysis.metric_correlation, results.analysis.prediction
     title = Words("### Metrics beside ratings")
     table = result.table
-    known = table[table["criterion"] == stats.OVERALL].dropna(subset=["rho"])
-    if known.empty:
+    if table.empty:
         return [title, *_said_by(result)]
-    scored = results.analysis.clip_scores.table
-    scored = scored[scored["criterion"] == stats.OVERALL].rename(columns={"mean": "score"})
-    points = results.metrics.merge(scored[["cell", "method", "score"]], on="cell")
-    strongest = known.sort_values("rho", key=abs, ascending=False)
-    caption = (
-        "Clips by metric and mean score over the criteria, with Spearman's rho and its 95 % "
-        "interval; rho above 0 means that the metric agrees with the raters. The metrics with the "
-        f"strongest correlation, at most {figures.PANELS}."
-    )
-    units = results.metrics.drop_duplicates("metric").set_index("metric")
-    labels = {
-        name: f"{tables.metric_label(name)} ({line['unit']}, {line['better']} is better)"
-        for name, line in units.iterrows()
-    }
-    picture = _drawn(results, "metrics-and-ratings", caption, figures.metrics_and_ratings,
-                     points, strongest, labels)  # fmt: skip
-    return [title, picture, tables.metric_correlation(results), *_said_by(result)]
+    whole = list(dict.fromkeys(table["criterion"]))[-1]
+    known = table[(table["criterion"] == whole) & (table["primary"] | table["r"].notna())]
+    strongest = known.sort_values(["primary", "r"], ascending=False, key=abs)
+    blocks: list[Block] = [title]
+    if len(known):
+        scored = results.analysis.clip_scores.table
+        scored = scored[scored["criterion"] == whole].rename(columns={"mean": "score"})
+        points = results.metrics.merge(scored[["cell", "method", "score"]], on="cell")
+        caption = (
+            f"Clips by metric and {_ABOUT.get(whole, whole)}, with the correlation within sources, "
+            "drivings and methods and its 95 % interval; above 0 the metric agrees with the "
+            f"raters. The primary metrics first, at most {figures.PANELS}."
+        )
+        units = results.metrics.drop_duplicates("metric").set_index("metric")
+        labels = {
+            name: f"{tables.metric_label(name)} ({line['unit']}, {line['better']} is better)"
+            for name, line in units.iterrows()
+        }
+        blocks.append(_drawn(results, "metrics-and-ratings", caption, figures.metrics_and_ratings,
+                             points, strongest, labels))  # fmt: skip
+    blocks += [tables.metric_correlation(results), *_said_by(result)]
+    if len(predicted.table):
+        blocks += [tables.statistic(results, "prediction"), *_said_by(predicted)]
+    return blocks
 
 
 def _motion(results: Results) -> list[Block]:

@@ -69,12 +69,12 @@ def p_words(p: Any) -> str:
 
 
 def verdicts(results: Results) -> Table:
-    """The verdict of each condition with its mean and interval: a row a method and source type."""
+    """The verdict of each condition and what decided it: a row a method and source type."""
     data = results.analysis.verdicts.table
     sources, drivings = results.types
     wide = _wide(
         data, ["method", "source_type"], "driving_type",
-        lambda line: f"{line['verdict']}: {with_interval(line)}",
+        lambda line: f"{line['verdict']}: {line['criterion']} {with_interval(line)}",
         rows=pd.MultiIndex.from_product([results.methods, sources]),
         columns=drivings, missing="not rated",
     )  # fmt: skip
@@ -88,8 +88,8 @@ def verdicts(results: Results) -> Table:
     }
     caption = said(
         results,
-        "Verdict of each condition, with the mean over raters of all criteria and its 95 % "
-        "interval.",
+        "Verdict of each condition on these clips, with the criterion that decided, its mean over "
+        "raters and the 95 % interval.",
     )
     return Table("verdicts", caption, data, shown, classes)
 
@@ -127,26 +127,40 @@ def statistic(results: Results, part: str) -> Table:
     return _cut(Table(name, said(results, caption.format(rows=len(data))), data, shown))
 
 
-def mixed_models(results: Results) -> list[Table]:
-    """The mixed models' terms, means, differences and variances: a column a criterion."""
-    models = {name: model for name, model in results.analysis.models.items() if len(model.table)}
-    shown = []
-    if models:
-        data = stacked({name: m.table.assign(formula=m.formula) for name, m in models.items()})
-        terms = _wide(data, ["term"], "criterion", _f_test, missing=_NONE).reset_index()
-        caption = "Tests of the mixed model's terms, one model a criterion."
-        shown.append(Table("mixed-model-terms", said(results, caption), data, terms))
-    for part, (caption, keys, text) in _MODEL_PARTS.items():
-        parts = {name: getattr(model, part) for name, model in results.analysis.models.items()}
-        parts = {name: table for name, table in parts.items() if len(table)}
-        if not parts:
-            continue
-        data = stacked(parts)
-        wide = _wide(data, keys, "criterion", text).reset_index()
-        wide[keys] = wide[keys].map(lambda key: str(key).replace("_", " "))
-        caption = said(results, caption)
-        shown.append(_cut(Table(f"mixed-model-{part}", caption, data, wide)))
-    return shown
+def findings(results: Results) -> Table:
+    """What may be claimed of raters, sources and drivings like these; every claim is in the CSV."""
+    data = results.analysis.findings.table
+    like = data[(data["scope"] == stats.LIKE) & ~data["claim"].str.contains("predict|against")]
+    shown_too = ~like["claim"].str.contains(" x ") | (like["p_adjusted"] < 0.05)
+    told = like[(like["reason"] == "") & shown_too]
+    shown = pd.DataFrame(
+        {
+            "claim": told["claim"].str.replace(" x ", " × "),
+            "first": told["subject"].map(_labelled),
+            "second": told["versus"],
+            "criterion": told["criterion"],
+            "estimate": [with_interval(line, "estimate") for _, line in told.iterrows()],
+            "p": told["p"].map(p_value),
+            "p (Holm)": told["p_adjusted"].map(p_value),
+        }
+    )  # fmt: skip
+    left = (like["reason"] != "").sum()
+    caption = (
+        "Differences, first less second, with 95 % intervals; of metrics, correlations. Holm's "
+        "correction over all rows of a claim. Interactions that were not shown are in the CSV "
+        "file. " + (f"{left} claims could not be tested: the file says why." if left else "")
+    )
+    return _cut(Table("findings", said(results, caption.strip()), data, shown))
+
+
+def rater_levels(results: Results) -> Table:
+    """Each rater's bias and inconsistency, a column a criterion."""
+    data = results.analysis.raters.table
+    wide = _wide(data, ["rater"], "criterion",
+                 lambda line: f"{line['bias']:+.2f} (± {line['inconsistency']:.2f})",
+                 missing=_NONE)  # fmt: skip
+    caption = "How far each rater lies above the others on the same clips (± inconsistency), steps."
+    return _cut(Table("rater-levels", said(results, caption), data, wide.reset_index()))
 
 
 def metric_correlation(results: Results) -> Table:
@@ -155,13 +169,15 @@ def metric_correlation(results: Results) -> Table:
     wide = _wide(data, ["metric"], "criterion", _starred, missing=_NONE)
     groups = data.groupby("metric")
     wide.insert(0, "better", groups["better"].first())
+    wide.insert(1, "primary", groups["primary"].first().map({True: "yes", False: ""}))
     wide["clips"] = groups["n_clips"].max().map(lambda count: number(count, 0))
     shown = wide.reset_index()
     shown["metric"] = shown["metric"].map(metric_label)
     caption = said(
         results,
-        "Spearman's rank correlation of each metric with the clips' mean scores; above 0 the "
-        "metric agrees with the raters, * is p < 0.05 after Holm's correction.",
+        "Correlation of each metric with the clips' mean scores within sources, drivings and "
+        "methods; above 0 the metric agrees with the raters. Primary metrics, named beforehand, "
+        "are tested: * is p < 0.05 after Holm's correction over them.",
     )
     return Table("metric-correlation", caption, data, shown)
 
@@ -248,7 +264,7 @@ def exclusions(results: Results) -> Table:
 
 
 def kept_beside_all(results: Results) -> Table:
-    """Each method's overall score with and without the excluded raters."""
+    """Each method's scores with and without the excluded raters."""
     scale = results.study.ratings.scale
     of_all = stats.mean_scores(results.ratings, ("method",), scale=scale)
     parts = {"kept": results.analysis.method_scores.table, "all": of_all.table}
@@ -288,6 +304,11 @@ def plain_table(name: str, caption: str, columns: Sequence[str], lines: Sequence
 def metric_label(name: str) -> str:
     """Return how a metric is written in tables."""
     return metrics.METRICS[name].label if name in metrics.METRICS else name.upper()
+
+
+def _labelled(name: str) -> str:
+    """Return a metric's label, or what else a row is about as it is."""
+    return metrics.METRICS[name].label if name in metrics.METRICS else name
 
 
 def said(results: Results, caption: str) -> str:
@@ -370,11 +391,6 @@ def _cut(table: Table) -> Table:
     return Table(table.name, caption, table.data, table.shown.head(MOST_ROWS), table.classes)
 
 
-def _f_test(line: Any) -> str:
-    degrees = f"{number(line['df'], 0)}, {number(line['df_error'], 1)}"
-    return f"F({degrees}) = {number(line['f'])}, {p_words(line['p'])}"
-
-
 def significant(value: Any) -> str:
     """Return three significant digits, which is what a metric's mean is worth.
 
@@ -389,9 +405,7 @@ def significant(value: Any) -> str:
 
 
 def _starred(line: Any) -> str:
-    if pd.isna(line["rho"]):
-        return _NONE
-    return number(line["rho"]) + ("*" if line["p_holm"] < 0.05 else "")
+    return number(line["r"]) + ("*" if line["p_holm"] < 0.05 else "")
 
 
 def _text(line: Any, name: str) -> str:
@@ -401,7 +415,7 @@ def _text(line: Any, name: str) -> str:
         own = f"{name}_" if f"{name}_low" in line else ""
         return with_interval(line, name, f"{own}low", f"{own}high")
     if isinstance(value, str):
-        return value
+        return _labelled(value)
     if name in ("p", "p_holm"):
         return p_value(value)
     if name == "share":
@@ -414,16 +428,20 @@ def _percent(share: Any) -> str:
 
 
 # Columns that have an interval.
-_ESTIMATES = ("alpha", "difference", "icc_mean", "icc_single", "rho", "strength")
+_ESTIMATES = ("difference", "mean", "one_rater", "plcc", "r", "strength")
 _TITLES = {
     "chi2": "chi-squared",
-    "icc_mean": "ICC, mean",
-    "icc_single": "ICC, one rater",
     "item": "method",
     "kendall_w": "Kendall's W",
+    "mean": "mean of the raters",
     "n_dropped": "left out",
+    "one_rater": "one rater, ICC(2,1)",
+    "outlier_ratio": "outliers",
     "p_holm": "p (Holm)",
-    "share": "beats an average method",
+    "plcc": "PLCC",
+    "rmse": "RMSE",
+    "share": "is preferred",
+    "sos": "SOS",
 }
 _PAIRWISE = ("criterion", "first", "second", "difference", "p_holm", "effect", "n_raters")
 _PAIRWISE_CAPTION = (
@@ -443,38 +461,25 @@ _STATISTICS: dict[str, tuple[str, str, Sequence[str]]] = {
     "driving_pairwise": ("pairwise-drivings", _PAIRWISE_CAPTION.format("driving types"), _PAIRWISE),
     "agreement": (
         "agreement",
-        "Agreement among raters, with 95 % intervals: Krippendorff's alpha (ordinal) and "
-        "intraclass correlation of one rater and of the mean of all.",
-        ("criterion", "alpha", "icc_single", "icc_mean", "n_raters", "n_clips", "reading"),
+        "How much of the variance is the clips' own, with 95 % intervals: of one rater's answer, "
+        "and of a clip's mean over its raters; and the SOS parameter, which is 0 where all agree.",
+        ("criterion", "one_rater", "mean", "sos", "n_raters", "n_clips"),
     ),
     "criteria_correlation": (
         "criteria-correlation",
-        "Spearman's rank correlation among the criteria, over clips, with 95 % intervals.",
-        ("first", "second", "rho", "p_holm", "n_clips"),
+        "Correlation of criteria over a rater's clips, mean over raters, with 95 % intervals.",
+        ("first", "second", "r", "n_raters", "n_clips"),
+    ),
+    "prediction": (
+        "prediction",
+        "How well primary metrics predict the clips' scores (ITU-T P.1401), with 95 % intervals; "
+        "where two are named, the difference of their Fisher-transformed correlations.",
+        ("first", "second", "plcc", "rmse", "outlier_ratio", "p_holm", "n_clips"),
     ),
     "bradley_terry": (
         "paired-comparisons",
-        "Paired comparisons: strength in the Bradley-Terry model (log odds), with 95 % intervals.",
-        ("criterion", "item", "strength", "share", "n_comparisons", "n_raters"),
-    ),
-}
-
-# By the mixed model's part: its table's caption, the columns that name a row, and a cell's text.
-_MODEL_PARTS: dict[str, tuple[str, list[str], Callable[[Any], str]]] = {
-    "means": (
-        "Estimated marginal means of the mixed models, with 95 % intervals.",
-        ["factor", "level"],
-        with_interval,
-    ),
-    "differences": (
-        "Differences of the mixed models' means (first minus second) with 95 % intervals; "
-        "* is p < 0.05 after Holm's correction within the factor.",
-        ["factor", "first", "second"],
-        lambda line: with_interval(line, "difference") + ("*" if line["p_holm"] < 0.05 else ""),
-    ),
-    "variances": (
-        "Share of the variance that the mixed models leave to each random effect.",
-        ["group"],
-        lambda line: _percent(line["share"]),
+        "Paired comparisons in the Bradley-Terry model: log odds of a method beside an average "
+        "one, or beside another, with 95 % intervals.",
+        ("criterion", "item", "versus", "strength", "p_holm", "share", "n_comparisons", "n_raters"),
     ),
 }

@@ -70,9 +70,38 @@ def notes(results: Results) -> str:
     return f"Notes: {'; '.join(map(plain, sorted(remarks)[:_MOST_NOTES]))}{more}."
 
 
-def summary(results: Results) -> list[str]:
-    """Say which types work, which fail and how sure that is, one sentence or two a point."""
-    return [*_rating_findings(results), *_metric_findings(results)]
+def summary(results: Results) -> dict[str, list[str]]:
+    """Say what was found and how sure that is: points by what they speak of.
+
+    Where there are ratings, the points are made from the rows of ``stats.findings`` alone.
+    """
+    if not results.rated or results.screening.kept.empty:
+        nobody = (
+            "Nobody has rated these clips yet, so that nothing can be said about how good they "
+            "look: `studykit serve` or notebook 3 collects ratings."
+        )
+        excluded = (
+            "Every rater was excluded, so that nothing can be said about the clips: see Raters "
+            "for the reasons."
+        )
+        unmeasured = ["No metrics were measured."] if results.metrics.empty else []
+        return {"": [excluded if results.rated else nobody, *unmeasured]}
+    found = results.analysis.findings.table
+    points = {
+        "About raters, sources and drivings like these": [
+            *_method_findings(found),
+            *(point for noun in ("source", "driving") for point in _type_findings(found, noun)),
+            *_interaction_findings(found),
+            *_metric_findings(found),
+        ],
+        "About these clips, as raters like these see them": [
+            *_verdict_findings(found),
+            *_certainty(found),
+        ],
+    }
+    return {heading: said for heading, said in points.items() if said} or {
+        "": ["No rating was given that counts."]
+    }
 
 
 def cautions(results: Results) -> list[str]:
@@ -86,7 +115,8 @@ def cautions(results: Results) -> list[str]:
             f"People rated under {versions} versions of the study file: where scale, criteria or "
             "their words were changed, their ratings do not belong together."
         )
-    found += [*results.analysis.verdicts.notes, *results.analysis.friedman.notes]
+    found += [*results.analysis.verdicts.notes, *results.analysis.bradley_terry.notes]
+    found = [note for note in found if "no paired comparisons" not in note]
     return list(dict.fromkeys(found))
 
 
@@ -112,65 +142,22 @@ def _rated(results: Results) -> str:
     return f"{_count(raters, who)} gave {answers:,} scores{left}."
 
 
-def _rating_findings(results: Results) -> list[str]:
-    if not results.rated:
-        return [
-            "Nobody has rated these clips yet, so that nothing can be said about how good they "
-            "look: `studykit serve` or notebook 3 collects ratings."
-        ]
-    analysis = results.analysis
-    if results.screening.kept.empty:
-        return [
-            "Every rater was excluded, so that nothing can be said about the clips: see Raters "
-            "for the reasons."
-        ]
-    if analysis.condition_scores.table.empty:
-        return _pair_findings(analysis.bradley_terry.table)
-    return [
-        *_verdict_findings(results, analysis.verdicts.table),
-        *_method_findings(results),
-        *_type_findings(results),
-        *_criterion_findings(analysis.method_scores.table),
-        *_certainty(results),
-    ]
-
-
-def _verdict_findings(results: Results, verdicts: pd.DataFrame) -> list[str]:
-    """Say, method by method, which conditions are good, flawed and poor."""
+def _verdict_findings(found: pd.DataFrame) -> list[str]:
+    """Say, method by method, which conditions are good, flawed, poor and undecided."""
+    judged = found[found["claim"] == "verdict"]
+    kinds = judged["subject"].str.rsplit(" × ", n=1, expand=True).reindex(columns=[0, 1])
     points = []
-    for method in results.methods:
-        here = verdicts[verdicts["method"] == method]
-        if here.empty:
-            points.append(f"**{plain(method)}**: not rated.")
-            continue
-        groups = {verdict: here[here["verdict"] == verdict] for verdict in stats.VERDICTS}
-        groups = {verdict: its for verdict, its in groups.items() if len(its)}
-        most = max(groups, key=lambda verdict: len(groups[verdict]))
+    for method, here in judged.assign(types=kinds[0]).groupby(kinds[1], sort=False):
+        groups = {name: here[here["versus"] == name] for name in stats.VERDICTS}
+        groups = {name: its for name, its in groups.items() if len(its)}
+        most = max(groups, key=lambda name: len(groups[name]))
         parts = [
-            f"{verdict} in {_which(its, others=verdict == most, of=len(here))}"
-            for verdict, its in groups.items()
+            f"{name} in {_which(its, others=name == most, of=len(here))}"
+            for name, its in groups.items()
         ]
         total = _count(len(here), "condition")
         points.append(f"**{plain(method)}**: of {total} (source × driving), {_joined(parts)}.")
     return points
-
-
-def _pair_findings(strengths: pd.DataFrame) -> list[str]:
-    """Say which methods were preferred to, or less liked than, an average one."""
-    points = []
-    for criterion, here in strengths.groupby("criterion", sort=False):
-        parts = [
-            f"{plain(line['item'])} was {word} an average method "
-            f"({with_interval(line, 'strength')})"
-            for word, its in (
-                ("preferred to", here[here["low"] > 0]),
-                ("liked less than", here[here["high"] < 0]),
-            )
-            for _, line in its.iterrows()
-        ]
-        shown = _joined(parts) or "no preference was shown"
-        points.append(f"In paired comparisons on {criterion}, {shown} (log odds).")
-    return points or ["No rating was given that counts."]
 
 
 def _which(conditions: pd.DataFrame, *, others: bool, of: int) -> str:
@@ -179,131 +166,154 @@ def _which(conditions: pd.DataFrame, *, others: bool, of: int) -> str:
         return f"the other {len(conditions)}"
     if others and of > 1:
         return f"all {of}"
-    pairs = zip(conditions["source_type"], conditions["driving_type"], strict=True)
-    return f"{len(conditions)} ({named([f'{source} × {driving}' for source, driving in pairs])})"
+    return f"{len(conditions)} ({named(list(conditions['types']))})"
 
 
-def _method_findings(results: Results) -> list[str]:
+def _method_findings(found: pd.DataFrame) -> list[str]:
     """Say which methods were shown to differ, and where no difference was shown."""
-    table = results.analysis.pairwise.table
     points = []
-    for (first, second), here in table.groupby(["first", "second"], sort=False):
-        sure = here[here["p_holm"] < _LEVEL]
-        parts = [
-            f"rated {word} than {plain(second)} on "
-            + _joined([_difference(line) for _, line in its.iterrows()])
-            for word, its in (
-                ("higher", sure[sure["difference"] > 0]),
-                ("lower", sure[sure["difference"] < 0]),
-            )
-            if len(its)
-        ]
-        rest = [name for name in here["criterion"] if name not in set(sure["criterion"])]
-        if parts:
-            tail = f"; on {_joined(rest)} no difference was shown" if rest else ""
-            points.append(f"**{plain(first)}** was {', and '.join(parts)}{tail}.")
-        else:
-            points.append(
-                f"Between **{plain(first)}** and **{plain(second)}** no difference was shown on "
-                "any criterion, which is not to say that there is none."
-            )
-    return points
-
-
-def _type_findings(results: Results) -> list[str]:
-    """Say which source and driving types score lower, by the mixed model of all criteria."""
-    model = results.analysis.models.get(stats.OVERALL)
-    if model is None or model.differences.empty:
-        return []
-    points = []
-    study = results.study
-    for noun, inputs in (
-        ("source", (*study.sources, *study.first_frames)),
-        ("driving", study.drivings),
+    for claim, higher, lower in (
+        ("method", "rated higher than", "rated lower than"),
+        ("preference", "preferred to", "liked less than"),
     ):
-        here = model.differences[model.differences["factor"] == f"{noun}_type"]
-        sure = here[here["p_holm"] < _LEVEL]
-        if here.empty:
-            continue
-        if sure.empty:
-            points.append(f"Over all methods no difference between {noun} types was shown.")
-            continue
-        counts = Counter(item.type for item in inputs)
-        parts = []
-        for _, line in sure.iterrows():
-            pair = (line["first"], line["second"])
-            better, worse = pair if line["difference"] >= 0 else pair[::-1]
-            if counts[better] == counts[worse] == 1:
-                said = f"the one {worse} {noun} scored lower than the one {better} {noun}"
+        of_claim = found[found["claim"] == claim]
+        for (first, second), here in of_claim.groupby(["subject", "versus"], sort=False):
+            sure = here[here["p_adjusted"] < _LEVEL]
+            parts = [
+                f"{word} {plain(second)} on {_joined(map(_difference, its.to_dict('records')))}"
+                for word, its in (
+                    (higher, sure[sure["estimate"] > 0]),
+                    (lower, sure[sure["estimate"] < 0]),
+                )
+                if len(its)
+            ]
+            rest = here.drop(index=sure.index)
+            if parts:
+                tail = f"; {_unshown(rest)}" if len(rest) else ""
+                points.append(f"**{plain(first)}** was {', and '.join(parts)}{tail}.")
             else:
-                said = f"{worse} {noun}s scored lower than {better} ones"
-            parts.append(f"{said} (by {_size(line)})")
-        said = _joined(parts)
-        points.append(f"{said[0].upper()}{said[1:]}, over all methods (mixed model).")
+                points.append(
+                    f"Between **{plain(first)}** and **{plain(second)}**, {_unshown(rest)}."
+                )
     return points
 
 
-def _criterion_findings(scores: pd.DataFrame) -> list[str]:
-    """Name each method's weakest criterion where its interval lies below all others'."""
-    points = []
-    for method, here in scores[scores["criterion"] != stats.OVERALL].groupby("method", sort=False):
-        here = here.dropna(subset=["mean", "low", "high"]).sort_values("mean")
-        if len(here) > 1 and here["high"].iloc[0] < here["low"].iloc[1:].min():
-            line = here.iloc[0]
-            points.append(
-                f"The weakest side of {plain(method)} is {line['criterion']} "
-                f"({with_interval(line)})."
-            )
-    return points
-
-
-def _certainty(results: Results) -> list[str]:
-    """Say how sure the scores are: the width of intervals and how raters agree."""
-    scores = results.analysis.condition_scores.table
-    overall = scores[scores["criterion"] == stats.OVERALL].dropna(subset=["low", "high"])
-    points = []
-    if len(overall):
-        half = ((overall["high"] - overall["low"]) / 2).median()
-        points.append(
-            f"How sure: a condition's overall mean is known to ± {half:.2f} steps (95 %, median "
-            f"over conditions) from {_spread(overall['n_raters'])}."
+def _unshown(rows: pd.DataFrame) -> str:
+    """Say that no difference was shown, or can be, and never that there is none."""
+    tested, untold = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
+    parts = []
+    if len(tested):
+        parts.append(
+            f"no difference was shown on {_joined(tested['criterion'])}, which is not to say that "
+            "there is none"
         )
-    agreement = results.analysis.agreement.table.dropna(subset=["alpha"])
-    agreement = agreement[agreement["criterion"] != stats.OVERALL]
-    if len(agreement):
-        low, high = agreement["alpha"].min(), agreement["alpha"].max()
-        by_reading = agreement.groupby("reading", sort=False)["criterion"].agg(list)
-        readings = [
-            f"{reading} on {_joined(names) if len(by_reading) > 1 else 'all criteria'}"
-            for reading, names in by_reading.items()
-            if reading
-        ]
-        said = f": {_joined(readings)}" if readings else ""
+    parts += [
+        f"nothing can be said on {_joined(its['criterion'])} ({reason})"
+        for reason, its in untold.groupby("reason", sort=False)
+    ]
+    return "; ".join(parts)
+
+
+def _type_findings(found: pd.DataFrame, noun: str) -> list[str]:
+    """Say which types score lower, over all methods, and which can't be compared."""
+    here = found[found["claim"] == f"{noun} type"]
+    points = []
+    sure = here[here["p_adjusted"] < _LEVEL]
+    better = sure["subject"].where(sure["estimate"] > 0, sure["versus"])
+    worse = sure["versus"].where(sure["estimate"] > 0, sure["subject"])
+    for (low, high), its in sure.groupby([worse, better], sort=False):
+        said = f"{low} {noun}s scored lower than {high} ones on "
+        said += _joined(map(_difference, its.to_dict("records")))
+        points.append(f"{said[0].upper()}{said[1:]}, over all methods.")
+    tested = here[here["reason"] == ""]
+    if len(tested) and sure.empty:
         points.append(
-            f"Raters' agreement is between {low:.2f} and {high:.2f} (Krippendorff's alpha){said}."
+            f"No difference between {noun} types ({_joined(_levels(tested))}) was shown, which is "
+            "not to say that there is none."
         )
-    return points
+    return [*points, *_untold(here, f"{noun} types")]
 
 
-def _metric_findings(results: Results) -> list[str]:
-    """Say which metric goes with the ratings, or where none was shown to."""
-    if results.metrics.empty:
-        return ["No metrics were measured."]
-    if not results.rated:
-        return []
-    table = results.analysis.metric_correlation.table
-    table = table[table["criterion"] == stats.OVERALL].dropna(subset=["rho"])
-    if table.empty:
-        return []
-    sure = table[table["p_holm"] < _LEVEL]
-    if sure.empty:
-        return ["No metric was shown to go with the overall score over clips."]
-    best = sure.loc[sure["rho"].abs().idxmax()]
-    direction = "with" if best["rho"] > 0 else "against"
+def _levels(rows: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys([*rows["subject"], *rows["versus"]]))
+
+
+def _untold(rows: pd.DataFrame, what: str) -> list[str]:
+    """Say what can't be claimed, a sentence a reason."""
+    untold = rows[rows["reason"] != ""]
+    said: dict[str, list[str]] = {}
+    for (first, second, reason), its in untold.groupby(["subject", "versus", "reason"], sort=False):
+        # Every criterion alike, or those that are named.
+        whole = len(its) == ((rows["subject"] == first) & (rows["versus"] == second)).sum()
+        on = "" if whole else f" on {_joined(its['criterion'])}"
+        said.setdefault(reason, []).append(f"{first} and {second}{on}")
     return [
-        f"{_count(len(sure), 'metric')} of {len(table)} {_were(len(sure))} shown to correlate "
-        f"with the overall score over clips; most of all {metric_label(best['metric'])}, which "
-        f"goes {direction} the raters (rho = {with_interval(best, 'rho')})."
+        f"Nothing can be claimed about {what} ({'; '.join(pairs)}): {reason}."
+        for reason, pairs in said.items()
+    ]
+
+
+def _interaction_findings(found: pd.DataFrame) -> list[str]:
+    """Say where a difference depends on a type."""
+    here = found[found["claim"].str.contains(" x ")]
+    points = []
+    for line in here[here["p_adjusted"] < _LEVEL].to_dict("records"):
+        noun = line["claim"].split(" x ")[1].split()[0]
+        first, second = line["versus"].split(" − ")
+        word = "larger" if line["estimate"] > 0 else "smaller"
+        points.append(
+            f"The difference {plain(line['subject'])} is {word} with {first} than with {second} "
+            f"{noun}s on {_difference(line)}."
+        )
+    tested = here[here["reason"] == ""]
+    unshown = [claim for claim, its in tested.groupby("claim", sort=False)
+               if not (its["p_adjusted"] < _LEVEL).any()]  # fmt: skip
+    if unshown:
+        named_so = _joined(claim.replace(" x ", " × ") for claim in unshown)
+        points.append(f"No interaction was shown: {named_so}.")
+    return points
+
+
+def _metric_findings(found: pd.DataFrame) -> list[str]:
+    """Say which primary metrics go with the ratings, and how well they predict them."""
+    here = found[(found["claim"] == "metric") & (found["reason"] == "")]
+    sure = here[here["p_adjusted"] < _LEVEL]
+    points = [
+        f"The {metric_label(line['subject'])} goes {'with' if line['estimate'] > 0 else 'against'} "
+        f"{line['criterion']} within sources, drivings and methods "
+        f"(r = {with_interval(line, 'estimate')}, {p_words(line['p_adjusted'])})."
+        for line in sure.to_dict("records")
+    ]
+    if len(here) and sure.empty:
+        names = _joined(map(metric_label, dict.fromkeys(here["subject"])))
+        points.append(
+            f"No primary metric ({names}) was shown to go with a criterion within sources, "
+            "drivings and methods."
+        )
+    better = found[(found["claim"] == "metric against metric") & (found["p_adjusted"] < _LEVEL)]
+    for line in better.to_dict("records"):
+        pair = (line["subject"], line["versus"])
+        first, second = map(metric_label, pair if line["estimate"] > 0 else pair[::-1])
+        points.append(
+            f"The {first} predicts the clips' scores better than the {second} "
+            f"({p_words(line['p_adjusted'])})."
+        )
+    return points
+
+
+def _certainty(found: pd.DataFrame) -> list[str]:
+    """Say in one sentence what the raters' mean is worth."""
+    known = found[(found["claim"] == "agreement") & found["estimate"].notna()]
+    if known.empty:
+        return []
+    low, high = (known.loc[place] for place in (known["estimate"].idxmin(),
+                                                known["estimate"].idxmax()))  # fmt: skip
+    span = f"{low['criterion']} {with_interval(low, 'estimate')}"
+    if len(known) > 1:
+        span = f"from {span} to {high['criterion']} {with_interval(high, 'estimate')}"
+    return [
+        f"How sure: the share of the differences between the clips' mean scores that is the clips' "
+        f"own, and not the choice of raters, is {span}. Single raters differ more, as opinions do."
     ]
 
 
@@ -397,12 +407,11 @@ def _statistics(results: Results) -> str:
     analysis = results.analysis
     used = [
         analysis.condition_scores,
-        analysis.agreement,
-        analysis.friedman,
-        analysis.pairwise,
-        *list(analysis.models.values())[:1],
-        analysis.metric_correlation,
+        analysis.findings,
         analysis.bradley_terry,
+        analysis.agreement,
+        analysis.metric_correlation,
+        analysis.prediction,
     ]
     hows = dict.fromkeys(result.how for result in used if len(result.table) and result.how)
     return f"**Statistics.** {' '.join(hows)} {analysis.rule.words}"
@@ -424,24 +433,16 @@ def _described(results: Results) -> list[str]:
 
 def _difference(line: Any) -> str:
     """Return a criterion and how large the difference on it is, without its sign."""
-    return f"{line['criterion']} (by {_size(line)}, {p_words(line['p_holm'])})"
-
-
-def _size(line: Any) -> str:
     low, high = sorted((abs(line["low"]), abs(line["high"])))
-    if line["low"] * line["high"] < 0:  # a rank test may find what an interval of means does not
-        low = -low
-    return f"{abs(line['difference']):.2f} [{low:.2f}, {high:.2f}]"
+    # A corrected test may find what an interval on its own holds, and the other way round.
+    low = -low if line["low"] * line["high"] < 0 else low
+    size = f"{abs(line['estimate']):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{line['criterion']} (by {size}, {p_words(line['p_adjusted'])})"
 
 
 def _kinds(counts: Counter, noun: str) -> str:
     parts = [f"{count} {kind}" for kind, count in counts.items()]
     return f"{_joined(parts)} {noun}{'' if sum(counts.values()) == 1 else 's'}"
-
-
-def _spread(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return _count(high, "rater") if low == high else f"{low} to {high} raters"
 
 
 def named(items: Sequence[str], most: int = 6) -> str:

@@ -5,28 +5,40 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 
 - ``table``: what is read: the ratings, checked; ``result``: what is handed back.
 - ``scores``: mean scores of any groups of clips; ``intervals``: the intervals of a mean.
-- ``comparison``: tests within raters, of all conditions and of pairs, and Holm's correction.
-- ``model``: the mixed model of a criterion; ``reml``: how such a model is fitted and tested.
+- ``crossed``: contrasts of methods and types that speak for raters and stimuli like these.
+- ``comparison``: tests within raters that speak for these clips alone, and Holm's correction.
 - ``paired``: strengths from paired comparisons.
-- ``agreement``: how far raters agree.
-- ``correlation``: criteria with each other, metrics with criteria, over clips.
-- ``verdicts``: what may be said: verdicts by a rule, and warnings.
-- ``analysis``: all of these for one study.
+- ``agreement``: how raters differ; ``reml``: how variance components are fitted.
+- ``correlation``: criteria with each other, metrics with criteria.
+- ``jackknife``: how sure a statistic is whose data share raters, sources and drivings.
+- ``verdicts``: verdicts by a rule, and warnings.
+- ``findings``: every claim of a study, a row each; ``analysis``: everything for one study.
 - ``power``: how many raters a study needs, found before anybody is asked.
 """
 
 from studykit.stats.agreement import (
+    Raters as Raters,
     agreement as agreement,
-    intraclass_correlation as intraclass_correlation,
-    krippendorff_alpha as krippendorff_alpha,
+    rater_levels as rater_levels,
 )
 from studykit.stats.analysis import Analysis as Analysis, analyse as analyse
 from studykit.stats.comparison import friedman as friedman, pairwise as pairwise
 from studykit.stats.correlation import (
     correlate_criteria as correlate_criteria,
     correlate_metrics as correlate_metrics,
+    predict_scores as predict_scores,
 )
-from studykit.stats.model import MixedModel as MixedModel, mixed_model as mixed_model
+from studykit.stats.crossed import (
+    Answers as Answers,
+    answers_of as answers_of,
+    contrasts as contrasts,
+)
+from studykit.stats.findings import (
+    CLAIMS as CLAIMS,
+    LIKE as LIKE,
+    THESE as THESE,
+    findings as findings,
+)
 from studykit.stats.paired import bradley_terry as bradley_terry
 from studykit.stats.result import Result as Result
 from studykit.stats.scores import mean_scores as mean_scores
@@ -37,4 +49,4 @@ from studykit.stats.verdicts import (
     verdicts as verdicts,
     warnings_of as warnings_of,
 )
-from studykit.study.wording import OVERALL as OVERALL
+from studykit.study.wording import MEAN as MEAN, OVERALL as OVERALL

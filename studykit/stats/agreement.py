@@ -1,224 +1,183 @@
-"""Agreement among raters: Krippendorff's alpha for ordinal scores, intraclass correlation.
+"""How raters differ, and what their mean is worth: from variance components, whoever saw what."""
 
-Alpha takes any pattern of missing ratings; the intraclass correlation needs raters who rated all.
-"""
-
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from studykit.errors import StudyError, did_you_mean
+from studykit.stats.crossed import answers_of
+from studykit.stats.reml import Fit, fit_reml
 from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, rated
-from studykit.study.wording import OVERALL
+from studykit.study.wording import MEAN
 
-Level = Literal["nominal", "ordinal", "interval"]
-_RESAMPLES = 2000
-# Krippendorff (2004), Reliability in content analysis, 2nd ed., p. 241.
-ALPHA_GOOD, ALPHA_TENTATIVE = 0.8, 0.667
+# A rater's inconsistency counts as this many steps at least, or one rater would outweigh all.
+_STEADIEST = 0.1
+_ROUNDS_MOST, _CHANGE_LEAST = 1000, 1e-8
 
 
-def agreement(ratings: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Result:
-    """Agreement of raters on each criterion.
+def agreement(ratings: pd.DataFrame, *, scale: int = 5, level: float = 0.95) -> Result:
+    """Agreement of raters on each criterion, from the variances of clips, raters and the rest.
 
     Returns
     -------
     Result
-        Columns criterion, alpha, alpha_low, alpha_high, icc_single, icc_single_low,
-        icc_single_high, icc_mean, icc_mean_low, icc_mean_high, n_raters, n_clips, n_ratings,
-        n_complete (raters who rated every clip, whom the intraclass correlations are of),
-        reading ("good" from an alpha of 0.8, "tentative" from 0.667, else "low"), words.
+        Columns criterion, one_rater, one_rater_low, one_rater_high (ICC(2,1): the share of the
+        variance of a single answer that is the clip's), mean, mean_low, mean_high (that of a
+        clip's mean over raters), sos (Hossfeld's parameter), n_raters, n_clips, n_ratings, words.
+
+    References
+    ----------
+    Shrout, P. E., Fleiss, J. L. (1979). Intraclass correlations. Psychological Bulletin 86,
+    420-428. Hossfeld, T., Schatz, R., Egger, S. (2011). SOS: The MOS is not enough! QoMEX.
     """
     rows = rated(ratings)
-    rng = np.random.default_rng(seed)
-    asked = criteria_of(rows)
-    if len(asked) > 1 and OVERALL not in set(ratings["criterion"]):
-        # A mean of criteria is no ordinal score.
-        asked = [name for name in asked if name != OVERALL]
     found = []
-    for name in asked:
+    for name in [name for name in criteria_of(rows) if name != MEAN]:
         of_one = rows[rows["criterion"] == name]
-        values = of_one.pivot_table(index="rater", columns="cell", values="value").to_numpy()
-        found.append({"criterion": name} | _agreement(values, level, rng))
-    columns = ["criterion", "alpha", "alpha_low", "alpha_high", "icc_single", "icc_single_low",
-               "icc_single_high", "icc_mean", "icc_mean_low", "icc_mean_high", "n_raters",
-               "n_clips", "n_ratings", "n_complete", "reading", "words"]  # fmt: skip
-    n_dropped = max((row["n_raters"] - row["n_complete"] for row in found), default=0)
+        clip, rater = (of_one[column].factorize()[0] for column in ("cell", "rater"))
+        values = of_one["value"].to_numpy()
+        counts = {"n_raters": rater.max() + 1, "n_clips": clip.max() + 1, "n_ratings": len(values)}
+        row = {"criterion": name, "sos": _sos(values, clip, scale)} | counts
+        found.append(row | _components(values, clip, rater, level))
+    columns = ["criterion", "one_rater", "one_rater_low", "one_rater_high", "mean", "mean_low",
+               "mean_high", "sos", "n_raters", "n_clips", "n_ratings", "words"]  # fmt: skip
     return Result.of(
         ratings,
         found,
         columns,
         how=(
-            "Agreement: Krippendorff's alpha for ordinal data (Krippendorff 2011), with a "
-            f"{100 * level:g}% percentile bootstrap interval over clips ({_RESAMPLES:,} "
-            "resamples); intraclass correlations ICC(2,1) of one rater and ICC(2,k) of the mean of "
-            "k raters (Shrout and Fleiss 1979), over raters who rated every clip."
+            "Agreement from variance components (clips and raters at random, by restricted maximum "
+            "likelihood, so that raters may have seen different clips): the clips' share of the "
+            "variance of one answer, ICC(2,1) (Shrout and Fleiss 1979), and of a clip's mean over "
+            f"its raters; {100 * level:g}% intervals by the delta method on the log odds. SOS: the "
+            "spread of opinions, as a share of the widest at that mean (Hossfeld et al. 2011)."
         ),
         n_raters=rows["rater"].nunique(),
-        n_dropped=n_dropped,
-        why="had not rated every clip (intraclass correlation only)" if n_dropped else "",
     )
 
 
-def krippendorff_alpha(values: np.ndarray, level: Level = "ordinal") -> float:
-    """Krippendorff's alpha: 1 - observed / expected disagreement.
+def _components(
+    values: np.ndarray, clip: np.ndarray, rater: np.ndarray, level: float
+) -> dict[str, float | str]:
+    if rater.max() < 1:
+        return {"words": "one rater: no agreement to measure"}
+    if clip.max() < 1:
+        return {"words": "one clip: nothing to tell apart"}
+    if np.ptp(values) < 1e-9:
+        return {"words": "all ratings are equal: agreement is not defined"}
+    if len(values) < 3 or clip.max() + rater.max() + 2 >= len(values):
+        return {"words": "too few clips with several ratings"}
+    fit = fit_reml(values, np.ones((len(values), 1)), [clip, rater])
+    clips, others = fit.variances[0], fit.variances[1] + fit.residual
+    if not fit.converged or clips <= 0 or others < 1e-9:
+        return {"words": "clips were not shown to differ" if clips <= 0 else "no disagreement"}
+    half = scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(_log_odds_variance(fit))
+    odds = np.log(clips / others) + np.array([0.0, -half, half])
+    # What is common to the raters of a clip is known as well as its scarcest mean allows.
+    n = len(np.unique(clip)) / (1 / np.bincount(clip)).sum()
+    names = ("one_rater", "one_rater_low", "one_rater_high", "mean", "mean_low", "mean_high")
+    shares = scipy.special.expit([*odds, *(odds + np.log(n))])
+    return dict(zip(names, shares.tolist(), strict=True)) | {"words": ""}
 
-    Parameters
+
+def _log_odds_variance(fit: Fit) -> float:
+    """Variance of log(clips / (raters + rest)), by the delta method."""
+    others = fit.variances[1] + fit.residual
+    slopes = np.array([1 / fit.variances[0], -1 / others, -1 / others])
+    slopes = slopes[[True, fit.variances[1] > 0, True]]
+    return float(slopes @ fit.variance_covariance @ slopes)
+
+
+def _sos(values: np.ndarray, clip: np.ndarray, scale: int) -> float:
+    """Hossfeld's a: variance = a (mean - 1)(scale - mean), by least squares over clips."""
+    by_clip = pd.Series(values).groupby(clip)
+    mean, variance = by_clip.mean(), by_clip.var()
+    room = ((mean - 1) * (scale - mean))[variance.notna()]
+    return float((variance * room).sum() / (room**2).sum()) if (room > 0).any() else np.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raters(Result):
+    """Raters' levels and steadiness: ``table`` has a row a rater and criterion.
+
+    Attributes
     ----------
-    values : (raters, units) float array
-        NaN where a rater did not rate a unit; units with one value take no part.
-    level : {"nominal", "ordinal", "interval"}
-        The metric of the values' differences. Between the ordinal values c and k, of which
-        there are n_c and n_k, it is (sum of n_g for g from c to k - (n_c + n_k) / 2)^2.
-
-    Returns
-    -------
-    float
-        At most 1; NaN where no unit has two values, or all paired values are equal.
-
-    References
-    ----------
-    Krippendorff, K. (2011). Computing Krippendorff's alpha-reliability. University of
-    Pennsylvania, Annenberg School for Communication.
+    table : pandas.DataFrame
+        Columns rater, criterion, bias (steps above the others on the same clips), inconsistency
+        (standard deviation of the rest), n_clips, words.
+    clips : pandas.DataFrame
+        Columns cell, criterion, mean, bias_removed, n_raters.
     """
-    categories, coincidences = _coincidences(values)
-    return float(_alpha(categories, coincidences.sum(axis=0), level))
+
+    clips: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def intraclass_correlation(
-    values: np.ndarray, *, average: bool = False, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Intraclass correlation ICC(2,1), or ICC(2,k) of the mean of all raters, and its interval.
+def rater_levels(ratings: pd.DataFrame) -> Raters:
+    """Bias and inconsistency of raters, and clips' scores without them, by ITU-T P.913, 12.6."""
+    rows = rated(ratings)
+    found, clips = [], []
+    for (criterion,), answers in (
+        ((name,), its)
+        for name in criteria_of(rows)
+        if name != MEAN
+        for _, its in answers_of(rows, [name])
+    ):
+        wide = np.full(answers.shown.shape, np.nan)
+        wide[answers.rater, answers.clip] = answers.values[:, 0]
+        scores, bias, inconsistency = remove_bias(wide)
+        counts = np.isfinite(wide)
+        found.append(pd.DataFrame({
+            "rater": answers.names["rater"], "criterion": criterion, "bias": bias,
+            "inconsistency": inconsistency, "n_clips": counts.sum(axis=1), "words": "",
+        }))  # fmt: skip
+        clips.append(pd.DataFrame({
+            "cell": answers.names["cell"], "criterion": criterion,
+            "mean": np.nanmean(wide, axis=0), "bias_removed": scores,
+            "n_raters": counts.sum(axis=0),
+        }))  # fmt: skip
+    columns = ["rater", "criterion", "bias", "inconsistency", "n_clips", "words"]
+    return Raters.of(
+        ratings,
+        pd.concat(found, ignore_index=True) if found else (),
+        columns,
+        how=(
+            "Raters' bias and inconsistency, and scores without them, by the alternating "
+            "estimation of ITU-T P.913 (2021), clause 12.6 (Li et al. 2020)."
+        ),
+        n_raters=rows["rater"].nunique(),
+        clips=pd.concat(clips, ignore_index=True) if clips else pd.DataFrame(),
+    )
 
-    Two-way random effects, absolute agreement: both raters and clips are samples.
+
+def remove_bias(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return clips' scores, raters' bias and raters' inconsistency.
+
+    A rater weighs by the inverse square of the inconsistency; raters' biases add up to zero.
 
     Parameters
     ----------
     values : (raters, clips) float array
-        Without gaps, at least 2 x 2.
+        NaN where a rater did not rate a clip; every clip has a rating, and every rater gave one.
 
     Returns
     -------
-    value, low, high : float
-        NaN where clips and raters do not vary at all, and where clips differ so little that a
-        value has no finite estimate or limit.
+    scores, bias, inconsistency : (clips,), (raters,), (raters,) float arrays
 
     References
     ----------
-    Shrout, P. E., Fleiss, J. L. (1979). Intraclass correlations: uses in assessing rater
-    reliability. Psychological Bulletin 86, 420-428; the interval is that of p. 424.
+    Li, Z., Bampis, C. G., Janowski, L., Katsavounidis, I. (2020). A simple model for subject
+    behavior in subjective experiments. Human Vision and Electronic Imaging.
     """
-    k, n = values.shape
-    total = values.mean()
-    clips = k * ((values.mean(axis=0) - total) ** 2).sum() / (n - 1)
-    raters = n * ((values.mean(axis=1) - total) ** 2).sum() / (k - 1)
-    everything = ((values - total) ** 2).sum()
-    error = (everything - clips * (n - 1) - raters * (k - 1)) / ((n - 1) * (k - 1))
-    error = max(error, 0.0)
-    if everything < 1e-12:
-        return np.nan, np.nan, np.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        single = (clips - error) / (clips + (k - 1) * error + k * (raters - error) / n)
-        if error < 1e-12:
-            df = k - 1.0  # where the expression below tends to: raters differ in level alone
-        else:
-            ratio = raters / error
-            spread = n * (1 + (k - 1) * single) - k * single
-            df = ((k - 1) * (n - 1) * (k * single * ratio + spread) ** 2) / (
-                (n - 1) * k**2 * single**2 * ratio**2 + spread**2
-            )
-        up, down = scipy.stats.f.ppf((1 + level) / 2, [n - 1, df], [df, n - 1])
-        rest = k * raters + (k * n - k - n) * error
-        low = n * (clips - up * error) / (up * rest + n * clips)
-        high = n * (down * clips - error) / (rest + n * down * clips)
-        found = np.array([single, low, high])
-        if average:
-            # Spearman and Brown: what k raters together are worth; without limit towards the
-            # least that one can be worth, -1 / (k - 1).
-            shared = 1 + (k - 1) * found
-            found = np.where(shared > 1e-9, k * found / shared, np.nan)
-    return tuple(np.where(np.isfinite(found), found, np.nan).tolist())
-
-
-def _agreement(values: np.ndarray, level: float, rng: np.random.Generator) -> dict:
-    rated = ~np.isnan(values)
-    complete = values[rated.all(axis=1)]
-    result = {
-        "n_raters": values.shape[0],
-        "n_clips": values.shape[1],
-        "n_ratings": int(rated.sum()),
-        "n_complete": len(complete),
-        "reading": "",
-    }
-    if len(values) < 2:
-        return result | {"words": "one rater: no agreement to measure"}
-    if np.ptp(values[rated]) < 1e-9:
-        return result | {"words": "all ratings are equal: agreement is not defined"}
-    categories, coincidences = _coincidences(values)
-    alpha = float(_alpha(categories, coincidences.sum(axis=0), "ordinal"))
-    if np.isnan(alpha):
-        return result | {"words": "no clip has two ratings that could differ"}
-    words = []
-    result["alpha"] = alpha
-    result["reading"] = (
-        "good" if alpha >= ALPHA_GOOD else "tentative" if alpha >= ALPHA_TENTATIVE else "low"
-    )
-    units = len(coincidences)
-    draws = rng.multinomial(units, np.full(units, 1 / units), size=_RESAMPLES)
-    resampled = _alpha(categories, np.tensordot(draws, coincidences, axes=1), "ordinal")
-    resampled = resampled[~np.isnan(resampled)]
-    if units < 2 or len(resampled) < _RESAMPLES / 2:
-        words.append("too few clips with several ratings: no interval for alpha")
-    else:
-        tail = (1 - level) / 2
-        result["alpha_low"], result["alpha_high"] = np.quantile(resampled, [tail, 1 - tail])
-    if values.shape[1] < 2:
-        words.append("one clip: no intraclass correlation")
-    elif len(complete) < 2:
-        words.append("fewer than two raters rated every clip: no intraclass correlation")
-    elif np.ptp(complete) < 1e-9:
-        words.append("the complete raters' ratings are all equal: no intraclass correlation")
-    else:
-        found = {}
-        for name, average in (("icc_single", False), ("icc_mean", True)):
-            icc = intraclass_correlation(complete, average=average, level=level)
-            found |= zip((name, f"{name}_low", f"{name}_high"), icc, strict=True)
-        if np.isnan(list(found.values())).any():
-            words.append("clips hardly differ: not every intraclass correlation is defined")
-        result |= found
-    return result | {"words": "; ".join(words)}
-
-
-def _coincidences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the categories and each unit's coincidence matrix, (units, v, v)."""
-    values = np.asarray(values, dtype=float)
-    categories = np.unique(values[~np.isnan(values)])
-    counts = np.array([(values == category).sum(axis=0) for category in categories]).T
-    counts = counts.reshape(values.shape[1], len(categories))
-    counts = counts[counts.sum(axis=1) > 1].astype(float)
-    pairs = counts[:, :, None] * counts[:, None, :]
-    pairs[:, np.arange(len(categories)), np.arange(len(categories))] -= counts
-    return categories, pairs / (counts.sum(axis=1) - 1)[:, None, None]
-
-
-def _alpha(categories: np.ndarray, coincidences: np.ndarray, level: str) -> np.ndarray:
-    """Alpha of one (v, v) or many (..., v, v) coincidence matrices; NaN where it is not defined."""
-    counts = coincidences.sum(axis=-1)
-    if level == "nominal":
-        gap = 1 - np.eye(len(categories))
-    elif level == "interval":
-        gap = (categories[:, None] - categories) ** 2
-    elif level == "ordinal":
-        middle = np.cumsum(counts, axis=-1) - counts / 2
-        gap = (middle[..., :, None] - middle[..., None, :]) ** 2
-    else:
-        raise StudyError(
-            f'no level "{level}": {did_you_mean(level, ["nominal", "ordinal", "interval"])}'
-        )
-    observed = (coincidences * gap).sum(axis=(-2, -1))
-    expected = (counts[..., :, None] * counts[..., None, :] * gap).sum(axis=(-2, -1))
-    pairs = counts.sum(axis=-1) - 1
-    defined = expected > 1e-12
-    return np.where(defined, 1 - pairs * observed / np.where(defined, expected, 1), np.nan)
+    scores = np.nanmean(values, axis=0)
+    for _ in range(_ROUNDS_MOST):
+        bias = np.nanmean(values - scores, axis=1)
+        level = values - bias[:, None]
+        inconsistency = np.maximum(np.nanstd(level - scores, axis=1), _STEADIEST)
+        weight = np.where(np.isfinite(values), inconsistency[:, None] ** -2.0, 0)
+        last, scores = scores, np.nansum(weight * level, axis=0) / weight.sum(axis=0)
+        if np.linalg.norm(scores - last) < _CHANGE_LEAST:
+            break
+    bias = np.nanmean(values - scores, axis=1)
+    return scores + bias.mean(), bias - bias.mean(), inconsistency

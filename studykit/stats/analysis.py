@@ -3,20 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from studykit.stats.agreement import agreement
+from studykit.stats.agreement import Raters, agreement, rater_levels
 from studykit.stats.comparison import friedman, pairwise
-from studykit.stats.correlation import correlate_criteria, correlate_metrics
-from studykit.stats.model import MixedModel, mixed_model
+from studykit.stats.correlation import correlate_criteria, correlate_metrics, predict_scores
+from studykit.stats.findings import NO_METRICS, gather
 from studykit.stats.paired import bradley_terry
 from studykit.stats.result import Result, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import CONDITION_COLUMNS, criteria_of, rated
+from studykit.stats.table import CONDITION_COLUMNS
 from studykit.stats.verdicts import VerdictRule, verdicts, warnings_of
-from studykit.study.wording import OVERALL
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Analysis:
         Mean scores by condition, by method, and by cell.
     pairwise, source_pairwise, driving_pairwise : Result
         Comparisons of methods, of source types and of driving types; a family each.
-    models : dict of str to MixedModel
-        By criterion.
+    findings : Result
+        Every claim, a row each.
     rule : VerdictRule
         That of ``verdicts``.
     warnings : tuple of str
@@ -45,9 +44,11 @@ class Analysis:
     pairwise: Result
     source_pairwise: Result
     driving_pairwise: Result
-    models: dict[str, MixedModel]
+    findings: Result
+    raters: Raters
     criteria_correlation: Result
     metric_correlation: Result
+    prediction: Result
     bradley_terry: Result
     verdicts: Result
     rule: VerdictRule
@@ -63,7 +64,6 @@ def analyse(
     raters_min: int = 15,
     rule: VerdictRule | None = None,
     excluded: Mapping[str, str] | None = None,
-    seed: int = 0,
 ) -> Analysis:
     """Compute every statistic of a study.
 
@@ -90,28 +90,28 @@ def analyse(
     excluded = {rater: why for rater, why in (excluded or {}).items() if rater in there}
     kept = ratings[~ratings["rater"].isin(list(excluded))]
     if metrics is None:
-        metrics = pd.DataFrame(columns=["cell", "metric", "value", "better", "extractor"])
+        metrics = NO_METRICS
     rule = rule or VerdictRule(scale=scale)
-    asked = criteria_of(rated(kept, scale=scale)) or [OVERALL]
-
-    results = {
+    results: dict[str, Any] = {
         "condition_scores": mean_scores(kept, scale=scale),
         "method_scores": mean_scores(kept, ("method",), scale=scale),
         "clip_scores": mean_scores(kept, ("cell", *CONDITION_COLUMNS), scale=scale),
-        "agreement": agreement(kept, seed=seed),
+        "agreement": agreement(kept, scale=scale),
+        "raters": rater_levels(kept),
         "friedman": friedman(kept),
         "pairwise": pairwise(kept, ("method",)),
         "source_pairwise": pairwise(kept, ("source_type",)),
         "driving_pairwise": pairwise(kept, ("driving_type",)),
-        "criteria_correlation": correlate_criteria(kept, seed=seed),
-        "metric_correlation": correlate_metrics(kept, metrics, seed=seed),
+        "criteria_correlation": correlate_criteria(kept),
+        "metric_correlation": correlate_metrics(kept, metrics),
+        "prediction": predict_scores(kept, metrics),
         "bradley_terry": bradley_terry(kept),
         "verdicts": verdicts(kept, rule),
     }
-    models = {name: mixed_model(kept, name) for name in asked}
+    parts = ("bradley_terry", "verdicts", "metric_correlation", "prediction", "agreement")
+    results["findings"] = gather(kept, scale=scale, **{name: results[name] for name in parts})
     return Analysis(
         **{name: _count_excluded(result, excluded) for name, result in results.items()},
-        models={name: _count_excluded(model, excluded) for name, model in models.items()},
         rule=rule,
         warnings=tuple(
             warnings_of(kept, scale=scale, raters_min=raters_min, n_excluded=len(excluded))

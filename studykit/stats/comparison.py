@@ -14,7 +14,7 @@ import scipy
 from studykit.stats.intervals import t_interval
 from studykit.stats.result import NO_RATINGS, Result, counted, in_words
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, rated, refuse_unrated
-from studykit.study.wording import OVERALL
+from studykit.study.wording import MEAN
 
 # Beyond this many raters the exact distribution's table grows large and changes nothing.
 _EXACT_RATERS = 100
@@ -44,7 +44,7 @@ def friedman(ratings: pd.DataFrame, over: Sequence[str] = CONDITION_COLUMNS) -> 
     n_raters, n_dropped = _most(found, "n_raters"), _most(found, "n_dropped")
     notes = () if found else (NO_RATINGS,)
     if n_raters < 2 and n_dropped > 1:
-        notes = ("No two raters saw every condition: the mixed model uses what they did see.",)
+        notes = ("No two raters saw every condition.",)
     return Result.of(
         ratings,
         found,
@@ -81,7 +81,7 @@ def pairwise(
     over : sequence of str
         What the two sides are levels of.
     criteria : sequence of str, optional
-        Default: all that were asked, without the derived "overall".
+        Default: all that were asked.
     pairs : sequence of (str, str), optional
         Levels as ``first`` and ``second`` name them, such as ``("warp", "copy")`` or
         ``("side x frontal x warp", ...)``. Default: all.
@@ -101,7 +101,7 @@ def pairwise(
     rows = rated(ratings)
     asked = criteria_of(rows)
     if criteria is None:
-        criteria = [name for name in asked if name != OVERALL] or asked
+        criteria = [name for name in asked if name != MEAN]
     refuse_unrated(criteria, asked)
     rows = rows.assign(level=_labels(rows, over))
     levels = in_order(rows[[*over, "level"]].drop_duplicates(), over)["level"].tolist()

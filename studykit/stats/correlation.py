@@ -1,50 +1,79 @@
-"""Rank correlations over clips: among the criteria, and of metrics with the raters' scores.
+"""Criteria beside each other within raters, and metrics beside ratings over clips.
 
-Clips are few, so that p comes from permutations, all of them where they can be counted.
+Clips that share a source or a driving are no independent cases: what is said of metrics is tested
+within sources, drivings and methods, and by leaving out whole sources and drivings.
 """
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import scipy
 
+from studykit.metrics.catalogue import PRIMARY
 from studykit.stats.comparison import holm
+from studykit.stats.crossed import Answers, answers_of, column_space, indicator
+from studykit.stats.intervals import t_interval
+from studykit.stats.jackknife import jackknife, t_test
 from studykit.stats.result import NO_RATINGS, Result, counted
 from studykit.stats.table import criteria_of, rated
-from studykit.study.wording import OVERALL
+from studykit.study.wording import MEAN
 
-_CLIPS_LEAST = 4  # with three clips not even a perfect order has p < 0.3
-_CLIPS_EXACT = 9  # 9! = 362,880 orders
-_PERMUTATIONS = 9999
-_RESAMPLES = 2000
+_CLIPS_LEAST = 4
+_CUBIC_LEAST = 10  # clips for a mapping of the third order
+_R_MOST = 0.999  # what Fisher's transform still takes
+_WITHIN = ("source", "driving", "method")
 
 
-def correlate_criteria(ratings: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Result:
-    """Spearman's correlation among the criteria, over clips, of the clips' mean scores.
+def correlate_criteria(ratings: pd.DataFrame, *, level: float = 0.95) -> Result:
+    """Correlation of two criteria within raters: do a rater's answers rise and fall together?
+
+    Each rater's levels are out of it, so that raters who are mild on everything make no two
+    criteria alike. It is a description of these clips, and not tested.
 
     Returns
     -------
     Result
-        Columns first, second, rho, low, high, p, p_holm, n_clips, exact, words.
+        Columns first, second, r (mean over raters, by Fisher's transform), low, high, n_raters,
+        n_clips, words.
     """
-    scores = _score_table(ratings)
-    asked = [name for name in scores.columns if name != OVERALL or len(scores.columns) == 1]
-    pairs = [
-        ({"first": first, "second": second}, scores[[first, second]])
-        for first, second in itertools.combinations(asked, 2)
-    ]
-    notes = () if pairs else ("Fewer than two criteria were rated: nothing to correlate.",)
-    return _result(ratings, ["first", "second"], pairs, "among the criteria", notes, level, seed)
+    rows = rated(ratings)
+    rows = rows[rows["criterion"] != MEAN]
+    wide = rows.pivot_table(index=["rater", "cell"], columns="criterion", values="value")
+    found = []
+    for first, second in itertools.combinations(criteria_of(rows), 2):
+        both = wide[[first, second]].dropna()
+        n_clips = both.index.get_level_values("cell").nunique()
+        r = np.array([_pearson(*its.to_numpy().T) for _, its in both.groupby(level="rater")])
+        z = np.arctanh(np.clip(r[np.isfinite(r)], -_R_MOST, _R_MOST))
+        row = {"first": first, "second": second, "n_raters": len(z), "n_clips": n_clips}
+        row["words"] = "" if len(z) > 1 else "fewer than two raters whose answers vary"
+        if len(z) > 1:
+            ends = np.tanh([z.mean(), *t_interval(z, level=level)])
+            row |= dict(zip(("r", "low", "high"), ends, strict=True))
+        found.append(row)
+    return Result.of(
+        ratings,
+        found,
+        ["first", "second", "r", "low", "high", "n_raters", "n_clips", "words"],
+        how=(
+            "Pearson correlations of criteria over each rater's own clips, averaged over raters by "
+            f"Fisher's transform, with {100 * level:g}% t intervals over raters."
+        ),
+        n_raters=rows["rater"].nunique(),
+        notes=() if found else ("Fewer than two criteria were rated: nothing to correlate.",),
+    )
 
 
 def correlate_metrics(
-    ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95, seed: int = 0
+    ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95
 ) -> Result:
-    """Spearman's correlation of each metric with each criterion over clips.
+    """Correlation of each metric with each criterion within sources, drivings and methods.
+
+    Both are freed of what sources, drivings and methods add. The interval speaks for sources and
+    drivings like these; only of the metrics that are primary, one a group and named before any
+    study, is p corrected and claimed.
 
     Parameters
     ----------
@@ -55,144 +84,213 @@ def correlate_metrics(
     Returns
     -------
     Result
-        Columns metric, better, criterion, rho, low, high, p, p_holm, n_clips, exact, words. Where
-        lower values are better the sign is turned, so that rho > 0 means agreement with raters.
+        Columns metric, better, primary, criterion, r, low, high, p, p_holm (over the primary
+        ones), n_clips, words. Where lower values are better the sign is turned, so that r > 0
+        means agreement with raters.
     """
-    scores = _score_table(ratings)
-    pairs = []
-    for (name, better), values in _metric_columns(metrics):
-        turned = (-values if better == "lower" else values).rename("metric")
-        for criterion in scores.columns:
-            key = {"metric": name, "better": better, "criterion": criterion}
-            pairs.append((key, pd.concat([turned, scores[criterion]], axis=1, join="inner")))
-    notes = () if pairs else ("There are no metrics yet.",)
-    if scores.empty:
-        notes = (NO_RATINGS,)
-    columns = ["metric", "better", "criterion"]
-    return _result(ratings, columns, pairs, "of metrics with criteria", notes, level, seed)
+    rows = rated(ratings)
+    measured = _metric_columns(metrics)
+    found = []
+    for criteria, answers in answers_of(rows, criteria_of(rows)):
+        values = measured.reindex(answers.names["cell"])
+        for names in _alike(values):
+            found += _within(answers, criteria, values[names], level)
+    columns = ["metric", "better", "primary", "criterion", "r", "low", "high", "p", "p_holm",
+               "n_clips", "words"]  # fmt: skip
+    table = pd.DataFrame(found, columns=columns)
+    better = metrics.drop_duplicates("metric").set_index("metric")["better"]
+    table["better"] = table["metric"].map(lambda name: better[name.split(" (")[0]])
+    table["primary"] = table["metric"].map(_is_primary)
+    claimed = table["primary"] & (table["criterion"] != MEAN)
+    table["p_holm"] = holm(table["p"].where(claimed).astype(float))
+    order = {name: place for place, name in enumerate(measured)}
+    table = table.sort_values("metric", key=lambda c: c.map(order), kind="stable")
+    notes = () if len(measured.columns) else ("There are no metrics yet.",)
+    return Result.of(
+        ratings,
+        table.reset_index(drop=True),
+        columns,
+        how=(
+            "Pearson correlations of metrics with clips' mean scores (raters' levels taken out), "
+            "after the means of sources, drivings and methods were taken from both; "
+            f"{100 * level:g}% intervals and t tests by Fisher's transform and the jackknife over "
+            "sources and drivings, which are left out one at a time; Holm's correction over the "
+            f"primary metrics ({', '.join(PRIMARY.values())}) and all criteria."
+        ),
+        n_raters=rows["rater"].nunique(),
+        notes=notes if len(rows) else (NO_RATINGS,),
+    )
 
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's rho, its interval, and the two-sided p of a permutation test."""
+def predict_scores(ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95) -> Result:
+    """How well the primary metrics predict the clips' scores, by ITU-T P.1401, and which better.
 
-    rho: float
-    low: float
-    high: float
-    p: float
-    exact: bool
+    Scores are the overall ones if raters were asked for them, else the mean over criteria.
 
-
-def spearman(
-    first: np.ndarray, second: np.ndarray, *, level: float = 0.95, seed: int = 0
-) -> RankCorrelation:
-    """Spearman's rank correlation with a permutation test and a bootstrap interval.
-
-    All n! orders are counted for up to 9 pairs; beyond, 9,999 random ones, and p is
-    (b + 1) / (m + 1) (Phipson and Smyth 2010). The interval is the percentile bootstrap's over
-    pairs; it is missing where the order is perfect, which leaves resamples nothing to vary.
-
-    Parameters
-    ----------
-    first, second : (n,) float arrays
-        n >= 4, neither constant.
+    Returns
+    -------
+    Result
+        Columns first, second, plcc, low, high, rmse, outlier_ratio, p, p_holm, n_clips, words. A
+        row with ``second`` compares two metrics: its plcc is the difference of the two (of their
+        Fisher transforms), first less second.
 
     References
     ----------
-    Phipson, B., Smyth, G. K. (2010). Permutation p-values should never be zero. Statistical
-    Applications in Genetics and Molecular Biology 9, 39.
+    ITU-T P.1401 (2020). Methods, metrics and procedures for statistical evaluation, qualification
+    and comparison of objective quality prediction models.
     """
-    n = len(first)
-    x, y = _standard_ranks(first), _standard_ranks(second)
-    rho = float(x @ y)
-    exact = n <= _CLIPS_EXACT
-    orders = _all_orders(n) if exact else _random_orders(n, seed)
-    as_far = int((np.abs(x[orders] @ y) >= abs(rho) - 1e-9).sum())
-    p = as_far / len(orders) if exact else (as_far + 1) / (len(orders) + 1)
-    if abs(rho) > 1 - 1e-9:
-        return RankCorrelation(rho, np.nan, np.nan, p, exact)
-    draws = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
-    with np.errstate(invalid="ignore"):  # where a resample does not vary
-        products = _standard_ranks(first[draws]) * _standard_ranks(second[draws])
-    resampled = products.sum(axis=1)
-    resampled = resampled[~np.isnan(resampled)]
-    tail = (1 - level) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return RankCorrelation(rho, min(float(low), rho), max(float(high), rho), p, exact)
-
-
-def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with the mean 0 and the length 1, so that a product of two is rho."""
-    ranks = scipy.stats.rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
-    return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
-
-
-@lru_cache(maxsize=4)
-def _all_orders(n: int) -> np.ndarray:
-    return np.array(list(itertools.permutations(range(n))), dtype=np.int8)
-
-
-@lru_cache(maxsize=4)
-def _random_orders(n: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(n), (_PERMUTATIONS, 1)), axis=1)
-
-
-def _score_table(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Mean scores, clips by criteria in their usual order."""
     rows = rated(ratings)
-    return rows.pivot_table(index="cell", columns="criterion", values="value")[criteria_of(rows)]
-
-
-def _metric_columns(metrics: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.Series]]:
-    """Yield each metric's name and direction, and its values by cell."""
-    for metric, rows in metrics.groupby("metric", sort=False, observed=True):
-        extractors = list(rows.groupby(rows["extractor"].fillna(""), sort=False, observed=True))
-        for extractor, of_one in extractors:
-            name = f"{metric} ({extractor})" if len(extractors) > 1 and extractor else metric
-            better = of_one["better"].iloc[0]
-            yield (name, better), of_one.groupby("cell", observed=True)["value"].mean()
-
-
-def _result(
-    ratings: pd.DataFrame,
-    columns: list[str],
-    pairs: list[tuple[dict, pd.DataFrame]],
-    what: str,
-    notes: tuple[str, ...],
-    level: float,
-    seed: int,
-) -> Result:
-    found = [key | _correlate(both, level, seed) for key, both in pairs]
-    columns = [*columns, "rho", "low", "high", "p", "p_holm", "n_clips", "exact", "words"]
+    rows = rows[rows["criterion"] == (criteria_of(rows) or [""])[-1]]
+    by_clip = rows.groupby("cell", observed=True)["value"].agg(["mean", "std", "size"])
+    clips = rows.drop_duplicates("cell").set_index("cell").reindex(by_clip.index)
+    half = scipy.stats.t.ppf((1 + level) / 2, (by_clip["size"] - 1).clip(lower=1))
+    half = (half * by_clip["std"] / np.sqrt(by_clip["size"])).to_numpy()
+    measured = _metric_columns(metrics).reindex(by_clip.index)
+    primary = [name for name in measured if _is_primary(name)]
+    score, groups = by_clip["mean"].to_numpy(), [clips[name] for name in ("source", "driving")]
+    found = []
+    for names in [*((name,) for name in primary), *itertools.combinations(primary, 2)]:
+        x = measured[[*names]].to_numpy(dtype=float)
+        known = np.isfinite(x).all(axis=1)
+        row = {"first": names[0], "second": (*names, "")[1], "n_clips": int(known.sum())}
+        row["words"] = _unfit(x[known], score[known], [g[known] for g in groups])
+        if not row["words"]:
+            row |= _predicted(x[known], score[known], half[known], [g[known] for g in groups],
+                              level)  # fmt: skip
+        found.append(row)
+    columns = ["first", "second", "plcc", "low", "high", "rmse", "outlier_ratio", "p", "p_holm",
+               "n_clips", "words"]  # fmt: skip
     table = pd.DataFrame(found, columns=columns)
-    table["p_holm"] = holm(table["p"])
+    table["p_holm"] = holm(table["p"].where(table["second"] != "").astype(float))
     return Result.of(
         ratings,
         table,
         columns,
         how=(
-            f"Spearman's rank correlations {what} over clips, of mean scores over raters; "
-            f"two-sided permutation tests (all orders up to {_CLIPS_EXACT} clips, "
-            f"{_PERMUTATIONS:,} random ones beyond), corrected by Holm over the table; "
-            f"{100 * level:g}% percentile bootstrap intervals over clips ({_RESAMPLES:,} "
-            "resamples). Clips that share a source or a driving count as independent."
+            "ITU-T P.1401: a monotonic polynomial of the third order (of the first where that is "
+            f"not monotonic, or of fewer than {_CUBIC_LEAST} clips) maps a metric to the scores; "
+            "Pearson correlation, root mean square error and share of clips whose error exceeds "
+            "the 95% interval of their mean score. Intervals, and the test between two metrics, "
+            "by Fisher's transform and the jackknife over sources and drivings."
         ),
-        n_raters=rated(ratings)["rater"].nunique(),
-        notes=notes,
+        n_raters=rows["rater"].nunique(),
+        notes=() if found else ("There are no primary metrics.",),
     )
 
 
-def _correlate(both: pd.DataFrame, level: float, seed: int) -> dict:
-    values = both.to_numpy(dtype=float).round(9)
-    values = values[np.isfinite(values).all(axis=1)]
-    result = {"n_clips": len(values), "exact": len(values) <= _CLIPS_EXACT}
-    if len(values) < _CLIPS_LEAST:
-        words = f"{counted(len(values), 'clip')}: no correlation under {_CLIPS_LEAST}"
-        return result | {"words": words}
-    for name, column in zip(both.columns, values.T, strict=True):
-        if np.ptp(column) == 0:
-            return result | {"words": f"{name} is the same for all clips: no correlation"}
-    found = spearman(*values.T, level=level, seed=seed)
-    words = "perfect order: no interval" if np.isnan(found.low) else ""
-    return result | asdict(found) | {"words": words}
+def monotonic_fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Map x to y by a cubic polynomial if that is monotonic over x, else by a line, (n,) float."""
+    x = (x - x.mean()) / (x.std() or 1)
+    if len(x) >= _CUBIC_LEAST:
+        cubic = np.polynomial.Polynomial.fit(x, y, 3)
+        slopes = cubic.deriv()(np.linspace(x.min(), x.max(), 200))
+        if (slopes >= 0).all() or (slopes <= 0).all():
+            return cubic(x)
+    return np.polynomial.Polynomial.fit(x, y, 1)(x)
+
+
+def _predicted(
+    x: np.ndarray, score: np.ndarray, half: np.ndarray, groups: Sequence, level: float
+) -> dict[str, float]:
+    def agreement(keep: np.ndarray) -> np.ndarray:
+        z = [_fisher(_pearson(monotonic_fit(column, score[keep]), score[keep]))
+             for column in x[keep].T]  # fmt: skip
+        return np.array([z[0] - sum(z[1:])])
+
+    whole = agreement(np.ones(len(x), dtype=bool))
+    found = _transformed(whole, agreement, groups, level, back=x.shape[1] == 1)
+    row = dict(zip(("plcc", "low", "high", "p"), (value[0] for value in found), strict=True))
+    if x.shape[1] == 1:
+        error = monotonic_fit(x[:, 0], score) - score
+        row |= {"rmse": np.sqrt((error**2).mean()), "outlier_ratio": (np.abs(error) > half).mean()}
+    return row
+
+
+def _within(
+    answers: Answers, criteria: list[str], values: pd.DataFrame, level: float
+) -> list[dict]:
+    """Correlate metrics that were measured of the same clips with criteria, a row each."""
+    known = values.notna().all(axis=1).to_numpy()
+    columns = [getattr(answers, name)[known] for name in _WITHIN]
+    keys = [{"metric": name, "criterion": criterion, "n_clips": int(known.sum())}
+            for name in values for criterion in criteria]  # fmt: skip
+    both = np.hstack([values[known].to_numpy(dtype=float), answers.levels[0][known]])
+    if words := _unfit(both[:, :0], both[:, :0], columns[:2]):
+        return [key | {"words": words} for key in keys]
+    units = np.hstack([indicator(column) for column in columns])
+    size = values.shape[1]
+
+    def correlations(keep: np.ndarray) -> np.ndarray:
+        basis = column_space(units[keep])
+        rest = both[keep] - basis @ (basis.T @ both[keep])
+        length = np.linalg.norm(rest, axis=0)
+        flat = length < 1e-6 * (np.linalg.norm(both[keep], axis=0) + 1)
+        rest = np.where(flat, np.nan, rest / np.where(flat, 1, length))
+        return _fisher(rest[:, :size].T @ rest[:, size:]).ravel()
+
+    whole = correlations(np.ones(len(both), dtype=bool))
+    found = _transformed(whole, correlations, columns[:2], level)
+    missing = "does not vary within sources, drivings and methods"
+    return [
+        key
+        | dict(zip(("r", "low", "high", "p"), row, strict=True))
+        | {"words": "" if np.isfinite(row).all() else missing}
+        for key, row in zip(keys, np.transpose(found), strict=True)
+    ]
+
+
+def _transformed(
+    whole: np.ndarray, statistic: Callable, groups: Sequence, level: float, *, back: bool = True
+) -> tuple[np.ndarray, ...]:
+    """Return values on the scale of correlations with their intervals, and p."""
+    numbers = [np.unique(group, return_inverse=True)[1] for group in groups]
+    half, p = t_test(whole, *jackknife(statistic, numbers), level)
+    ends = whole, whole - half, whole + half
+    return (*(np.tanh(ends) if back else ends), p)
+
+
+def _unfit(x: np.ndarray, score: np.ndarray, groups: Sequence) -> str:
+    """Say why clips are too few or too alike to correlate anything."""
+    if len(score) < _CLIPS_LEAST:
+        return f"{counted(len(score), 'clip')}: no correlation under {_CLIPS_LEAST}"
+    for noun, group in zip(("source", "driving"), groups, strict=True):
+        if (count := len(np.unique(group))) < 3:
+            return f"{counted(count, noun)}: nothing shows how others would do"
+    if any(np.ptp(column) < 1e-9 for column in (*x.T, *np.atleast_2d(score.T))):
+        return "the same for all clips: no correlation"
+    return ""
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's r; NaN where fewer than four cases, or nothing varies."""
+    if len(first) < _CLIPS_LEAST or min(np.ptp(first), np.ptp(second)) < 1e-9:
+        return np.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _fisher(r: np.ndarray | float) -> np.ndarray:
+    return np.arctanh(np.clip(r, -_R_MOST, _R_MOST))
+
+
+def _is_primary(name: str) -> bool:
+    return name.split(" (")[0] in PRIMARY.values()
+
+
+def _alike(values: pd.DataFrame) -> list[list[str]]:
+    """Group metrics that were measured of the same clips."""
+    return [
+        [*names]
+        for _, names in values.T.groupby(values.notna().T.agg(tuple, axis=1)).groups.items()
+    ]
+
+
+def _metric_columns(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return metrics by cell, a column each, the higher the better."""
+    found = {}
+    for metric, rows in metrics.groupby("metric", sort=False, observed=True):
+        extractors = list(rows.groupby(rows["extractor"].fillna(""), sort=False, observed=True))
+        for extractor, of_one in extractors:
+            name = f"{metric} ({extractor})" if len(extractors) > 1 and extractor else metric
+            sign = -1 if of_one["better"].iloc[0] == "lower" else 1
+            found[name] = sign * of_one.groupby("cell", observed=True)["value"].mean()
+    return pd.DataFrame(found, dtype=float)

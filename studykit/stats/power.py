@@ -1,6 +1,7 @@
-"""How many raters a study needs: its own test on simulated studies, before anybody is asked.
+"""How many raters, sources and drivings a claim needs: its own test on simulated studies.
 
-A formula for a t test would not know the scale's ends, ties, or the correction for many tests.
+A formula for a t test would know neither the scale's ends nor the correction for many tests, nor
+that the clips at hand are a sample too: however many raters, two sources say little of a type.
 """
 
 import dataclasses
@@ -8,8 +9,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from studykit.errors import StudyError
 from studykit.ratings.design import (
     Condition,
     plan_session,
-    plan_sessions,
     ratings_per_condition,
     session_minutes,
     study_clips,
@@ -27,80 +25,95 @@ from studykit.ratings.design import (
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
     Effect,
+    Layout,
     SimulationModel,
-    simulate_scores,
+    simulate_values,
     typical_model,
 )
-from studykit.stats.comparison import approximate_p, holm, matched_on, signed_rank
+from studykit.stats.comparison import holm
+from studykit.stats.crossed import Answers, contrasts
 from studykit.stats.result import in_words
-from studykit.study.file import Study
+from studykit.study.file import Input, Study
 
-MOST_RATERS = 512
+RATERS = (6, 8, 10, 12, 15, 18, 21, 24, 30, 40, 60, 80, 120)
+STIMULI = (2, 3, 4, 6, 8)  # sources and drivings a type that a study could have
+FACTORS = ("method", "source_type", "driving_type")
 _SIGNIFICANCE = 0.05
 _ANY = Condition("frontal", "frontal", "")
-_NEAR = 4  # the normal approximation of a p that matters is off by less than this factor
-_SESSIONS = 36  # the balanced order of 18 conditions, twice
-_LINE = "{:34}{:>7}{:>7}{:>8}{:>8}{:>14}{:>9}"
-_BLOCK = 32  # raters are drawn in blocks, each with a seed of its own
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared, and how the report tests it.
-
-    Attributes
-    ----------
-    name : str
-        In words.
-    n_levels : int
-        How many methods, types or conditions; all pairs of them are tested.
-    n_clips : int
-        How many clips of each a rater sees that have their match in the others.
-    usable : float
-        The share of raters who see any such match; the others take no part in the test.
-    """
-
-    name: str
-    n_levels: int
-    n_clips: int
-    usable: float = 1.0
+_LINE = "{:28}" + "{:>13}" * 5
 
 
 @dataclass(frozen=True, eq=False)
 class RaterPlan:
-    """How many raters a study needs, and what they will have to do.
+    """How many raters, sources and drivings a study needs, and what its raters will have to do.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a comparison: comparison, tests (the family), clips (a rater and level), raters
-        (missing where even ``MOST_RATERS`` are too few), power, power_error (its simulation
-        error, one standard error), invite (raters and those to replace: the model's inattentive
-        ones and those whose clips have no match), minutes (a rater), ratings (a condition, the
-        fewest).
+        One row a comparison: comparison, tests (the family), raters (the fewest of ``RATERS``;
+        missing where all are too few), power, power_error (its simulation error, one standard
+        error), invite (raters and those to replace: the model's inattentive ones), minutes (a
+        rater), ratings (a condition, the fewest), reason (why it can't be tested, else "").
+    grid : pandas.DataFrame
+        comparison, stimuli (sources a type, and drivings a type; 0 is the study as it is), raters,
+        power.
+    power : float
+        What was asked for.
     how : str
         The method, in words that can be quoted.
     """
 
     table: pd.DataFrame
+    grid: pd.DataFrame
+    power: float
     how: str
 
+    @property
+    def fewest(self) -> pd.DataFrame:
+        """The fewest of ``RATERS`` by comparison and stimuli, missing where all are too few."""
+        reached = self.grid[self.grid["power"] >= self.power]
+        return (
+            reached.groupby(["comparison", "stimuli"], sort=False)["raters"]
+            .min()
+            .unstack()
+            .reindex(index=self.table["comparison"], columns=[0, *STIMULI])
+            .astype("Int64")
+        )
+
     def __str__(self) -> str:
-        """Set the table as text, with the method below it."""
-        shown = self.table.astype({"raters": "string", "invite": "string"})
-        shown = shown.fillna({"raters": f"> {MOST_RATERS}", "invite": ""})
-        shown["power"] = [f"{row.power:.2f} ± {row.power_error:.2f}" for row in shown.itertuples()]
-        shown = shown[["comparison", "tests", "clips", "raters", "invite", "power", "ratings"]]
-        lines = [_LINE.format(*row) for row in shown.itertuples(index=False)]
+        """Set the tables as text, with the method below them."""
+        lines = [
+            _LINE.format("a difference between", "tests", "raters", "invite", "power", "ratings")
+        ]
+        for row in self.table.itertuples():
+            if row.reason:
+                lines.append(f"{row.comparison:28}  can't be tested: {row.reason}")
+                continue
+            few = pd.isna(row.raters)
+            lines.append(
+                _LINE.format(
+                    row.comparison,
+                    row.tests,
+                    f"> {RATERS[-1]}" if few else row.raters,
+                    "" if few else row.invite,
+                    f"{row.power:.2f} ± {row.power_error:.2f}",
+                    row.ratings,
+                )
+            )
+        other = self.fewest[list(STIMULI)].astype("string").fillna(f"> {RATERS[-1]}")
         return "\n".join(
             [
-                _LINE.format("a difference between", *shown.columns[1:]),
                 *lines,
                 "",
-                "tests: family that Holm's method corrects for; clips: of each side that a rater "
-                "sees and a test matches;",
-                "invite: so many, as some will be excluded or see no match; ratings: the fewest "
-                "that a condition gets.",
+                "Raters with so many sources a type, and as many drivings, all of which meet:",
+                _LINE.format("", *STIMULI),
+                *(
+                    _LINE.format(name, *row)
+                    for name, row in zip(other.index, other.to_numpy(), strict=True)
+                ),
+                "",
+                "tests: family that Holm's method corrects for; invite: so many, as some will be "
+                "excluded; ratings: the fewest that a condition gets.",
                 f"A rater needs about {math.ceil(self.table['minutes'].iloc[0])} minutes.",
                 self.how,
             ]
@@ -113,15 +126,16 @@ def plan_raters(
     difference: float = 0.5,
     power: float = 0.8,
     model: SimulationModel | None = None,
-    n_studies: int = 1000,
+    n_studies: int = 200,
     seed: int = 0,
 ) -> RaterPlan:
     """Find how many raters see a difference of mean scores with a given power.
 
-    Studies are simulated in which two levels differ by just that on one criterion, all other
-    things being equal, and tested as the report tests: paired Wilcoxon signed-rank tests over
-    raters' means, corrected by Holm's method over the family. The number is found by bisection on
-    the same simulated raters throughout, so that more raters are always the same and some more.
+    Studies are simulated whose raters, sources and drivings are drawn, in which two levels differ
+    by just that on one criterion, all other things being equal, and tested as the report tests:
+    :func:`studykit.stats.contrasts`, corrected by Holm's method over the family. So is the study as
+    it is, and with other numbers of sources and drivings a type; a rater sees as many clips in all
+    of them. More raters are always the same and some more.
 
     Parameters
     ----------
@@ -132,7 +146,7 @@ def plan_raters(
     power : float
         The share of studies that must find it, between 0 and 1.
     model : SimulationModel, optional
-        How raters differ; its effects are replaced by the difference.
+        How raters, sources and drivings differ; its effects are replaced by the difference.
     n_studies : int
         How many studies are simulated.
     seed : int
@@ -154,77 +168,82 @@ def plan_raters(
     model = model or typical_model(study.ratings.scale)
     shift = latent_difference(model, difference)
     clips = study_clips(study)
+    levels = {factor: {getattr(clip, factor) for clip in clips} for factor in FACTORS}
+    names = {
+        factor: f"two of {len(found)} {in_words([factor])}s"
+        for factor, found in levels.items()
+        if len(found) > 1
+    }
+    if not names:
+        raise StudyError(f"{study.path} has one condition only: there is nothing to compare")
     trials = plan_session(study, clips, 0)
-    criteria = [criterion.name for criterion in study.ratings.asked]
+    criteria = len(study.ratings.asked)
     lengths = driving_seconds(study)
     minutes = session_minutes(
         trials,
         clip_seconds=float(np.mean([lengths[trial.clip.driving] for trial in trials])),
-        criteria=len(criteria),
+        criteria=criteria,
     )
+    found, reasons = [], {}
+    for stimuli in (0, *STIMULI):
+        asked = with_stimuli(study, stimuli, stimuli) if stimuli else study
+        studies = SimulatedStudies(model, shift, asked, criteria, n_studies, seed)
+        for raters in RATERS:
+            powers = studies.power(raters)
+            found += [(name, stimuli, raters, powers[f][0]) for f, name in names.items()]
+        if not stimuli:
+            reasons = {factor: reason for factor, (_, reason) in powers.items()}
+    grid = pd.DataFrame(found, columns=["comparison", "stimuli", "raters", "power"])
     rows = []
-    for comparison in comparisons(study):
-        usable = (1 - model.inattentive) * comparison.usable
-        studies = SimulatedStudies(model, shift, comparison, criteria, n_studies, seed)
-        raters, reached = studies.fewest(power)
-        counts = ratings_per_condition(study, clips, raters or MOST_RATERS)
+    for factor, name in names.items():
+        here = grid[(grid["comparison"] == name) & (grid["stimuli"] == 0)]
+        enough = here[here["power"] >= power]
+        at = (enough if len(enough) else here.tail(1)).iloc[0]
+        raters = int(at["raters"]) if len(enough) else None
         rows.append(
             {
-                "comparison": comparison.name,
-                "tests": math.comb(comparison.n_levels, 2) * len(criteria),
-                "clips": comparison.n_clips,
+                "comparison": name,
+                "tests": math.comb(len(levels[factor]), 2) * criteria,
                 "raters": raters,
-                "power": reached,
-                "power_error": math.sqrt(reached * (1 - reached) / n_studies),
-                "invite": raters and math.ceil(raters / usable),
+                "power": at["power"],
+                "power_error": math.sqrt(at["power"] * (1 - at["power"]) / n_studies),
+                "invite": raters and math.ceil(raters / (1 - model.inattentive)),
                 "minutes": minutes,
-                "ratings": min(counts.values()),
+                "ratings": min(ratings_per_condition(study, clips, int(at["raters"])).values()),
+                "reason": reasons[factor],
             }
         )
     table = pd.DataFrame(rows).astype({"raters": "Int64", "invite": "Int64"})
     how = (
-        f"{n_studies} simulated studies a row, in which two levels differ by {difference:g} of a "
-        f"step on one of {len(criteria)} criteria; paired Wilcoxon signed-rank tests over raters' "
-        f"means, two-sided, {100 * _SIGNIFICANCE:g} % over the family of tests (Holm). Clips of "
-        f"a level are taken to differ by {model.clip_sd:g} of a step (SD), raters by "
-        f"{model.bias_sd:g} in level."
+        f"{n_studies} simulated studies a number, each with its own raters, sources and drivings, "
+        f"in which two levels differ by {difference:g} of a step on one of {criteria} criteria; t "
+        "tests that speak for raters, sources and drivings like these, two-sided, "
+        f"{100 * _SIGNIFICANCE:g} % over the family of tests (Holm). Standard deviations, in steps: "
+        f"sources {model.source_sd:g}, drivings {model.driving_sd:g}, how methods take to them "
+        f"{model.source_method_sd:g} and {model.driving_method_sd:g}, clips {model.clip_sd:g} more; "
+        f"raters' levels {model.bias_sd:g}, their liking of a method {model.liking_sd:g}."
     )
-    return RaterPlan(table, how)
+    return RaterPlan(table, grid, power, how)
 
 
-def comparisons(study: Study) -> list[Comparison]:
-    """Return what the report compares in a study, with as many clips as its design matches.
+def with_stimuli(study: Study, sources: int, drivings: int) -> Study:
+    """Return a study with so many sources and drivings of each of its types, all of which meet.
 
-    Methods are compared on the same source and driving, source types on the same driving and
-    method, driving types on the same source and method, as in ``studykit.stats.pairwise``.
-
-    Raises
-    ------
-    StudyError
-        There is one condition only.
+    None of them exists: it is for planning.
     """
-    sessions = [
-        [trial.clip for trial in trials if trial.role == "rating"]
-        for trials in itertools.islice(plan_sessions(study, study_clips(study)), _SESSIONS)
-    ]
-    found = []
-    for column in ("method", "source_type", "driving_type"):
-        level, match = attrgetter(column), attrgetter(*matched_on([column]))
-        levels = sorted({level(clip) for clips in sessions for clip in clips})
-        shared = np.array(
-            [
-                len(set.intersection(*({match(c) for c in clips if level(c) == a} for a in pair)))
-                for clips in sessions
-                for pair in itertools.combinations(levels, 2)
-            ]
-        )
-        if shared.any():
-            name = f"two of {len(levels)} {in_words([column])}s"
-            n_clips, usable = round(shared[shared > 0].mean()), float((shared > 0).mean())
-            found.append(Comparison(name, len(levels), n_clips, usable))
-    if len({clip.condition for clips in sessions for clip in clips}) < 2:
-        raise StudyError(f"{study.path} has one condition only: there is nothing to compare")
-    return [*found, Comparison("two conditions, named beforehand", 2, 1)]
+
+    def invented(items: Sequence[Input], kind: str, count: int) -> tuple[Input, ...]:
+        types = dict.fromkeys(item.type for item in items)
+        names = [(of_type, f"{of_type}-{kind}-{n}") for of_type in types for n in range(count)]
+        return tuple(Input(name, of_type, study.path.with_name(name)) for of_type, name in names)
+
+    return dataclasses.replace(
+        study,
+        sources=invented(study.sources, "source", sources),
+        drivings=invented(study.drivings, "driving", drivings),
+        protocols=("cross-identity",),
+        listed=(),
+    )
 
 
 def latent_difference(model: SimulationModel, difference: float) -> float:
@@ -253,17 +272,40 @@ def latent_difference(model: SimulationModel, difference: float) -> float:
     return scipy.optimize.brentq(excess, 0.0, widest)
 
 
+def simulated_answers(layout: Layout, values: np.ndarray) -> Answers:
+    """Return the answers of many studies of one layout as those of one, whose criteria they are.
+
+    Parameters
+    ----------
+    values : (studies, trials, criteria) array
+        As :func:`studykit.ratings.simulate.simulate_values` draws them.
+    """
+    seen, clip = np.unique(layout.clip, return_inverse=True)
+    clips = [layout.clips[number] for number in seen]
+    levels = {factor: sorted({getattr(clip, factor) for clip in clips}) for factor in FACTORS}
+    columns = {
+        name: np.unique([getattr(clip, name) for clip in clips], return_inverse=True)[1]
+        for name in (*FACTORS, "source", "driving")
+    }
+    columns_of_all = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1).astype(float)
+    return Answers(columns_of_all, layout.rater, clip, **columns, names=levels)
+
+
 class SimulatedStudies:
-    """Studies with one true difference, of which any first raters can be tested.
+    """Studies in which two methods, two source types and two driving types differ.
+
+    Each difference is on a criterion of its own and between the first two levels, so that one
+    simulation serves all.
 
     Parameters
     ----------
     model : SimulationModel
         Its effects are replaced.
     shift : float
-        Between the latent opinions of the first two levels, on the first criterion.
-    comparison : Comparison
-    criteria : sequence of str
+        Between the latent opinions of the two levels.
+    study : Study
+    criteria : int
+        How many a family covers.
     n_studies, seed : int
     """
 
@@ -271,80 +313,54 @@ class SimulatedStudies:
         self,
         model: SimulationModel,
         shift: float,
-        comparison: Comparison,
-        criteria: Sequence[str],
+        study: Study,
+        criteria: int,
         n_studies: int,
         seed: int,
     ) -> None:
+        self.layout = Layout.of(study, RATERS[-1])
         # Other levels lie in the middle between the two, so that they help Holm's method little.
-        levels = ["high", "low", *map(str, range(2, comparison.n_levels))]
-        effects = (
-            Effect(shift / 2, method="high", criterion=criteria[0]),
-            Effect(-shift / 2, method="low", criterion=criteria[0]),
+        effects = tuple(
+            Effect(sign * shift / 2, criterion=factor, **{factor: level})
+            for factor in FACTORS
+            for sign, level in zip((1, -1), self._levels(factor), strict=False)
         )
-        self._draw = partial(
-            simulate_scores,
+        names = [*FACTORS, *map(str, range(len(FACTORS), criteria))]
+        self.values = simulate_values(
             dataclasses.replace(model, effects=effects),
-            n_studies * _BLOCK,
-            [_ANY._replace(method=level) for level in levels for _ in range(comparison.n_clips)],
-            criteria=criteria,
+            self.layout,
+            n_studies,
+            np.random.default_rng(seed),
+            criteria=names,
         )
-        self._seed = seed
-        self._pairs = np.transpose(list(itertools.combinations(range(len(levels)), 2)))
-        self._shape = (n_studies, _BLOCK, len(levels), comparison.n_clips, len(criteria))
-        self._means = np.empty((n_studies, 0, len(levels), len(criteria)))
+        # The family of a factor: the criterion on which it differs, and so many others.
+        self._family = {
+            factor: [(at + other) % len(names) for other in range(criteria)]
+            for at, factor in enumerate(FACTORS)
+        }
 
-    def fewest(self, power: float) -> tuple[int | None, float]:
-        """Return the smallest number of raters with a power, and the power that they have.
+    def _levels(self, factor: str) -> list[str]:
+        return sorted({getattr(clip, factor) for clip in self.layout.clips})
 
-        The number is None if ``MOST_RATERS`` are too few.
+    def power(self, n_raters: int) -> dict[str, tuple[float, str]]:
+        """Return, by factor, the share of studies whose first raters show the difference.
+
+        Beside it stands why it can't be tested, or "".
         """
-        low, high = 1, 8
-        while self.power(high, exact=False) < power:
-            if high >= MOST_RATERS:
-                return None, self.power(high)
-            low, high = high, min(2 * high, MOST_RATERS)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.power(middle, exact=False) < power:
-                low = middle
-            else:
-                high = middle
-        # The report's exact test differs a little from the approximation of the search.
-        reached = self.power(high)
-        while reached < power and high < MOST_RATERS:
-            high += 1
-            reached = self.power(high)
-        while high > 2 and (fewer := self.power(high - 1)) >= power:
-            high, reached = high - 1, fewer
-        return (high, reached) if reached >= power else (None, reached)
-
-    def power(self, n_raters: int, *, exact: bool = True) -> float:
-        """Return the share of studies in which the first so many raters show the difference.
-
-        Without ``exact`` the test's normal approximation is used, which is quick.
-        """
-        means = self._of_raters(n_raters)
-        first, second = self._pairs
-        gaps = (means[:, :, first] - means[:, :, second]).reshape(*means.shape[:2], -1)
-        gaps = gaps.swapaxes(1, 2)  # (studies, tests, raters)
-        p = approximate_p(gaps)
-        if exact:
-            # Holm's method rejects no less where p values fall, so that most studies are settled.
-            is_open = _finds_first(p * _NEAR) != _finds_first(p / _NEAR)
-            near = is_open[:, None] & (p < _NEAR * _SIGNIFICANCE)
-            p[near] = [signed_rank(gap).p for gap in gaps[near]]
-        return float(_finds_first(p).mean())
-
-    def _of_raters(self, n_raters: int) -> np.ndarray:
-        """Return means over clips of the first raters: (studies, raters, levels, criteria)."""
-        while (drawn := self._means.shape[1]) < n_raters:
-            rng = np.random.default_rng([self._seed, drawn // _BLOCK])
-            block = self._draw(rng).reshape(self._shape).mean(axis=3)
-            self._means = np.concatenate([self._means, block], axis=1)
-        return self._means[:, :n_raters]
-
-
-def _finds_first(p: np.ndarray) -> np.ndarray:
-    """Say which studies find the first of their tests' differences, (studies,) bool."""
-    return holm(p)[:, 0] <= _SIGNIFICANCE
+        shown = self.layout.rater < n_raters
+        layout = dataclasses.replace(
+            self.layout,
+            rater=self.layout.rater[shown],
+            clip=self.layout.clip[shown],
+            place=self.layout.place[shown],
+        )
+        answers = simulated_answers(layout, self.values[:, shown])
+        mains = itertools.takewhile(lambda c: len(c.factors) == 1, contrasts(answers))
+        found = {}
+        for factor, tested in itertools.groupby(mains, lambda c: c.factors[0]):
+            pairs = list(tested)
+            p = np.array([c.p.reshape(len(self.values), -1) for c in pairs])
+            p = p[:, :, self._family[factor]].swapaxes(0, 1).reshape(len(self.values), -1)
+            rejected = holm(np.where(np.isnan(p), 1.0, p))[:, 0] <= _SIGNIFICANCE
+            found[factor] = float(rejected.mean()), pairs[0].reason
+        return found

@@ -4,8 +4,7 @@ statsmodels' MixedLM takes crossed effects as one huge group: with the by-rater 
 sound test needs it runs for half a minute and does not converge. Here everything is computed
 from cross products of the size of the random effects (Bates et al. 2015, section 3), in some ten
 steps of average information (Gilmour et al. 1995), by NumPy's linear algebra alone: SciPy's has
-threads of its own, and on a busy machine the two kinds wait for each other. Contrasts get
-Satterthwaite's degrees of freedom (Kuznetsova et al. 2017).
+threads of its own, and on a busy machine the two kinds wait for each other.
 """
 
 from collections.abc import Sequence
@@ -35,10 +34,9 @@ class Fit:
         Residual variance.
     log_likelihood : float
         Restricted.
-    slopes : (k, p, p) float array
-        Derivatives of ``covariance`` by the k variances that are above zero, the residual's last.
     variance_covariance : (k, k) float array
-        Of the estimates of these variances, from the expected information.
+        Of the variances' estimates, those above zero and the residual's last, from the expected
+        information.
     converged : bool
     """
 
@@ -47,7 +45,6 @@ class Fit:
     variances: np.ndarray
     residual: float
     log_likelihood: float
-    slopes: np.ndarray
     variance_covariance: np.ndarray
     converged: bool
 
@@ -90,53 +87,6 @@ def fit_reml(y: np.ndarray, x: np.ndarray, groups: Sequence[np.ndarray]) -> Fit:
             ahead = _State.at(data, ratios + size * step)
         ratios, state = ratios + size * step, ahead
     return _fit(data, ratios, converged=converged)
-
-
-def contrast(fit: Fit, weights: np.ndarray) -> tuple[float, float, float]:
-    """Return the estimate of weights @ beta, its standard error and its degrees of freedom.
-
-    Satterthwaite: df = 2 v^2 / Var(v), where v is the squared standard error and Var(v) follows
-    from the estimates of the variances by the delta method (Kuznetsova et al. 2017, eq. 3).
-
-    Parameters
-    ----------
-    weights : (p,) float array
-
-    References
-    ----------
-    Kuznetsova, A., Brockhoff, P. B., Christensen, R. H. B. (2017). lmerTest package: tests in
-    linear mixed effects models. Journal of Statistical Software 82(13).
-    """
-    variance = weights @ fit.covariance @ weights
-    gradient = np.einsum("i,kij,j->k", weights, fit.slopes, weights)
-    spread = gradient @ fit.variance_covariance @ gradient
-    return float(weights @ fit.beta), float(np.sqrt(variance)), float(2 * variance**2 / spread)
-
-
-def f_test(fit: Fit, weights: np.ndarray) -> tuple[float, int, float, float]:
-    """Wald's F for weights @ beta = 0: F, its two degrees of freedom, p.
-
-    The denominator's follow Fai and Cornelius (1996), as in lmerTest: the contrasts are turned
-    into independent ones, whose Satterthwaite degrees of freedom are joined by the mean of F.
-
-    Parameters
-    ----------
-    weights : (k, p) float array
-        k independent contrasts.
-    """
-    turned = np.linalg.eigh(weights @ fit.covariance @ weights.T).eigenvectors
-    parts = [contrast(fit, row) for row in turned.T @ weights]
-    k = len(parts)
-    value = sum((estimate / error) ** 2 for estimate, error, _ in parts) / k
-    freedom = np.array([df for _, _, df in parts])
-    if np.ptp(freedom) < 1e-6 * freedom.mean():
-        error_df = float(freedom.mean())
-    elif (freedom <= 2).any():
-        error_df = 2.0
-    else:
-        mean = (freedom / (freedom - 2)).sum()
-        error_df = float(2 * mean / (mean - k))
-    return float(value), k, error_df, float(scipy.stats.f.sf(value, k, error_df))
 
 
 def _step(data: "_CrossProducts", state: "_State", ratios: np.ndarray) -> tuple[np.ndarray, float]:
@@ -207,7 +157,7 @@ class _State:
     """The model solved at given variances, relative to the residual's.
 
     With V = I + Z diag(ratios) Z' and P the projection V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1,
-    ``zpz`` is Z'PZ, ``zpy`` Z'Py, ``zvx`` Z'V^-1 X and ``covariance`` (X'V^-1 X)^-1.
+    ``zpz`` is Z'PZ, ``zpy`` Z'Py and ``covariance`` (X'V^-1 X)^-1.
     """
 
     beta: np.ndarray
@@ -216,7 +166,6 @@ class _State:
     deviance: float
     zpz: np.ndarray
     zpy: np.ndarray
-    zvx: np.ndarray
 
     @classmethod
     def at(cls, data: _CrossProducts, ratios: np.ndarray) -> "_State":
@@ -244,7 +193,6 @@ class _State:
             deviance=float(logs + (n - p) * (1 + np.log(2 * np.pi * residual))),
             zpz=zvz - zvx @ covariance @ zvx.T,
             zpy=zvy[:, 0] - zvx @ beta,
-            zvx=zvx,
         )
 
 
@@ -264,20 +212,12 @@ def _fit(data: _CrossProducts, ratios: np.ndarray, *, converged: bool) -> Fit:
     # P V P = P gives what belongs to the residual: its share is what the others leave.
     full[:k, k] = full[k, :k] = tr - full[:k, :k] @ ratio
     full[k, k] = df - tr @ ratio - full[k, :k] @ ratio
-    parts = np.split(state.zvx, data.starts[1:]) if len(ratios) else []
-    slopes = [
-        state.covariance @ part.T @ part @ state.covariance
-        for part, kept in zip(parts, above, strict=True)
-        if kept
-    ]
-    rest = state.covariance - sum(r * s for r, s in zip(ratio, slopes, strict=True))
     return Fit(
         beta=state.beta,
         covariance=state.covariance * state.residual,
         variances=ratios * state.residual,
         residual=state.residual,
         log_likelihood=-state.deviance / 2,
-        slopes=np.array([*slopes, rest]),
         variance_covariance=2 * state.residual**2 * np.linalg.pinv(full),
         converged=converged,
     )

@@ -6,7 +6,7 @@ import pandas as pd
 
 from studykit.errors import StudyError, did_you_mean
 from studykit.study.file import TYPES
-from studykit.study.wording import CRITERIA, OVERALL
+from studykit.study.wording import CRITERIA, MEAN, OVERALL
 
 CONDITION_COLUMNS = ("source_type", "driving_type", "method")
 
@@ -30,8 +30,8 @@ def rated(ratings: pd.DataFrame, *, scale: int | None = None) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns rater, cell, source, source_type, driving, driving_type, method, criterion and
-        value (float); the criterion "overall" is what raters were asked for, or else their mean
-        over the criteria of a clip, where there are several.
+        value (float). The criterion "mean" is a rater's mean over the criteria of a clip, where
+        there are several and raters were not asked for an overall score.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def rated(ratings: pd.DataFrame, *, scale: int | None = None) -> pd.DataFrame:
     if len(asked) < 2 or OVERALL in asked:
         return single.reset_index(drop=True)
     clips = single.groupby(identity, as_index=False, observed=True, dropna=False)["value"]
-    overall = clips.agg(value="mean", answers="size").assign(criterion=OVERALL)
-    overall = overall.loc[overall["answers"] == len(asked), single.columns]
-    return pd.concat([single, overall], ignore_index=True)
+    mean = clips.agg(value="mean", answers="size").assign(criterion=MEAN)
+    mean = mean.loc[mean["answers"] == len(asked), single.columns]
+    return pd.concat([single, mean], ignore_index=True)
 
 
 def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -90,15 +90,15 @@ def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def criteria_of(table: pd.DataFrame) -> list[str]:
-    """Return the criteria of a table: the usual four first, then others, "overall" last.
+    """Return the criteria of a table: the usual four first, then others, what sums up last.
 
     >>> import pandas as pd
     >>> criteria_of(pd.DataFrame({"criterion": ["overall", "jitter", "naturalness", "sync"]}))
     ['naturalness', 'jitter', 'sync', 'overall']
     """
     found = set(table["criterion"].unique())
-    others = sorted(found - {*CRITERIA, OVERALL})
-    return [name for name in (*CRITERIA, *others, OVERALL) if name in found]
+    others = sorted(found - {*CRITERIA, OVERALL, MEAN})
+    return [name for name in (*CRITERIA, *others, OVERALL, MEAN) if name in found]
 
 
 def refuse_unrated(asked: Iterable[str], rated: Sequence[str]) -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from studykit.stats.agreement import ALPHA_TENTATIVE, agreement
 from studykit.stats.result import Result, counted, is_simulated
 from studykit.stats.scores import mean_scores
 from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, only_rating, rated
-from studykit.study.wording import OVERALL
+from studykit.study.wording import MEAN
 
-GOOD, FLAWED, POOR, OPEN = VERDICTS = ("good", "acceptable but flawed", "poor", "not enough data")
+GOOD, FLAWED, POOR, UNDECIDED, OPEN = VERDICTS = (
+    "good", "flawed", "poor", "undecided", "not enough data"
+)  # fmt: skip
 # ITU-R BT.500-15 asks for at least 15 observers.
 _RATERS_LEAST = 15
 _END_SHARE = 0.6
@@ -23,13 +23,16 @@ _EXCLUDED_SHARE = 0.2
 class VerdictRule:
     """The rule of the verdict matrix; it owns the thresholds.
 
+    The worst of the criteria decides, the overall score among them if raters were asked for it:
+    what holds still has no jitter, but does not move well.
+
     Attributes
     ----------
-    good_from, criterion_good_from : float
-        A condition is good where the lower bound of its overall score reaches the one, and that
-        of every criterion the other: what holds still has no jitter, but does not move well.
-    poor_below, criterion_poor_below : float
-        It is poor where the upper bound of its overall score, or of any criterion, lies below.
+    good_from : float
+        A condition is good where the intervals of all criteria lie at or above this score.
+    poor_below : float
+        It is poor where the interval of any criterion lies below this one; flawed where it is
+        neither, and no interval that matters crosses either score; else undecided.
     raters_least : int
         Below this many raters there is no verdict.
     scale : int
@@ -39,9 +42,7 @@ class VerdictRule:
     """
 
     good_from: float = 3.5
-    criterion_good_from: float = 2.5
     poor_below: float = 2.5
-    criterion_poor_below: float = 2.0
     raters_least: int = 5
     scale: int = 5
     level: float = 0.95
@@ -57,13 +58,13 @@ class VerdictRule:
     @property
     def words(self) -> str:
         """The rule as it is quoted."""
+        good, poor = self.on_scale(self.good_from), self.on_scale(self.poor_below)
         return (
-            f'A condition is "{GOOD}" where the lower bound of the {100 * self.level:g}% interval '
-            f"of its overall score (1 to {self.scale}) is at least "
-            f"{self.on_scale(self.good_from):g} and that of every criterion at least "
-            f'{self.on_scale(self.criterion_good_from):g}; "{POOR}" where the upper bound of its '
-            f"overall score is below {self.on_scale(self.poor_below):g}, or that of any criterion "
-            f'below {self.on_scale(self.criterion_poor_below):g}; else "{FLAWED}". '
+            f'The worst criterion decides. A condition is "{GOOD}" where the lower bound of every '
+            f"criterion's {100 * self.level:g}% interval (scale of 1 to {self.scale}) is at least "
+            f'{good:g}; "{POOR}" where the upper bound of any criterion is below {poor:g}; '
+            f'"{FLAWED}" where every lower bound is at least {poor:g} and the upper bound of any '
+            f'criterion is below {good:g}; else "{UNDECIDED}": an interval crosses a threshold. '
             f'With fewer than {self.raters_least} raters the verdict is "{OPEN}".'
         )
 
@@ -74,27 +75,23 @@ def verdicts(ratings: pd.DataFrame, rule: VerdictRule | None = None) -> Result:
     Returns
     -------
     Result
-        Columns source_type, driving_type, method, verdict (one of ``VERDICTS``), mean, low, high
-        (of the overall score), weakest (criterion), weakest_mean, weakest_low, weakest_high,
-        n_raters, reason, words.
+        Columns source_type, driving_type, method, verdict (one of ``VERDICTS``), criterion (that
+        decided), mean, low, high (of it), n_raters, reason, words.
     """
     rule = rule or VerdictRule()
     scores = mean_scores(ratings, scale=rule.scale, level=rule.level)
-    asked = criteria_of(scores.table)
-    span, found = ["mean", "low", "high"], []
+    asked = [name for name in criteria_of(scores.table) if name != MEAN]
+    found = []
     for key, rows in scores.table.groupby(list(CONDITION_COLUMNS), observed=True):
         # A criterion that nobody answered here is as open as one that too few did.
         rows = rows.set_index("criterion").reindex(asked)
         rows = rows.fillna({"n_raters": 0, "words": "not rated"})
-        overall = rows.loc[OVERALL] if OVERALL in rows.index else rows.iloc[0]
-        single = rows.drop(index=OVERALL) if len(rows) > 1 and OVERALL in rows.index else rows
-        weakest = single.loc[single["mean"].fillna(np.inf).idxmin()]
-        verdict, reason = _verdict(rule, overall, single)
-        scored = (*overall[span], weakest.name, *weakest[span], overall["n_raters"])
-        words = overall["words"] or weakest["words"]
-        found.append((*key, verdict, *scored, reason, words))
-    columns = [*CONDITION_COLUMNS, "verdict", "mean", "low", "high", "weakest", "weakest_mean",
-               "weakest_low", "weakest_high", "n_raters", "reason", "words"]  # fmt: skip
+        verdict, criterion, reason = _verdict(rule, rows)
+        score = rows.loc[criterion]
+        found.append((*key, verdict, criterion, *score[["mean", "low", "high", "n_raters"]],
+                      reason, score["words"]))  # fmt: skip
+    columns = [*CONDITION_COLUMNS, "verdict", "criterion", "mean", "low", "high", "n_raters",
+               "reason", "words"]  # fmt: skip
     return Result.of(
         ratings,
         in_order(pd.DataFrame(found, columns=columns), CONDITION_COLUMNS),
@@ -137,35 +134,26 @@ def warnings_of(
             "may not stand for all; compare the scores with and without them."
         )
     if not rows.empty:
-        found += [*_one_stimulus(rows), *_ends_of_scale(rows, scale), *_disagreement(ratings)]
+        found += _ends_of_scale(rows, scale)
     return found
 
 
-def _verdict(rule: VerdictRule, overall: pd.Series, single: pd.DataFrame) -> tuple[str, str]:
+def _verdict(rule: VerdictRule, scores: pd.DataFrame) -> tuple[str, str, str]:
+    """Return the verdict, the criterion that decided, and why."""
     needed = max(rule.raters_least, 2)
-    scarcest = single.loc[single["n_raters"].idxmin()]
-    for what, score in (("", overall), (f"{scarcest.name}: ", scarcest)):
-        if score["n_raters"] < needed:
-            return OPEN, f"{what}{counted(int(score['n_raters']), 'rater')}, {needed} are needed"
-    low, high = overall["low"], overall["high"]
-    worst_low, worst_high = single["low"].idxmin(), single["high"].idxmin()
+    scarcest = scores["n_raters"].idxmin()
+    if (count := int(scores.loc[scarcest, "n_raters"])) < needed:
+        return OPEN, scarcest, f"{counted(count, 'rater')}, {needed} are needed"
     poor, good = rule.on_scale(rule.poor_below), rule.on_scale(rule.good_from)
-    limit, each = map(rule.on_scale, (rule.criterion_poor_below, rule.criterion_good_from))
+    lowest, worst = scores["low"].idxmin(), scores["high"].idxmin()
+    low, high = scores.loc[lowest, "low"], scores.loc[worst, "high"]
     if high < poor:
-        return POOR, f"overall {_interval(overall)} lies below {poor:g}"
-    if single.loc[worst_high, "high"] < limit:
-        return POOR, f"{worst_high} {_interval(single.loc[worst_high])} lies below {limit:g}"
-    if low < good:
-        return FLAWED, f"overall {_interval(overall)} does not reach {good:g} with its lower bound"
-    if single.loc[worst_low, "low"] < each:
-        return FLAWED, f"{worst_low} {_interval(single.loc[worst_low])} does not reach {each:g}"
-    return GOOD, (
-        f"overall {_interval(overall)} lies at or above {good:g}, every criterion above {each:g}"
-    )
-
-
-def _interval(score: pd.Series) -> str:
-    return f"[{score['low']:.2f}, {score['high']:.2f}]"
+        return POOR, worst, f"lies below {poor:g}"
+    if low >= good:
+        return GOOD, lowest, f"lies at or above {good:g}, as all criteria do"
+    if low >= poor and high < good:
+        return FLAWED, worst, f"lies below {good:g}, and all criteria above {poor:g}"
+    return UNDECIDED, lowest, f"crosses {poor if low < poor else good:g}"
 
 
 def _few_raters(n_raters: int, rows: pd.DataFrame, raters_min: int) -> Iterator[str]:
@@ -186,22 +174,8 @@ def _few_raters(n_raters: int, rows: pd.DataFrame, raters_min: int) -> Iterator[
         )
 
 
-def _one_stimulus(rows: pd.DataFrame) -> Iterator[str]:
-    for item in ("source", "driving"):
-        counts = rows.groupby(f"{item}_type", observed=True)[item].nunique()
-        alone = [str(name) for name in counts.index[counts == 1]]
-        if alone and len(counts) > 1:
-            many = len(alone) > 1
-            types = " and ".join([", ".join(alone[:-1]), alone[-1]]) if many else alone[0]
-            yield (
-                f"The {item} type{'s' * many} {types} {'have' if many else 'has'} one {item}"
-                f"{' each' * many}: what is found there may be due to that {item} and not to its "
-                "type."
-            )
-
-
 def _ends_of_scale(rows: pd.DataFrame, scale: int) -> Iterator[str]:
-    asked = rows[rows["criterion"] != OVERALL] if rows["criterion"].nunique() > 1 else rows
+    asked = rows[rows["criterion"] != MEAN]
     for end, name in ((scale, "ceiling"), (1, "floor")):
         at_end = asked.assign(value=asked["value"] == end)
         shares = at_end.groupby(["criterion", *CONDITION_COLUMNS], observed=True)["value"].mean()
@@ -214,15 +188,3 @@ def _ends_of_scale(rows: pd.DataFrame, scale: int) -> Iterator[str]:
                     f"lie{'s' * (n_there == 1)} at the {name} of the scale ({_END_SHARE:.0%} of "
                     f"the ratings or more are {end}): differences there can't be seen."
                 )
-
-
-def _disagreement(ratings: pd.DataFrame) -> Iterator[str]:
-    for row in agreement(ratings).table.itertuples():
-        if row.alpha < ALPHA_TENTATIVE:
-            means = ""
-            if row.icc_mean >= ALPHA_TENTATIVE:
-                means = f"; means over all raters are steadier (ICC(2,k) = {row.icc_mean:.2f})"
-            yield (
-                f"Raters agree little on {row.criterion} (Krippendorff's alpha = {row.alpha:.2f}, "
-                f"below {ALPHA_TENTATIVE:g}){means}."
-            )

@@ -5,6 +5,7 @@ A study file, a notebook and the command line say it in the same words, checked 
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ def slug(text: str) -> str:
     >>> slug("my photo__(2)")
     'my-photo_2'
     """
-    text = re.sub(r"[^\w.-]+", "-", text.strip())
+    # macOS hands out é as e and an accent, in which no letter ends a name.
+    text = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text).strip())
     return re.sub(r"_{2,}-?", "_", text).strip("-._")
 
 

@@ -44,7 +44,7 @@ class Ratings:
     criteria : tuple of Criterion
         What is rated.
     overall : bool
-        For pairs: one question for both clips as a whole, in place of one a criterion.
+        One question for the clip as a whole after those of the criteria; for pairs in their place.
     training, repeats, references, gold : int
         How many clips a session has for practice, shown again, of the driving itself, and with
         known answers. References make no sense for pairs, which have none.
@@ -90,7 +90,14 @@ class Ratings:
     @property
     def asked(self) -> tuple[Criterion, ...]:
         """What is asked in one trial."""
-        return (OVERALL_CRITERION,) if self.task == "pair" and self.overall else self.criteria
+        if not self.overall:
+            return self.criteria
+        apart = (self.scale - 1) // 4 if self.scale % 4 == 1 else 0
+        words = OVERALL_CRITERION.steps
+        steps = [words[i // apart] if apart and i % apart == 0 else "" for i in range(self.scale)]
+        steps[0], steps[-1] = words[0], words[-1]
+        asked = dataclasses.replace(OVERALL_CRITERION, steps=tuple(steps))
+        return (asked,) if self.task == "pair" else (*self.criteria, asked)
 
     @property
     def highest(self) -> int:
@@ -109,8 +116,6 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
     given = document.mapping(where, known=tuple(_READERS), optional=True)
     values: dict[str, Any] = {key: _READERS[key](document, (*where, key)) for key in given}
     ratings = Ratings(**values)
-    if ratings.overall and ratings.task != "pair":
-        raise document.error((*where, "overall"), "overall is a question for pairs: set task: pair")
     if ratings.task == "pair":
         if values.get("references"):
             raise document.error(

@@ -107,9 +107,14 @@ CRITERIA = {
     )
 }
 
-OVERALL = "overall"
+# What raters are asked of a clip as a whole; and what is only computed: the mean over criteria.
+OVERALL, MEAN = "overall", "mean"
 OVERALL_CRITERION = Criterion(
-    OVERALL, "Overall", "How good is the clip?", "Which clip is better?", ()
+    OVERALL,
+    "Overall",
+    "How good is the clip?",
+    "Which clip is better?",
+    ("Bad", "Poor", "Fair", "Good", "Excellent"),
 )
 
 QUESTIONS = {

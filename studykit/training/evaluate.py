@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from studykit.methods import _fomm_motion
-from studykit.metrics.pixels import peak_signal_noise_ratio
+from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
 from studykit.training.data import HeldOut
 from studykit.training.networks import Keypoints
@@ -128,7 +128,7 @@ def _no_landmarks(images: np.ndarray) -> np.ndarray:
 def face_psnr(held_out: Sequence[HeldOut], clips: Sequence[np.ndarray]) -> float:
     """Return the PSNR inside the face mask, dB, mean over all frames but each clip's first."""
     values = [
-        peak_signal_noise_ratio(clip[frame], item.own[frame], mask=item.face[frame])
+        peak_signal_noise_ratio(Comparison(clip[frame], item.own[frame]), [item.face[frame]])[0]
         for item, clip in zip(held_out, clips, strict=True)
         for frame in range(1, len(clip))
     ]
