@@ -199,20 +199,14 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
 
 
 @studykit_command.command()
-@_study
-def check(study: "Study") -> int:
-    """List every problem of a study's inputs in one go."""
-    from studykit.methods import create_methods
-
-    create_methods(study)
+@_study_file
+def check(study: Path) -> int:
+    """List every problem of a study in one go."""
     problems = studykit.check_study(study)
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(
-        f"{len(study.sources)} sources, {len(study.drivings)} drivings: "
-        f"{counts['error']} errors, {counts['warning']} warnings"
-    )
+    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     return WRONG_INPUT if counts["error"] else 0
 
 

@@ -35,7 +35,9 @@ def test_the_square_is_sought_where_the_driving_seeks_it(tmp_path, portrait):
     source, note = open_source(path, name="late", size=64, crop="face")
     driving, _ = open_driving(path, name="late", size=64, crop="face")
     np.testing.assert_array_equal(source.image, list(driving)[1])
-    assert note.startswith("no face in 1 of 3 frames: interpolated; motion counts from frame 1")
+    assert note.startswith(
+        "no face in 1 of 3 frames, first at 0.00 s: interpolated; motion counts from frame 1"
+    )
     assert find_square(path, "face")[0].side < 256
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from studykit.clips.check import check_study
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
-from studykit.study.check import check_study
 from studykit.study.file import load_study, slug
 from studykit.study.ratings import Ratings
 from studykit.study.wording import CRITERIA, TEXTS
@@ -76,6 +76,20 @@ def test_pairs_have_two_answers_and_no_references(small_study: Path) -> None:
     ratings = with_ratings(small_study, "{task: pair, overall: true, scale: 7}")
     assert (ratings.highest, ratings.references) == (2, 0)
     assert [criterion.name for criterion in ratings.asked] == ["overall"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "steps"),
+    [
+        (5, ("Bad", "Poor", "Fair", "Good", "Excellent")),
+        (9, ("Bad", "", "Poor", "", "Fair", "", "Good", "", "Excellent")),
+        (3, ("Bad", "Fair", "Excellent")),
+    ],
+)
+def test_an_overall_score_is_asked_after_the_criteria(small_study, scale, steps) -> None:
+    ratings = with_ratings(small_study, f"{{overall: true, scale: {scale}, task: dcr}}")
+    assert [criterion.name for criterion in ratings.asked] == [*CRITERIA, "overall"]
+    assert ratings.asked[-1].steps == steps
 
 
 def test_same_identity_crosses_each_driving_with_its_own_first_frame(small_study: Path) -> None:
@@ -226,7 +240,6 @@ def test_a_wrong_file_is_refused_with_its_line(
         ("{watch: 1.5}", r"watch must be between 0 and 1, not 1.5"),
         ("{watch: true}", r"watch must be between 0 and 1, not True"),
         ("{show_source: maybe}", r"show_source must be true or false, not 'maybe'"),
-        ("{overall: true}", r"overall is a question for pairs: set task: pair"),
         ("{task: pair, references: 1}", r"pairs have no hidden references"),
         ("{criteria: {}}", r"criteria is empty"),
         ("{criteria: [jitter]}", r"criteria must be a mapping"),

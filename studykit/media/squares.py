@@ -344,6 +344,11 @@ def moves(path: Path, crop: CropRule, view: View) -> bool:
     return len(seen.squares) > 1 or seen.shown is not None
 
 
+def squares_of(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop, ...]:
+    """Return the squares of a driving's frames that take part: one for all, or one a frame."""
+    return _seen(path, crop, view).squares
+
+
 @_remembered
 def _seen(path: Path, crop: CropRule, view: View) -> _Seen:
     info, rule = probed(path), view.rule(crop)
@@ -361,7 +366,8 @@ def _seen(path: Path, crop: CropRule, view: View) -> _Seen:
     lost, shown = ~is_seen(points), None
     if lost.any():
         done = {"interpolate": "interpolated", "hold": "held", "cut": "left out"}[view.faceless]
-        notes.append(f"no face in {lost.sum()} of {len(points)} frames: {done}")
+        first = f"first at {(frames_taken(path, view).start + lost.argmax()) / rate:.2f} s"
+        notes.append(f"no face in {lost.sum()} of {len(points)} frames, {first}: {done}")
         if view.faceless == "hold":
             shown = np.maximum.accumulate(np.where(lost, lost.argmin(), np.arange(len(points))))
         elif view.faceless == "cut":
@@ -384,7 +390,8 @@ def _tracked(path: Path, rule: CropRule, view: View) -> tuple[np.ndarray | None,
         if (face := chosen_face(faces, view.face)) is not None:
             break
     else:
-        return None, _without_face(path, rule, view, most, image.shape)[1]
+        where = "in the first second of"
+        return None, _without_face(path, rule, view, most, image.shape, where)[1]
     sought = f"{extractor(view.finder)} {view.face} {code_hash('studykit.media.following')}"
     key = hashlib.sha256(f"{files.sha256(path)} {taken}".encode()).hexdigest()
     raw = Driving(path.name, frames, info.frame_rate, len(taken), key)
@@ -398,11 +405,11 @@ def _which(face: Face, faces: list[Face], view: View) -> str:
         return ""
     x, y = face.centre
     number = 1 + sum(each.centre < (x, y) for each in faces)
-    return f"face {number} of {len(faces)} from the left taken, at {x:.0f}, {y:.0f}"
+    return f"{len(faces)} faces: number {number} from the left taken, at {x:.0f}, {y:.0f}"
 
 
 def _without_face(
-    path: Path, rule: CropRule, view: View, count: int, shape: tuple[int, ...]
+    path: Path, rule: CropRule, view: View, count: int, shape: tuple[int, ...], where: str = "in"
 ) -> tuple[Crop, str]:
     """Return the centred square and a note, or raise what is wrong."""
     if count:
@@ -412,7 +419,7 @@ def _without_face(
         )
     if rule == "face":
         raise NoFaceError(
-            f"no face found in {path}: choose another file, "
+            f"no face found {where} {path}: choose another file, "
             'or allow the centred square with crop "face-or-centre"'
         )
     return centre_crop(shape), f"no face in {path.name}: centred square taken"

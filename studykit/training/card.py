@@ -95,7 +95,10 @@ def write_card(folder: Path) -> Path:
 
     try:
         record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        log = [
+            json.loads(line)
+            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         found = sorted(folder.glob("benchmark-*.json"), key=lambda path: len(path.name))
         measured = [json.loads(path.read_text(encoding="utf-8")) for path in found]
         loaded = checkpoints.load(folder / "weights.safetensors")
