@@ -166,6 +166,7 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--source-crop", type=_Numbers("RULE|X,Y,SIDE"), help="Where it is another.")
 @click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
 @click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
+@click.option("--finder", type=click.Choice(["auto", "mediapipe", "dlib"]), help="Of faces.")
 @click.option("--margin", type=float, help="Around the driving's face, in face sizes [0.5].")
 @click.option("--source-margin", type=float, help="Around the source's face.")
 @click.option("--start", type=float, metavar="S", help="Of the driving, in seconds.")
@@ -198,20 +199,14 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
 
 
 @studykit_command.command()
-@_study
-def check(study: "Study") -> int:
-    """List every problem of a study's inputs in one go."""
-    from studykit.methods import create_methods
-
-    create_methods(study)
+@_study_file
+def check(study: Path) -> int:
+    """List every problem of a study in one go."""
     problems = studykit.check_study(study)
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(
-        f"{len(study.sources)} sources, {len(study.drivings)} drivings: "
-        f"{counts['error']} errors, {counts['warning']} warnings"
-    )
+    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
     return WRONG_INPUT if counts["error"] else 0
 
 
