@@ -5,6 +5,8 @@ PYTHON ?= python3
 STUDY ?= inputs/demo.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
+# Kernels and workers are many short processes: without compiled files each compiles its imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: study test setup lint types colab audit fuzz kills clean
 
