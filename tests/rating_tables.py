@@ -68,23 +68,26 @@ def make_ratings(
 def make_pairs(
     wins: Mapping[tuple[str, str], int], *, raters: int = 6, criterion: str = "naturalness"
 ) -> pd.DataFrame:
-    """Make paired comparisons: how often the first method was preferred to the second."""
+    """Make paired comparisons on three sources and three drivings: how often the first method was
+    preferred to the second.
+    """
     rows = []
     for (winner, loser), count in wins.items():
         for i in range(count):
             swapped = i % 2  # the winner is shown first or second
             shown = (loser, winner) if swapped else (winner, loser)
+            source, driving = f"anna{len(rows) % 3}", f"talk{len(rows) // 3 % 3}"
             rows.append(
                 {
                     "rater": f"r{len(rows) % raters}",
                     "simulated": False,
                     "role": "rating",
                     "task": "pair",
-                    "cell": f"anna__talk__{shown[0]}",
-                    "other": f"anna__talk__{shown[1]}",
-                    "source": "anna",
+                    "cell": f"{source}__{driving}__{shown[0]}",
+                    "other": f"{source}__{driving}__{shown[1]}",
+                    "source": source,
                     "source_type": "frontal",
-                    "driving": "talk",
+                    "driving": driving,
                     "driving_type": "frontal",
                     "method": shown[0],
                     "criterion": criterion,

@@ -127,8 +127,8 @@ def test_a_metric_without_a_correlation_shows_why(tmp_path: Path) -> None:
     )
     correlations = pd.DataFrame(
         [
-            {"metric": "l1", "rho": 1.0, "low": np.nan, "high": np.nan, "words": ""},
-            {"metric": "mkr", "rho": np.nan, "low": np.nan, "high": np.nan, "words": "all alike"},
+            {"metric": "l1", "r": 1.0, "low": np.nan, "high": np.nan, "words": ""},
+            {"metric": "mkr", "r": np.nan, "low": np.nan, "high": np.nan, "words": "all alike"},
         ]
     )
     path = figures.metrics_and_ratings(
@@ -139,7 +139,7 @@ def test_a_metric_without_a_correlation_shows_why(tmp_path: Path) -> None:
         figures.Look(["copy"], 5, False),
     )
     text = path.with_suffix(".svg").read_text()
-    assert "<!-- ρ = 1.00 -->" in text
+    assert "<!-- r = 1.00 -->" in text
     assert "<!-- all alike -->" in text
 
 
@@ -147,9 +147,9 @@ def test_raters_are_drawn_with_those_who_were_excluded(tmp_path: Path) -> None:
     agreements = pd.DataFrame(
         {
             "criterion": ["naturalness", "structure"],
-            "alpha": [0.4, np.nan],
-            "alpha_low": [-0.2, np.nan],
-            "alpha_high": [0.6, np.nan],
+            "mean": [0.4, np.nan],
+            "mean_low": [-0.2, np.nan],
+            "mean_high": [0.6, np.nan],
         }
     )
     raters = pd.DataFrame(

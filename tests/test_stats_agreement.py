@@ -1,125 +1,99 @@
-"""Agreement: published worked examples, and what alpha and ICC must do at their ends."""
+"""What raters' means are worth: against published values, R and sureal, and at the ends."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rating_tables import make_ratings
 
 from studykit import stats
-from studykit.errors import StudyError
-from studykit.study.wording import CRITERIA
+from studykit.stats.agreement import remove_bias
 
 DATA = Path(__file__).parent / "data"
 
 
-@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
-def test_alpha_is_the_published_one_with_missing_data(level):
-    example = json.loads((DATA / "krippendorff_2011.json").read_text())
-    values = np.array(example["values"], dtype=float)
-    assert round(stats.krippendorff_alpha(values, level), 3) == example["alpha"][level]
+def _known(name: str) -> dict:
+    return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_alpha_takes_the_scale_upside_down_but_not_shuffled():
+def _ratings(values: np.ndarray) -> pd.DataFrame:
+    """Ratings of one criterion from a matrix, raters x clips."""
+    base = make_ratings(raters=1, methods=("warp",), types=("side",), criteria=("jitter",))
+    return pd.concat(
+        base.assign(rater=f"r{rater}", cell=f"s__d{clip}__warp", value=values[rater, clip])
+        for rater, clip in zip(*np.nonzero(np.isfinite(values)), strict=True)
+    )
+
+
+def test_the_shares_are_the_published_intraclass_correlations():
+    known = _known("shrout_fleiss_1979")
+    row = stats.agreement(_ratings(np.array(known["values"], float)), scale=10).table.iloc[0]
+    assert round(row["one_rater"], 2) == known["single"][0]
+    assert round(row["mean"], 2) == known["average"][0]
+    assert row["one_rater_low"] < row["one_rater"] < row["one_rater_high"] < row["mean_high"]
+
+
+def test_the_variances_are_those_of_lme4():
+    table, known = pd.read_csv(DATA / "crossed.csv"), _known("crossed")["variances"]
+    base = make_ratings(raters=1, methods=("p",), types=("side",), criteria=("jitter",)).iloc[0]
+    table["cell"] = table["source"] + "__" + table["driving"] + "__" + table["method"]
+    rest = base.drop(table.columns).to_dict()
+    row = stats.agreement(table.assign(**rest)).table.iloc[0]
+    assert row["one_rater"] == pytest.approx(known["clip"] / sum(known.values()), rel=1e-5)
+
+
+def test_raters_who_saw_different_clips_agree_all_the_same():
     rng = np.random.default_rng(0)
-    values = np.clip(rng.integers(1, 4, 20) + rng.integers(0, 3, (5, 20)), 1, 5).astype(float)
-    alpha = stats.krippendorff_alpha(values)
-    assert stats.krippendorff_alpha(6 - values) == pytest.approx(alpha)
-    shuffled = np.array([0, 3, 1, 5, 2, 4])[values.astype(int)].astype(float)
-    assert stats.krippendorff_alpha(shuffled) != pytest.approx(alpha, abs=1e-3)
+    values = rng.normal(0, 1, 40) + rng.normal(0, 0.5, (30, 1)) + rng.normal(0, 1, (30, 40))
+    values[rng.random(values.shape) < 0.7] = np.nan
+    row = stats.agreement(_ratings(values)).table.iloc[0]
+    assert row["one_rater_low"] < 1 / 2.25 < row["one_rater_high"]
 
 
-def test_alpha_is_one_in_perfect_agreement_and_about_zero_by_chance():
-    units = np.tile(np.arange(1.0, 6), 40)
-    assert stats.krippendorff_alpha(np.tile(units, (3, 1))) == pytest.approx(1)
-    chance = np.random.default_rng(0).integers(1, 6, (4, 500)).astype(float)
-    assert abs(stats.krippendorff_alpha(chance)) < 0.05
+def test_the_spread_of_opinions_is_hossfelds():
+    """Where all answers are an end of the scale, a is 1; where all agree, 0."""
+    ends = np.tile([[1.0], [5.0]], (10, 6))
+    assert stats.agreement(_ratings(ends)).table["sos"].iloc[0] == pytest.approx(20 / 19)
+    alike = np.tile(np.arange(1.0, 6), (8, 1))
+    assert stats.agreement(_ratings(alike)).table["sos"].iloc[0] == 0
 
 
-def test_alpha_refuses_an_unknown_level():
-    with pytest.raises(StudyError, match='did you mean "ordinal"'):
-        stats.krippendorff_alpha(np.ones((2, 2)), "ordinl")
-
-
-@pytest.mark.parametrize(("key", "average"), [("single", False), ("average", True)])
-def test_icc_is_the_published_one_with_its_interval(key, average):
-    example = json.loads((DATA / "shrout_fleiss_1979.json").read_text())
-    values = np.array(example["values"], dtype=float)
-    found = stats.intraclass_correlation(values, average=average)
-    assert [round(value, 2) for value in found] == example[key]
-
-
-def test_the_interval_of_an_icc_is_as_wide_without_noise_as_with_very_little():
-    """Three raters one step apart: three levels say little about raters, however exact."""
-    clips = np.array([1.0, 2, 3, 4, 5, 2])
-    exact = stats.intraclass_correlation(np.stack([clips, clips + 1, clips + 2]))
-    noise = np.random.default_rng(0).normal(0, 1e-5, (3, 6))
-    noisy = stats.intraclass_correlation(np.stack([clips, clips + 1, clips + 2]) + noise)
-    assert exact == pytest.approx(noisy, abs=1e-3)
-    assert exact == pytest.approx((0.684, 0.052, 0.948), abs=1e-3)
-    assert stats.intraclass_correlation(np.stack([clips] * 3)) == pytest.approx((1, 1, 1))
-
-
-def test_agreement_has_a_row_a_criterion_and_leaves_incomplete_raters_out_of_the_icc():
-    ratings = make_ratings(raters=6)
-    ratings = ratings[~((ratings["rater"] == "r000") & (ratings["source_type"] == "side"))]
-    result = stats.agreement(ratings)
-    assert list(result.table["criterion"]) == list(CRITERIA)
-    assert (result.table["n_raters"] == 6).all() and (result.table["n_complete"] == 5).all()
-    assert result.n_dropped == 1 and "every clip" in result.why
-    assert (result.table["alpha_low"] < result.table["alpha"]).all()
-    assert (result.table["alpha"] < result.table["alpha_high"]).all()
-    assert (result.table["icc_single"] < result.table["icc_mean"]).all()
-
-
-def test_equal_ratings_have_words_for_agreement():
-    table = stats.agreement(make_ratings(lambda *_: 4)).table
-    assert table["alpha"].isna().all()
-    assert (table["words"] == "all ratings are equal: agreement is not defined").all()
-
-
-def test_the_reading_follows_krippendorffs_limits():
-    agreed = make_ratings(lambda r, s, d, m, c: {"copy": 1, "fomm": 3, "warp": 5}[m])
-    assert set(stats.agreement(agreed).table["reading"]) == {"good"}
-    noise = make_ratings(raters=10, clip_sd=0)
-    assert set(stats.agreement(noise).table["reading"]) == {"low"}
-
-
-def test_criteria_that_no_rater_answered_together_have_agreement_too():
-    ratings = make_ratings(raters=4, criteria=("naturalness", "jitter"))
-    even = ratings["cell"].factorize()[0] % 2 == 0
-    ratings = ratings[even == (ratings["criterion"] == "jitter")]
-    table = stats.agreement(ratings).table
-    assert list(table["criterion"]) == ["naturalness", "jitter"]
-    assert table["alpha"].notna().all()
-
-
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "values",
+    ("values", "words"),
     [
-        [[1, 2], [2, 1]],  # clips have the same mean, raters too
-        [[1, 2, 2], [2, 1, 1]],  # clips have the same mean
-        [[3, 2, 2], [1, 2, 2]],
-        [[1, 1], [2, 3], [2, 1]],
+        (np.ones((1, 4)), "one rater"),
+        (np.arange(4.0)[:, None], "one clip"),
+        (np.ones((3, 4)), "all ratings are equal"),
+        (np.tile(np.arange(1.0, 5)[:, None], (1, 5)), "clips were not shown to differ"),
     ],
 )
-def test_clips_that_do_not_differ_have_words_for_the_intraclass_correlation(values):
-    answers = dict(zip(("copy", "fomm", "warp"), np.transpose(values), strict=False))
-    ratings = make_ratings(
-        lambda rater, source, driving, method, criterion: answers[method][rater],
-        raters=len(values), methods=tuple(answers), types=("side",),
-    )  # fmt: skip
-    row = stats.agreement(ratings).table.iloc[0]
-    found = row[[name for name in row.index if name.startswith("icc")]].astype(float)
-    assert found.isna().any() and not np.isinf(found).any()
-    assert row["words"] == "clips hardly differ: not every intraclass correlation is defined"
+def test_where_there_is_no_agreement_to_measure_words_say_why(values, words):
+    row = stats.agreement(_ratings(values)).table.iloc[0]
+    assert row["words"].startswith(words) and np.isnan(row["mean"])
 
 
-def test_the_interval_of_the_mean_of_raters_holds_its_value_or_is_left_out():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        values = rng.integers(1, 4, rng.integers(2, 7, 2)).astype(float)
-        value, low, high = stats.intraclass_correlation(values, average=True)
-        assert not low > value + 1e-9 and not value > high + 1e-9
+def test_scores_bias_and_inconsistency_are_those_of_sureal():
+    known = _known("rater_bias")
+    found = remove_bias(np.array(known["values"], dtype=float))
+    for mine, name in zip(found, ("scores", "bias", "inconsistency"), strict=True):
+        np.testing.assert_allclose(mine, known[name], atol=1e-6)
+
+
+def test_each_rater_has_a_bias_beside_the_others_and_clips_lose_it():
+    ratings = make_ratings(lambda r, s, d, m, c: 2 + (m == "warp") + (r == 0), raters=6)
+    found = stats.rater_levels(ratings)
+    bias = found.table.set_index(["rater", "criterion"])["bias"]
+    assert bias["r000", "jitter"] - bias["r001", "jitter"] == pytest.approx(1)
+    assert set(found.table["criterion"]) == set(ratings["criterion"])
+    gap = found.clips["mean"] - found.clips["bias_removed"]
+    assert gap.to_numpy() == pytest.approx(0, abs=1e-9)  # all saw all clips
+
+
+def test_a_rater_who_saw_few_clips_does_not_move_them():
+    values = np.tile(np.arange(1.0, 6), (6, 1))
+    values[5] = [5, 5, np.nan, np.nan, np.nan]
+    scores, bias, _ = remove_bias(values)
+    assert scores - scores[0] == pytest.approx(np.arange(5), abs=0.1)
+    assert bias[5] > 2.5

@@ -10,33 +10,58 @@ import pytest
 from rating_tables import make_pairs
 
 from studykit import stats
-from studykit.stats.paired import fit_strengths
+from studykit.stats.jackknife import spread
+from studykit.stats.paired import deletion_variance, fit_strengths
 
 WINS = {("a", "b"): 12, ("b", "a"): 5, ("b", "c"): 9, ("c", "b"): 7, ("a", "c"): 14, ("c", "a"): 3}
 
 
+def _alone(ratings: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single items, in their order."""
+    table = stats.bradley_terry(ratings).table
+    return table[table["versus"] == ""].set_index("item")
+
+
 def test_strengths_are_those_of_choix():
-    table = stats.bradley_terry(make_pairs(WINS)).table.set_index("item")
+    table = _alone(make_pairs(WINS))
     number = {"a": 0, "b": 1, "c": 2}
     data = [(number[i], number[j]) for (i, j), count in WINS.items() for _ in range(count)]
     expected = choix.ilsr_pairwise(3, data)
-    np.testing.assert_allclose(
-        table.loc[["a", "b", "c"], "strength"], expected - expected.mean(), atol=1e-5
-    )
+    np.testing.assert_allclose(table["strength"], expected - expected.mean(), atol=1e-5)
     assert table["strength"].sum() == pytest.approx(0)
     assert table.loc["a", "wins"] == 26 and table.loc["a", "n_comparisons"] == 34
 
 
-@pytest.mark.parametrize("case", ["by rater", "few raters", "one never loses"])
-def test_strengths_and_intervals_are_those_of_a_binomial_glm(case):
+@pytest.mark.parametrize("case", ["all win and lose", "one never loses"])
+def test_strengths_are_those_of_a_binomial_glm(case):
     known = json.loads((Path(__file__).parent / "data/bradley_terry.json").read_text())
     known = known["cases"][case]
     pairs = {tuple(names.split()): count for names, count in known["wins"].items()}
-    ratings = make_pairs(pairs, raters=known["raters"])
-    table = stats.bradley_terry(ratings, level=known["level"]).table
-    assert list(table["item"]) == known["item"]
-    for name in ("strength", "low", "high"):
-        np.testing.assert_allclose(table[name], known[name], atol=1e-8)
+    table = _alone(make_pairs(pairs))
+    assert list(table.index) == known["item"]
+    np.testing.assert_allclose(table["strength"], known["strength"], atol=1e-8)
+
+
+def test_what_leaving_out_a_source_does_is_found_without_fitting_again():
+    """One step of Newton's method comes close to the strengths of the answers that are left."""
+    rng = np.random.default_rng(0)
+    sides = np.eye(3)[rng.integers(3, size=400)] - np.eye(3)[rng.integers(3, size=400)]
+    sides = sides[np.abs(sides).any(axis=1)]
+    won = rng.random(len(sides)) < 1 / (1 + np.exp(-sides @ [0.6, 0.0, -0.6]))
+    group = np.arange(len(sides)) % 8
+
+    def fitted(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        winner = np.where(won[:, None], sides, -sides)[keep]
+        wins = np.zeros((3, 3))
+        np.add.at(wins, (winner.argmax(axis=1), winner.argmin(axis=1)), 1)
+        return fit_strengths(wins)
+
+    strength, covariance = fitted(np.ones(len(sides), dtype=bool))
+    surprise = won - 1 / (1 + np.exp(-sides @ strength))
+    found, df = deletion_variance(covariance, sides, surprise, group, np.eye(3))
+    again, _ = spread(lambda keep: fitted(keep)[0], group)
+    assert df == 7
+    np.testing.assert_allclose(found, again, rtol=0.05)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -50,9 +75,10 @@ def test_the_likelihood_is_flat_at_the_strengths_however_unequal_the_wins(seed):
 
 def test_two_items_have_the_log_odds_of_their_wins():
     table = stats.bradley_terry(make_pairs({("a", "b"): 30, ("b", "a"): 10})).table
-    assert np.diff(table["strength"])[0] == pytest.approx(-np.log(3))
-    low, high = table.loc[0, ["low", "high"]]
-    assert 0 < low < np.log(3) / 2 < high
+    row = table[table["versus"] == "b"].iloc[0]
+    assert row["strength"] == pytest.approx(np.log(3)) and row["wins"] == 30
+    assert 0 < row["low"] < np.log(3) < row["high"] and row["p"] < 0.05
+    assert table["p_holm"].notna().sum() == 1
 
 
 def test_it_does_not_matter_who_was_shown_first():
@@ -68,8 +94,8 @@ def test_it_does_not_matter_who_was_shown_first():
 def test_an_item_that_never_loses_stays_finite_and_is_named():
     result = stats.bradley_terry(make_pairs({("a", "b"): 8, ("b", "c"): 5, ("c", "b"): 5}))
     assert np.isfinite(result.table[["strength", "low", "high"]]).all(axis=None)
-    assert result.table.loc[0, "strength"] == result.table["strength"].max()
-    assert "the model's own" in result.notes[0]
+    alone = result.table[result.table["versus"] == ""]
+    assert alone.loc[0, "strength"] == alone["strength"].max()
     assert "half a win" in result.notes[0] and result.notes[0].startswith("On naturalness")
 
 
@@ -80,14 +106,38 @@ def test_groups_without_a_link_have_words():
     assert result.table["strength"].isna().all() and result.table["words"].all()
 
 
-def test_intervals_are_wider_where_each_rater_says_one_thing():
-    pairs = {("a", "b"): 60, ("b", "a"): 60}
-    mixed = make_pairs(pairs, raters=12)
-    stubborn = mixed.assign(rater=[f"r{i // 10}" for i in range(len(mixed))])
+@pytest.mark.parametrize("who", ["rater", "source", "driving"])
+def test_intervals_are_wider_where_answers_go_together(who):
+    mixed = make_pairs({("a", "b"): 72, ("b", "a"): 72}, raters=12)
+    mixed["rater"] = [f"r{i // 3 % 12}" for i in range(len(mixed))]
+    # One side wins with the first levels, the other with the rest.
+    together = mixed.assign(**{who: [f"{who}{i // 24}" for i in range(len(mixed))]})
     widths = [
-        np.ptp(stats.bradley_terry(x).table.loc[0, ["low", "high"]]) for x in (mixed, stubborn)
+        np.ptp(stats.bradley_terry(x).table.loc[0, ["low", "high"]]) for x in (mixed, together)
     ]
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("who", ["rater", "source", "driving"])
+def test_one_alone_speaks_for_no_other(who):
+    result = stats.bradley_terry(make_pairs(WINS).assign(**{who: "alone"}))
+    assert (result.table["words"] == f"one {who}: nothing shows how others would do").all()
+    assert result.table[["low", "high", "p"]].isna().all(axis=None)
+    assert result.table["strength"].notna().all()
+
+
+def test_sources_that_differ_make_no_preference():
+    """Without any preferred method, the answers of each source go one way by chance."""
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        rows = make_pairs({("a", "b"): 240}, raters=20)
+        rows["source"] = [f"s{i % 6}" for i in range(240)]
+        tilt = rng.normal(0, 1, 6)[np.arange(240) % 6]
+        rows["cell"], rows["other"] = "s__d__a", "s__d__b"
+        rows["value"] = np.where(rng.random(240) < 1 / (1 + np.exp(-tilt)), 1, 2)
+        alarms += (stats.bradley_terry(rows).table["p_holm"] < 0.05).any()
+    assert alarms <= 7
 
 
 def test_comparisons_within_a_method_are_left_out_and_counted():

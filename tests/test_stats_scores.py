@@ -59,7 +59,7 @@ def test_a_condition_has_the_mean_of_its_ratings_in_the_usual_order():
     ratings = make_ratings()
     table = stats.mean_scores(ratings).table
     assert len(table) == 27 * 5
-    assert list(table["criterion"][:5]) == [*CRITERIA, stats.OVERALL]
+    assert list(table["criterion"][:5]) == [*CRITERIA, stats.MEAN]
     assert list(table["source_type"].unique()) == ["frontal", "side", "stylised"]
     expected = ratings[ratings["cell"] == "side0__stylised0__warp"].groupby("criterion")["value"]
     found = table[

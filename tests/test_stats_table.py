@@ -6,7 +6,7 @@ from rating_tables import make_pairs, make_ratings
 
 from studykit.errors import StudyError
 from studykit.stats.table import rated
-from studykit.study.wording import OVERALL
+from studykit.study.wording import MEAN, OVERALL
 
 
 def test_only_the_role_rating_enters():
@@ -52,12 +52,12 @@ def test_a_value_outside_the_scale_is_named_with_rater_and_clip():
         rated(ratings, scale=5)
 
 
-def test_overall_is_the_mean_over_criteria_of_whole_answers_alone():
+def test_the_mean_over_criteria_is_that_of_whole_answers_alone():
     ratings = make_ratings(raters=2)
     lacking = ratings.drop(index=0)  # one criterion of one answer
-    overall = rated(lacking)[lambda rows: rows["criterion"] == OVERALL]
-    assert len(overall) == 2 * 27 - 1
-    one = overall.iloc[0]
+    means = rated(lacking)[lambda rows: rows["criterion"] == MEAN]
+    assert len(means) == 2 * 27 - 1
+    one = means.iloc[0]
     same = (ratings["rater"] == one["rater"]) & (ratings["cell"] == one["cell"])
     assert one["value"] == ratings[same]["value"].mean()
 
@@ -70,7 +70,7 @@ def test_an_overall_that_raters_were_asked_for_stands_for_itself():
     assert len(rows) == len(ratings)
 
 
-def test_one_criterion_has_no_overall():
+def test_one_criterion_has_no_mean():
     assert set(rated(make_ratings(raters=1, criteria=("jitter",)))["criterion"]) == {"jitter"}
 
 

@@ -28,7 +28,14 @@ from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.reference import with_reference
-from studykit.media.squares import CropRule, Driving, Source, open_driving, open_source
+from studykit.media.squares import (
+    CropRule,
+    Driving,
+    Source,
+    check_still,
+    open_driving,
+    open_source,
+)
 from studykit.methods import Method
 from studykit.study.file import Cell
 
@@ -186,14 +193,19 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
                 )
 
         def write(frames: Iterator[np.ndarray]) -> int:
-            rate = opened.frame_rate
             return video.write_video(
-                clip, frames, frame_rate=rate, like=driving.path, like_from=opened.first
+                clip,
+                frames,
+                frame_rate=opened.frame_rate,
+                like=driving.path,
+                like_from=opened.first,
+                notes=opened.notes,
             )
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    return frames, "; ".join(filter(None, dict.fromkeys([*said, note])))
+    noticed = (text for text in opened.notes if not any(text in part for part in said))
+    return frames, "; ".join(filter(None, dict.fromkeys([*said, *noticed, note])))
 
 
 def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
@@ -262,6 +274,8 @@ def _prepared(task: Task) -> tuple[Any, str]:
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
+        if task.cell.protocol != "same-identity":
+            check_still(source.path)
         opened, note = _source(task)
         _newest.prepared, _newest.key = (method.prepare(opened), note), key
     return _newest.prepared

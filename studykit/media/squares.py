@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from studykit import files
 from studykit.errors import MediaError, NoFaceError
@@ -116,6 +115,8 @@ class Driving:
         Which frame of the file the first one is.
     reference : int
         Which of the frames motion counts from.
+    notes : list of str
+        Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Driving:
     key: str = ""
     first: int = 0
     reference: int = 0
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def reference_frame(self) -> np.ndarray:
         """Return the frame that motion counts from: (S, S, 3) uint8."""
@@ -189,25 +191,28 @@ def open_driving(
     square, note = _driving_square(path, crop, view)
     taken = frames_taken(path, view)
 
+    notes: list[str] = []
+
     def frames() -> Iterator[np.ndarray]:
         # To the end of the file, what lies behind the last frame is looked at too.
         stop = taken.stop if taken.stop < info.frame_count else None
-        for frame in video.read_frames(path, taken.start, stop):
+        for frame in video.read_frames(path, taken.start, stop, notes):
             yield square.apply(frame, size)
 
     shown = f"{files.sha256(path)} {square} {size}"
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
     key = hashlib.sha256(shown.encode()).hexdigest()
-    asked = 0
+    asked, rate, count = 0, info.frame_rate, len(taken)
     if not isinstance(view.reference, str):
         asked = video.frames_between(path, view.reference, None).start - taken.start
-        if asked >= len(taken):
+        if asked >= count:
             raise MediaError(
                 f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
                 "frame that takes part: choose an earlier one"
             )
-    return Driving(name, frames, info.frame_rate, len(taken), key, taken.start, asked), note
+    opened = Driving(name, frames, rate, count, key, taken.start, asked, notes)
+    return opened, "; ".join(filter(None, (note, *info.notes)))
 
 
 @_remembered
@@ -250,19 +255,20 @@ def _driving_square(path: Path, crop: CropRule, view: View) -> tuple[Crop, str]:
 
 @_remembered
 def is_video(path: Path) -> bool:
-    """Say whether a file is a video, an animated GIF among them, and not an image."""
-    try:
-        with Image.open(path) as image:
-            return image.format == "GIF" and image.is_animated
-    except UnidentifiedImageError:
-        pass  # no image: a video, or neither
-    except Exception:
-        return False  # a damaged image: reading it will say so
-    try:
-        probed(path)
-    except MediaError:
-        return False
-    return True
+    """Say whether a file is a video, an animated GIF among them, and not a still image."""
+    return video.file_kind(path) == "video"
+
+
+def check_still(path: Path) -> None:
+    """Refuse a video where a still image is meant; of an animation the first frame is one.
+
+    Raises
+    ------
+    MediaError
+        It is a video.
+    """
+    if is_video(path):
+        video.read_image(path)
 
 
 @_remembered

@@ -6,7 +6,7 @@ What is seen in a frame is found once and serves all metrics.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +114,6 @@ class _Scene:
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    from studykit.media.faces import find_faces, identity_embedding
-
     still, _ = open_source(
         source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
     )
@@ -130,18 +128,30 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
 
     observing = "studykit.metrics.observe"
     seen = np.array(list(kept(opened, f"metrics {code_hash(observing)}", watch)), SEEN)
-    found = find_faces(still.image)
-    missing = [] if found else ["no face found in the source: AED and CSIM have no figure"]
+    person = _person(still.image.tobytes(), still.image.shape)
+    missing = []
+    if person is None:
+        missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
         seen,
         _figures(seen),
-        identity_embedding(still.image, found[0].landmarks) if found else None,
+        person,
         float(opened.frame_rate),
         opened.reference,
         tuple(missing),
     )
+
+
+@lru_cache(maxsize=16)
+def _person(pixels: bytes, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the embedding of a source's face, found once for all drivings; None without one."""
+    from studykit.media.faces import find_faces, identity_embedding
+
+    image = np.frombuffer(pixels, np.uint8).reshape(shape)
+    found = find_faces(image)
+    return identity_embedding(image, found[0].landmarks) if found else None
 
 
 def _figures(driving: np.ndarray) -> dict[str, float]:

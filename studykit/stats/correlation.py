@@ -202,7 +202,8 @@ def _predicted(
     row = dict(zip(("plcc", "low", "high", "p"), (value[0] for value in found), strict=True))
     if x.shape[1] == 1:
         error = monotonic_fit(x[:, 0], score) - score
-        row |= {"rmse": np.sqrt((error**2).mean()), "outlier_ratio": (np.abs(error) > half).mean()}
+        beyond = np.abs(error) > half + 1e-9
+        row |= {"rmse": np.sqrt((error**2).mean()), "outlier_ratio": beyond.mean()}
     return row
 
 
@@ -214,7 +215,7 @@ def _within(
     columns = [getattr(answers, name)[known] for name in _WITHIN]
     keys = [{"metric": name, "criterion": criterion, "n_clips": int(known.sum())}
             for name in values for criterion in criteria]  # fmt: skip
-    both = np.hstack([values[known].to_numpy(dtype=float), answers.levels[0][known]])
+    both = np.hstack([values[known].to_numpy(dtype=float), answers.scores[known]])
     if words := _unfit(both[:, :0], both[:, :0], columns[:2]):
         return [key | {"words": words} for key in keys]
     units = np.hstack([indicator(column) for column in columns])

@@ -78,13 +78,13 @@ class Answers:
         return diagonal, np.linalg.inv(np.diag(diagonal) - self._share @ self.shown.T)
 
     @cached_property
-    def levels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of the clips, and by how much raters lie above them, (clips, k), (raters, k)."""
+    def scores(self) -> np.ndarray:
+        """Scores of the clips without the raters' levels, (clips, k) float."""
         count = self.shown.sum(axis=0)[:, None]
         means = _sums(self.clip, self.values, len(count)) / count
         above = _sums(self.rater, self.values - means[self.clip], len(self.shown))
         raters = self._raters[1] @ above
-        return means - self._share.T @ raters, raters
+        return means - self._share.T @ raters
 
     def weights(self, clips: np.ndarray) -> np.ndarray:
         """Return what each answer weighs in a weighted sum of the clips' scores, (n,) float."""
@@ -201,7 +201,7 @@ class _Table:
         self.size = len(first)
         self.method = answers.method[self.clips]
         self.weight = np.array([of_method[method] for method in self.method])
-        self.scores = answers.levels[0][self.clips]
+        self.scores = answers.scores[self.clips]
         self.values = _sums(self.row, self.weight[:, None] * self.scores, self.size)
         at = self.clips[first]
         self.columns = {name: getattr(answers, name)[at] for name in (*_ITEMS, *_ITEMS.values())}
@@ -225,6 +225,8 @@ class _Table:
         variance = stimuli + raters
         with np.errstate(divide="ignore", invalid="ignore"):
             df = variance**2 / (stimuli**2 / df + raters**2 / of_raters)
+        if "method" not in sides:
+            df = np.minimum(df, model.most(weights))
         return Contrast(tuple(sides), levels, weights @ self.values, variance, df)
 
     def _reason(self, types: dict[str, tuple[int, int]]) -> str:
@@ -238,7 +240,8 @@ class _Table:
                 few = [name for i, name in enumerate(names) if self._count(factor, i) < 2]
                 return (
                     f"a claim about {_ITEMS[factor]} types needs two {_ITEMS[factor]}s in each, "
-                    f"and {' and '.join(few)} {'have' if len(few) > 1 else 'has'} fewer"
+                    f"and {' and '.join(filter(None, [', '.join(few[:-1]), few[-1]]))} "
+                    f"{'have' if len(few) > 1 else 'has'} fewer"
                 )
         for noun in _ITEMS.values():
             if len(np.unique(self.columns[noun])) < 2:
@@ -285,7 +288,7 @@ class _Table:
         """
         answers = self.answers
         n_raters = len(answers.shown)
-        fitted, clips = answers.levels[0].copy(), np.zeros(len(answers.method))
+        fitted, clips = answers.scores.copy(), np.zeros(len(answers.method))
         clips[self.clips] = weights[self.row] * self.weight
         used = clips[answers.clip] != 0
         # Where a clip has few answers, its own mean would leave nothing of them.
@@ -298,7 +301,9 @@ class _Table:
             fitted[self.clips[at]] = model.fitted(scores)[self.row[at]]
         rater, clip = answers.rater[used], answers.clip[used]
         weight = answers.weights(clips)[used, None]
-        rest = answers.values[used] - answers.levels[1][rater] - fitted[clip]
+        rest = answers.values[used] - fitted[clip]
+        count = np.bincount(rater, minlength=n_raters).clip(1)[:, None]
+        rest -= (_sums(rater, rest, n_raters) / count)[rater]
         pair, side = _crossed(rater, answers.pair[clip]), _crossed(rater, clips[clip] > 0)
 
         def squares(values: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -376,6 +381,20 @@ class _Model:
             df = 1 / ((positive / whole) ** 2 / self.df[:, None]).sum(axis=0)
         least = self.df[coefficients[-1] > 0].min()
         return variance, np.where(df > least, df, least)
+
+    def most(self, weights: np.ndarray) -> float:
+        """Return the most degrees of freedom that a contrast of types may have.
+
+        It rests on the mean square of the sources alone, or of the drivings or the pairs. Where
+        that is small by luck, raters, of whom there are many, would lend it theirs. So it gets no
+        more than halfway from the fewest to what it would have if sources, drivings and pairs
+        differed alike; simulated studies then err as rarely as they say (docs/statistics.md).
+        """
+        sums = [unit.T @ weights for unit in self._units]
+        parts = np.array([of @ of for of in (weights, *sums)])
+        rests = parts > _TINY * parts[0]
+        alike = parts[rests].sum() ** 2 / (parts[rests] ** 2 / self.df[rests]).sum()
+        return float(self.df[rests].min() + alike) / 2
 
 
 def _crossed(*groups: np.ndarray) -> np.ndarray:

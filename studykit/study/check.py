@@ -132,8 +132,9 @@ def check_video(
         steps: list[float] = []
         previous = None
         stop = taken.stop if taken.stop < info.frame_count else None
-        frames = read_frames(path, taken.start, stop)
-        for index, frame in zip(taken, frames, strict=True):
+        notes: list[str] = []
+        frames = read_frames(path, taken.start, stop, notes)
+        for index, frame in zip(taken, frames, strict=False):
             if index in sampled:
                 looks.append(_Look.at(index / float(info.frame_rate), index, frame))
             thumbnail = _thumbnail(frame)
@@ -160,6 +161,8 @@ def check_video(
     if info.variable:
         rate = f"variable frame rate (mean {float(info.frame_rate):.4g} frames/s)"
         problems.append(Problem(path, "note", f"{rate}: clips keep each frame's time"))
+    for text in dict.fromkeys((*info.notes, *notes)):
+        problems.append(Problem(path, "note", text))
     problems += _check_faces(path, looks, square is not None, view.face is None)
     if square is not None and view.reference != "best":
         problems += _check_reference(path, size, crop, view)

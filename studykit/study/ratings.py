@@ -92,11 +92,9 @@ class Ratings:
         """What is asked in one trial."""
         if not self.overall:
             return self.criteria
-        apart = (self.scale - 1) // 4 if self.scale % 4 == 1 else 0
         words = OVERALL_CRITERION.steps
-        steps = [words[i // apart] if apart and i % apart == 0 else "" for i in range(self.scale)]
-        steps[0], steps[-1] = words[0], words[-1]
-        asked = dataclasses.replace(OVERALL_CRITERION, steps=tuple(steps))
+        ends = (words[0], *[""] * (self.scale - 2), words[-1])
+        asked = dataclasses.replace(OVERALL_CRITERION, steps=_laid(words, self.scale) or ends)
         return (asked,) if self.task == "pair" else (*self.criteria, asked)
 
     @property
@@ -172,17 +170,22 @@ def _steps(document: Document, where: tuple, criterion: Criterion, scale: int) -
     place = (*where, "criteria", criterion.name, "steps")
     if own:
         raise document.error(place, f"{len(steps)} steps for a scale of {scale}: name {scale}")
-    intervals = scale - 1
-    if intervals % 4 == 0:
-        apart = intervals // 4
-        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
-    if 4 % intervals == 0:
-        return steps[:: 4 // intervals]
+    if laid := _laid(steps, scale):
+        return laid
     raise document.error(
         (*where, "scale"),
         f'the default wordings fit 2, 3, 5 and 9 steps, not {scale}: give "{criterion.name}" '
         f"under criteria {scale} steps of its own",
     )
+
+
+def _laid(steps: tuple[str, ...], scale: int) -> tuple[str, ...]:
+    """Lay five wordings evenly over a scale; none where they do not fit."""
+    intervals = scale - 1
+    if intervals % 4 == 0:
+        apart = intervals // 4
+        return tuple("" if i % apart else steps[i // apart] for i in range(scale))
+    return steps[:: 4 // intervals] if 4 % intervals == 0 else ()
 
 
 def _questions(document: Document, where: tuple) -> tuple[Question, ...]:
