@@ -21,9 +21,8 @@ MADE: list[int] = []
 
 
 @pytest.fixture
-def study(small_study: Path, make_driving, monkeypatch: pytest.MonkeyPatch) -> Iterator[Study]:
+def study(small_study: Path, make_driving) -> Iterator[Study]:
     """Of 200 frames, whose method takes 20 ms a frame and 0.3 s before the first."""
-    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
     MADE.clear()
 
     @register("slow")
@@ -44,7 +43,8 @@ def study(small_study: Path, make_driving, monkeypatch: pytest.MonkeyPatch) -> I
     make_driving(small_study.parent / "turn.mp4", frames=40)
     text = small_study.read_text().replace("[copy]", "[{name: slow, method: slow, device: cpu}]")
     small_study.write_text(text)
-    return load_study(small_study)
+    yield load_study(small_study)
+    del methods._REGISTRY["slow"]
 
 
 def test_the_time_is_known_from_a_fiftieth_of_the_frames(study: Study, tmp_path: Path) -> None:
