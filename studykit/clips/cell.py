@@ -197,7 +197,7 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
                 clip,
                 frames,
                 frame_rate=opened.frame_rate,
-                like=driving.path,
+                like=driving.path if opened.whole else None,
                 like_from=opened.first,
                 notes=opened.notes,
             )

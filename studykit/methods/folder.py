@@ -9,7 +9,7 @@ import numpy as np
 from studykit import files
 from studykit.errors import MediaError, StudyFileError
 from studykit.media import video
-from studykit.media.faces import centre_crop
+from studykit.media.geometry import centre_crop
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 

@@ -26,6 +26,7 @@ from studykit.media.squares import (
     find_square,
     frames_taken,
     is_video,
+    moves,
     open_driving,
     open_source,
     probed,
@@ -34,7 +35,7 @@ from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
 if TYPE_CHECKING:
-    from studykit.media.faces import Crop
+    from studykit.media.geometry import Crop
     from studykit.stimuli import Identity, State
 
 # Mean difference, of 255, up to which an image counts as what its truth file renders: a video's
@@ -72,6 +73,8 @@ def find_truth(study: Study, cell: Cell) -> TrueFrames | None:
         Source or driving can't be opened; the frames may raise it too.
     """
     driving = _script(cell.driving)
+    if driving and moves(cell.driving.path, study.crop, cell.driving.view):
+        driving = None  # its frames are not those of the script
     if cell.protocol == "same-identity":
         return _own_frames(study, cell.driving, driving)
     source = _script(cell.source)

@@ -12,15 +12,18 @@ import numpy as np
 from PIL import Image
 
 from studykit.errors import MediaError, StudyError
-from studykit.media.faces import Crop, find_faces
+from studykit.media.faces import find_faces
+from studykit.media.geometry import Crop, centre_crop
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
     AS_IT_IS,
     CropRule,
+    Square,
     View,
     find_square,
     frames_taken,
     open_driving,
+    squares_of,
 )
 from studykit.media.video import probe, read_frames, read_image
 from studykit.study.file import Study
@@ -103,13 +106,11 @@ def check_image(
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, image.shape, size)
-    faces = find_faces(image)
+    faces = find_faces(image, finder=view.finder)
     square, refusal = _square(path, crop, view, bool(faces))
     problems += refusal
-    if square is not None and not problems:
+    if square is not None and _only_notes(problems):
         problems += _check_square(path, square.side, size)
-    if len(faces) > 1 and view.rule(crop) == "face" and view.face is None:
-        problems.append(_several_faces(path, f"{len(faces)} faces"))
     return _worst_first(problems)
 
 
@@ -119,14 +120,15 @@ def check_video(
     """Look at a driving video, frame by frame.
 
     Unreadable or cut short, too small, fewer than 2 frames, cuts (:func:`find_cuts`), a variable
-    frame rate, and no face or several in 12 frames spread over it; and where its reference frame
-    is. Only its range is looked at.
+    frame rate, and no face or several, as the run will see it, in its squares alone; and where its
+    reference frame is. Only its range is looked at.
 
     Parameters are those of :func:`check_image`.
     """
     path = Path(path)
     try:
         info, taken = probe(path), frames_taken(path, view)
+        squares = _squares(path, crop, view)
         sampled = set(np.linspace(taken[0], taken[-1], SAMPLED_FRAMES).round().astype(int))
         looks: list[_Look] = []
         steps: list[float] = []
@@ -136,7 +138,8 @@ def check_video(
         frames = read_frames(path, taken.start, stop, notes)
         for index, frame in zip(taken, frames, strict=False):
             if index in sampled:
-                looks.append(_Look.at(index / float(info.frame_rate), index, frame))
+                shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
+                looks.append(_Look.at(index / float(info.frame_rate), index, shown, view))
             thumbnail = _thumbnail(frame)
             if previous is not None:
                 steps.append(float(np.abs(thumbnail - previous).mean()))
@@ -146,7 +149,7 @@ def check_video(
     problems = _check_size(path, (info.height, info.width), size)
     square, refusal = _square(path, crop, view, any(look.faces for look in looks))
     problems += refusal
-    if square is not None and not problems:
+    if square is not None and _only_notes(problems):
         problems += _check_square(path, square.side, size)
     if info.frame_count < 2:
         problems.append(
@@ -163,7 +166,7 @@ def check_video(
         problems.append(Problem(path, "note", f"{rate}: clips keep each frame's time"))
     for text in dict.fromkeys((*info.notes, *notes)):
         problems.append(Problem(path, "note", text))
-    problems += _check_faces(path, looks, square is not None, view.face is None)
+    problems += _check_faces(path, looks, view.rule(crop))
     if square is not None and view.reference != "best":
         problems += _check_reference(path, size, crop, view)
     return _worst_first(problems)
@@ -234,8 +237,9 @@ class _Look:
     faces: int
 
     @classmethod
-    def at(cls, seconds: float, index: int, frame: np.ndarray) -> "_Look":
-        return cls(f"{seconds:.2f} s (frame {index})", len(find_faces(frame)))
+    def at(cls, seconds: float, index: int, frame: np.ndarray, view: View) -> "_Look":
+        faces = find_faces(frame, finder=view.finder)
+        return cls(f"{seconds:.2f} s (frame {index})", len(faces))
 
 
 def _square(
@@ -247,22 +251,37 @@ def _square(
     except StudyError as error:
         return None, [Problem(path, "error", _without_path(error, path))]
     if note:
-        return square, [Problem(path, "warning", note)]
+        serious = "centred square" in note or "no face in" in note
+        level: Level = "warning" if serious else "note"
+        return square, [Problem(path, level, note)]
     if view.rule(crop) == "centre" and not face_seen:
         text = "no face found: methods that need one fail, others take the centred square"
         return square, [Problem(path, "note", text)]
     return square, []
 
 
-def _check_faces(path: Path, looks: Sequence[_Look], opens: bool, any_face: bool) -> list[Problem]:
+def _squares(path: Path, crop: CropRule, view: View) -> tuple[Crop, ...]:
+    try:
+        return squares_of(path, crop, view)
+    except StudyError:  # which _square says
+        return (centre_crop((probe(path).height, probe(path).width)),)
+
+
+def _only_notes(problems: Iterable[Problem]) -> bool:
+    return all(problem.level == "note" for problem in problems)
+
+
+def _check_faces(path: Path, looks: Sequence[_Look], rule: CropRule | Square) -> list[Problem]:
+    """Say what 12 looks into the squares show that the run will not say by itself."""
     problems = []
     without = [look for look in looks if not look.faces]
-    if without and opens and len(without) < len(looks):
+    if without and (isinstance(rule, Square) or (rule == "centre" and len(without) < len(looks))):
         text = f"no face in {len(without)} of {len(looks)} frames looked at, first at"
         text = f"{text} {without[0].moment}: use a part in which the face is seen"
         problems.append(Problem(path, "warning", text))
-    if any_face and (crowded := [look for look in looks if look.faces > 1]):
-        problems.append(_several_faces(path, f"{crowded[0].faces} faces at {crowded[0].moment}"))
+    if crowded := [look for look in looks if look.faces > 1]:
+        text = f"{crowded[0].faces} faces in its square at {crowded[0].moment}: one is followed"
+        problems.append(Problem(path, "note", text))
     return problems
 
 
@@ -273,12 +292,6 @@ def _check_reference(path: Path, size: int, crop: CropRule, view: View) -> list[
     except StudyError as error:
         return [Problem(path, "error", _without_path(error, path))]
     return [Problem(path, "note", note)] if note else []
-
-
-def _several_faces(path: Path, count: str) -> Problem:
-    return Problem(
-        path, "note", f"{count}: the surest and largest is taken, name another with face"
-    )
 
 
 def _without_path(error: StudyError, path: Path) -> str:

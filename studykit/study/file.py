@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from studykit import files
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.media.faces import Finder
 from studykit.media.squares import CropRule
 from studykit.study.document import Document, brief
 from studykit.study.inputs import Input, read_view, slug
@@ -68,6 +69,8 @@ class Study:
     crop : {"face", "face-or-centre", "centre"}
         How inputs become squares: around the largest face, where "face" makes a missing face an
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
+    faces : {"auto", "mediapipe", "dlib"}
+        What finds faces, in inputs, for methods and for metrics: the inputs' ``view.finder``.
     protocols : tuple of {"cross-identity", "same-identity"}
         Whether every source meets every driving, each driving meets its own reference frame, or
         both.
@@ -83,6 +86,7 @@ class Study:
     seed: int = 0
     size: int = 256
     crop: CropRule = "face"
+    faces: Finder = "auto"
     ratings: Ratings = field(default_factory=Ratings)
     protocols: tuple[Protocol, ...] = ("cross-identity",)
     listed: tuple[tuple[str, str], ...] = ()
@@ -169,6 +173,8 @@ def read_study(path: str | Path) -> tuple[Study, list[StudyFileError]]:
         if key in _READERS:
             with _gathered(errors):
                 values[key] = _READERS[key](document, errors)
+    for kind in ("sources", "drivings"):
+        values[kind] = tuple(_seen_by(values.get("faces", "auto"), item) for item in values[kind])
     study = Study(path=path, **values)
     if "sources" not in given and "cross-identity" in study.protocols:
         errors.append(document.error((), 'the key "sources" is missing'))
@@ -198,6 +204,10 @@ def _check_lengths(document: Document, study: Study) -> None:
             f"a clip's name would be {length} bytes long, at most {files.LONGEST_NAME} fit: rename "
             f"{item.path.name}, or give it a shorter name, {{path: .., name: ..}}",
         )
+
+
+def _seen_by(finder: Finder, item: Input) -> Input:
+    return dataclasses.replace(item, view=dataclasses.replace(item.view, finder=finder))
 
 
 class _MissingFile(StudyFileError):
@@ -230,8 +240,8 @@ def _size(document: Document) -> int:
 
 
 _KEYS = (
-    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "pairs", "methods",
-    "ratings",
+    "name", "seed", "size", "crop", "faces", "protocols", "sources", "drivings", "pairs",
+    "methods", "ratings",
 )  # fmt: skip
 _FIRST_OF = "first-of-"
 
@@ -392,6 +402,7 @@ _READERS: dict[str, Callable[[Document, list[StudyFileError]], Any]] = {
     "seed": lambda document, _: document.number(("seed",), low=0, high=2**63 - 1),
     "size": lambda document, _: _size(document),
     "crop": lambda document, _: document.choice(("crop",), get_args(CropRule)),
+    "faces": lambda document, _: document.choice(("faces",), get_args(Finder)),
     "protocols": lambda document, _: _protocols(document),
     "sources": lambda document, errors: _inputs(document, "sources", errors),
     "drivings": lambda document, errors: _inputs(document, "drivings", errors),

@@ -64,7 +64,8 @@ def photographs(folder: Path) -> Any:
     """
     from skimage.data import astronaut
 
-    from studykit.media.faces import face_crop, find_face
+    from studykit.media.faces import find_face
+    from studykit.media.geometry import face_crop
     from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
     from studykit.metrics.cases import MOTIONS, identity_of, states_of
