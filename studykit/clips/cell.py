@@ -204,8 +204,9 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    noticed = (text for text in opened.notes if not any(text in part for part in said))
-    return frames, "; ".join(filter(None, dict.fromkeys([*said, *noticed, note])))
+    # What is said of a driving and of the source that is a frame of it is said once.
+    texts = [text for each in (*said, *opened.notes) for text in each.split("; ")]
+    return frames, "; ".join(filter(None, dict.fromkeys([*texts, note])))
 
 
 def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
@@ -224,6 +225,8 @@ def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
     )
     state, source_note = _prepared(task)
     opened, reference_note = with_reference(opened, driving.view.reference, _source(task)[0])
+    if task.cell.protocol == "same-identity":  # the source's note says it
+        reference_note = ""
     return state, opened, [source_note, driving_note, reference_note]
 
 
