@@ -1,7 +1,6 @@
 # ruff: noqa: E501 (an attack a line)
 """Hostile study files: each is one line that names the place, in seconds, and nothing else happens."""
 
-import signal
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -282,9 +281,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     for name in ("anna.png", "berta.png", "talk.mp4", "turn.mp4"):
         (tmp_path / name).touch()
-    signal.alarm(60)
     yield
-    signal.alarm(0)
 
 
 def load(path: Path) -> None:
