@@ -224,7 +224,7 @@ VALUES: dict[str, tuple[str | bytes, str]] = {
     "a path of 5,000 letters": (GOOD.replace("anna.png", "a" * 5000), "no file"),
     "a path of 5,000 folders": (GOOD.replace("anna.png", "a/" * 5000), "no file"),
     "a path with a NUL": (GOOD.replace("anna.png", '"a\\0.png"'), "no file"),
-    "a path with half a letter": (GOOD.replace("anna.png", '"\\ud800.png"'), "no file"),
+    "a path with half a letter": (GOOD.replace("anna.png", '"\\ud800.png"'), "no file|no name"),
     "a path to a folder": (GOOD.replace("anna.png", "/tmp"), "no file"),
     "a path to what never ends": (GOOD.replace("anna.png", "/dev/zero"), "no file"),
     "a path to a pipe": (GOOD.replace("anna.png", "pipe.png"), "no file"),
