@@ -204,7 +204,7 @@ MENDED = {
     "its start cut": lambda clip: clip[100:],
     "half of it zeros": lambda clip: clip[: len(clip) // 2] + bytes(len(clip) // 2),
     "its data noise": lambda clip: replaced(clip, b"mdat", 0, random.Random(1).randbytes(clip.index(b"moov") - clip.index(b"mdat") - 12 if clip.index(b"moov") > clip.index(b"mdat") else 4000)),
-    "a frame in two days": lambda clip: replaced(clip, b"stts", 12, b"\x7f\xff\xff\xff"),
+    "a frame in two days": lambda clip: replaced(clip.replace(b"edts", b"free"), b"stts", 12, b"\x7f\xff\xff\xff"),
     "twice": lambda clip: clip + clip,
     "the time below zero": lambda clip: replaced(clip, b"mdhd", 12, bytes(4)),
     "another codec": lambda clip: clip.replace(b"avc1", b"mp4v").replace(b"avcC", b"free"),
