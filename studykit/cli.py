@@ -200,13 +200,21 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
 
 @studykit_command.command()
 @_study_file
-def check(study: Path) -> int:
-    """List every problem of a study in one go."""
+@_out
+def check(study: Path, out: Path | None) -> int:
+    """List every problem of a study in one go, and say how long a run will take."""
+    from studykit.clips.animate import say_time_needed
+    from studykit.clips.folder import results_folder
+
     problems = studykit.check_study(study)
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    if not counts["error"]:
+        loaded = studykit.load_study(study)
+        if text := say_time_needed(loaded, results_folder(loaded, out)):
+            click.echo(text)
     return WRONG_INPUT if counts["error"] else 0
 
 
