@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
         self._count += 1
         if self._count > MOST_PARTS:
             raise self._error(event, f"more than {MOST_PARTS} parts")
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._parts:
             raise self._error(event, "an alias to what it stands in")
