@@ -251,12 +251,18 @@ def rate(context: click.Context) -> None:
 @_study
 @click.option("--difference", default=0.5, show_default=True, help="In steps of the scale.")
 @click.option("--power", default=0.8, show_default=True, help="The chance to see it.")
+@click.option("--picture", type=_path, help="Draw the power over raters and stimuli: a .png file.")
 @_seed
-def plan_ratings(study: "Study", **settings: Any) -> None:
-    """Say how many raters the study needs to see a difference."""
+def plan_ratings(study: "Study", picture: Path | None, **settings: Any) -> None:
+    """Say how many raters, sources and drivings the study needs to see a difference."""
     from studykit.stats.power import plan_raters
 
-    click.echo(plan_raters(study, **settings))
+    plan = plan_raters(study, **settings)
+    click.echo(plan)
+    if picture is not None:
+        from studykit.report.figures import power_map
+
+        click.echo(power_map(picture.with_suffix(".png"), plan))
 
 
 @rate.command("simulate")
