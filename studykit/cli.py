@@ -173,6 +173,11 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--end", type=float, metavar="S", help="Of the driving, in seconds.")
 @click.option("--max-frames", type=int, metavar="N", help="No more of the driving.")
 @click.option(
+    "--faceless",
+    type=click.Choice(["interpolate", "hold", "cut"]),
+    help="What becomes of the driving's frames without a face [interpolate].",
+)
+@click.option(
     "--reference",
     type=_Numbers("first|best|S"),
     help="The frame that the driving's motion counts from: first, best, or its second.",
@@ -185,7 +190,7 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
     for name in ("crop", "face", "margin"):
         if f"source_{name}" in given:
             still[name] = given.pop(f"source_{name}")
-    for name in ("face", "margin", "start", "end", "max_frames", "reference"):
+    for name in ("face", "margin", "start", "end", "max_frames", "reference", "faceless"):
         if name in given:
             moving[name] = given.pop(name)
     if (crop := given.pop("crop", None)) is not None:

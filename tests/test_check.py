@@ -175,7 +175,7 @@ def test_cuts_of_an_hours_video_are_found_at_once():
 
 def test_a_face_that_leaves_is_said_and_when(tmp_path):
     frames = moving(portrait(), 40) + moving(scenery(), 40)
-    (cut, gone) = found(check_video(video(tmp_path / "a.mp4", frames)))
+    (gone, cut) = found(check_video(video(tmp_path / "a.mp4", frames)))
     assert cut[1].startswith("a cut")
     level, text = gone
     assert level == "warning" and "no face in 6 of 12 frames looked at, first at 1.72 s" in text
