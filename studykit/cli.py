@@ -166,7 +166,13 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--source-crop", type=_Numbers("RULE|X,Y,SIDE"), help="Where it is another.")
 @click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
 @click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
-@click.option("--finder", type=click.Choice(["auto", "mediapipe", "dlib"]), help="Of faces.")
+@click.option(
+    "--finder",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "mediapipe", "dlib"]),
+    help="What finds faces.",
+)
 @click.option("--margin", type=float, help="Around the driving's face, in face sizes [0.5].")
 @click.option("--source-margin", type=float, help="Around the source's face.")
 @click.option("--start", type=float, metavar="S", help="Of the driving, in seconds.")

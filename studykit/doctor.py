@@ -68,6 +68,7 @@ def diagnose() -> list[Finding]:
         trials = {name: pool.submit(_try, code) for name, code in _TRIALS.items()}
         looks: dict[str, Callable[[], Iterator[Finding]]] = {
             "this machine": _machine,
+            "media": _media,
             "packages": _packages,
             "imports": lambda: _conclude_imports(trials["imports"].result()),
             "kernel": lambda: _conclude_kernel(trials["kernel"].result()),
@@ -135,6 +136,17 @@ def _machine() -> Iterator[Finding]:
     yield _judged("disk", problem, text, "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM")
 
 
+def _media() -> Iterator[Finding]:
+    """Say what limits the processes that decode images and videos."""
+    from studykit.media.child import limits
+
+    found = limits()
+    text = f"decoded in a process of its own, with limits on {', '.join(found)}"
+    if "memory" not in found:
+        text = f"{text} alone: this system can't limit a process's memory"
+    yield Finding("media", True, text)
+
+
 def _packages() -> Iterator[Finding]:
     """Check every package that studykit's own metadata asks for."""
     from packaging.requirements import Requirement
@@ -158,6 +170,7 @@ def _optional() -> Iterator[Finding]:
     for name, asked, purpose in (
         ("torch", "torch>=2.2", "trains checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
+        ("pi-heif", "pi-heif>=0.18", "reads HEIC images"),
     ):
         version = installed_version(name)
         problem, remedy = f"not installed: {purpose}", _pip(f'install "{asked}"')

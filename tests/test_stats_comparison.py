@@ -1,6 +1,10 @@
 """Comparisons within raters: against scipy and statsmodels, and against counting by hand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from rating_tables import make_ratings
 from scipy.stats import PermutationMethod, friedmanchisquare, wilcoxon
@@ -35,6 +39,18 @@ def test_the_signed_rank_test_of_many_raters_is_the_normal_approximation():
     found = signed_rank(differences)
     expected = wilcoxon(differences, zero_method="pratt", method="asymptotic")
     assert not found.exact and found.p == pytest.approx(expected.pvalue)
+
+
+def test_friedmans_test_is_that_of_r():
+    """Conditions of two types each by two methods, six raters: see data/R/crossed.R."""
+    data = Path(__file__).parent / "data"
+    known = json.loads((data / "crossed.json").read_text(encoding="utf-8"))["friedman"]
+    table = pd.read_csv(data / "crossed.csv")
+    table["cell"] = table["source"] + "__" + table["driving"] + "__" + table["method"]
+    fixed = {"criterion": "jitter", "simulated": False, "role": "rating", "task": "acr",
+             "other": ""}  # fmt: skip
+    row = stats.friedman(table.assign(**fixed)).table.iloc[0]
+    assert (row["chi2"], row["p"]) == pytest.approx((known["chi2"], known["p"]), rel=1e-9)
 
 
 def test_the_effect_is_the_difference_of_the_rank_sums_over_their_total():

@@ -1,5 +1,8 @@
 """Criteria beside each other, metrics beside ratings: known answers, refusals, no false alarms."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +119,17 @@ def test_a_cubic_is_used_where_it_is_monotonic_and_else_a_line():
     np.testing.assert_allclose(monotonic_fit(x, x**3), x**3, atol=1e-9)
     bent = (x - 1) ** 2
     np.testing.assert_allclose(monotonic_fit(x, bent), bent.mean(), atol=1e-9)
+
+
+def test_the_mapping_is_that_of_r():
+    """The clips' means by one method mapped to those by the other: see data/R/crossed.R."""
+    data = Path(__file__).parent / "data"
+    known = json.loads((data / "crossed.json").read_text(encoding="utf-8"))["cubic"]
+    clips = pd.read_csv(data / "crossed.csv").groupby(["source", "driving", "method"])["value"]
+    p, q = clips.mean().unstack().to_numpy().T
+    fitted = monotonic_fit(p, q)
+    assert np.sqrt(((fitted - q) ** 2).mean()) == pytest.approx(known["rmse"])
+    assert np.corrcoef(fitted, q)[0, 1] == pytest.approx(known["plcc"])
 
 
 def test_prediction_is_reported_as_p1401_has_it(ratings, mean):

@@ -391,8 +391,9 @@ def test_transparent_video_is_composited_over_white(tmp_path):
     mov = encode(tmp_path / "alpha.mov", [rgba] * 3, codec="qtrle", pix_fmt="argb")
     for frame in read_frames(mov):
         assert frame[20, 10].tolist() == [255, 255, 255] and frame[20, 50].tolist() == [0, 100, 0]
-    Image.fromarray(rgba).save(tmp_path / "alpha.gif", save_all=True, append_images=[])
-    (frame,) = read_frames(tmp_path / "alpha.gif")
+    still = Image.fromarray(rgba)
+    still.save(tmp_path / "alpha.gif", save_all=True, append_images=[still.rotate(180)])
+    frame = next(read_frames(tmp_path / "alpha.gif"))
     assert frame[20, 10].tolist() == [255, 255, 255] and frame[20, 50].tolist() == [0, 100, 0]
 
 

@@ -196,6 +196,9 @@ def animate(
     )
     if clip.resolve() in (still.path.resolve(), moving.path.resolve()):
         raise StudyError(f"{clip} is an input: give the clip another name")
+    if len(os.fsencode(clip.name)) > files.LONGEST_NAME:
+        most = f"at most {files.LONGEST_NAME} bytes fit"
+        raise StudyError(f"the clip's name {clip.name[:30]}... is too long, {most}: shorten it")
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
         raise equipped.error

@@ -28,7 +28,7 @@ from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.reference import with_reference
-from studykit.media.squares import CropRule, Source, open_driving, open_source
+from studykit.media.squares import CropRule, Source, check_still, open_driving, open_source
 from studykit.methods import Method
 from studykit.study.file import Cell
 
@@ -190,18 +190,19 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
                 )
 
         def write(frames: Iterator[np.ndarray]) -> int:
-            rate = opened.frame_rate
             return video.write_video(
                 clip,
                 frames,
-                frame_rate=rate,
+                frame_rate=opened.frame_rate,
                 like=driving.path if opened.whole else None,
                 like_from=opened.first,
+                notes=opened.notes,
             )
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    notes = dict.fromkeys((source_note, driving_note, reference_note, note))
+    noticed = (text for text in opened.notes if text not in driving_note)
+    notes = dict.fromkeys((source_note, driving_note, *noticed, reference_note, note))
     return frames, "; ".join(filter(None, notes))
 
 
@@ -252,6 +253,8 @@ def _prepared(task: Task) -> tuple[Any, str]:
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
+        if task.cell.protocol != "same-identity":
+            check_still(source.path)
         opened, note = _source(task)
         _newest.prepared, _newest.key = (method.prepare(opened), note), key
     return _newest.prepared

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from studykit import files
 from studykit.cache import code_hash, kept
@@ -138,6 +137,8 @@ class Driving:
         gives it, where that is known already; see :meth:`points_seen`.
     whole : bool
         Whether no frame was left out between the first and the last.
+    notes : list of str
+        Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Driving:
     finder: Finder = "auto"
     points: np.ndarray | None = field(default=None, compare=False)
     whole: bool = True
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def points_seen(self) -> Iterator[np.ndarray]:
         """Yield where the face is in each frame, (70, 2) float64; it is sought where need be."""
@@ -217,10 +219,12 @@ def open_driving(
     """
     info, taken, seen = probed(path), frames_taken(path, view), _seen(path, crop, view)
 
+    notes: list[str] = []
+
     def squares() -> Iterator[np.ndarray]:
         # To the end of the file, what lies behind the last frame is looked at too.
         stop = taken.stop if taken.stop < info.frame_count else None
-        frames = video.read_frames(path, taken.start, stop)
+        frames = video.read_frames(path, taken.start, stop, notes)
         around = itertools.cycle(seen.squares)
         return (square.apply(frame, size) for square, frame in zip(around, frames, strict=False))
 
@@ -234,10 +238,10 @@ def open_driving(
         shown = f"{shown} {taken}"
     if seen.shown is not None:
         shown = f"{shown} {seen.shown.tolist()}"
-    asked = 0
+    asked, count = 0, len(taken)
     if not isinstance(view.reference, str):
         asked = video.frames_between(path, view.reference, None).start - taken.start
-        if asked >= len(taken):
+        if asked >= count:
             raise MediaError(
                 f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
                 "frame that takes part: choose an earlier one"
@@ -254,8 +258,9 @@ def open_driving(
         finder=view.finder,
         points=None if seen.points is None else _in_squares(seen, size)[order],
         whole=len(order) == len(taken),
+        notes=notes,
     )
-    return driving, seen.note
+    return driving, "; ".join(filter(None, (seen.note, *info.notes)))
 
 
 def _picked(squares: Callable[[], Iterator[np.ndarray]], order: np.ndarray) -> Iterator[np.ndarray]:
@@ -427,19 +432,20 @@ def _without_face(
 
 @_remembered
 def is_video(path: Path) -> bool:
-    """Say whether a file is a video, an animated GIF among them, and not an image."""
-    try:
-        with Image.open(path) as image:
-            return image.format == "GIF" and image.is_animated
-    except UnidentifiedImageError:
-        pass  # no image: a video, or neither
-    except Exception:
-        return False  # a damaged image: reading it will say so
-    try:
-        probed(path)
-    except MediaError:
-        return False
-    return True
+    """Say whether a file is a video, an animated GIF among them, and not a still image."""
+    return video.file_kind(path) == "video"
+
+
+def check_still(path: Path) -> None:
+    """Refuse a video where a still image is meant; of an animation the first frame is one.
+
+    Raises
+    ------
+    MediaError
+        It is a video.
+    """
+    if is_video(path):
+        video.read_image(path)
 
 
 @_remembered

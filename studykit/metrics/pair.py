@@ -6,7 +6,7 @@ What is seen in a frame is found once and serves all metrics.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.faces import Finder
+from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
@@ -122,9 +122,6 @@ class _Scene:
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    from studykit.media.dlib_faces import identity_embedding
-    from studykit.media.faces import extractor, find_faces
-
     still, _ = open_source(
         source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
     )
@@ -141,19 +138,31 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
 
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
-    found = find_faces(still.image, finder=still.finder)
-    missing = [] if found else ["no face found in the source: AED and CSIM have no figure"]
+    person = _person(still.image.tobytes(), still.image.shape, still.finder)
+    missing = []
+    if person is None:
+        missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
         seen,
         _figures(seen),
-        identity_embedding(still.image, found[0].landmarks) if found else None,
+        person,
         extractor(opened.finder),
         float(opened.frame_rate),
         opened.reference,
         tuple(missing),
     )
+
+
+@lru_cache(maxsize=16)
+def _person(pixels: bytes, shape: tuple[int, ...], finder: Finder) -> np.ndarray | None:
+    """Return the embedding of a source's face, found once for all drivings; None without one."""
+    from studykit.media.dlib_faces import identity_embedding
+
+    image = np.frombuffer(pixels, np.uint8).reshape(shape)
+    found = find_faces(image, finder=finder)
+    return identity_embedding(image, found[0].landmarks) if found else None
 
 
 def _figures(driving: np.ndarray) -> dict[str, float]:

@@ -134,7 +134,8 @@ def check_video(
         steps: list[float] = []
         previous = None
         stop = taken.stop if taken.stop < info.frame_count else None
-        frames = read_frames(path, taken.start, stop)
+        notes: list[str] = []
+        frames = read_frames(path, taken.start, stop, notes)
         for index, frame in zip(taken, frames, strict=True):
             if index in sampled:
                 shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
@@ -163,6 +164,8 @@ def check_video(
     if info.variable:
         rate = f"variable frame rate (mean {float(info.frame_rate):.4g} frames/s)"
         problems.append(Problem(path, "note", f"{rate}: clips keep each frame's time"))
+    for text in dict.fromkeys((*info.notes, *notes)):
+        problems.append(Problem(path, "note", text))
     problems += _check_faces(path, looks, view.rule(crop))
     if square is not None and view.reference != "best":
         problems += _check_reference(path, size, crop, view)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
+import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -188,7 +189,21 @@ def read_study(path: str | Path) -> tuple[Study, list[StudyFileError]]:
                 sources=tuple(source for source in study.sources if source.name in met[0]),
                 drivings=tuple(driving for driving in study.drivings if driving.name in met[1]),
             )
+    with _gathered(errors):
+        _check_lengths(document, study)
     return study, errors
+
+
+def _check_lengths(document: Document, study: Study) -> None:
+    """Refuse a clip's name that leaves no room in a file's name for what is put beside it."""
+    longest = max(study.cells(), key=lambda cell: len(os.fsencode(cell.name)), default=None)
+    if longest and (length := len(os.fsencode(longest.name))) > files.LONGEST_NAME:
+        item = max(longest.source, longest.driving, key=lambda item: len(os.fsencode(item.name)))
+        raise document.error(
+            (),
+            f"a clip's name would be {length} bytes long, at most {files.LONGEST_NAME} fit: rename "
+            f"{item.path.name}, or give it a shorter name, {{path: .., name: ..}}",
+        )
 
 
 def _seen_by(finder: Finder, item: Input) -> Input:
@@ -294,8 +309,11 @@ def _input(document: Document, where: tuple, lines: dict[str, int]) -> Input:
         still=section == "sources",
         refuse=lambda key, text: document.error((*where, key), text),
     )
-    path = document.folder / given["path"]
+    path = files.as_it_lies(document.folder / given["path"])
     name = given.get("name") or slug(path.stem)
+    if not name:
+        text = f"no name can be made of {path.name}: give it one, {{path: .., name: ..}}"
+        raise document.error(where, text)
     if section == "sources" and name.startswith(_FIRST_OF):
         text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
         raise document.error(where, text)
@@ -324,8 +342,9 @@ def _pairs(
         entry = document.texts(where)
         for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
             called = {item.name: item for item in items}
-            name = entry[place]
-            alike = [item.name for item in items if item.path == document.folder / name]
+            name = unicodedata.normalize("NFC", entry[place])
+            path = files.as_it_lies(document.folder / entry[place])
+            alike = [item.name for item in items if item.path == path]
             if len(alike) > 1:
                 text = f'"{name}" is the file of several {what}s: name {" or ".join(alike)}'
                 raise document.error((*where, place), text)

@@ -149,7 +149,7 @@ def _tables(content: dict[str, Any]) -> str:
 def _keep_picture(path: Path, target: Path) -> None:
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
         height = round(picture.height * _SHOWN_WIDTH / picture.width)
         small = picture.convert("RGB").resize((_SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
     with files.whole(target) as part:

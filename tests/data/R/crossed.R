@@ -1,6 +1,6 @@
-# Makes crossed.json from crossed.csv: Rscript crossed.R (R with lme4, lmerTest and pbkrtest)
+# Makes ../crossed.json from ../crossed.csv: Rscript crossed.R (R with lme4, lmerTest and pbkrtest)
 suppressMessages(library(lmerTest))
-d <- read.csv("crossed.csv", stringsAsFactors = TRUE)
+d <- read.csv("../crossed.csv", stringsAsFactors = TRUE)
 for (type in c("source_type", "driving_type")) contrasts(d[[type]]) <- contr.sum(2)
 tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhoend = 1e-10, maxfun = 1e5))
 row <- function(fit, name, ddf) {
@@ -19,7 +19,15 @@ types <- lmer(value ~ source_type * driving_type + (1 | source) + (1 | driving),
 # Agreement: clips and raters at random
 d$clip <- interaction(d$source, d$driving, d$method)
 parts <- as.data.frame(VarCorr(lmer(value ~ 1 + (1 | clip) + (1 | rater), d, control = tight)))
+# Friedman's test of the conditions, and a cubic that maps clips' means of one method to the other's
+d$condition <- interaction(d$source_type, d$driving_type, d$method)
+ranks <- friedman.test(tapply(d$value, list(d$rater, d$condition), mean))
+both <- aggregate(value ~ source + driving + method, d, mean)
+both <- reshape(both, direction = "wide", timevar = "method", idvar = c("source", "driving"))
+cubic <- lm(value.q ~ poly(value.p, 3), both)
 result <- list(
+  friedman = list(chi2 = unname(ranks$statistic), p = ranks$p.value),
+  cubic = list(rmse = sqrt(mean(resid(cubic)^2)), plcc = cor(fitted(cubic), both$value.q)),
   singular = c(isSingular(methods), isSingular(types)),
   method = list(satterthwaite = row(methods, "(Intercept)", "Satterthwaite"),
                 kenward_roger = row(methods, "(Intercept)", "Kenward-Roger")),
@@ -33,4 +41,4 @@ json <- function(x) {
   else if (length(x) > 1) paste0("[", paste(sapply(x, json), collapse = ", "), "]")
   else if (is.logical(x)) tolower(x) else format(x, digits = 12)
 }
-writeLines(json(result), "crossed.json")
+writeLines(json(result), "../crossed.json")
