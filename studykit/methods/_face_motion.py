@@ -18,14 +18,15 @@ def follow(
     speed_coefficient: float = SPEED_COEFFICIENT,
 ) -> Iterator[np.ndarray]:
     """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
-    smooth, known = None, driving.points
+    smooth: OneEuroFilter | None = None
+    known = driving.points
     for points in driving.points_seen() if known is None else interpolated(known):
         landmarks = points[:68]
         lost = np.isnan(landmarks).any()
         if not lost and smooth is None:
             size = float(np.ptp(landmarks, axis=0).max())
             smooth = OneEuroFilter(float(driving.frame_rate), min_cutoff, speed_coefficient / size)
-        yield landmarks if lost else smooth(landmarks)
+        yield landmarks if lost or smooth is None else smooth(landmarks)
 
 
 def counted_from(

@@ -99,8 +99,8 @@ class MarkedSource:
             else:
                 points.append(landmarks[_CORNERS.get(name) or list(marks)].mean(axis=0))
             jacobians.append(still if name == "neck" else linear)
-        points = scaled(np.array(points), self._size)
-        return Keypoints(points.astype(np.float32), np.array(jacobians, np.float32))
+        places = scaled(np.array(points), self._size)
+        return Keypoints(places.astype(np.float32), np.array(jacobians, np.float32))
 
 
 def _affine(before: np.ndarray, after: np.ndarray) -> np.ndarray:

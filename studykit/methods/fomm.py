@@ -212,8 +212,8 @@ class FOMM:
                 motion = motion_since(reference, found, np.ones(len(found)))
                 if self.relative and not self.adapt_scale:
                     factor = reference.scale / source.head.scale
-                    ways = {"shift": motion.shift, "expression": motion.expression}
-                    motion = replace(motion, **{name: factor * way for name, way in ways.items()})
+                    shift, expression = factor * motion.shift, factor * motion.expression
+                    motion = replace(motion, shift=shift, expression=expression)
                 if self.relative:
                     motion = limited(motion, self.reach, _GROWTH * self.reach)
                 last = source.moved(motion)
