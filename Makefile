@@ -5,8 +5,10 @@ PYTHON ?= python3
 STUDY ?= inputs/demo.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
+# Kernels and workers are many short processes: without compiled files each compiles its imports.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: study test setup lint types colab clean
+.PHONY: study test setup lint types colab audit fuzz kills clean
 
 study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
@@ -41,6 +43,20 @@ colab: .venv/ready
 	    --python-version $$version --quiet --output-file /dev/null || exit 1; \
 	  echo "Colab on Python $$version: resolved"; \
 	done
+
+# Is there a known vulnerability in what uv.lock names? (needs a network, for the database)
+audit: $(filter .uv/bin/uv,$(UV))
+	$(UV) export --frozen --quiet --all-extras --all-groups --no-emit-project --no-hashes \
+	  --output-file .audit.txt
+	$(UV) tool run pip-audit --disable-pip --no-deps --strict --requirement .audit.txt; \
+	  status=$$?; rm -f .audit.txt; exit $$status
+
+# For a night: random damage to what people hand in, and kill -9 at random moments.
+fuzz: .venv/ready
+	.venv/bin/python -m tests.attacks.fuzz --cases 2000
+
+kills: .venv/ready
+	.venv/bin/python -m tests.attacks.kills
 
 clean:
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache

@@ -18,8 +18,9 @@ The rooms of the package, from the top floor down; each imports from lower floor
     bench, new        speed beside PaddleGAN's predictor; a first study in a new folder
     clips, doctor     cells become clips, here or on a cluster; what a machine lacks
     methods, stimuli  ways to animate, and their weights; rendered faces with their truth
-    study, cache      what a study file says, checked with its line; what is kept between runs
+    study             what a study file says, checked with its line
     media             pixels in and out: video, faces, squares, contact sheets
+    cache             what is kept between runs, and when it is stale
     files, machine    files that are whole or not there; cores and threads
     errors            what a user can cause, each in one line
 """

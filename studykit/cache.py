@@ -15,12 +15,15 @@ import shutil
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
-from studykit.media.squares import Driving
+
+if TYPE_CHECKING:
+    from studykit.media.squares import Driving
 
 LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
 _PACKAGE = Path(__file__).parent
@@ -233,7 +236,7 @@ def _remembered(kind: str, path: Path, find: Callable[[Path], str]) -> str:
 
 
 def kept(
-    driving: Driving, found_by: str, find: Callable[[], Iterable[np.ndarray]]
+    driving: "Driving", found_by: str, find: Callable[[], Iterable[np.ndarray]]
 ) -> Iterator[np.ndarray]:
     """Yield what ``find()`` yields for each frame of a driving; the next time, from the disk.
 

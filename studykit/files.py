@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,6 +17,8 @@ from studykit.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LONGEST_NAME = 200  # bytes of a clip's name, so that file systems take what is put beside it too
 
 
 @contextlib.contextmanager
@@ -125,6 +128,21 @@ def locked(path: Path, patience: float, occupied: str) -> Iterator[None]:
         finally:
             with contextlib.suppress(PermissionError):  # Windows removes no file that is open
                 path.unlink(missing_ok=True)
+
+
+def as_it_lies(path: Path) -> Path:
+    """Return where a file lies whose name may be written in another form of Unicode there.
+
+    macOS and archives that were packed there write "é" as two characters (NFD), others as one.
+    """
+    if is_there(path):
+        return path
+    try:
+        beside = [other for other in path.parent.iterdir() if not other.name.isascii()]
+    except (OSError, ValueError):
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((p for p in beside if unicodedata.normalize("NFC", p.name) == wanted), path)
 
 
 def for_spreadsheets(text: str) -> str:

@@ -18,7 +18,7 @@ _LIMITS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # of versio
 def processor_name() -> str:
     """Return what the processor calls itself."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in lines:
@@ -69,7 +69,7 @@ def threads() -> int:
 def _quotas() -> Iterator[float]:
     """Yield the limits, in cores, of the control groups that this process is in."""
     try:
-        lines = _OWN_GROUPS.read_text().splitlines()
+        lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -80,6 +80,7 @@ def _quotas() -> Iterator[float]:
         for group, names in itertools.product((inside, *inside.parents), _LIMITS):
             files = [_CONTROL_GROUPS / controllers / group / name for name in names]
             with contextlib.suppress(OSError, ValueError):  # it is not there, or says "max"
-                quota, period = map(int, " ".join(file.read_text() for file in files).split())
+                limits = " ".join(file.read_text(encoding="utf-8") for file in files)
+                quota, period = map(int, limits.split())
                 if quota > 0:
                     yield quota / period

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +14,26 @@ from PIL import Image
 
 from studykit.media import video
 
+# By their time, longest first: with several workers none is left alone with one of these.
+LONG_FILES = ("docs", "fomm", "run", "training", "measure", "widget", "video", "stimuli", "bench")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist's own order: by the number of tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    long = {f"test_{name}.py": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: long.get(item.path.name, len(long)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep weights, graphs and landmarks of tests apart from those of the user."""
     with pytest.MonkeyPatch.context() as patch:
+        # Each process that a test starts would compile again what it imports, which takes half of
+        # its time.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("STUDYKIT_CACHE", str(folder))
         yield folder
@@ -59,7 +75,7 @@ def portrait() -> np.ndarray:
     return skimage.data.astronaut()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_driving(portrait: np.ndarray) -> Callable[..., Path]:
     """Write a short driving in which the portrait slides to the right, two pixels a frame."""
 
@@ -74,15 +90,19 @@ def make_driving(portrait: np.ndarray) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def small_study(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[..., Path]) -> Path:
-    """A study of two sources, two drivings and the method copy, quick to run."""
-    video.write_image(tmp_path / "anna.png", portrait[:400, :400])
-    video.write_image(tmp_path / "berta.png", portrait[:380, 20:400])
-    make_driving(tmp_path / "talk.mp4")
-    make_driving(tmp_path / "turn.mp4", frames=5)
-    path = tmp_path / "study.yaml"
-    path.write_text(
+@pytest.fixture(scope="session")
+def small_inputs(
+    tmp_path_factory: pytest.TempPathFactory,
+    portrait: np.ndarray,
+    make_driving: Callable[..., Path],
+) -> Path:
+    """The folder of a study of two sources, two drivings and the method copy, quick to run."""
+    folder = tmp_path_factory.mktemp("small")
+    video.write_image(folder / "anna.png", portrait[:400, :400])
+    video.write_image(folder / "berta.png", portrait[:380, 20:400])
+    make_driving(folder / "talk.mp4")
+    make_driving(folder / "turn.mp4", frames=5)
+    (folder / "study.yaml").write_text(
         "name: small\n"
         "seed: 3\n"
         "size: 64\n"
@@ -91,4 +111,10 @@ def small_study(tmp_path: Path, portrait: np.ndarray, make_driving: Callable[...
         "drivings: {frontal: [talk.mp4], stylised: [turn.mp4]}\n"
         "methods: [copy]\n"
     )
-    return path
+    return folder
+
+
+@pytest.fixture
+def small_study(small_inputs: Path, tmp_path: Path) -> Path:
+    """The file of such a study, in a folder of the test's own."""
+    return shutil.copytree(small_inputs, tmp_path, dirs_exist_ok=True) / "study.yaml"

@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from studykit.clips.check import check_study
+from studykit.errors import NoFaceError, StudyFileError
+from studykit.media.squares import View, find_square
 from studykit.media.video import write_image, write_video
-from studykit.study.check import check_image, check_study, check_video, find_cuts
-from studykit.study.file import Input, MethodSpec, Study
+from studykit.study.check import check_image, check_video, find_cuts
+from studykit.study.file import Input, MethodSpec, Study, load_study
 
 RATE = Fraction(25)
 
@@ -62,7 +65,7 @@ def test_a_missing_face_is_as_bad_as_the_crop_rule_makes_it(tmp_path, crop, leve
         check_video(clip, crop=crop),
     ):
         ((got, text),) = found(problems)
-        assert got == level and "no face found" in text and says in text and "\n" not in text
+        assert got == level and "no face" in text and says in text and "\n" not in text
 
 
 def test_several_faces_are_noted(tmp_path):
@@ -71,7 +74,7 @@ def test_several_faces_are_noted(tmp_path):
     assert [p.level for p in check_image(tmp_path / "a.png")] == ["note"]
     assert "2 faces" in check_image(tmp_path / "a.png")[0].text
     (problem,) = check_video(video(tmp_path / "a.mp4", moving(pair, 3)))
-    assert problem.level == "note" and "2 faces at 0.00 s" in problem.text
+    assert problem.level == "note" and "2 faces: number " in problem.text
 
 
 def test_what_is_too_small_is_said(tmp_path):
@@ -172,16 +175,15 @@ def test_cuts_of_an_hours_video_are_found_at_once():
 
 def test_a_face_that_leaves_is_said_and_when(tmp_path):
     frames = moving(portrait(), 40) + moving(scenery(), 40)
-    (cut, gone) = found(check_video(video(tmp_path / "a.mp4", frames)))
+    gone, cut, *_ = sorted(found(check_video(video(tmp_path / "a.mp4", frames))), reverse=True)
     assert cut[1].startswith("a cut")
-    level, text = gone
-    assert level == "warning" and "no face in 6 of 12 frames looked at, first at 1.72 s" in text
+    assert gone == ("warning", "no face in 40 of 80 frames, first at 1.60 s: interpolated")
 
 
 def test_a_face_that_comes_after_the_first_second_is_an_error(tmp_path):
     frames = moving(scenery(), 15) + moving(portrait(), 15)
     problems = found(check_video(video(tmp_path / "a.mp4", frames, rate=Fraction(10))))
-    assert problems[0][0] == "error" and "in its first second" in problems[0][1]
+    assert problems[0][0] == "error" and "in the first second" in problems[0][1]
 
 
 def test_a_variable_rate_is_noted(tmp_path):
@@ -215,3 +217,57 @@ def test_a_study_is_checked_whole_and_not_up_to_the_first_problem(tmp_path):
         ("zero.png", "error"),
         ("text.mp4", "error"),
     ]
+
+
+def test_what_a_run_says_is_said_in_the_same_words(tmp_path):
+    """The refusal of a face that is not there, the note of a late reference, a range's own."""
+    picture = tmp_path / "a.png"
+    write_image(picture, portrait())
+    ((level, text),) = found(check_image(picture, view=View(face=2)))
+    with pytest.raises(NoFaceError) as refusal:
+        find_square(picture, "face", View(face=2))
+    assert (level, f"{picture} {text}") == ("error", str(refusal.value))
+    late = video(tmp_path / "a.mp4", [portrait() * 0] * 3 + moving(portrait(), 5))
+    notes = [text for level, text in found(check_video(late)) if level == "note"]
+    assert notes == [
+        "motion counts from frame 3 (0.12 s), the first that is lit, sharp and shows a face"
+    ]
+    assert check_video(late, view=View(start=0.12)) == []
+    ((level, text),) = found(check_video(late, view=View(start=9)))
+    assert (level, text[:29]) == ("error", "shows 0 frames from 9 s and e")
+
+
+def test_everything_is_listed_at_once_also_when_files_are_missing(tmp_path):
+    write_image(tmp_path / "blank.png", scenery())
+    video(tmp_path / "good.mp4", moving(portrait(), 5))
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\n"
+        "sise: 256\n"
+        "sources:\n"
+        "  frontal: [blank.png, gone.png, {path: blank.png, name: x, face: 0}]\n"
+        "drivings:\n"
+        "  frontal: [good.mp4, {path: good.mp4, name: part, start: 5}, {path: lost.mp4}]\n"
+        "pairs: [[blank, good]]\n"
+        "ratings: {scale: 1}\n"
+        "methods: [copy, wrap, {name: mine, method: folder, path: made}, copy]\n"
+    )
+    expected = [
+        ("s.yaml", 'line 2: unknown key "sise"'),
+        ("s.yaml", "line 4: no file "),
+        ("s.yaml", "line 4: face must be a number"),
+        ("s.yaml", "line 6: no file "),
+        ("s.yaml", "line 8: scale must be"),
+        ("s.yaml", "line 9: duplicate method"),
+        ("s.yaml", 'line 9: no method "wrap"'),
+        ("s.yaml", "cell blank__good__mine: no clip"),
+        ("s.yaml", "cell blank__part__mine: no clip"),
+        ("blank.png", "no face found: choose"),
+        ("good.mp4", "shows 0 frames from 5 s"),
+    ]
+    said = [(p.path.name, p.level, p.text) for p in check_study(path)]
+    assert {level for _, level, _ in said} == {"error"}
+    for file, head in expected:
+        assert [text for name, _, text in said if name == file and text.startswith(head)], head
+    with pytest.raises(StudyFileError, match=r"line 2: unknown .* \(and 5 more: studykit check"):
+        load_study(path)

@@ -1,14 +1,17 @@
 """An error a user can cause ends with exit code 2, one line and no partial file."""
 
 import inspect
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import psutil
 import pytest
 
 import studykit
@@ -177,7 +180,7 @@ def test_importing_studykit_loads_nothing_heavy() -> None:
     code = (
         "import sys, studykit.cli, studykit.study.file, studykit.methods, studykit.media.faces\n"
         "import studykit.media.video, studykit.methods.weights, studykit.stimuli\n"
-        "import studykit.study.check, studykit.doctor\n"
+        "import studykit.clips.check, studykit.doctor\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -241,3 +244,54 @@ def test_an_option_left_out_is_the_default_of_the_function(
     both = own.keys() & options.keys()
     assert both
     assert {name: options[name] for name in both} == {name: own[name] for name in both}
+
+
+def test_a_line_does_not_command_the_terminal(refused: Callable[..., str]) -> None:
+    line = refused("run", "\x1b[2Jevil\x07\u202e.yaml")
+    assert line.isprintable() and "evil" in line
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has other signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_ends_a_command_is_one_line_and_leaves_nothing(
+    small_study: Path, tmp_path: Path, name: str
+) -> None:
+    """Also not what its workers were at: they sleep in a method of the study's own."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time\n"
+        "from dataclasses import dataclass\n"
+        "import studykit\n"
+        "from studykit.clips.animate import animate_cells\n"
+        "from studykit.clips.folder import study_folder\n"
+        "@studykit.register('slow')\n"
+        "@dataclass(frozen=True)\n"
+        "class Slow:\n"
+        "    def prepare(self, source): return source.image\n"
+        "    def animate(self, state, driving):\n"
+        "        for _ in driving:\n"
+        "            yield state\n"
+        "            time.sleep(0.5)\n"
+        "def run(path, only, **places):\n"
+        "    study = studykit.load_study(path)\n"
+        "    animate_cells(study, study_folder(study, path.parent / 'out'), jobs=places['jobs'])\n"
+        "if __name__ == '__main__':\n"
+        "    from studykit import cli\n"
+        "    studykit.run_study = run\n"
+        "    cli.main(sys.argv[1:])\n"
+    )
+    small_study.write_text(small_study.read_text().replace("[copy]", "[slow]"))
+    out = small_study.parent / "out"
+    command = [sys.executable, str(program), "run", str(small_study), "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        while not list(out.glob("clips/.*.part*")):
+            assert run.poll() is None
+            time.sleep(0.02)
+        workers = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(getattr(signal, name))
+        said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    last = said.replace("\r", "\n").splitlines()[-1]
+    assert last == "studykit: interrupted: the same command goes on where it stopped"
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+    assert not [path for path in out.rglob(".*") if path.is_file()]

@@ -226,6 +226,42 @@ def test_memory_does_not_grow_with_the_cells(
     assert (held("third") - before) / 120 < 75
 
 
+def test_a_pair_that_is_swapped_is_refused_by_what_its_files_are(
+    tmp_path: Path, portrait: np.ndarray, make_driving
+) -> None:
+    image, clip = tmp_path / "face.png", tmp_path / "clip.mp4"
+    video.write_image(image, portrait)
+    driving, other = (make_driving(tmp_path / name, frames=2) for name in ("a.mp4", "b.mp4"))
+    for source, moving, says in (
+        (driving, image, r"face\.png is a still image \(PNG\): a driving is a video"),
+        (image, image, "a driving is a video"),
+        (other, driving, r"b\.mp4 is a video: a source is a still image"),
+    ):
+        with pytest.raises(MediaError, match=says):
+            animate(source, moving, clip, method="copy", crop="centre", size=64)
+        assert not clip.exists()
+    with pytest.raises(StudyError, match="is too long"):
+        animate(image, driving, tmp_path / f"{'x' * 240}.mp4", method="copy")
+
+
+def test_what_was_done_to_a_driving_is_in_its_cells_note(tmp_path: Path, portrait) -> None:
+    import av
+
+    video.write_image(tmp_path / "face.png", portrait)
+    path = tmp_path / "old.mp4"
+    with av.open(str(path), "w") as output:
+        options = {"x264-params": "tff=1:interlaced=1"}
+        stream = output.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(portrait[:64, :96].copy(), "rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    settings = {"method": "copy", "crop": "centre", "size": 64}
+    row = animate(tmp_path / "face.png", path, tmp_path / "clip.mp4", **settings)
+    assert row.note == "interlaced: deinterlaced by FFmpeg's bwdif" and row.frames == 3
+
+
 def test_one_pair_is_animated(tmp_path: Path, small_study: Path) -> None:
     clip = tmp_path / "made" / "clip.mp4"
     row = animate(

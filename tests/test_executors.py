@@ -1,7 +1,12 @@
 """Processes and clusters make the clips of a serial run, and a worker that dies loses nothing."""
 
+import contextlib
+import dataclasses
+import json
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,8 +22,9 @@ import psutil
 import pytest
 
 from studykit import methods
-from studykit.clips import executors
+from studykit.clips import animate, executors
 from studykit.clips.animate import animate_cells
+from studykit.clips.cell import Made
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import SerialExecutor, WorkerDied, open_executor
 from studykit.clips.folder import study_folder
@@ -341,6 +347,52 @@ class TestCluster:
         ):
             pass
 
+    @pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+    def test_a_scheduler_that_dies_or_hangs_ends_the_run_in_one_line(
+        self, study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        pytest.importorskip("distributed")
+        monkeypatch.setattr(executors, "_WATCH_SECONDS", 0.5)
+        monkeypatch.setattr(executors, "_ANSWER_SECONDS", 2)
+        (tmp_path / "pids").mkdir()
+        loaded = study(f"[copy, {{name: slow, method: slow, folder: {tmp_path}/pids}}]")
+        with apart(tmp_path) as (scheduler, address):
+
+            def stop() -> None:
+                while not list((tmp_path / "pids").iterdir()):
+                    time.sleep(0.01)
+                scheduler.send_signal(getattr(signal, how))
+
+            stopping = threading.Thread(target=stop)
+            stopping.start()
+            with pytest.raises(
+                StudyError, match=r"scheduler at .* is gone .*: what is made is kept"
+            ):
+                make(loaded, "out", scheduler=address)
+            stopping.join()
+        rows = read_cells(tmp_path / "out" / "cells.csv")
+        assert {row.status for row in rows.values()} == {"done"} and len(rows) >= 4
+        assert {f"{name}.mp4" for name in rows} <= set(clips_of(tmp_path / "out"))
+        assert not list((tmp_path / "out").glob(".*"))
+
+    def test_a_worker_whose_disk_is_full_makes_failed_cells(
+        self, study, cluster: str, tmp_path: Path
+    ) -> None:
+        from distributed import Client
+
+        loaded = study("[copy]")
+        with Client(cluster, set_as_default=False) as client:
+            before = client.run(_limit_files, 500)
+            try:
+                rows, out = make(loaded, "full", scheduler=cluster)
+            finally:
+                client.run(_limit_files, max(before.values()))
+        assert {row.status for row in rows} == {"failed"}
+        assert all("large" in row.error and "\n" not in row.error for row in rows)
+        assert clips_of(out) == {}
+        rows, _ = make(loaded, "full", scheduler=cluster)
+        assert {row.status for row in rows} == {"done"}
+
     def test_a_scheduler_that_does_not_answer_is_one_line(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -351,6 +403,63 @@ class TestCluster:
             open_executor(1, "tcp://127.0.0.1:9", print),
         ):
             pass
+
+
+@contextlib.contextmanager
+def apart(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A scheduler in a process of its own, and the address that its one worker has joined."""
+    address = folder / "scheduler.json"
+    start = [sys.executable, "-m"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    place = ["--scheduler-file", str(address), "--no-dashboard"]
+    scheduler = subprocess.Popen(
+        [*start, "distributed.cli.dask_scheduler", "--port", "0", *place], **quiet
+    )
+    worker = subprocess.Popen(
+        [*start, "distributed.cli.dask_worker", *place, "--nthreads", "1", "--no-nanny"],
+        **quiet,
+    )
+    try:
+        while not address.exists() or not address.read_text().endswith("}"):
+            assert scheduler.poll() is None
+            time.sleep(0.05)
+        yield scheduler, json.loads(address.read_text())["address"]
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+
+
+def _limit_files(size: int) -> int:
+    """Let this process write no larger files, as on a full disk; return what held before."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    return before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda made: "forged", "gave back something else"),
+        (lambda made: change_row(made, cell="../../evil"), "gave back something else"),
+        (lambda made: change_row(made, cache_key="0"), "gave back something else"),
+        (lambda made: change_row(made, version="0.0.1"), r"has studykit 0\.0\.1, here it is"),
+        (lambda made: change_row(made, status="done", frames=9), "there is no clip"),
+    ],
+)
+def test_what_a_worker_gives_back_is_checked(
+    study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable, says: str
+) -> None:
+    """One that is hostile, of another version or without a disk makes failed cells, no more."""
+    monkeypatch.setattr(animate, "make_cell", lambda task, report: change(Made(task.row())))
+    rows, out = make(study(), "out")
+    assert {row.status for row in rows} == {"failed"}
+    assert all(re.search(says, row.error) for row in rows)
+    assert clips_of(out) == {} and not (tmp_path / "evil.mp4").exists()
+
+
+def change_row(made: Made, **values: object) -> Made:
+    return dataclasses.replace(made, row=dataclasses.replace(made.row, **values))
 
 
 def test_a_serial_executor_calls_at_once_in_this_process() -> None:

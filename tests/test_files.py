@@ -1,9 +1,12 @@
 """A file is whole or not there, whatever happens while it is written."""
 
+import errno
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
+import types
 from pathlib import Path
 
 import pytest
@@ -74,8 +77,8 @@ def test_hashes_of_ever_more_files_are_not_all_kept(tmp_path: Path) -> None:
     path.write_text("one")
 
     def hash_as_new(times: range) -> int:
-        for time in times:
-            os.utime(path, ns=(time, time))
+        for moment in times:
+            os.utime(path, ns=(moment, moment))
             files.sha256(path)
         return tracemalloc.get_traced_memory()[0]
 
@@ -86,3 +89,74 @@ def test_hashes_of_ever_more_files_are_not_all_kept(tmp_path: Path) -> None:
         assert hash_as_new(range(4_200, 8_400)) - before < 4_200 * 120
     finally:
         tracemalloc.stop()
+
+
+class Msvcrt(types.ModuleType):
+    """Windows' locks, as the C library documents them: of bytes, by one process at a time."""
+
+    LK_NBLCK = 2
+
+    def __init__(self) -> None:
+        super().__init__("msvcrt")
+        self.held: set[int] = set()
+
+    def locking(self, descriptor: int, mode: int, count: int) -> None:
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if place in self.held:
+            raise OSError(errno.EACCES, "Permission denied")
+        self.held.add(place)
+
+
+def test_a_lock_on_windows_is_of_a_byte_that_no_reader_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = Msvcrt()
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    path = tmp_path / ".running"
+    with files.locked(path, 0, "held by {holder}"):
+        assert path.read_text() == str(os.getpid())
+        assert min(windows.held) > path.stat().st_size
+        with (
+            pytest.raises(StudyError, match=f"held by {os.getpid()}"),
+            files.locked(path, 0, "held by {holder}"),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("left", ["", "1", str(os.getpid()), "no number", "9" * 400])
+def test_a_lock_that_a_container_left_is_taken_at_once(tmp_path: Path, left: str) -> None:
+    """Its process had a number that another has now; what counts is whether it is locked."""
+    path = tmp_path / ".running"
+    path.write_text(left)
+    start = time.monotonic()
+    with files.locked(path, 60, "held"):
+        assert path.read_text() == str(os.getpid())
+    assert time.monotonic() - start < 30 and not path.exists()
+
+
+def test_what_can_be_no_lock_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".running").mkdir()
+    with (
+        pytest.raises(StudyError, match="can't be a lock"),
+        files.locked(tmp_path / ".running", 0, "held"),
+    ):
+        pass
+
+
+def test_what_a_containers_last_start_left_is_removed_where_nobody_else_writes(
+    tmp_path: Path,
+) -> None:
+    """Its number may be that of a process that lives: of this one, say."""
+    left = tmp_path / f".a.{os.getpid()}.part.mp4"
+    left.touch()
+    files.remove_partial(tmp_path)
+    assert left.exists()
+    files.remove_partial(tmp_path, of_all=True)
+    assert not left.exists()
+
+
+def test_a_path_that_no_file_can_have_leads_to_none() -> None:
+    assert files.is_there(__file__)
+    for path in ("x" * 5000, "a\0b", "/", "none"):
+        assert not files.is_there(path)

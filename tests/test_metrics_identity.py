@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from studykit.media.faces import find_face, identity_embedding
+from studykit.media.dlib_faces import identity_embedding
+from studykit.media.faces import find_face
 from studykit.metrics.identity import cosine_similarity, embedding_distance
 
 

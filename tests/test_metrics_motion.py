@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from studykit.media.faces import Pose, face_model
+from studykit.media.pose import Pose, face_model
 from studykit.media.reference import eye_opening, mouth_opening
 from studykit.metrics import motion
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.registration import optical_flow_tvl1
 
-from studykit.media.faces import face_model, find_face
+from studykit.media.faces import find_face
+from studykit.media.pose import face_model
 from studykit.metrics import temporal
 
 

@@ -10,16 +10,19 @@ import pytest
 from scipy import integrate, stats
 
 from studykit.errors import StudyError
-from studykit.ratings.design import Condition, plan_sessions, study_clips
+from studykit.ratings.design import Clip, Condition, plan_sessions, study_clips
 from studykit.ratings.exchange import export_ratings, import_ratings
 from studykit.ratings.screening import driving_seconds
 from studykit.ratings.simulate import (
     Effect,
+    Layout,
+    ProbitModel,
     SimulationModel,
     clip_effects,
+    simulate_clips,
     simulate_into,
     simulate_ratings,
-    simulate_scores,
+    simulate_values,
     typical_model,
 )
 from studykit.ratings.store import open_store
@@ -28,6 +31,7 @@ from studykit.study.wording import CRITERIA
 
 CONDITIONS = [Condition(*types, "copy") for types in itertools.product(TYPES, TYPES)]
 ATTENTIVE = SimulationModel(inattentive=0)
+ALIKE = {name: 0.0 for name in vars(ATTENTIVE) if name.endswith("_sd")}
 
 
 @pytest.fixture
@@ -37,14 +41,32 @@ def study(small_study: Path) -> Study:
     return load_study(small_study)
 
 
+def layout(conditions: list[Condition], n_raters: int = 1, items: int = 1) -> Layout:
+    """Every rater sees all clips: so many sources and as many drivings a condition."""
+    clips = [
+        Clip(f"{of}{s}{d}", f"{of[0]}-{s}", of[0], f"{of[1]}-{d}", of[1], of[2])
+        for of in conditions
+        for s, d in itertools.product(range(items), range(items))
+    ]
+    shown = len(clips)
+    return Layout(
+        tuple(clips),
+        np.repeat(np.arange(n_raters), shown),
+        np.tile(np.arange(shown), n_raters),
+        np.tile(np.linspace(-0.5, 0.5, shown), n_raters),
+    )
+
+
 def test_true_mean_is_the_integral_of_the_stated_model() -> None:
     model, condition = SimulationModel(spread_sd=0.4), Condition("side", "side", "warp")
     latent = 3.6 - 0.3 - 0.5 - 0.3 - 0.3  # by hand, from the default effects
 
     def density(score: float, log_spread: float) -> float:
         spread = np.exp(log_spread)
-        within = spread**2 * (model.clip_sd**2 + model.taste_sd**2 + model.noise_sd**2)
-        deviation = np.sqrt(model.bias_sd**2 + model.criterion_bias_sd**2 + within)
+        stimuli = 2 * 0.2**2 + 2 * 0.1**2 + 0.2**2  # sources, drivings; by method; clips
+        within = spread**2 * (stimuli + 0.15**2 + model.taste_sd**2 + model.noise_sd**2)
+        raters = 0.4**2 + 0.2**2 + 0.15**2 + 0.2**2 / 12
+        deviation = np.sqrt(raters + within)
         centre = 3 + spread * (latent - 3)
         step = min(max(np.floor(score + 0.5), 1), 5)
         weight = stats.norm.pdf(log_spread, scale=model.spread_sd)
@@ -59,30 +81,88 @@ def test_true_mean_is_the_integral_of_the_stated_model() -> None:
 
 
 def test_a_model_without_noise_rounds_its_latent_opinion() -> None:
-    silent = dict.fromkeys(("clip_sd", "bias_sd", "criterion_bias_sd", "spread_sd", "taste_sd",
-                            "noise_sd"), 0.0)  # fmt: skip
     for mean, score in ((0.2, 1), (2.4, 2), (2.6, 3), (7.0, 5)):
-        model = SimulationModel(mean=mean, effects=(), **silent)
+        model = SimulationModel(mean=mean, effects=(), **ALIKE)
         assert model.true_mean(CONDITIONS[0], "jitter") == pytest.approx(score)
-        assert (simulate_scores(model, 3, CONDITIONS, np.random.default_rng(0)) == score).all()
+        values = simulate_values(model, layout(CONDITIONS), 3, np.random.default_rng(0))
+        assert (values == score).all()
 
 
-@pytest.mark.parametrize("scale", [2, 5, 9])
-def test_scores_have_the_true_mean_and_the_true_shares(scale: int) -> None:
-    model, n_raters = typical_model(scale), 40_000
-    scores = simulate_scores(model, n_raters, CONDITIONS, np.random.default_rng(1))
-    assert scores.shape == (n_raters, 9, 4)
+@pytest.mark.parametrize(
+    "model", [*map(typical_model, (2, 5, 9)), ProbitModel()], ids=["2", "5", "9", "probit"]
+)
+def test_scores_have_the_true_mean_and_the_true_shares(model: SimulationModel) -> None:
+    n_studies = 40_000
+    scores = simulate_values(model, layout(CONDITIONS), n_studies, np.random.default_rng(1))
+    assert scores.shape == (n_studies, 9, 4)
     assert scores.min() >= 1
-    assert scores.max() <= scale
+    assert scores.max() <= model.scale
     for i, condition in enumerate(CONDITIONS):
         for k, criterion in enumerate(CRITERIA):
             drawn = scores[:, i, k]
-            error = drawn.std() / np.sqrt(n_raters)
-            assert abs(drawn.mean() - model.true_mean(condition, criterion)) < 4.5 * error
-            shares = np.bincount(drawn, minlength=scale + 1)[1:] / n_raters
+            error = drawn.std() / np.sqrt(n_studies)
+            assert abs(drawn.mean() - model.true_mean(condition, criterion)) < 5 * error
+            shares = np.bincount(drawn, minlength=model.scale + 1)[1:] / n_studies
             probabilities = model.step_probabilities(condition, criterion)
             assert probabilities.sum() == pytest.approx(1)
-            assert np.abs(shares - probabilities).max() < 4.5 * 0.5 / np.sqrt(n_raters)
+            assert np.abs(shares - probabilities).max() < 5 * 0.5 / np.sqrt(n_studies)
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("source_sd", "source"),
+        ("driving_sd", "driving"),
+        ("source_method_sd", "source method"),
+        ("driving_method_sd", "driving method"),
+        ("clip_sd", "source driving method"),
+    ],
+)
+def test_clips_differ_by_what_they_share_for_all_raters(name: str, shared: str) -> None:
+    conditions = [c for m in "ab" for c in (Condition("side", "side", m),)]
+    of = layout(conditions, items=2)
+    model = SimulationModel(mean=3, effects=(), **ALIKE | {name: 0.3}, stimulus_halo=0.7)
+    drawn = simulate_clips(model, of, 4000, np.random.default_rng(3)) - 3
+    assert drawn.std() == pytest.approx(0.3, rel=0.05)
+    for one, other in itertools.combinations(range(len(of.clips)), 2):
+        pair = of.clips[one], of.clips[other]
+        same = all(len({getattr(clip, part) for clip in pair}) == 1 for part in shared.split())
+        assert np.allclose(drawn[:, one], drawn[:, other]) == same
+    assert np.corrcoef(drawn[:, 0, 0], drawn[:, 0, 1])[0, 1] == pytest.approx(0.7, abs=0.05)
+    # Answers without any noise of raters show just these clips.
+    values = simulate_values(model, layout(conditions, 2, 2), 50, np.random.default_rng(3))
+    assert (values[:, :8] == values[:, 8:]).all()
+
+
+def test_raters_have_their_own_liking_thresholds_and_drift() -> None:
+    two = [Condition("side", "side", method) for method in "ab"]
+    wide = {
+        "scale": 11,
+        "mean": 6.0,
+        "effects": (),
+        **ALIKE,
+    }  # so many steps that rounding is slight
+    for name, expected in (("liking_sd", 0), ("bias_sd", 1), ("drift_sd", -1)):
+        model = SimulationModel(**wide | {name: 1.0})
+        drawn = simulate_values(model, layout(two), 4000, np.random.default_rng(4)).astype(float)
+        # Of a liking each method has its own; of a drift the first trial gets the opposite.
+        between = np.corrcoef(drawn[:, 0, 0], drawn[:, 1, 0])[0, 1]
+        assert between == pytest.approx(expected, abs=0.12), name
+    unlike = SimulationModel(**wide | {"mean": 6.4, "threshold_sd": 0.3})
+    drawn = simulate_values(unlike, layout(two), 4000, np.random.default_rng(5))
+    # One rater's threshold holds for all clips and criteria; 6.5 lies below 6.4 for some raters.
+    assert (drawn == drawn[:, :1, :1]).all()
+    assert (drawn > 6).mean() == pytest.approx(stats.norm.cdf(-0.1 / 0.3), abs=0.03)
+
+
+def test_probit_raters_differ_in_thresholds_that_keep_their_order() -> None:
+    model = ProbitModel()
+    raters = model.draw_raters(4000, 1, 2, np.random.default_rng(6))
+    gaps = np.diff(raters.thresholds, axis=-1)
+    assert (gaps > 0).all()
+    assert np.log(gaps).std(axis=0) == pytest.approx(model.gap_sd, rel=0.1)
+    assert (np.diff(np.median(gaps, axis=(0, 1))) < 0).all()  # upper steps are narrower
+    assert raters.thresholds[..., 0].std() == pytest.approx(np.hypot(0.4, 0.2), rel=0.1)
 
 
 def test_effects_add_where_all_that_they_name_holds() -> None:
@@ -100,14 +180,16 @@ def test_effects_add_where_all_that_they_name_holds() -> None:
 
 
 def test_bias_is_shared_by_a_raters_scores_and_halo_by_a_trials() -> None:
-    model = SimulationModel(effects=(), mean=3, bias_sd=0.8, criterion_bias_sd=0, halo=0.9)
-    scores = simulate_scores(model, 4000, CONDITIONS[:2], np.random.default_rng(2)).astype(float)
+    sizes = ALIKE | {"bias_sd": 0.8, "taste_sd": 0.45, "noise_sd": 0.55}
+    model = SimulationModel(effects=(), mean=3, halo=0.9, **sizes)
+    two = layout(CONDITIONS[:2])
+    scores = simulate_values(model, two, 4000, np.random.default_rng(2)).astype(float)
     of_rater = np.corrcoef(scores[:, 0, 0], scores[:, 1, 1])[0, 1]
     of_trial = np.corrcoef(scores[:, 0, 0], scores[:, 0, 1])[0, 1]
-    total = 0.8**2 + 0.25**2 + 0.45**2 + 0.55**2
+    total = 0.8**2 + 0.45**2 + 0.55**2
     # Rounding to steps takes a little of each correlation.
     assert of_rater == pytest.approx(0.8**2 / total, abs=0.08)
-    assert of_trial == pytest.approx(1 - (0.1 * (0.45**2 + 0.55**2) + 0.25**2) / total, abs=0.08)
+    assert of_trial == pytest.approx(1 - 0.1 * (0.45**2 + 0.55**2) / total, abs=0.08)
 
 
 def test_sessions_follow_the_design_and_say_that_they_are_simulated(study: Study) -> None:
@@ -134,9 +216,10 @@ def test_more_raters_change_none_of_the_first(study: Study) -> None:
 def test_each_clip_has_its_own_truth(study: Study) -> None:
     table = simulate_ratings(study, 500, model=ATTENTIVE, seed=6)
     rated = table[table["role"] == "rating"]
+    clips = {clip.cell: clip for clip in study_clips(study)}
     for (cell, criterion), rows in rated.groupby(["cell", "criterion"]):
         condition = Condition(*rows[["source_type", "driving_type", "method"]].iloc[0])
-        effect = clip_effects(ATTENTIVE, 6, cell)[list(CRITERIA).index(criterion)]
+        effect = clip_effects(ATTENTIVE, 6, clips[cell])[list(CRITERIA).index(criterion)]
         truth = ATTENTIVE.true_mean(condition, criterion, clip_effect=effect)
         error = rows["value"].std() / np.sqrt(len(rows))
         assert abs(rows["value"].mean() - truth) < 4.5 * error, (cell, criterion)
@@ -184,7 +267,11 @@ def test_of_a_pair_the_better_clip_wins_as_often_as_the_model_says(small_study: 
     text = small_study.read_text().replace("[copy]", "[copy, warp]")
     small_study.write_text(text + "ratings: {task: pair, criteria: {jitter: }, repeats: 0}\n")
     study = load_study(small_study)
-    model = SimulationModel(inattentive=0, clip_sd=0, effects=(Effect(0.5, method="warp"),))
+    model = SimulationModel(
+        inattentive=0,
+        effects=(Effect(0.5, method="warp"),),
+        **ALIKE | {"bias_sd": 0.4, "spread_sd": 0.15, "taste_sd": 0.45, "noise_sd": 0.55},
+    )
     table = simulate_ratings(study, 300, model=model, seed=10)
     rated = table[table["role"] == "rating"]
     assert set(rated["value"]) == {1, 2}

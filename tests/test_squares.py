@@ -6,7 +6,7 @@ from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.faces import Crop
+from studykit.media.geometry import Crop
 from studykit.media.squares import (
     Square,
     View,
@@ -35,7 +35,9 @@ def test_the_square_is_sought_where_the_driving_seeks_it(tmp_path, portrait):
     source, note = open_source(path, name="late", size=64, crop="face")
     driving, _ = open_driving(path, name="late", size=64, crop="face")
     np.testing.assert_array_equal(source.image, list(driving)[1])
-    assert note.startswith("motion counts from frame 1 (0.04 s), the first that is lit")
+    assert note.startswith(
+        "no face in 1 of 3 frames, first at 0.00 s: interpolated; motion counts from frame 1"
+    )
     assert find_square(path, "face")[0].side < 256
 
 

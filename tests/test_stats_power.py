@@ -1,7 +1,6 @@
-"""The planner: its power is that of the report's test, and its number that of theory."""
+"""The planner: its power is that of the report's tests, over raters, sources and drivings."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,23 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from studykit.errors import StudyError
-from studykit.ratings.simulate import Effect, SimulationModel, simulate_scores
-from studykit.stats.comparison import holm, signed_rank
+from studykit.ratings.design import study_clips
+from studykit.ratings.simulate import Effect, SimulationModel
+from studykit.stats import contrasts, power
+from studykit.stats.comparison import holm
 from studykit.stats.power import (
-    MOST_RATERS,
-    Comparison,
+    FACTORS,
     SimulatedStudies,
-    comparisons,
     latent_difference,
     plan_raters,
+    simulated_answers,
+    with_stimuli,
 )
 from studykit.study.file import Study, load_study
-from studykit.study.wording import CRITERIA
 
-NAMED = Comparison("two conditions", n_levels=2, n_clips=1)
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two numbers of raters and of stimuli are enough to see what a plan does."""
+    monkeypatch.setattr(power, "RATERS", (8, 30))
+    monkeypatch.setattr(power, "STIMULI", (2, 4))
 
 
 @pytest.fixture
@@ -70,103 +74,122 @@ def test_the_latent_difference_gives_the_difference_of_true_means() -> None:
     assert shift > 0.6
 
 
-def test_power_is_the_share_of_studies_in_which_the_reports_test_finds_it() -> None:
-    model, shift, n_raters = SimulationModel(), 0.6, 14
-    three = Comparison("two of 3", n_levels=3, n_clips=2)
-    studies = SimulatedStudies(model, shift, three, list(CRITERIA), n_studies=60, seed=3)
-    rng = np.random.default_rng([3, 0])
-    effects = tuple(
-        Effect(part, method=method, criterion="naturalness")
-        for part, method in ((shift / 2, "high"), (-shift / 2, "low"))
+def test_power_is_the_share_of_studies_in_which_the_reports_test_finds_it(
+    make_study: Callable[..., Study],
+) -> None:
+    study = with_stimuli(make_study("copy, warp, {name: w, method: warp}"), 3, 3)
+    studies = SimulatedStudies(SimulationModel(), 0.7, study, criteria=2, n_studies=25, seed=3)
+    found = {factor: [] for factor in FACTORS}
+    for values in studies.values:
+        tests = list(contrasts(simulated_answers(studies.layout, values[None])))
+        for at, factor in enumerate(FACTORS):
+            # The criterion on which this factor differs, and the next: a family of two criteria.
+            p = [c.p[[at, (at + 1) % 3]] for c in tests if c.factors == (factor,)]
+            found[factor].append(first_is_rejected(np.ravel(p).tolist()))
+    powers = studies.power(30)
+    for factor, hits in found.items():
+        assert 0 < np.mean(hits) < 1
+        assert powers[factor] == (pytest.approx(np.mean(hits)), "")
+
+
+def test_the_difference_is_between_two_levels_of_each_factor_on_a_criterion_of_its_own(
+    make_study: Callable[..., Study],
+) -> None:
+    studies = SimulatedStudies(
+        SimulationModel(), 1.0, make_study(), criteria=4, n_studies=150, seed=5
     )
-    conditions = [("frontal", "frontal", m) for m in ("high", "low", "2") for _ in range(2)]
-    scores = simulate_scores(dataclasses.replace(model, effects=effects), 60 * 32, conditions, rng)
-    means = scores.reshape(60, 32, 3, 2, 4).mean(axis=3)[:, :n_raters]
-    found = []
-    for study in means:
-        p = [
-            signed_rank(study[:, a, criterion] - study[:, b, criterion]).p
-            for a, b in ((0, 1), (0, 2), (1, 2))
-            for criterion in range(4)
-        ]
-        found.append(first_is_rejected(p))
-    assert 0.1 < np.mean(found) < 0.95
-    assert studies.power(n_raters) == pytest.approx(np.mean(found))
+    clips = [studies.layout.clips[at] for at in studies.layout.clip]
+    for at, factor in enumerate(FACTORS):
+        level = np.array([getattr(clip, factor) for clip in clips])
+        first, second = (studies.values[:, level == name] for name in sorted(set(level)))
+        gaps = first.mean(axis=(0, 1)) - second.mean(axis=(0, 1))
+        expected = np.where(np.arange(4) == at, 0.95, 0.0)
+        assert gaps == pytest.approx(expected, abs=0.12)
 
 
-def test_the_number_of_raters_is_that_of_theory(make_study: Callable[..., Study]) -> None:
-    """With one criterion there is one test; a signed-rank test needs 1 / 0.955 of a t test's."""
-    study = make_study(ratings="{criteria: {jitter: }}")
-    model = SimulationModel(inattentive=0.2, clip_sd=0.3)
-    plan = plan_raters(study, model=model, difference=0.6, n_studies=2000)
-    row = plan.table.set_index("comparison").loc["two conditions, named beforehand"]
-    shift = latent_difference(model, 0.6)
-    effects = (Effect(shift / 2, method="a"), Effect(-shift / 2, method="b"))
-    pair = [("frontal", "frontal", "a"), ("frontal", "frontal", "b")]
-    scores = simulate_scores(
-        dataclasses.replace(model, effects=effects), 50_000, pair, np.random.default_rng(9)
-    )
-    deviation = np.diff(scores[:, :, 2].astype(float), axis=1).std()
-    of_t_test = TTestPower().solve_power(effect_size=0.6 / deviation, alpha=0.05, power=0.8)
-    assert row["tests"] == 1
-    assert row["raters"] == pytest.approx(of_t_test / 0.955, rel=0.12)
-    assert 0.8 <= row["power"] < 0.86
-    assert row["power_error"] == pytest.approx(math.sqrt(row["power"] * (1 - row["power"]) / 2000))
-    assert row["invite"] == math.ceil(row["raters"] / 0.8)
-    assert row["ratings"] == row["raters"]
-
-
-def test_one_rater_fewer_has_too_little_power() -> None:
-    studies = SimulatedStudies(SimulationModel(), 0.8, NAMED, ["jitter"], n_studies=400, seed=4)
-    fewest, reached = studies.fewest(0.7)
-    assert reached == studies.power(fewest) >= 0.7
-    assert studies.power(fewest - 1) < 0.7
-
-
-def test_smaller_differences_and_more_power_need_more_raters(
+def test_more_raters_and_stimuli_have_more_power_and_smaller_differences_less(
     make_study: Callable[..., Study],
 ) -> None:
     study = make_study()
-    raters = [
-        plan_raters(study, n_studies=150, **asked).table["raters"]
-        for asked in ({"difference": 1.0}, {}, {"power": 0.9}, {"difference": 0.4, "power": 0.9})
-    ]
-    for fewer, more in itertools.pairwise(raters):
-        assert (fewer < more).all()
+    plan, smaller = (plan_raters(study, difference=d, n_studies=60) for d in (0.6, 0.3))
+    table = plan.grid.pivot_table(index=["comparison", "stimuli"], columns="raters", values="power")
+    assert (table[30] >= table[8]).all()
+    assert (table[30].xs(4, level=1) > table[30].xs(2, level=1)).all()
+    assert (smaller.grid["power"] <= plan.grid["power"]).all()
+    assert (smaller.grid["power"] < plan.grid["power"]).any()
+
+
+def test_one_source_a_type_has_no_power_but_a_reason(make_study: Callable[..., Study]) -> None:
+    plan = plan_raters(make_study(), n_studies=40)
+    rows = plan.table.set_index("comparison")
+    assert rows.loc["two of 2 methods", "reason"] == ""
+    for kind in ("source", "driving"):
+        row = rows.loc[f"two of 2 {kind} types"]
+        assert row["power"] == 0
+        assert f"two {kind}s in each" in row["reason"]
+        line = next(text for text in str(plan).splitlines() if f"two of 2 {kind} types" in text)
+        assert "can't be tested" in line
+        assert "±" not in line
+    # With more of them it can.
+    assert plan.grid[plan.grid["stimuli"] == 4].groupby("comparison")["power"].max().min() > 0
+
+
+def test_raters_who_see_a_part_of_the_clips_are_worth_no_less(
+    make_study: Callable[..., Study],
+) -> None:
+    """What a rater saw of one driving and another of the next tells methods apart as well."""
+    study = make_study()
+    one, two = (with_stimuli(study, 2, drivings) for drivings in (1, 2))
+    model, found = SimulationModel(), []
+    for planned in (one, two):
+        trials = len({clip.condition for clip in study_clips(planned)})
+        planned = dataclasses.replace(
+            planned, ratings=dataclasses.replace(planned.ratings, trials=trials)
+        )
+        studies = SimulatedStudies(model, 0.8, planned, criteria=1, n_studies=200, seed=6)
+        found.append(studies.power(30)["method"][0])
+    assert found[1] > found[0] - 0.05
+
+
+def test_the_plan_adds_up(make_study: Callable[..., Study], monkeypatch) -> None:
+    study = with_stimuli(make_study(), 3, 3)
+    lengths = {item.name: 2.0 for item in study.drivings}
+    monkeypatch.setattr(power, "driving_seconds", lambda study: lengths)
+    model = SimulationModel(inattentive=0.2)
+    plan = plan_raters(study, model=model, difference=1.5, n_studies=60)
+    row = plan.table.set_index("comparison").loc["two of 2 methods"]
+    assert row["tests"] == 4
+    assert row["raters"] in (8, 30)
+    assert row["invite"] == math.ceil(row["raters"] / 0.8)
+    assert row["ratings"] == row["raters"]
+    assert row["power"] >= plan.power
+    assert row["power_error"] == pytest.approx(math.sqrt(row["power"] * (1 - row["power"]) / 60))
+    assert plan.fewest.loc["two of 2 methods", 0] == row["raters"]
+
+
+def test_invented_stimuli_keep_the_types_and_all_meet(make_study: Callable[..., Study]) -> None:
+    study = with_stimuli(make_study(), 3, 2)
+    clips = study_clips(study)
+    assert len(clips) == 6 * 4 * 2
+    assert len({clip.source for clip in clips}) == 6
+    assert len({clip.driving for clip in clips}) == 4
+    assert {c.condition for c in clips} == {c.condition for c in study_clips(make_study())}
 
 
 def test_the_same_seed_gives_the_same_plan(make_study: Callable[..., Study]) -> None:
     study = make_study()
-    one, again, other = (plan_raters(study, n_studies=100, seed=seed) for seed in (1, 1, 2))
-    assert one.table.equals(again.table)
-    assert not one.table.equals(other.table)
+    one, again, other = (plan_raters(study, n_studies=40, seed=seed) for seed in (1, 1, 2))
+    assert one.grid.equals(again.grid)
+    assert not one.grid.equals(other.grid)
 
 
-def test_comparisons_are_those_of_the_study(make_study: Callable[..., Study]) -> None:
-    study = make_study("copy, warp, {name: w, method: warp}")
-    found = {c.name: (c.n_levels, c.n_clips) for c in comparisons(study)}
-    assert found == {
-        "two of 3 methods": (3, 4),  # on the same source and driving, of which there are four
-        "two of 2 source types": (2, 6),
-        "two of 2 driving types": (2, 6),
-        "two conditions, named beforehand": (2, 1),
-    }
-
-
-def test_a_difference_that_hundreds_do_not_see_is_named(make_study: Callable[..., Study]) -> None:
-    plan = plan_raters(make_study(), difference=0.02, n_studies=50)
+def test_a_difference_that_nobody_sees_is_named(make_study: Callable[..., Study]) -> None:
+    plan = plan_raters(make_study(), difference=0.02, n_studies=20)
     assert plan.table["raters"].isna().all()
     assert plan.table["invite"].isna().all()
-    assert f"> {MOST_RATERS}" in str(plan)
-
-
-def test_the_plan_says_what_a_rater_does(make_study: Callable[..., Study]) -> None:
-    text = str(plan_raters(make_study(), n_studies=50))
-    assert "two of 2 methods" in text
-    assert "A rater needs about" in text
-    assert "Wilcoxon" in text
-    assert "Holm" in text
-    assert "nan" not in text.lower()
+    assert plan.fewest.isna().all(axis=None)
+    assert str(plan).count(power._TOO_MANY) == 1 + 2 * 3
+    assert "nan" not in str(plan).lower()
 
 
 def test_what_cannot_be_planned_is_refused(make_study: Callable[..., Study]) -> None:
@@ -176,9 +199,9 @@ def test_what_cannot_be_planned_is_refused(make_study: Callable[..., Study]) -> 
     for difference in (0, -1, 4, 9):
         with pytest.raises(StudyError, match="can't be seen"):
             plan_raters(study, difference=difference)
-    for power in (0, 1, 80):
+    for asked in (0, 1, 80):
         with pytest.raises(StudyError, match="power"):
-            plan_raters(study, power=power)
+            plan_raters(study, power=asked)
 
 
 def test_one_condition_has_nothing_to_compare(small_study: Path) -> None:

@@ -1,12 +1,13 @@
 """A study file is read whole, or refused with the line and what to do."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from studykit.clips.check import check_study
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
-from studykit.study.check import check_study
 from studykit.study.file import load_study, slug
 from studykit.study.ratings import Ratings
 from studykit.study.wording import CRITERIA, TEXTS
@@ -321,10 +322,63 @@ def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("anna", "anna"), ("my photo (2)", "my-photo-2"), ("a__b", "a_b"), ("Zoë_1", "Zoë_1")],
+    [
+        ("anna", "anna"),
+        ("my photo (2)", "my-photo-2"),
+        ("a__b", "a_b"),
+        ("Zoë_1", "Zoë_1"),
+        ("Jose\N{COMBINING ACUTE ACCENT}", "Jos\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        ("हिन्दी", "हिन्दी"),
+        ("日本 ‫עברית", "日本-עברית"),
+        ("👩", "👩"),
+        ("👩👨", "👩👨"),
+        ("👩‍🔬 at work", "👩‍🔬-at-work"),
+        ("a b'c\"d`e^f|g<h>i:j?k*l/m\\n\to", "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o"),
+        ("?!#", ""),
+    ],
 )
 def test_names_are_safe_in_file_names(text: str, name: str) -> None:
     assert slug(text) == name
+
+
+def named_study(folder: Path, listed: str, *files: str) -> Path:
+    """Write a study of empty files; its drivings are the files, its first line names them."""
+    (folder / "s.png").touch()
+    for name in files:
+        (folder / name).touch()
+    text = f"name: s\nsources: {{frontal: [s.png]}}\ndrivings: {{frontal: {listed}}}\n"
+    path = folder / "study.yaml"
+    path.write_text(f"{text}methods: [copy]\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("here", "there"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_in_either_form_of_unicode(tmp_path: Path, here: str, there: str) -> None:
+    written, lies = (unicodedata.normalize(form, "José é.mp4") for form in (here, there))
+    (driving,) = load_study(named_study(tmp_path, f'["{written}"]', lies)).drivings
+    assert driving.path.is_file() and driving.name == unicodedata.normalize("NFC", "José-é")
+
+
+def test_names_that_look_the_same_are_refused_as_one(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD")]
+    study = named_study(tmp_path, f'["{names[0]}", "{names[1]}"]', *names)
+    with pytest.raises(StudyFileError, match='duplicate name "é"'):
+        load_study(study)
+
+
+def test_a_name_too_long_for_its_clips_is_refused_at_the_start(tmp_path: Path) -> None:
+    for name in ("x" * 200, "日" * 66):
+        study = named_study(tmp_path, f"[{name}.mp4]", f"{name}.mp4")
+        with pytest.raises(StudyFileError, match="at most 200 fit: rename") as caught:
+            load_study(study)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_which_no_name_can_be_made_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match="no name can be made"):
+        load_study(named_study(tmp_path, '["#!.mp4"]', "#!.mp4"))
+    study = load_study(named_study(tmp_path, '[{path: "#!.mp4", name: talk}]', "#!.mp4"))
+    assert study.drivings[0].name == "talk"
 
 
 def test_a_study_can_be_checked_by_its_file(small_study: Path) -> None:

@@ -8,7 +8,9 @@ import skimage
 
 import studykit.stimuli as stimuli
 from studykit.errors import NoFaceError
-from studykit.media.faces import face_crop, find_face, head_pose
+from studykit.media.faces import find_face
+from studykit.media.geometry import face_crop
+from studykit.media.pose import head_pose
 from studykit.media.squares import Driving, Source
 from studykit.methods import create_method
 from studykit.methods._warp_geometry import (

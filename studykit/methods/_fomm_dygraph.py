@@ -127,15 +127,15 @@ def load_networks(
         Paddle or ppgan is not installed.
     """
     checkpoint = checkpoints.load(weights, config)
-    if side is not None:
-        checkpoint = at_size(checkpoint, side)
     with running_on(device):
         try:
+            if side is not None:
+                checkpoint = at_size(checkpoint, side)
             networks = build_networks(checkpoint.config)
             multiple = _multiple(checkpoint.config)
             if networks[1].num_channels != 3:
                 raise ValueError(f"num_channels is {networks[1].num_channels}, not 3")
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the settings for {weights} make no network ({' '.join(str(error).split())}): "
                 "correct them in the file given as config"

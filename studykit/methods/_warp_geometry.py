@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.sparse.linalg import LaplacianNd, spsolve
 from scipy.spatial.transform import Rotation
 
-from studykit.media.faces import RIGID_POINTS, face_model, fit_scaled_orthographic
+from studykit.media.pose import RIGID_POINTS, face_model, fit_scaled_orthographic
 
 # Nodes a side of the grid on which displacements are computed: two pixels apart at 256.
 GRID = 129

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from studykit import files
 from studykit.errors import MediaError, StudyFileError
 from studykit.media import video
-from studykit.media.faces import centre_crop
+from studykit.media.geometry import centre_crop
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 
@@ -46,7 +47,8 @@ class Folder:
         """Return the path of the clip for a source and a driving, by their names."""
         stem = f"{source}__{driving}"
         for suffix in (".mp4", ".mov", ".webm", ".gif"):
-            if (path := Path(self.path) / f"{stem}{suffix}").is_file():
+            path = files.as_it_lies(Path(self.path) / f"{stem}{suffix}")
+            if files.is_there(path):
                 return path
         raise MediaError(f"no clip {stem}.mp4 in {self.path}: put it there under this name")
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
-from studykit.media.faces import FaceTracker, find_face
+from studykit.media.faces import extractor, find_face
+from studykit.media.following import interpolated
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
 from studykit.methods._warp_geometry import (
@@ -44,8 +45,9 @@ class Warp:
     border and follows the head less and less with distance. Turns, shifts and growth saturate where
     a flat picture would tear.
 
-    Frames in which the driving's face is lost repeat the last face that was seen; frames before
-    the first face show the source as it is.
+    Where the driving's face is not seen, motion goes on from the last face to the next, if that is
+    known; else the last face that was seen is repeated. Frames before the first face show the
+    source as it is.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class Warp:
         NoFaceError
             The source shows no face.
         """
-        face = find_face(source.image, name=source.name)
+        face = find_face(source.image, name=source.name, finder=source.finder)
         return WarpedFace(source.image, face.landmarks)
 
     def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:
@@ -82,7 +84,7 @@ class Warp:
             The driving shows no face in its first second.
         """
         reference = motion = None
-        rows = kept(driving, self._found_by(), lambda: self._landmarks(driving))
+        rows = kept(driving, self._found_by(driving), lambda: self._landmarks(driving))
         if driving.reference:  # as smoothed as the others, so that no motion is left in it
             rows = list(rows)
             seen = (row for row in rows[driving.reference :] if not np.isnan(row).any())
@@ -96,25 +98,28 @@ class Warp:
 
     def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
         """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
-        tracker, smooth = FaceTracker(), None
-        lost = np.full((68, 2), np.nan)
-        patience = max(1, round(driving.frame_rate))
-        for index, frame in enumerate(driving):
-            face = tracker.update(frame)
-            if face is None and smooth is None and index + 1 >= patience:
+        smooth, patience = None, max(1, round(driving.frame_rate))
+        known = driving.points is not None
+        for index, points in enumerate(
+            interpolated(driving.points) if known else driving.points_seen()
+        ):
+            landmarks = points[:68]
+            lost = np.isnan(landmarks).any()
+            if lost and smooth is None and index + 1 >= patience:
                 raise _no_driving_face(driving.name)
-            if face is not None and smooth is None:
-                size = float(np.ptp(face.landmarks, axis=0).max())
+            if not lost and smooth is None:
+                size = float(np.ptp(landmarks, axis=0).max())
                 smooth = OneEuroFilter(
                     float(driving.frame_rate), self.min_cutoff, self.speed_coefficient / size
                 )
-            yield lost if face is None else smooth(face.landmarks)
+            yield landmarks if lost else smooth(landmarks)
         if smooth is None:
             raise _no_driving_face(driving.name)
 
-    def _found_by(self) -> str:
+    def _found_by(self, driving: Driving) -> str:
         """Name what the landmarks depend on beside the frames."""
-        return f"warp {self.min_cutoff} {self.speed_coefficient} {code_hash(__name__)}"
+        settings = f"{self.min_cutoff} {self.speed_coefficient}"
+        return f"warp {settings} {extractor(driving.finder)} {code_hash(__name__)}"
 
 
 class WarpedFace:

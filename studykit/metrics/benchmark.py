@@ -20,6 +20,7 @@ import yaml
 from studykit import files
 from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media import video
+from studykit.media.faces import Finder
 from studykit.media.squares import Driving, Source
 from studykit.methods import create_method, method_class
 from studykit.methods.copy import Copy
@@ -27,6 +28,10 @@ from studykit.metrics.cases import IDENTITIES, MOTIONS, PAIRINGS, Case, cases, f
 from studykit.metrics.motion import eye_distance
 from studykit.metrics.rendered import clip_scores, find_landmarks, landmark_distance
 from studykit.study.file import TYPES
+
+FINDER: Finder = "dlib"
+"""What finds faces, for methods and for scores: always the same, so that figures stay comparable
+between machines and with those that were published with weights."""
 
 FRAME_RATE = Fraction(1)
 """One frame a second: no method that smooths over time has a reason to lag behind."""
@@ -164,9 +169,11 @@ def run_benchmark(
 
 def _animated(method: Any, case: Case, driver: Case, key: str) -> tuple[np.ndarray, bool]:
     """Return a pair's clip, and whether the method refused to make it."""
-    driving = Driving(driver.name, lambda: list(driver.own), FRAME_RATE, len(driver.own), key=key)
+    driving = Driving(
+        driver.name, lambda: list(driver.own), FRAME_RATE, len(driver.own), key=key, finder=FINDER
+    )
     try:
-        state = method.prepare(Source(case.name, case.own[0]))
+        state = method.prepare(Source(case.name, case.own[0], FINDER))
         return np.stack(list(method.animate(state, driving))), False
     except NoFaceError:
         return np.repeat(case.own[:1], len(driver.own), axis=0), True
@@ -267,8 +274,8 @@ def table(result: Scores) -> str:
         f"{about['seed']}: {len(MOTIONS)} motions each. PSNR in the face mask, mean over frames; "
         "L1 of the whole image; mouth when it opens and eyes when they close, error as a share of "
         "copy's; landmarks: dlib's on the clip against the true ones, brows to mouth, in % of the "
-        "eyes' distance, where dlib finds a face (truth: on the target itself). A pair that a "
-        "method refuses counts as the source held still."
+        "eyes' distance, where dlib finds a face (truth: on the target itself); warp goes by "
+        "dlib's landmarks as well. A pair that a method refuses counts as the source held still."
     )
     rows = result.frames[(result.frames["pairing"] == "same") & result.frames["psnr"].notna()]
     means = rows.pivot_table(index="motion", columns="method", values="psnr", sort=False)

@@ -14,6 +14,9 @@ Direction = Literal["higher", "lower"]
 Against = Literal["nothing", "driving", "source", "truth", "pixels"]
 Measure = Callable[..., Any]
 
+LANDMARKS, IDENTITY = "landmarks", "identity"
+"""Extractors that are those of the study; dlib's embedding takes the face where landmarks are."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -28,7 +31,8 @@ class Metric:
     unit : str
     better : {"higher", "lower"}
     extractor : str
-        What found the landmarks or embeddings, "" where there are none.
+        What found the features, "" where there are none; :data:`LANDMARKS` and :data:`IDENTITY`
+        stand for what sees faces in a study (:meth:`Metric.found_by`).
     group : {"reconstruction", "motion", "identity", "temporal"}
     text : str
         What it is, in one sentence for a methods section.
@@ -60,6 +64,11 @@ class Metric:
     text: str
     against: Against
     measure: Measure | None
+
+    def found_by(self, landmarks: str) -> str:
+        """Return the extractor's name, where landmarks come from the one of this name."""
+        names = {LANDMARKS: landmarks, IDENTITY: f"dlib-128 on {landmarks}"}
+        return names.get(self.extractor, self.extractor)
 
 
 # Curves that are shown beside the metrics, by what is seen in a clip, a driving or true frames.
@@ -111,69 +120,69 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("lpips", "LPIPS", "of 1", "lower", "AlexNet", "reconstruction",
      "learned perceptual image patch similarity to the true frame",
      "pixels", lambda pair, _: [perceptual.learned_similarity(pair.image, pair.truth)]),
-    ("akd", "AKD", "px", "lower", "dlib-68", "motion",
+    ("akd", "AKD", "px", "lower", LANDMARKS, "motion",
      "average distance of the 68 landmarks from those of the true frame",
      "truth", lambda clip, truth: motion.keypoint_distance(clip["landmarks"], truth["landmarks"])),
-    ("mkr", "MKR", "%", "lower", "dlib-68", "motion",
+    ("mkr", "MKR", "%", "lower", LANDMARKS, "motion",
      "share of the true frames' keypoints that are missing in the clip",
      "truth", lambda clip, truth: motion.missing_keypoint_rate(
          clip["landmarks"], truth["landmarks"])),
-    ("head_pose_error", "head pose error", "degrees", "lower", "dlib-68", "motion",
+    ("head_pose_error", "head pose error", "degrees", "lower", LANDMARKS, "motion",
      "angle between the head's rotation and that of the true frame", "truth", _pose_apart),
-    ("yaw_error", "yaw error", "degrees", "lower", "dlib-68", "motion",
+    ("yaw_error", "yaw error", "degrees", "lower", LANDMARKS, "motion",
      "difference of yaw from the true frame", "truth", _apart("yaw")),
-    ("pitch_error", "pitch error", "degrees", "lower", "dlib-68", "motion",
+    ("pitch_error", "pitch error", "degrees", "lower", LANDMARKS, "motion",
      "difference of pitch from the true frame", "truth", _apart("pitch")),
-    ("roll_error", "roll error", "degrees", "lower", "dlib-68", "motion",
+    ("roll_error", "roll error", "degrees", "lower", LANDMARKS, "motion",
      "difference of roll from the true frame", "truth", _apart("roll")),
-    ("eye_opening_error", "eye opening error", "ratio", "lower", "dlib-68", "motion",
+    ("eye_opening_error", "eye opening error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the eye aspect ratio from the true frame", "truth", _apart("eye_opening")),
-    ("mouth_opening_error", "mouth opening error", "ratio", "lower", "dlib-68", "motion",
+    ("mouth_opening_error", "mouth opening error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the mouth's opening over its width from the true frame",
      "truth", _apart("mouth_opening")),
-    ("landmark_motion_error", "landmark motion error", "% of face size", "lower", "dlib-68",
+    ("landmark_motion_error", "landmark motion error", "% of face size", "lower", LANDMARKS,
      "motion", "distance of the landmarks' way since the reference frame from that in the driving",
      "driving", lambda clip, driving, since: motion.landmark_motion_error(
          clip["landmarks"], driving["landmarks"], since or 0)),
-    ("head_motion_error", "head motion error", "degrees", "lower", "dlib-68", "motion",
+    ("head_motion_error", "head motion error", "degrees", "lower", LANDMARKS, "motion",
      "angle between the head's rotation, since the reference frame where motion is relative, and "
      "that in the driving", "driving", _pose_apart),
-    ("yaw_motion_error", "yaw motion error", "degrees", "lower", "dlib-68", "motion",
+    ("yaw_motion_error", "yaw motion error", "degrees", "lower", LANDMARKS, "motion",
      "difference of the yaw so taken from that in the driving", "driving", _turned(0)),
-    ("pitch_motion_error", "pitch motion error", "degrees", "lower", "dlib-68", "motion",
+    ("pitch_motion_error", "pitch motion error", "degrees", "lower", LANDMARKS, "motion",
      "difference of the pitch so taken from that in the driving", "driving", _turned(1)),
-    ("roll_motion_error", "roll motion error", "degrees", "lower", "dlib-68", "motion",
+    ("roll_motion_error", "roll motion error", "degrees", "lower", LANDMARKS, "motion",
      "difference of the roll so taken from that in the driving", "driving", _turned(2)),
-    ("eye_motion_error", "eye motion error", "ratio", "lower", "dlib-68", "motion",
+    ("eye_motion_error", "eye motion error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the eye aspect ratio so taken from that in the driving",
      "driving", _apart("eye_opening")),
-    ("mouth_motion_error", "mouth motion error", "ratio", "lower", "dlib-68", "motion",
+    ("mouth_motion_error", "mouth motion error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the mouth's opening so taken from that in the driving",
      "driving", _apart("mouth_opening")),
-    ("face_found", "face found", "% of frames", "higher", "dlib-68", "motion",
+    ("face_found", "face found", "% of frames", "higher", LANDMARKS, "motion",
      "share of the frames that show a face",
      "nothing", lambda clip: 100 * float(faces_found(clip).mean())),
-    ("aed", "AED", "L2", "lower", "dlib-128", "identity",
+    ("aed", "AED", "L2", "lower", IDENTITY, "identity",
      "average Euclidean distance of identity embeddings, of every sixth frame, from the source's",
      "source", lambda clip, person: identity.embedding_distance(clip["embedding"], person)),
-    ("csim", "CSIM", "of 1", "higher", "dlib-128", "identity",
+    ("csim", "CSIM", "of 1", "higher", IDENTITY, "identity",
      "cosine similarity of identity embeddings, of every sixth frame, with the source's",
      "source", lambda clip, person: identity.cosine_similarity(clip["embedding"], person)),
-    ("aed_truth", "AED (truth)", "L2", "lower", "dlib-128", "identity",
+    ("aed_truth", "AED (truth)", "L2", "lower", IDENTITY, "identity",
      "average Euclidean distance of identity embeddings, of every sixth frame, from the true "
      "frame's",
      "truth", lambda clip, truth: identity.embedding_distance(
          clip["embedding"], truth["embedding"])),
-    ("sms", "SMS", "% of eye distance", "lower", "dlib-68", "temporal",
+    ("sms", "SMS", "% of eye distance", "lower", LANDMARKS, "temporal",
      "length of the landmarks' second difference over frames",
      "nothing", lambda clip: temporal.landmark_smoothness(clip["landmarks"])),
-    ("jerk", "jerk", "% of eye distance", "lower", "dlib-68", "temporal",
+    ("jerk", "jerk", "% of eye distance", "lower", LANDMARKS, "temporal",
      "length of the landmarks' third difference over frames",
      "nothing", lambda clip: temporal.jerk(clip["landmarks"])),
     ("flow_warping_error", "flow-warping error", "1e-3", "lower", "TV-L1", "temporal",
      "squared difference of a frame from the next one, warped onto it by optical flow",
      "nothing", lambda clip: clip["flow_warping_error"]),
-    ("flicker", "flicker", "of 255", "lower", "dlib-68", "temporal",
+    ("flicker", "flicker", "of 255", "lower", LANDMARKS, "temporal",
      "change of the background's luma from frame to frame",
      "nothing", lambda clip: clip["flicker"]),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from studykit.cache import code_hash, file_hash
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import WorkerDied, open_executor, outcomes
 from studykit.errors import StudyError, first_line
+from studykit.media.faces import extractor
 from studykit.metrics.catalogue import METRICS, WORST_BY
 from studykit.metrics.pair import FEATURES, Measurement, lacking, measure_pair
 from studykit.metrics.truth import Transfer, truth_files
@@ -172,7 +173,8 @@ def _measure_and_keep(study: Study, out: Path, jobs: list[_Job], _report: Any) -
     for (cell, _, key), measured in zip(jobs, found, strict=True):
         if isinstance(measured, StudyError):
             measured = Measurement(cell.name, notes=(f"not measured: {measured}",))
-        record = {name: getattr(measured, name) for name in ("values", "driving", "notes")}
+        parts = ("landmarks", "values", "driving", "notes")
+        record = {name: getattr(measured, name) for name in parts}
         record["key"] = key
         with files.whole(_file_of(out, cell.name)) as part:
             np.savez_compressed(part, **{_RECORD: json.dumps(record)}, **measured.curves)
@@ -186,9 +188,9 @@ def _gather(out: Path, held: list[tuple[str, str]], failures: dict[str, str]) ->
         if name in failures:
             remarks.append((name, failures[name]))
         elif record.get("key") == key:
-            values, driving = record["values"], record["driving"]
+            values, own, by = (record[part] for part in ("values", "driving", "landmarks"))
             rows += [
-                (name, m.name, values[m.name], m.unit, m.better, m.extractor, driving.get(m.name))
+                (name, m.name, values[m.name], m.unit, m.better, m.found_by(by), own.get(m.name))
                 for m in METRICS.values()
                 if m.name in values
             ]
@@ -247,6 +249,7 @@ def _key(cell: Cell, row: CellRow, clip: Path) -> str:
         "transfer": asdict(Transfer.of(cell.method)),
         "truth": [file_hash(path) for path in truth_files(cell)],
         "lacking": sorted(lacking()),
+        "faces": extractor(cell.driving.view.finder),
         "code": code_hash("studykit.metrics.pair"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

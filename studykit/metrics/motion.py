@@ -8,7 +8,7 @@ from dataclasses import astuple
 
 import numpy as np
 
-from studykit.media.faces import Pose
+from studykit.media.pose import Pose
 
 _OUTER_EYE_CORNERS = (36, 45)
 
@@ -48,8 +48,8 @@ def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
     """Return the share of true keypoints that are missing, 0 to 100 %; lower is better.
 
     MKR of Siarohin et al. 2019: of the keypoints found in the true frames, how many are not found
-    in the clip's. dlib finds 68 landmarks or none, so this counts faces. NaN where no true frame
-    shows a face.
+    in the clip's. An extractor finds 68 landmarks or none, so this counts faces. NaN where no true
+    frame shows a face.
 
     Parameters
     ----------

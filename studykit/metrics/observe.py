@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from studykit.media.faces import Face, FaceTracker, head_pose, identity_embedding
+from studykit.media.dlib_faces import identity_embedding
+from studykit.media.faces import FaceTracker, Finder
+from studykit.media.following import points_of
+from studykit.media.pose import head_pose
 from studykit.metrics import temporal
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.
@@ -19,7 +22,7 @@ SEEN = np.dtype(
 )
 """What is seen in a frame, NaN where nothing is: an array of T of them is what a video shows.
 
-dlib's landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
+The landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
 identity embedding, of every sixth frame; and the figures of :mod:`studykit.metrics.temporal`
 between the frame before and this one.
 """
@@ -32,23 +35,29 @@ class Observer:
     ----------
     steadiness : bool
         Whether the flow-warping error and the flicker are wanted, which take the longest.
+    finder : {"auto", "mediapipe", "dlib"}
+        What finds faces.
     """
 
-    def __init__(self, *, steadiness: bool = True) -> None:
-        self._tracker = FaceTracker()
+    def __init__(self, *, steadiness: bool = True, finder: Finder = "auto") -> None:
+        self._tracker = FaceTracker(finder=finder)
         self._steadiness = steadiness
         self._last: np.ndarray | None = None
-        self._face: Face | None = None
+        self._marks = np.full((68, 2), np.nan)
         self._person: np.ndarray | None = None
         self._seen: list[np.ndarray] = []
 
-    def update(self, frame: np.ndarray) -> np.ndarray:
-        """Take the next frame, (H, W, 3) uint8, and return what is seen in it: () of ``SEEN``."""
+    def update(self, frame: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+        """Take the next frame, (H, W, 3) uint8, and return what is seen in it: () of ``SEEN``.
+
+        Where its face is known, ``points`` are those of :func:`studykit.media.following.tracked`.
+        """
         seen, last = np.full((), np.nan, SEEN), self._last
         if last is None or not np.array_equal(frame, last):  # a picture held still shows the same
-            self._face, self._person = self._tracker.update(frame), None
-        if self._face is not None:
-            marks = seen["landmarks"] = self._face.landmarks
+            found = points_of(self._tracker.update(frame)) if points is None else points
+            self._marks, self._person = found[:68], None
+        if not np.isnan(self._marks).any():
+            marks = seen["landmarks"] = self._marks
             pose = head_pose(marks, frame.shape)
             seen["pose"] = pose.yaw, pose.pitch, pose.roll
             if len(self._seen) % EMBED_EVERY == 0:

@@ -6,7 +6,7 @@ What is seen in a frame is found once and serves all metrics.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from studykit.cache import code_hash, kept
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source
 from studykit.metrics import perceptual, pixels
@@ -38,6 +39,8 @@ class Measurement:
     ----------
     cell : str
         Its name.
+    landmarks : str
+        What found its landmarks.
     values, driving : dict of float
         Figures by the metric's name: the clip's, and those of the driving itself.
     curves : dict of ndarray
@@ -47,6 +50,7 @@ class Measurement:
     """
 
     cell: str
+    landmarks: str = ""
     values: dict[str, float] = field(default_factory=dict)
     driving: dict[str, float] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
@@ -69,7 +73,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
                 frames = find_truth(study, cell)
-                truths[transfer] = None if frames is None else _Truth(frames)
+                finder = cell.driving.view.finder
+                truths[transfer] = None if frames is None else _Truth(frames, finder)
             takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
@@ -99,6 +104,8 @@ class _Scene:
         The driving's own, to stand beside those of its clips.
     person : (128,) float64 or None
         The embedding of the source's face.
+    landmarks : str
+        What finds landmarks.
     frame_rate : float
     reference : int
         The frame of the driving that motion counts from.
@@ -108,14 +115,13 @@ class _Scene:
     driving: np.ndarray
     figures: dict[str, float]
     person: np.ndarray | None
+    landmarks: str
     frame_rate: float
     reference: int
     notes: tuple[str, ...]
 
 
 def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    from studykit.media.faces import find_faces, identity_embedding
-
     still, _ = open_source(
         source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
     )
@@ -125,23 +131,38 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     opened, _ = with_reference(opened, driving.view.reference, still)
 
     def watch() -> Iterator[np.ndarray]:
-        observer = Observer()
-        return (observer.update(frame) for frame in opened)
+        observer = Observer(finder=opened.finder)
+        if opened.points is None:
+            return map(observer.update, opened)
+        return map(observer.update, opened, opened.points)
 
-    observing = "studykit.metrics.observe"
-    seen = np.array(list(kept(opened, f"metrics {code_hash(observing)}", watch)), SEEN)
-    found = find_faces(still.image)
-    missing = [] if found else ["no face found in the source: AED and CSIM have no figure"]
+    observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
+    seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
+    person = _person(still.image.tobytes(), still.image.shape, still.finder)
+    missing = []
+    if person is None:
+        missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(
         seen,
         _figures(seen),
-        identity_embedding(still.image, found[0].landmarks) if found else None,
+        person,
+        extractor(opened.finder),
         float(opened.frame_rate),
         opened.reference,
         tuple(missing),
     )
+
+
+@lru_cache(maxsize=16)
+def _person(pixels: bytes, shape: tuple[int, ...], finder: Finder) -> np.ndarray | None:
+    """Return the embedding of a source's face, found once for all drivings; None without one."""
+    from studykit.media.dlib_faces import identity_embedding
+
+    image = np.frombuffer(pixels, np.uint8).reshape(shape)
+    found = find_faces(image, finder=finder)
+    return identity_embedding(image, found[0].landmarks) if found else None
 
 
 def _figures(driving: np.ndarray) -> dict[str, float]:
@@ -159,9 +180,9 @@ def _figures(driving: np.ndarray) -> dict[str, float]:
 class _Truth:
     """True frames as they come, and what is seen in them, once for all clips that share them."""
 
-    def __init__(self, frames: TrueFrames) -> None:
+    def __init__(self, frames: TrueFrames, finder: Finder) -> None:
         self._frames = frames
-        self.observer = Observer(steadiness=False)
+        self.observer = Observer(steadiness=False, finder=finder)
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
@@ -184,7 +205,7 @@ class _Take:
         self.cell, self.truth = cell, truth
         self.failure: StudyError | None = None
         self._frames = video.read_frames(path)
-        self._observer = Observer()
+        self._observer = Observer(finder=cell.driving.view.finder)
         self._scores: list[dict[str, float]] = []
         self._features: list[np.ndarray] = []
 
@@ -231,6 +252,7 @@ class _Take:
             curves |= {name: np.array(each) for name, each in zip(FEATURES, both, strict=True)}
         return Measurement(
             self.cell.name,
+            scene.landmarks,
             _means(found),
             scene.figures,
             curves,

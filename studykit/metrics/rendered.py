@@ -73,7 +73,7 @@ def find_landmarks(images: Sequence[np.ndarray]) -> np.ndarray:
     """
     from studykit.media.faces import find_faces
 
-    seen = map(find_faces, images)
+    seen = [find_faces(image, finder="dlib") for image in images]
     return np.array([f[0].landmarks if f else np.full((68, 2), np.nan) for f in seen])
 
 

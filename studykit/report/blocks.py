@@ -162,7 +162,7 @@ class Picture:
         drawn = self.path.with_suffix(".svg")
         if drawn.is_file():
             return data_url("image/svg+xml", drawn.read_bytes())
-        with Image.open(self.path) as picture:
+        with Image.open(self.path, formats=("PNG", "JPEG")) as picture:
             return jpeg_url(np.asarray(picture.convert("RGB")), room=self.room)
 
 

@@ -327,7 +327,7 @@ def _words(view: Mapping[str, Any]) -> str:
 
 def problems(study: Study) -> Section:
     """List every problem of a study's inputs, as ``studykit check`` does."""
-    from studykit.study.check import check_study
+    from studykit.clips.check import check_study
 
     found = check_study(study)
     if not found:

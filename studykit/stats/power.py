@@ -35,12 +35,12 @@ from studykit.stats.crossed import Answers, contrasts
 from studykit.stats.result import in_words
 from studykit.study.file import Input, Study
 
-RATERS = (6, 8, 10, 12, 15, 18, 21, 24, 30, 40, 60, 80, 120)
+RATERS = (8, 12, 15, 18, 24, 30, 40, 60, 100)
 STIMULI = (2, 3, 4, 6, 8)  # sources and drivings a type that a study could have
 FACTORS = ("method", "source_type", "driving_type")
 _SIGNIFICANCE = 0.05
 _ANY = Condition("frontal", "frontal", "")
-_LINE = "{:28}" + "{:>13}" * 5
+_TOO_MANY = f"> {RATERS[-1]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,35 +82,26 @@ class RaterPlan:
 
     def __str__(self) -> str:
         """Set the tables as text, with the method below them."""
-        lines = [
-            _LINE.format("a difference between", "tests", "raters", "invite", "power", "ratings")
-        ]
+        lines = [_line("a difference between", "tests", "raters", "invite", "power", "ratings")]
         for row in self.table.itertuples():
-            if row.reason:
-                lines.append(f"{row.comparison:28}  can't be tested: {row.reason}")
-                continue
             few = pd.isna(row.raters)
-            lines.append(
-                _LINE.format(
-                    row.comparison,
-                    row.tests,
-                    f"> {RATERS[-1]}" if few else row.raters,
-                    "" if few else row.invite,
-                    f"{row.power:.2f} ± {row.power_error:.2f}",
-                    row.ratings,
-                )
+            numbers = (
+                row.tests,
+                _TOO_MANY if few else row.raters,
+                "" if few else row.invite,
+                f"{row.power:.2f} ± {row.power_error:.2f}",
+                row.ratings,
             )
-        other = self.fewest[list(STIMULI)].astype("string").fillna(f"> {RATERS[-1]}")
+            untested = f"{row.comparison:26}   can't be tested: {row.reason}"
+            lines.append(untested if row.reason else _line(row.comparison, *numbers))
+        fewest = self.fewest.drop(columns=0).astype("string").fillna(_TOO_MANY)
         return "\n".join(
             [
                 *lines,
                 "",
                 "Raters with so many sources a type, and as many drivings, all of which meet:",
-                _LINE.format("", *STIMULI),
-                *(
-                    _LINE.format(name, *row)
-                    for name, row in zip(other.index, other.to_numpy(), strict=True)
-                ),
+                _line("", *fewest.columns),
+                *itertools.starmap(_line, fewest.itertuples()),
                 "",
                 "tests: family that Holm's method corrects for; invite: so many, as some will be "
                 "excluded; ratings: the fewest that a condition gets.",
@@ -218,10 +209,11 @@ def plan_raters(
         f"{n_studies} simulated studies a number, each with its own raters, sources and drivings, "
         f"in which two levels differ by {difference:g} of a step on one of {criteria} criteria; t "
         "tests that speak for raters, sources and drivings like these, two-sided, "
-        f"{100 * _SIGNIFICANCE:g} % over the family of tests (Holm). Standard deviations, in steps: "
-        f"sources {model.source_sd:g}, drivings {model.driving_sd:g}, how methods take to them "
-        f"{model.source_method_sd:g} and {model.driving_method_sd:g}, clips {model.clip_sd:g} more; "
-        f"raters' levels {model.bias_sd:g}, their liking of a method {model.liking_sd:g}."
+        f"{100 * _SIGNIFICANCE:g} % over the family of tests (Holm). Standard deviations, in "
+        f"steps: sources {model.source_sd:g}, drivings {model.driving_sd:g}, how methods take to "
+        f"them {model.source_method_sd:g} and {model.driving_method_sd:g}, clips "
+        f"{model.clip_sd:g} more; raters' levels {model.bias_sd:g}, their liking of a method "
+        f"{model.liking_sd:g}."
     )
     return RaterPlan(table, grid, power, how)
 
@@ -364,3 +356,7 @@ class SimulatedStudies:
             rejected = holm(np.where(np.isnan(p), 1.0, p))[:, 0] <= _SIGNIFICANCE
             found[factor] = float(rejected.mean()), pairs[0].reason
         return found
+
+
+def _line(first: str, *others: object) -> str:
+    return f"{first:26}" + "".join(f"{other!s:>13}" for other in others)

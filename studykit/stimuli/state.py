@@ -4,11 +4,11 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from studykit.media import faces
+from studykit.media import pose as heads
 
 
 @dataclass(frozen=True)
-class Pose(faces.Pose):
+class Pose(heads.Pose):
     """Where the head points and where it stands in the image.
 
     Attributes
@@ -87,7 +87,7 @@ def transferred(
     # Angles that are found again in a rotation differ in their last digits: a head that did not
     # turn keeps its own.
     if (begin.yaw, begin.pitch, begin.roll) != (end.yaw, end.pitch, end.roll):
-        turned = faces.Pose.from_rotation(end.rotation() @ begin.rotation().T @ own.rotation())
+        turned = heads.Pose.from_rotation(end.rotation() @ begin.rotation().T @ own.rotation())
     factor = own.scale / begin.scale if shift_factor is None else shift_factor
     pose = Pose(
         yaw=turned.yaw,

@@ -11,11 +11,22 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from studykit.errors import MediaError, NoFaceError
-from studykit.media.faces import face_crop, find_faces
-from studykit.media.squares import CropRule, open_driving
+from studykit.errors import MediaError, StudyError
+from studykit.media.faces import find_faces
+from studykit.media.geometry import Crop, centre_crop
+from studykit.media.reference import with_reference
+from studykit.media.squares import (
+    AS_IT_IS,
+    CropRule,
+    Square,
+    View,
+    find_square,
+    frames_taken,
+    open_driving,
+    squares_of,
+)
 from studykit.media.video import probe, read_frames, read_image
-from studykit.study.file import Study, load_study
+from studykit.study.file import Study
 
 Level = Literal["error", "warning", "note"]
 
@@ -53,35 +64,32 @@ class Problem:
     text: str
 
 
-def check_study(study: Study | str | Path) -> list[Problem]:
-    """Look at every source and driving of a study.
+def check_inputs(study: Study) -> list[Problem]:
+    """Look at every source and driving of a study, in the order of its file; what is missing, too.
 
     Parameters
     ----------
-    study : Study or path
-        A study, or its file.
+    study : Study
 
     Returns
     -------
     list of Problem
-        In the order of the study file, errors of one file first.
-
-    Raises
-    ------
-    StudyFileError
-        The study file itself is wrong.
+        Errors of one file first.
     """
-    study = study if isinstance(study, Study) else load_study(study)
     problems = []
     for source in study.sources:
-        problems += check_image(source.path, size=study.size, crop=study.crop)
+        problems += check_image(source.path, size=study.size, crop=study.crop, view=source.view)
     for driving in study.drivings:
-        problems += check_video(driving.path, size=study.size, crop=study.crop)
+        problems += check_video(driving.path, size=study.size, crop=study.crop, view=driving.view)
     return problems
 
 
-def check_image(path: str | Path, *, size: int = 256, crop: CropRule = "face") -> list[Problem]:
+def check_image(
+    path: str | Path, *, size: int = 256, crop: CropRule = "face", view: View = AS_IT_IS
+) -> list[Problem]:
     """Look at a source image: unreadable, too small, no face, several faces.
+
+    What a run would refuse, or note of its clips, is said as it says it.
 
     Parameters
     ----------
@@ -89,6 +97,8 @@ def check_image(path: str | Path, *, size: int = 256, crop: CropRule = "face") -
         Side of the square that the methods work on, in pixels.
     crop : {"face", "face-or-centre", "centre"}
         The study's crop rule, which decides how bad a missing face is.
+    view : View
+        What is said of this input.
     """
     path = Path(path)
     try:
@@ -96,34 +106,40 @@ def check_image(path: str | Path, *, size: int = 256, crop: CropRule = "face") -
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, image.shape, size)
-    faces = find_faces(image)
-    if not faces:
-        problems.append(_no_face(path, crop))
-    elif crop != "centre" and not problems:
-        problems += _check_square(path, face_crop(faces[0], image.shape).side, size)
-    if len(faces) > 1:
-        problems.append(_several_faces(path, f"{len(faces)} faces"))
+    faces = find_faces(image, finder=view.finder)
+    square, refusal = _square(path, crop, view, bool(faces))
+    problems += refusal
+    if square is not None and _only_notes(problems):
+        problems += _check_square(path, square.side, size)
     return _worst_first(problems)
 
 
-def check_video(path: str | Path, *, size: int = 256, crop: CropRule = "face") -> list[Problem]:
+def check_video(
+    path: str | Path, *, size: int = 256, crop: CropRule = "face", view: View = AS_IT_IS
+) -> list[Problem]:
     """Look at a driving video, frame by frame.
 
     Unreadable or cut short, too small, fewer than 2 frames, cuts (:func:`find_cuts`), a variable
-    frame rate, and no face or several in 12 frames spread over it.
+    frame rate, and no face or several, as the run will see it, in its squares alone; and where its
+    reference frame is. Only its range is looked at.
 
     Parameters are those of :func:`check_image`.
     """
     path = Path(path)
     try:
-        info = probe(path)
-        sampled = set(np.linspace(0, info.frame_count - 1, SAMPLED_FRAMES).round().astype(int))
+        info, taken = probe(path), frames_taken(path, view)
+        squares = _squares(path, crop, view)
+        sampled = set(np.linspace(taken[0], taken[-1], SAMPLED_FRAMES).round().astype(int))
         looks: list[_Look] = []
         steps: list[float] = []
         previous = None
-        for index, frame in enumerate(read_frames(path)):
+        stop = taken.stop if taken.stop < info.frame_count else None
+        notes: list[str] = []
+        frames = read_frames(path, taken.start, stop, notes)
+        for index, frame in zip(taken, frames, strict=False):
             if index in sampled:
-                looks.append(_Look.at(index / float(info.frame_rate), index, frame))
+                shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
+                looks.append(_Look.at(index / float(info.frame_rate), index, shown, view))
             thumbnail = _thumbnail(frame)
             if previous is not None:
                 steps.append(float(np.abs(thumbnail - previous).mean()))
@@ -131,22 +147,28 @@ def check_video(path: str | Path, *, size: int = 256, crop: CropRule = "face") -
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, (info.height, info.width), size)
-    seen = [look for look in looks if look.faces]
-    if seen and crop != "centre" and not problems:
-        problems += _check_square(path, seen[0].square_side, size)
+    square, refusal = _square(path, crop, view, any(look.faces for look in looks))
+    problems += refusal
+    if square is not None and _only_notes(problems):
+        problems += _check_square(path, square.side, size)
     if info.frame_count < 2:
         problems.append(
             Problem(path, "error", "1 frame: a driving needs at least 2, use a longer video")
         )
     if cuts := find_cuts(steps):
         number = "a cut" if len(cuts) == 1 else f"{len(cuts)} cuts, the first"
-        where = f"{cuts[0] / float(info.frame_rate):.2f} s (frame {cuts[0]})"
+        cut = taken[cuts[0]]
+        where = f"{cut / float(info.frame_rate):.2f} s (frame {cut})"
         text = f"{number} at {where}: motion is taken from one shot, trim it to that"
-        problems.append(Problem(path, "warning", text))
+        problems.append(Problem(path, "warning", f"{text} with start and end"))
     if info.variable:
         rate = f"variable frame rate (mean {float(info.frame_rate):.4g} frames/s)"
         problems.append(Problem(path, "note", f"{rate}: clips keep each frame's time"))
-    problems += _check_faces(path, looks, _misses_square(path, size, crop), crop)
+    for text in dict.fromkeys((*info.notes, *notes)):
+        problems.append(Problem(path, "note", text))
+    problems += _check_faces(path, looks, view.rule(crop))
+    if square is not None and view.reference != "best":
+        problems += _check_reference(path, size, crop, view)
     return _worst_first(problems)
 
 
@@ -213,57 +235,70 @@ class _Look:
 
     moment: str
     faces: int
-    square_side: float
 
     @classmethod
-    def at(cls, seconds: float, index: int, frame: np.ndarray) -> "_Look":
-        faces = find_faces(frame)
-        side = face_crop(faces[0], frame.shape).side if faces else 0.0
-        return cls(f"{seconds:.2f} s (frame {index})", len(faces), side)
+    def at(cls, seconds: float, index: int, frame: np.ndarray, view: View) -> "_Look":
+        faces = find_faces(frame, finder=view.finder)
+        return cls(f"{seconds:.2f} s (frame {index})", len(faces))
 
 
-def _misses_square(path: Path, size: int, crop: CropRule) -> bool:
-    """Return whether a run finds no face for the square: it looks at the first second."""
+def _square(
+    path: Path, crop: CropRule, view: View, face_seen: bool
+) -> tuple[Crop | None, list[Problem]]:
+    """Return the square that a run will use, None where it refuses; and what it says of that."""
     try:
-        _, note = open_driving(path, name=path.stem, size=size, crop=crop)
-    except NoFaceError:
-        return True
-    return bool(note)
+        square, note = find_square(path, crop, view)
+    except StudyError as error:
+        return None, [Problem(path, "error", _without_path(error, path))]
+    if note:
+        serious = "centred square" in note or "no face in" in note
+        level: Level = "warning" if serious else "note"
+        return square, [Problem(path, level, note)]
+    if view.rule(crop) == "centre" and not face_seen:
+        text = "no face found: methods that need one fail, others take the centred square"
+        return square, [Problem(path, "note", text)]
+    return square, []
 
 
-def _check_faces(
-    path: Path, looks: Sequence[_Look], misses_square: bool, crop: CropRule
-) -> list[Problem]:
+def _squares(path: Path, crop: CropRule, view: View) -> tuple[Crop, ...]:
+    try:
+        return squares_of(path, crop, view)
+    except StudyError:  # which _square says
+        return (centre_crop((probe(path).height, probe(path).width)),)
+
+
+def _only_notes(problems: Iterable[Problem]) -> bool:
+    return all(problem.level == "note" for problem in problems)
+
+
+def _check_faces(path: Path, looks: Sequence[_Look], rule: CropRule | Square) -> list[Problem]:
+    """Say what 12 looks into the squares show that the run will not say by itself."""
     problems = []
     without = [look for look in looks if not look.faces]
-    seen_nowhere = len(without) == len(looks)
-    if misses_square or (crop == "centre" and seen_nowhere):
-        problems.append(_no_face(path, crop, "" if seen_nowhere else " in its first second"))
-    if without and not (problems and seen_nowhere):
+    if without and (isinstance(rule, Square) or (rule == "centre" and len(without) < len(looks))):
         text = f"no face in {len(without)} of {len(looks)} frames looked at, first at"
         text = f"{text} {without[0].moment}: use a part in which the face is seen"
         problems.append(Problem(path, "warning", text))
     if crowded := [look for look in looks if look.faces > 1]:
-        problems.append(_several_faces(path, f"{crowded[0].faces} faces at {crowded[0].moment}"))
+        text = f"{crowded[0].faces} faces in its square at {crowded[0].moment}: one is followed"
+        problems.append(Problem(path, "note", text))
     return problems
 
 
-def _no_face(path: Path, crop: CropRule, where: str = "") -> Problem:
-    if crop == "face":
-        text = f"no face found{where}: choose another file, or set crop: face-or-centre"
-        return Problem(path, "error", f"{text} in the study")
-    text = f"no face found{where}: its centred square is taken, and methods that need a face fail"
-    return Problem(path, "warning" if crop == "face-or-centre" else "note", text)
+def _check_reference(path: Path, size: int, crop: CropRule, view: View) -> list[Problem]:
+    try:
+        opened, _ = open_driving(path, name=path.stem, size=size, crop=crop, view=view)
+        _, note = with_reference(opened, view.reference)
+    except StudyError as error:
+        return [Problem(path, "error", _without_path(error, path))]
+    return [Problem(path, "note", note)] if note else []
 
 
-def _several_faces(path: Path, count: str) -> Problem:
-    return Problem(
-        path, "note", f"{count}: the largest is taken, crop the file if another is meant"
-    )
-
-
-def _without_path(error: MediaError, path: Path) -> str:
-    return str(error).replace(f" {path}", "", 1).replace(f"{path} ", "", 1)
+def _without_path(error: StudyError, path: Path) -> str:
+    text = str(error)
+    for place in (f" in {path}", f" of {path}", f" {path}", f"{path} ", f"{path}: "):
+        text = text.replace(place, "", 1)
+    return text
 
 
 def _worst_first(problems: Iterable[Problem]) -> list[Problem]:

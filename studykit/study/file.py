@@ -3,17 +3,20 @@
 One YAML file names everything, so that a study can be repeated from that file and its inputs.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
+import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from studykit import files
 from studykit.errors import StudyFileError, did_you_mean
+from studykit.media.faces import Finder
 from studykit.media.squares import CropRule
 from studykit.study.document import Document, brief
 from studykit.study.inputs import Input, read_view, slug
@@ -66,6 +69,8 @@ class Study:
     crop : {"face", "face-or-centre", "centre"}
         How inputs become squares: around the largest face, where "face" makes a missing face an
         error and "face-or-centre" falls back to the centred square and says so; or always centred.
+    faces : {"auto", "mediapipe", "dlib"}
+        What finds faces, in inputs, for methods and for metrics: the inputs' ``view.finder``.
     protocols : tuple of {"cross-identity", "same-identity"}
         Whether every source meets every driving, each driving meets its own reference frame, or
         both.
@@ -81,6 +86,7 @@ class Study:
     seed: int = 0
     size: int = 256
     crop: CropRule = "face"
+    faces: Finder = "auto"
     ratings: Ratings = field(default_factory=Ratings)
     protocols: tuple[Protocol, ...] = ("cross-identity",)
     listed: tuple[tuple[str, str], ...] = ()
@@ -133,45 +139,109 @@ def load_study(path: str | Path) -> Study:
         The file is missing or not YAML; an unknown key, a value of the wrong kind, a missing
         input or a duplicate name, with its line.
     """
+    study, errors = read_study(path)
+    if len(errors) > 1:
+        more = f"and {len(errors) - 1} more: studykit check {path} lists all"
+        raise type(errors[0])(f"{errors[0]} ({more})")
+    for error in errors:
+        raise error
+    return study
+
+
+def read_study(path: str | Path) -> tuple[Study, list[StudyFileError]]:
+    """Read a study file as far as it can be read.
+
+    Returns
+    -------
+    study : Study
+        Without what is wrong; inputs that are missing are among its inputs.
+    errors : list of StudyFileError
+        All that is wrong, in the order of the file.
+
+    Raises
+    ------
+    StudyFileError
+        The file is missing or not YAML.
+    """
     path = Path(path)
-    document = Document(path, _KEYS)
-    keys = document.mapping((), known=_KEYS, needed=("name", "drivings", "methods"))
+    document, errors = Document(path, _KEYS), list[StudyFileError]()
+    with _gathered(errors):
+        document.mapping((), known=_KEYS, needed=("name", "drivings", "methods"))
+    given = document.value(())
+    values: dict[str, Any] = {"name": path.stem, "sources": (), "drivings": (), "methods": ()}
+    for key in given:
+        if key in _READERS:
+            with _gathered(errors):
+                values[key] = _READERS[key](document, errors)
+    for kind in ("sources", "drivings"):
+        values[kind] = tuple(_seen_by(values.get("faces", "auto"), item) for item in values[kind])
+    study = Study(path=path, **values)
+    if "sources" not in given and "cross-identity" in study.protocols:
+        errors.append(document.error((), 'the key "sources" is missing'))
+    # A pair of what could not be read would be one error more.
+    if given.get("pairs", "all") != "all" and all(isinstance(e, _MissingFile) for e in errors):
+        with _gathered(errors):
+            listed = _pairs(document, study.sources, study.drivings)
+            met = [set(names) for names in zip(*listed, strict=True)]
+            study = dataclasses.replace(
+                study,
+                listed=listed,  # what stands in no pair takes no part in the study
+                sources=tuple(source for source in study.sources if source.name in met[0]),
+                drivings=tuple(driving for driving in study.drivings if driving.name in met[1]),
+            )
+    with _gathered(errors):
+        _check_lengths(document, study)
+    return study, errors
+
+
+def _check_lengths(document: Document, study: Study) -> None:
+    """Refuse a clip's name that leaves no room in a file's name for what is put beside it."""
+    longest = max(study.cells(), key=lambda cell: len(os.fsencode(cell.name)), default=None)
+    if longest and (length := len(os.fsencode(longest.name))) > files.LONGEST_NAME:
+        item = max(longest.source, longest.driving, key=lambda item: len(os.fsencode(item.name)))
+        raise document.error(
+            (),
+            f"a clip's name would be {length} bytes long, at most {files.LONGEST_NAME} fit: rename "
+            f"{item.path.name}, or give it a shorter name, {{path: .., name: ..}}",
+        )
+
+
+def _seen_by(finder: Finder, item: Input) -> Input:
+    return dataclasses.replace(item, view=dataclasses.replace(item.view, finder=finder))
+
+
+class _MissingFile(StudyFileError):
+    """An input is not there; all else that is said of it stands."""
+
+
+@contextlib.contextmanager
+def _gathered(errors: list[StudyFileError]) -> Iterator[None]:
+    """Put an error into a list and go on behind what raised it."""
+    try:
+        yield
+    except StudyFileError as error:
+        errors.append(error)
+
+
+def _name(document: Document) -> str:
     name = document.text(("name",))
     if slug(name) != name:
         raise document.error(
             ("name",), f'name "{name}" becomes a folder: letters, digits, ".", "-", "_" only'
         )
-    size = document.number(("size",), low=64, high=2048) if "size" in keys else Study.size
+    return name
+
+
+def _size(document: Document) -> int:
+    size = document.number(("size",), low=64, high=2048)
     if size % 32:
         raise document.error(("size",), f"size must be a multiple of 32, not {size}")
-    protocols = _protocols(document) if "protocols" in keys else Study.protocols
-    if "sources" not in keys and "cross-identity" in protocols:
-        raise document.error((), 'the key "sources" is missing')
-    sources = _inputs(document, "sources") if "sources" in keys else ()
-    drivings = _inputs(document, "drivings")
-    listed = _pairs(document, sources, drivings) if keys.get("pairs", "all") != "all" else ()
-    if listed:  # what stands in no pair takes no part in the study
-        met = [set(names) for names in zip(*listed, strict=True)]
-        sources = tuple(source for source in sources if source.name in met[0])
-        drivings = tuple(driving for driving in drivings if driving.name in met[1])
-    return Study(
-        name=name,
-        path=path,
-        seed=document.number(("seed",), low=0, high=2**63 - 1) if "seed" in keys else Study.seed,
-        size=size,
-        crop=document.choice(("crop",), get_args(CropRule)) if "crop" in keys else Study.crop,
-        protocols=protocols,
-        listed=listed,
-        sources=sources,
-        drivings=drivings,
-        methods=_methods(document),
-        ratings=read_ratings_section(document, ("ratings",)),
-    )
+    return size
 
 
 _KEYS = (
-    "name", "seed", "size", "crop", "protocols", "sources", "drivings", "pairs", "methods",
-    "ratings",
+    "name", "seed", "size", "crop", "faces", "protocols", "sources", "drivings", "pairs",
+    "methods", "ratings",
 )  # fmt: skip
 _FIRST_OF = "first-of-"
 
@@ -188,33 +258,28 @@ def _protocols(document: Document) -> tuple[Protocol, ...]:
     return tuple(found)
 
 
-def _inputs(document: Document, section: str) -> tuple[Input, ...]:
+def _inputs(document: Document, section: str, errors: list[StudyFileError]) -> tuple[Input, ...]:
     found: list[Input] = []
     lines: dict[str, int] = {}
+    before = len(errors)
     for kind in document.mapping((section,), known=TYPES):
-        for index in range(len(document.sequence((section, kind)))):
-            where = (section, kind, index)
-            item = _input(document, where, still=section == "sources")
-            path = item.path
-            if not files.is_there(path):
-                near = _beside(path)
-                near = difflib.get_close_matches(path.name, near, n=5, cutoff=0) or near
-                hint = did_you_mean(path.name, near) if near else "the folder is missing too"
-                raise document.error(where, f"no file {path}: {hint}")
-            if section == "sources" and item.name.startswith(_FIRST_OF):
-                text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
-                raise document.error(where, text)
-            if (same := _alike(item.name)) in lines:
-                raise document.error(
-                    where,
-                    f'duplicate name "{item.name}" in {section} (line {lines[same]}): rename one '
-                    "file, or give one a name of its own, {path: .., name: ..}",
-                )
-            lines[same] = document.line(where)
-            found.append(item)
-    if not found:
+        with _gathered(errors):
+            for index in range(len(document.sequence((section, kind)))):
+                with _gathered(errors):
+                    item = _input(document, (section, kind, index), lines)
+                    found.append(item)
+                    _require_file(document, (section, kind, index), item.path)
+    if not found and len(errors) == before:
         raise document.error((section,), f"{section} is empty: name at least one file")
     return tuple(found)
+
+
+def _require_file(document: Document, where: tuple, path: Path) -> None:
+    if not files.is_there(path):
+        near = _beside(path)
+        near = difflib.get_close_matches(path.name, near, n=5, cutoff=0) or near
+        hint = did_you_mean(path.name, near) if near else "the folder is missing too"
+        raise _MissingFile(str(document.error(where, f"no file {path}: {hint}")))
 
 
 def _beside(path: Path) -> list[str]:
@@ -229,8 +294,9 @@ def _alike(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold())
 
 
-def _input(document: Document, where: tuple, *, still: bool) -> Input:
-    """Read a path, or a mapping that says more."""
+def _input(document: Document, where: tuple, lines: dict[str, int]) -> Input:
+    """Read a path, or a mapping that says more; ``lines`` are those of the names before it."""
+    section, kind, _ = where
     given = document.value(where)
     if isinstance(given, str):
         given = {"path": given}
@@ -239,10 +305,26 @@ def _input(document: Document, where: tuple, *, still: bool) -> Input:
             where, f"a path or a mapping with a path is expected, not {brief(given)}"
         )
     view = read_view(
-        given, still=still, refuse=lambda key, text: document.error((*where, key), text)
+        given,
+        still=section == "sources",
+        refuse=lambda key, text: document.error((*where, key), text),
     )
-    path = document.folder / given["path"]
-    return Input(given.get("name") or slug(path.stem), where[1], path, view)
+    path = files.as_it_lies(document.folder / given["path"])
+    name = given.get("name") or slug(path.stem)
+    if not name:
+        text = f"no name can be made of {path.name}: give it one, {{path: .., name: ..}}"
+        raise document.error(where, text)
+    if section == "sources" and name.startswith(_FIRST_OF):
+        text = f'"{_FIRST_OF}" begins the names of drivings\' first frames: rename the file'
+        raise document.error(where, text)
+    if (same := _alike(name)) in lines:
+        raise document.error(
+            where,
+            f'duplicate name "{name}" in {section} (line {lines[same]}): rename one file, or give '
+            "one a name of its own, {path: .., name: ..}",
+        )
+    lines[same] = document.line(where)
+    return Input(name, kind, path, view)
 
 
 def _pairs(
@@ -260,8 +342,9 @@ def _pairs(
         entry = document.texts(where)
         for place, (what, items) in enumerate((("source", sources), ("driving", drivings))):
             called = {item.name: item for item in items}
-            name = entry[place]
-            alike = [item.name for item in items if item.path == document.folder / name]
+            name = unicodedata.normalize("NFC", entry[place])
+            path = files.as_it_lies(document.folder / entry[place])
+            alike = [item.name for item in items if item.path == path]
             if len(alike) > 1:
                 text = f'"{name}" is the file of several {what}s: name {" or ".join(alike)}'
                 raise document.error((*where, place), text)
@@ -278,31 +361,51 @@ def _pairs(
     return tuple(found)
 
 
-def _methods(document: Document) -> tuple[MethodSpec, ...]:
+def _methods(document: Document, errors: list[StudyFileError]) -> tuple[MethodSpec, ...]:
     found: dict[str, MethodSpec] = {}
-    for index, entry in enumerate(document.sequence(("methods",))):
-        where = ("methods", index)
-        if isinstance(entry, str):
-            entry = {"name": entry}
-        if not isinstance(entry, dict):
-            raise document.error(
-                where, f"a method's name or a mapping is expected, not {brief(entry)}"
-            )
-        settings = dict(entry)
-        method = settings.pop("method", None) or settings.get("name")
-        name = settings.pop("name", method)
-        if not isinstance(name, str) or not isinstance(method, str):
-            raise document.error(where, 'a method needs a "name"')
-        if slug(name) != name:
-            raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
-        if _alike(name) in map(_alike, found):
-            raise document.error(where, f'duplicate method name "{name}": give each its own "name"')
-        for key in ("path", "config", "weights"):
-            value = settings.get(key)
-            is_name = key == "weights" and not files.is_there(document.folder / str(value))
-            if isinstance(value, str) and not is_name:
-                settings[key] = str(document.folder / value)
-        found[name] = MethodSpec(name, method, settings, document.line(where))
-    if not found:
+    before = len(errors)
+    for index in range(len(document.sequence(("methods",)))):
+        with _gathered(errors):
+            spec = _method(document, ("methods", index))
+            if _alike(spec.name) in found:
+                text = f'duplicate method name "{spec.name}": give each its own "name"'
+                raise document.error(("methods", index), text)
+            found[_alike(spec.name)] = spec
+    if not found and len(errors) == before:
         raise document.error(("methods",), "methods is empty: name at least one")
     return tuple(found.values())
+
+
+def _method(document: Document, where: tuple) -> MethodSpec:
+    entry = document.value(where)
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not isinstance(entry, dict):
+        raise document.error(where, f"a method's name or a mapping is expected, not {brief(entry)}")
+    settings = dict(entry)
+    method = settings.pop("method", None) or settings.get("name")
+    name = settings.pop("name", method)
+    if not isinstance(name, str) or not isinstance(method, str):
+        raise document.error(where, 'a method needs a "name"')
+    if slug(name) != name:
+        raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
+    for key in ("path", "config", "weights"):
+        value = settings.get(key)
+        is_name = key == "weights" and not files.is_there(document.folder / str(value))
+        if isinstance(value, str) and not is_name:
+            settings[key] = str(document.folder / value)
+    return MethodSpec(name, method, settings, document.line(where))
+
+
+_READERS: dict[str, Callable[[Document, list[StudyFileError]], Any]] = {
+    "name": lambda document, _: _name(document),
+    "seed": lambda document, _: document.number(("seed",), low=0, high=2**63 - 1),
+    "size": lambda document, _: _size(document),
+    "crop": lambda document, _: document.choice(("crop",), get_args(CropRule)),
+    "faces": lambda document, _: document.choice(("faces",), get_args(Finder)),
+    "protocols": lambda document, _: _protocols(document),
+    "sources": lambda document, errors: _inputs(document, "sources", errors),
+    "drivings": lambda document, errors: _inputs(document, "drivings", errors),
+    "methods": _methods,
+    "ratings": lambda document, _: read_ratings_section(document, ("ratings",)),
+}

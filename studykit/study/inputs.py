@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from studykit import files
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.media.squares import AS_IT_IS, CropRule, Reference, Square, View
 
@@ -38,12 +39,24 @@ class Input:
 def slug(text: str) -> str:
     """Turn a text into a name that is safe in file names and has no double underscore.
 
+    Letters, digits and marks of any script stay, and so do pictures such as emoji; what looks
+    the same is the same (Unicode's NFC).
+
     >>> slug("my photo__(2)")
     'my-photo_2'
+    >>> slug("Zoë & 日本 👩")
+    'Zoë-日本-👩'
     """
-    # macOS hands out é as e and an accent, in which no letter ends a name.
-    text = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", text).strip())
+    text = "".join(c if _stays(c) else "\0" for c in unicodedata.normalize("NFC", text))
+    text = re.sub("\0+", "-", text.strip("\0"))
     return re.sub(r"_{2,}-?", "_", text).strip("-._")
+
+
+def _stays(character: str) -> bool:
+    kind = unicodedata.category(character)
+    joins = character == "\N{ZERO WIDTH JOINER}"  # within one emoji, and one Indic letter
+    picture = kind in ("So", "Sk") and not character.isascii()
+    return kind[0] in "LMN" or character in "_.-" or joins or picture
 
 
 def as_input(given: str | Path | Mapping[str, Any], *, still: bool) -> Input:
@@ -67,8 +80,9 @@ def as_input(given: str | Path | Mapping[str, Any], *, still: bool) -> Input:
         return StudyFileError(f"{given.get('path') or ('source' if still else 'driving')}: {text}")
 
     view = read_view(given, still=still, refuse=refuse)
-    path = Path(given["path"])
-    return Input(given.get("name") or slug(path.stem), "", path, view)
+    path = files.as_it_lies(Path(given["path"]))
+    name = given.get("name") or slug(path.stem) or ("source" if still else "driving")
+    return Input(name, "", path, view)
 
 
 def read_view(given: Mapping[str, Any], *, still: bool, refuse: Refuse) -> View:

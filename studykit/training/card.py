@@ -64,7 +64,8 @@ def photographs(folder: Path) -> Any:
     """
     from skimage.data import astronaut
 
-    from studykit.media.faces import face_crop, find_face
+    from studykit.media.faces import find_face
+    from studykit.media.geometry import face_crop
     from studykit.media.sheets import Strip, draw_strips
     from studykit.media.squares import Driving, Source
     from studykit.metrics.cases import MOTIONS, identity_of, states_of
@@ -94,7 +95,10 @@ def write_card(folder: Path) -> Path:
 
     try:
         record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        log = [
+            json.loads(line)
+            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         found = sorted(folder.glob("benchmark-*.json"), key=lambda path: len(path.name))
         measured = [json.loads(path.read_text(encoding="utf-8")) for path in found]
         loaded = checkpoints.load(folder / "weights.safetensors")
@@ -145,7 +149,7 @@ def _tables(content: dict[str, Any]) -> str:
 def _keep_picture(path: Path, target: Path) -> None:
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
         height = round(picture.height * _SHOWN_WIDTH / picture.width)
         small = picture.convert("RGB").resize((_SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
     with files.whole(target) as part:

@@ -345,9 +345,9 @@ class Cache:
         about = self.folder / "cache.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if about.is_file() and (found := json.loads(about.read_text())) != made:
+            if about.is_file() and (found := json.loads(about.read_text(encoding="utf-8"))) != made:
                 raise StudyError(f"{self.folder} holds frames of {found}, not {made}: name another")
-            about.write_text(json.dumps(made))
+            about.write_text(json.dumps(made), encoding="utf-8")
         except OSError as error:
             raise StudyError(f"can't write {self.folder} ({error.strerror})") from None
 

@@ -347,7 +347,7 @@ def _compute_alike_in_every_run() -> None:
 
 def _write_recipe(recipe: Recipe, out: Path) -> None:
     with files.written(out / "recipe.json", _OTHERWISE) as part:
-        part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
+        part.write_text(json.dumps(dataclasses.asdict(recipe), indent=1), encoding="utf-8")
 
 
 def _append(log: Path, record: dict[str, Any]) -> None:
@@ -358,6 +358,7 @@ def _append(log: Path, record: dict[str, Any]) -> None:
 def _cut_log(log: Path, step: int) -> None:
     """Drop what was logged after a step, as it will be logged again."""
     if log.is_file():
-        lines = log.read_text().splitlines(keepends=True)
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
         with files.written(log, _OTHERWISE) as part:
-            part.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+            kept = "".join(line for line in lines if json.loads(line)["step"] <= step)
+            part.write_text(kept, encoding="utf-8")
