@@ -151,7 +151,12 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.argument("source", type=_path)
 @click.argument("driving", type=_path)
 @click.option("-o", "--output", "clip", required=True, type=_path)
-@click.option("--method", default="fomm", show_default=True)
+@click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    help="auto: fomm for rendered inputs, warp for others.",
+)
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
@@ -166,12 +171,23 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--source-crop", type=_Numbers("RULE|X,Y,SIDE"), help="Where it is another.")
 @click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
 @click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
-@click.option("--finder", type=click.Choice(["auto", "mediapipe", "dlib"]), help="Of faces.")
+@click.option(
+    "--finder",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "mediapipe", "dlib"]),
+    help="What finds faces.",
+)
 @click.option("--margin", type=float, help="Around the driving's face, in face sizes [0.5].")
 @click.option("--source-margin", type=float, help="Around the source's face.")
 @click.option("--start", type=float, metavar="S", help="Of the driving, in seconds.")
 @click.option("--end", type=float, metavar="S", help="Of the driving, in seconds.")
 @click.option("--max-frames", type=int, metavar="N", help="No more of the driving.")
+@click.option(
+    "--faceless",
+    type=click.Choice(["interpolate", "hold", "cut"]),
+    help="What becomes of the driving's frames without a face [interpolate].",
+)
 @click.option(
     "--reference",
     type=_Numbers("first|best|S"),
@@ -185,7 +201,7 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
     for name in ("crop", "face", "margin"):
         if f"source_{name}" in given:
             still[name] = given.pop(f"source_{name}")
-    for name in ("face", "margin", "start", "end", "max_frames", "reference"):
+    for name in ("face", "margin", "start", "end", "max_frames", "reference", "faceless"):
         if name in given:
             moving[name] = given.pop(name)
     if (crop := given.pop("crop", None)) is not None:

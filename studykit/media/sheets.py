@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from studykit.media.geometry import Box
+
 _TILE, _GAP, _LABEL, _TOP = 160, 4, 150, 26
 _INK, _PALE, _PAPER, _EMPTY, _MARK = "#1b1f24", "#5b6570", "#ffffff", "#e9ecef", "#d55e00"
 
@@ -56,6 +58,34 @@ def draw_strips(strips: Sequence[Strip], header: Sequence[str]) -> Image.Image:
             draw.rectangle((left, top, right, top + _TILE - 1), fill=_EMPTY)
             text = _shortened(strip.text, right - left - 24, 14)
             draw.text(((left + right) / 2, top + _TILE / 2), text, _INK, _font(14), anchor="mm")
+    return sheet
+
+
+def numbered(image: np.ndarray, boxes: Sequence[Box], title: str) -> Image.Image:
+    """Draw boxes with their numbers, from 1 on, into a picture of at most 800 pixels a side."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((5 * _TILE, 5 * _TILE))
+    scale = picture.width / image.shape[1]
+    sheet = Image.new("RGB", (picture.width, picture.height + _TOP), _PAPER)
+    sheet.paste(picture, (0, _TOP))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((4, 5), title, _INK, _font(15))
+    for number, box in enumerate(boxes, start=1):
+        left, top, right, bottom = (scale * edge for edge in box)
+        draw.rectangle((left, top + _TOP, right, bottom + _TOP), outline=_MARK, width=3)
+        draw.rectangle((left, top + _TOP, left + 24, top + _TOP + 22), fill=_MARK)
+        draw.text((left + 12, top + _TOP + 11), str(number), _PAPER, _font(15), anchor="mm")
+    return sheet
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Lay pictures below each other."""
+    width = max(picture.width for picture in pictures)
+    sheet = Image.new("RGB", (width, sum(picture.height for picture in pictures)), _PAPER)
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
     return sheet
 
 

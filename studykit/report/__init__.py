@@ -25,4 +25,8 @@ from studykit.report.sections import (
     timing as timing,
     verdicts as verdicts,
 )
-from studykit.report.strips import input_sheet as input_sheet, pair_strip as pair_strip
+from studykit.report.strips import (
+    face_sheet as face_sheet,
+    input_sheet as input_sheet,
+    pair_strip as pair_strip,
+)

@@ -1,5 +1,6 @@
 """Film strips: what a driving does and what the clips make of it, at a few moments."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from PIL import Image
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.sheets import Strip, draw_strips
-from studykit.media.squares import CropRule, open_driving, open_source
+from studykit.media.faces import find_faces
+from studykit.media.sheets import Strip, draw_strips, numbered, stacked
+from studykit.media.squares import CropRule, frames_taken, is_video, open_driving, open_source
 from studykit.report.results import Results
 from studykit.study.file import Cell, Input, MethodSpec, Study
 from studykit.study.inputs import as_input
@@ -104,6 +106,26 @@ def pair_strip(
     picture = source_picture(still, size, crop)
     row = Strip(("source", still.name, ""), [picture, *moments(Path(clip))])
     return draw_strips([top, row], header)
+
+
+def face_sheet(study: Study) -> Image.Image | None:
+    """Draw every input in which there are several faces, each with its number from the left.
+
+    That of a study file's ``face``. Of a driving, its first frame that takes part is shown; None
+    where no input shows more than one face.
+    """
+    pictures = []
+    for item in (*study.sources, *study.drivings):
+        with contextlib.suppress(StudyError):
+            if is_video(item.path):
+                image = next(video.read_frames(item.path, frames_taken(item.path, item.view).start))
+            else:
+                image = video.read_image(item.path)
+            faces = find_faces(image, finder=study.faces)
+            if len(faces) > 1:
+                boxes = sorted((face.box for face in faces), key=lambda box: box[0] + box[2])
+                pictures.append(numbered(image, boxes, item.name))
+    return stacked(pictures) if pictures else None
 
 
 def input_sheet(study: Study) -> Image.Image:

@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 from studykit import files
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.media.squares import AS_IT_IS, CropRule, Reference, Square, View
+from studykit.media.squares import AS_IT_IS, CropRule, Faceless, Reference, Square, View
 
 LARGEST_MARGIN = 4.0
-_OF_DRIVINGS = ("start", "end", "max_frames", "reference")
+_OF_DRIVINGS = ("start", "end", "max_frames", "reference", "faceless")
 KEYS = ("path", "name", "face", "crop", "margin", *_OF_DRIVINGS)
 
 Refuse = Callable[[str, str], StudyError]
@@ -189,6 +189,13 @@ def _reference(value: Any, key: str, refuse: Refuse) -> Reference | float:
     return _number(value, key, refuse)
 
 
+def _faceless(value: Any, key: str, refuse: Refuse) -> Faceless:
+    known = get_args(Faceless)
+    if value not in known:
+        raise refuse(key, f'no faceless "{value}": {did_you_mean(str(value), known)}')
+    return value
+
+
 _READERS: dict[str, Callable[[Any, str, Refuse], Any]] = {
     "face": _face,
     "crop": _crop,
@@ -197,4 +204,5 @@ _READERS: dict[str, Callable[[Any, str, Refuse], Any]] = {
     "end": _number,
     "max_frames": lambda value, key, refuse: _count(value, key, refuse, low=2),
     "reference": _reference,
+    "faceless": _faceless,
 }
