@@ -6,6 +6,7 @@ share its clips, as they do in every study.
 """
 
 import itertools
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ HEADINGS = ("design", "raters' answers", "raters", "clip SD", "source SD", "sour
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 _LEVEL = 0.95
 _BATCH = 100
+_OLD = 2  # batches in which the old tests, which take long, are counted too
 _GRID = np.linspace(-6, 6, 241)  # of latent opinions around a condition's, for their mean scores
 
 
@@ -107,7 +109,8 @@ def error_rates(row: Row, *, studies: int, seed: int = 0) -> dict[str, float]:
     """Return the share of studies without effects that make any claim of a family, by family.
 
     A family is one factor or interaction over all criteria, corrected by Holm's method. "old" are
-    paired Wilcoxon tests over raters, for which the clips at hand are all there are.
+    paired Wilcoxon tests over raters, for which the clips at hand are all there are, in the first
+    200 studies.
     """
     wrong = defaultdict(list)
     layout = Layout.of(row.study, row.raters)
@@ -118,7 +121,7 @@ def error_rates(row: Row, *, studies: int, seed: int = 0) -> dict[str, float]:
             families[contrast.factors].append(contrast.p.reshape(size, -1))
         for factors, p in families.items():
             wrong[" × ".join(factors)].append(_any(np.concatenate(p, axis=1)))
-        for factor in FACTORS[:2]:
+        for factor in FACTORS[:2] if len(wrong["old method"]) < _OLD else ():
             wrong[f"old {factor}"].append(_any(_paired(layout, values, factor)))
     return {name: float(np.concatenate(parts).mean()) for name, parts in wrong.items()}
 
@@ -139,10 +142,9 @@ def coverage(row: Row, *, studies: int, seed: int = 0) -> dict[str, float]:
         ]
     ).reshape(*map(len, levels), -1)
     # A clip's mean score depends on its latent opinion only.
-    base = min(truth.shape) and model.latent_mean(layout.clips[0].condition, "naturalness")
-    of_latent = [
-        model.true_mean(layout.clips[0].condition, "naturalness", clip_effect=x) for x in _GRID
-    ]
+    some = layout.clips[0].condition, "naturalness"
+    base = model.latent_mean(*some)
+    of_latent = [model.true_mean(*some, clip_effect=x) for x in _GRID]
     held = defaultdict(list)
     for size, rng in _batches(row, studies, seed):
         state = rng.bit_generator.state
@@ -160,21 +162,33 @@ def coverage(row: Row, *, studies: int, seed: int = 0) -> dict[str, float]:
     }
 
 
-def report(listed: Sequence[Row], *, studies: int) -> str:
-    """Simulate the rows; return their table as Markdown."""
+def report(listed: Sequence[Row], folder: Path, *, studies: int) -> str:
+    """Return the rows' table as Markdown; what the folder does not hold is simulated first."""
     lines = []
+    folder.mkdir(parents=True, exist_ok=True)
     with click.progressbar(listed, label="simulated studies", file=sys.stderr) as shown:
         for row in shown:
-            errs = error_rates(row, studies=studies)
-            covers = coverage(row, studies=studies // 5, seed=1)
-            mains = [errs[factor] for factor in FACTORS]
-            crossed = max(share for name, share in errs.items() if "×" in name)
-            old = [errs[f"old {factor}"] for factor in FACTORS[:2]]
-            types = np.mean([covers[factor] for factor in FACTORS[1:]])
-            shares = [*mains, crossed, *old, covers["method"], types, covers["scores"]]
-            lines.append([*vars(row).values(), *(f"{share:.1%}" for share in shares)])
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [
-        HEADINGS, ["---"] * len(HEADINGS), *lines])  # fmt: skip
+            name = "-".join(map(str, [*vars(row).values(), studies])).replace(" ", "")
+            kept = folder / f"{name}.json"
+            if not kept.exists():
+                found = {
+                    "errs": error_rates(row, studies=studies),
+                    "covers": coverage(row, studies=studies // 5, seed=1),
+                }
+                with files.whole(kept) as part:
+                    part.write_text(json.dumps(found), encoding="utf-8")
+            lines.append([*vars(row).values(), *_shares(**json.loads(kept.read_text("utf-8")))])
+    table = [HEADINGS, ["---"] * len(HEADINGS), *lines]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in table)
+
+
+def _shares(errs: dict[str, float], covers: dict[str, float]) -> list[str]:
+    """Return a row's shares as the table has them."""
+    crossed = max(share for name, share in errs.items() if "×" in name)
+    types = np.mean([covers[factor] for factor in FACTORS[1:]])
+    shares = [*(errs[factor] for factor in FACTORS), crossed]
+    shares += [errs[f"old {factor}"] for factor in FACTORS[:2]]
+    return [f"{share:.1%}" for share in (*shares, covers["method"], types, covers["scores"])]
 
 
 def write_power_sets(folder: Path, *, sets: int = 200) -> tuple[Layout, np.ndarray]:
@@ -274,8 +288,7 @@ def _true(contrast: Contrast, truth: np.ndarray, levels: list[list[str]]) -> np.
 
 def _paired(layout: Layout, values: np.ndarray, factor: str) -> np.ndarray:
     """Return p of Wilcoxon's tests of raters' mean differences, (studies, pairs x criteria)."""
-    numbers = [*layout.clips]
-    level = np.array([getattr(clip, factor) for clip in numbers])[layout.clip]
+    level = np.array([getattr(clip, factor) for clip in layout.clips])[layout.clip]
     means = {
         name: _means(values[:, level == name], layout.rater[level == name])
         for name in np.unique(level)
@@ -305,8 +318,14 @@ def _scores_hold(layout: Layout, values: np.ndarray, clips: np.ndarray, scale: i
 
 
 @click.command()
-@click.option("--studies", default=2000, show_default=True, help="Without effects, a row.")
-@click.option("--only", help="Rows of this design.")
+@click.option("--studies", default=1000, show_default=True, help="Without effects, a row.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default="coverage",
+    show_default=True,
+    help="Keeps each row when it is done: the same command goes on where one was stopped.",
+)
 @click.option("--power", type=click.Path(path_type=Path), help="The power table, from this folder.")
 @click.option(
     "--page",
@@ -315,14 +334,13 @@ def _scores_hold(layout: Layout, values: np.ndarray, clips: np.ndarray, scale: i
     show_default="docs/statistics.md",
     help="The page to write into.",
 )
-def main(studies: int, only: str | None, power: Path | None, page: Path) -> None:
+def main(studies: int, folder: Path, power: Path | None, page: Path) -> None:
     """Simulate studies and write into the statistics page how often claims err."""
     try:
         if power is not None:
             mark, table = "power", power_table(power)
         else:
-            listed = [row for row in rows() if only in (None, row.design)]
-            mark, table = "error rates", report(listed, studies=studies)
+            mark, table = "error rates", report(rows(), folder, studies=studies)
         write_into(page, mark, table)
     except StudyError as error:
         raise click.UsageError(str(error)) from None

@@ -121,13 +121,18 @@ def test_the_command_rewrites_the_page_between_its_markers(tmp_path, monkeypatch
     page.write_text(f"before\n{begin}\nformer\n{end}\nafter\n")
     rows = [dataclasses.replace(coverage.rows()[0], raters=5)]
     monkeypatch.setattr(coverage, "rows", lambda: rows)
-    result = CliRunner().invoke(coverage.main, ["--studies", "20", "--page", str(page)])
+    command = ["--studies", "20", "--page", str(page), "--folder", str(tmp_path / "rows")]
+    result = CliRunner().invoke(coverage.main, command)
     assert result.exit_code == 0, result.output
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "former" not in text
     assert text.count("| demo | steps | 5 |") == 1
+    # What was simulated is kept.
+    monkeypatch.setattr(coverage, "error_rates", None)
+    assert CliRunner().invoke(coverage.main, command).exit_code == 0
+    assert page.read_text() == text
 
 
 def test_a_page_without_markers_is_left_alone(tmp_path):

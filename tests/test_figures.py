@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from studykit.report import figures
+from studykit.stats.power import RaterPlan
 
 TYPES = (["frontal", "side"], ["frontal", "stylised"])
 CRITERIA = ["naturalness", "structure"]
@@ -179,3 +180,17 @@ def test_motion_is_drawn_with_what_curves_there_are(tmp_path: Path) -> None:
     faces = curves | {"landmarks": np.random.default_rng(0).uniform(0, 64, (24, 68, 2))}
     path = figures.motion_over_time(tmp_path / "f.png", faces, worst=3)
     assert "<!-- 0.12 s, worst -->" in path.with_suffix(".svg").read_text()
+
+
+def test_a_plans_power_is_drawn_over_raters_and_stimuli(tmp_path: Path) -> None:
+    names = ["two of 3 methods", "two of 2 source types"]
+    table = pd.DataFrame({"comparison": names, "reason": ["", "one source a type"]})
+    rows = [(n, s, r, 0.01 * r * s) for n in names for s in (0, 2, 4) for r in (8, 24)]
+    grid = pd.DataFrame(rows, columns=["comparison", "stimuli", "raters", "power"])
+    plan = RaterPlan(table, grid, 0.8, "how")
+    path = figures.power_map(tmp_path / "plan.png", plan)
+    assert path.with_suffix(".svg").read_text().count("can't be tested") == 1
+    framed = reds(read(path))
+    assert framed > 0
+    none = figures.power_map(tmp_path / "none.png", RaterPlan(table, grid, 0.99, "how"))
+    assert reds(read(none)) < framed

@@ -467,8 +467,9 @@ def simulate_values(
     per_study = layout.rater.max() + 1
     raters = model.draw_raters(n_studies * per_study, method.max() + 1, len(criteria), rng)
     rater = per_study * np.arange(n_studies)[:, None] + layout.rater
-    shown = (np.broadcast_to(of, rater.shape) for of in (method[layout.clip], layout.place))
-    return model.cut(model.opinions(raters, rater, *shown, seen), raters, rater)
+    of_trial = np.broadcast_to(method[layout.clip], rater.shape)
+    place = np.broadcast_to(layout.place, rater.shape)
+    return model.cut(model.opinions(raters, rater, of_trial, place, seen), raters, rater)
 
 
 def typical_model(scale: int = 5) -> SimulationModel:

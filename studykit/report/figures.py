@@ -362,11 +362,11 @@ def power_map(path: Path, plan: "RaterPlan") -> Path:
             rows = ["this study", *(f"{count} + {count}" for count in shares.index[1:])]
             panel.set_yticklabels(rows, rotation=0)
             panel.set(title=f"difference between {name}", xlabel="", ylabel="")
-            # The steps between too little power and enough.
             for (row, column), share in np.ndenumerate(shares.to_numpy()):
                 if share >= 100 * plan.power:
-                    box = {"fill": False, "edgecolor": _ALARM, "linewidth": 1.2}
-                    panel.add_patch(Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, **box))
+                    box = Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, fill=False)
+                    box.set(edgecolor=_ALARM, linewidth=1.2)
+                    panel.add_patch(box)
         panels[-1].set_xlabel(
             "raters (framed: the power asked for; rows: sources + drivings of each type)"
         )

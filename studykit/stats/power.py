@@ -190,15 +190,15 @@ def plan_raters(
         here = grid[(grid["comparison"] == name) & (grid["stimuli"] == 0)]
         enough = here[here["power"] >= power]
         at = (enough if len(enough) else here.tail(1)).iloc[0]
-        raters = int(at["raters"]) if len(enough) else None
+        fewest = int(at["raters"]) if len(enough) else None
         rows.append(
             {
                 "comparison": name,
                 "tests": math.comb(len(levels[factor]), 2) * criteria,
-                "raters": raters,
+                "raters": fewest,
                 "power": at["power"],
                 "power_error": math.sqrt(at["power"] * (1 - at["power"]) / n_studies),
-                "invite": raters and math.ceil(raters / (1 - model.inattentive)),
+                "invite": fewest and math.ceil(fewest / (1 - model.inattentive)),
                 "minutes": minutes,
                 "ratings": min(ratings_per_condition(study, clips, int(at["raters"])).values()),
                 "reason": reasons[factor],
