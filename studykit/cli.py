@@ -211,13 +211,21 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
 
 @studykit_command.command()
 @_study_file
-def check(study: Path) -> int:
-    """List every problem of a study in one go."""
+@_out
+def check(study: Path, out: Path | None) -> int:
+    """List every problem of a study in one go, and say how long a run will take."""
+    from studykit.clips.animate import say_time_needed
+    from studykit.clips.folder import results_folder
+
     problems = studykit.check_study(study)
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    if not counts["error"]:
+        loaded = studykit.load_study(study)
+        if text := say_time_needed(loaded, results_folder(loaded, out)):
+            click.echo(text)
     return WRONG_INPUT if counts["error"] else 0
 
 
@@ -254,12 +262,18 @@ def rate(context: click.Context) -> None:
 @_study
 @click.option("--difference", default=0.5, show_default=True, help="In steps of the scale.")
 @click.option("--power", default=0.8, show_default=True, help="The chance to see it.")
+@click.option("--picture", type=_path, help="Draw the power over raters and stimuli: a .png file.")
 @_seed
-def plan_ratings(study: "Study", **settings: Any) -> None:
-    """Say how many raters the study needs to see a difference."""
+def plan_ratings(study: "Study", picture: Path | None, **settings: Any) -> None:
+    """Say how many raters, sources and drivings the study needs to see a difference."""
     from studykit.stats.power import plan_raters
 
-    click.echo(plan_raters(study, **settings))
+    plan = plan_raters(study, **settings)
+    click.echo(plan)
+    if picture is not None:
+        from studykit.report.figures import power_map
+
+        click.echo(power_map(picture.with_suffix(".png"), plan))
 
 
 @rate.command("simulate")

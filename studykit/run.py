@@ -215,7 +215,7 @@ def _interruptible(execute: Callable[..., Any], *arguments: Any, **options: Any)
     """
     from jupyter_client.manager import AsyncKernelManager
 
-    kernels: list[AsyncKernelManager] = []
+    kernels: list[Any] = []
 
     class Manager(AsyncKernelManager):
         def __init__(self, **settings: Any) -> None:

@@ -66,7 +66,8 @@ def test_the_spread_of_opinions_is_hossfelds():
         (np.ones((1, 4)), "one rater"),
         (np.arange(4.0)[:, None], "one clip"),
         (np.ones((3, 4)), "all ratings are equal"),
-        (np.tile(np.arange(1.0, 5)[:, None], (1, 5)), "clips were not shown to differ"),
+        (np.tile(np.arange(1.0, 5)[:, None], (1, 5)), "raters differ in their levels alone"),
+        (np.array([[1.0, 2], [2, 1], [1, 2], [2, 1]]), "clips were not shown to differ"),
     ],
 )
 def test_where_there_is_no_agreement_to_measure_words_say_why(values, words):

@@ -15,7 +15,14 @@ from PIL import Image
 from skimage.data import astronaut
 
 from studykit.errors import MediaError
-from studykit.media.video import probe, read_frames, read_image, write_image, write_video
+from studykit.media.video import (
+    frames_between,
+    probe,
+    read_frames,
+    read_image,
+    write_image,
+    write_video,
+)
 
 RATE = Fraction(25)
 
@@ -687,6 +694,37 @@ def test_the_sound_stays_in_step_with_the_frames(tmp_path, name, codec):
     write_video(tmp_path / "clip.mp4", read_frames(driving), frame_rate=RATE, like=driving)
     _, samples, rate, start = decode_sound(tmp_path / "clip.mp4")
     assert start + np.abs(samples).argmax() / rate == pytest.approx(1.0, abs=0.002)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])
+def test_a_part_of_a_video_keeps_its_frames_and_its_sound(tmp_path, name, codec):
+    """Of 3 s with a click in the middle of each, those from 0.8 s to 1.8 s."""
+    clicks = np.zeros(144_000)
+    for second in (0.5, 1.5, 2.5):
+        clicks[round(second * 48_000) :][:10] = 0.9
+    driving = encode(tmp_path / name, [numbered(i) for i in range(75)], sound=(codec, clicks, 0))
+    taken = frames_between(driving, 0.8, 1.8)
+    assert taken == range(20, 45)
+    frames = list(read_frames(driving, taken.start, taken.stop))
+    np.testing.assert_array_equal(frames, list(read_frames(driving))[20:45])
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, frames, frame_rate=RATE, like=driving, like_from=taken.start)
+    assert [number_of(frame) for frame in read_frames(clip)] == list(taken)
+    _, samples, rate, start = decode_sound(clip)
+    loudness, at = np.abs(samples), start + np.arange(len(samples)) / rate
+    assert at[loudness.argmax()] == pytest.approx(0.7, abs=0.002)
+    assert loudness[abs(at - 0.7) > 0.05].max() < loudness.max() / 10
+    assert start + len(samples) / rate == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_part_of_a_variable_rate_is_taken_by_each_frames_time(tmp_path):
+    times = [0, 40, 200, 240, 600, 640]
+    driving = encode(tmp_path / "a.mkv", [numbered(i) for i in range(6)], times=times)
+    assert frames_between(driving, 0.04, 0.6) == range(1, 4)
+    assert frames_between(driving, 0.21, None) == range(3, 6)
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, read_frames(driving, 3), frame_rate=RATE, like=driving, like_from=3)
+    assert shown_times(clip) == [0, 360, 400]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -23,6 +24,7 @@ from studykit.clips.cell import (
     write_clip,
 )
 from studykit.clips.cells import CellRow, CellTable
+from studykit.clips.estimate import time_needed
 from studykit.clips.executors import WorkerDied, open_executor, outcomes
 from studykit.clips.progress import Meter
 from studykit.clips.provenance import (
@@ -35,7 +37,7 @@ from studykit.clips.provenance import (
 from studykit.errors import StudyError
 from studykit.media.faces import Finder
 from studykit.media.squares import CropRule, frames_taken
-from studykit.methods import create_method
+from studykit.methods import create_method, weights
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input
 
@@ -95,6 +97,24 @@ def animate_cells(
         return table.tidy()
 
 
+def say_time_needed(study: Study, out: Path) -> str:
+    """Say how long the clips that are missing will take, as a run says it; "" where it is soon.
+
+    Nothing is fetched: a study whose weights are not here yet has no answer.
+    """
+    named = {spec.settings.get("weights") for spec in study.methods}
+    if any(known.name in named and not known.cached for known in weights.status()):
+        return ""
+    methods = equip_all(study)
+    tasks = [
+        Task(cell, study.size, study.crop, methods[cell.method.name], key, out)
+        for cell, key, holds in CellTable(study, out, cache_keys(study, methods)).cells()
+        if not holds
+    ]
+    with open_executor(1, None, lambda *_: None) as executor:
+        return time_needed(tasks, _frame_counts(tasks), executor.submit)
+
+
 def _animate_missing(
     study: Study,
     methods: dict[str, Equipped],
@@ -107,21 +127,25 @@ def _animate_missing(
     missing = [(cell, key) for cell, key, holds in table.cells(only) if not holds]
     if not missing:
         return
-    counts = {driving: _frame_count(driving) for driving in {cell.driving for cell, _ in missing}}
-    frames = sum(counts[cell.driving] for cell, _ in missing)
     run, send = uuid.uuid4().hex, False
     with contextlib.ExitStack() as stack:
         # Of workers that died, or were ended by an interrupt; nobody else makes clips here now.
         stack.callback(files.remove_partial, out / "clips", of_all=True)
-        meter = stack.enter_context(Meter(len(missing), frames))
         running = {cell.method.name for cell, _ in missing}
         needed = {kind for name in running for kind in resources_of(methods[name].method)}
-        executor = stack.enter_context(open_executor(jobs, scheduler, meter.frame, needed))
+        executor = stack.enter_context(
+            open_executor(jobs, scheduler, lambda *done: meter.frame(*done), needed)
+        )
         mark = Path(stack.enter_context(_marked(out)).name) if scheduler else None
-        tasks = (
+        tasks = [
             Task(cell, study.size, study.crop, methods[cell.method.name], key, out, run, mark)
             for cell, key in missing
-        )
+        ]
+        counts = _frame_counts(tasks)
+        if not scheduler and (text := time_needed(tasks, counts, executor.submit, jobs=jobs)):
+            print(text, file=sys.stderr, flush=True)
+        frames = sum(counts[task.cell.driving] for task in tasks)
+        meter = stack.enter_context(Meter(len(tasks), frames))
 
         def submit(task: Task, last: BaseException | None) -> Future:
             nonlocal send
@@ -273,6 +297,10 @@ def _put_in_place(made: Made, out: Path) -> None:
 def _marked(out: Path) -> IO[bytes]:
     """Put a file into the folder of results, which goes when it is closed."""
     return NamedTemporaryFile(dir=out, prefix=".", suffix=f".{os.getpid()}.part")
+
+
+def _frame_counts(tasks: list[Task]) -> dict[Input, int]:
+    return {driving: _frame_count(driving) for driving in {task.cell.driving for task in tasks}}
 
 
 def _frame_count(driving: Input) -> int:

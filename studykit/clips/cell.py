@@ -28,7 +28,14 @@ from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.reference import with_reference
-from studykit.media.squares import CropRule, Source, check_still, open_driving, open_source
+from studykit.media.squares import (
+    CropRule,
+    Driving,
+    Source,
+    check_still,
+    open_driving,
+    open_source,
+)
 from studykit.methods import Method
 from studykit.study.file import Cell
 
@@ -166,11 +173,7 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         An input can't be read or shows no face, or the clip can't be written; none is left.
     """
     method, driving = task.equipped.method, task.cell.driving
-    opened, driving_note = open_driving(
-        driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view
-    )
-    state, source_note = _prepared(task)
-    opened, reference_note = with_reference(opened, driving.view.reference, _source(task)[0])
+    state, opened, said = opened_pair(task)
     with contextlib.ExitStack() as stack:
 
         def open_ahead() -> Iterator[np.ndarray]:
@@ -201,9 +204,30 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
 
         frames = behind(write, counted())
         note = method.notes(state) if hasattr(method, "notes") else ""
-    noticed = (text for text in opened.notes if text not in driving_note)
-    notes = dict.fromkeys((source_note, driving_note, *noticed, reference_note, note))
-    return frames, "; ".join(filter(None, notes))
+    # What is said of a driving and of the source that is a frame of it is said once.
+    texts = [text for each in (*said, *opened.notes) for text in each.split("; ")]
+    return frames, "; ".join(filter(None, dict.fromkeys([*texts, note])))
+
+
+def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
+    """Open a cell's driving with its reference frame, and prepare its source.
+
+    Returns
+    -------
+    state : object
+        Of the method, prepared for the source.
+    driving : Driving
+    notes : list of str
+    """
+    driving = task.cell.driving
+    opened, driving_note = open_driving(
+        driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view
+    )
+    state, source_note = _prepared(task)
+    opened, reference_note = with_reference(opened, driving.view.reference, _source(task)[0])
+    if task.cell.protocol == "same-identity":  # the source's note says it
+        reference_note = ""
+    return state, opened, [source_note, driving_note, reference_note]
 
 
 def failed(row: CellRow, error: Exception) -> Made:

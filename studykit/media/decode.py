@@ -621,10 +621,13 @@ def _laid(
     pieces: Iterable[tuple[Fraction | None, np.ndarray]], start: Fraction, rate: int, channels: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield samples end to end and where they begin, with silence where there is a gap."""
-    end = None
+    end, next_at = None, 0
     for moment, samples in pieces:
-        at = round((moment - start) * rate) if moment is not None else end or 0
+        at = round((moment - start) * rate) if moment is not None else next_at
+        next_at = at + samples.shape[1]
         if end is None:
+            if next_at <= 0:
+                continue
             samples = samples[:, max(-at, 0) :]  # what lies before the first frame
             at = end = max(at, 0)
         while at - end > _OUT_OF_STEP * rate:
@@ -632,7 +635,7 @@ def _laid(
             yield end, silence
             end += silence.shape[1]
         yield end, samples
-        end += samples.shape[1]
+        end = next_at = end + samples.shape[1]
 
 
 def _chunk(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:

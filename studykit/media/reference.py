@@ -110,7 +110,7 @@ def with_reference(
     found, why = chosen
     if found == driving.reference and rule != "best":
         return driving, ""
-    number = driving.first + found
+    number = driving.number(found)
     place = f"frame {number} ({float(number / driving.frame_rate):.2f} s)"
     return replace(driving, reference=found), f"motion counts from {place}, {why}"
 

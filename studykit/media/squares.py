@@ -135,6 +135,9 @@ class Driving:
     points : (T, 70, 2) float64, optional
         Where the face is in each frame, in its pixels, as :func:`studykit.media.following.tracked`
         gives it, where that is known already; see :meth:`points_seen`.
+    order : (T,) int, optional
+        Which frame of the file, counted from ``first``, each one shows; None where they follow each
+        other.
     whole : bool
         Whether no frame was left out between the first and the last.
     notes : list of str
@@ -150,8 +153,13 @@ class Driving:
     reference: int = 0
     finder: Finder = "auto"
     points: np.ndarray | None = field(default=None, compare=False)
+    order: np.ndarray | None = field(default=None, compare=False)
     whole: bool = True
     notes: list[str] = field(default_factory=list, compare=False)
+
+    def number(self, index: int) -> int:
+        """Return which frame of the file one of the frames shows."""
+        return self.first + (index if self.order is None else int(self.order[index]))
 
     def points_seen(self) -> Iterator[np.ndarray]:
         """Yield where the face is in each frame, (70, 2) float64; it is sought where need be."""
@@ -257,6 +265,7 @@ def open_driving(
         reference=int(min(np.searchsorted(order, asked), len(order) - 1)),
         finder=view.finder,
         points=None if seen.points is None else _in_squares(seen, size)[order],
+        order=seen.shown,
         whole=len(order) == len(taken),
         notes=notes,
     )

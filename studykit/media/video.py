@@ -346,7 +346,7 @@ def _frame_rate(named: Sequence[Fraction], times: Sequence[Fraction]) -> Fractio
     for rate in named:
         if abs(rate - mean) < mean / 200:
             return rate
-    return mean.limit_denominator(1001)
+    return mean.limit_denominator(1001) or mean  # frames may lie hours apart
 
 
 def _frame_times(frame_rate: Fraction, shown: Sequence[Fraction]) -> Iterator[Fraction]:

@@ -23,8 +23,8 @@ import numpy as np
 from studykit.media import video
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
+    Driving,
     find_square,
-    frames_taken,
     is_video,
     moves,
     open_driving,
@@ -150,9 +150,8 @@ def _own_frames(study: Study, item: Input, script: _Script | None) -> TrueFrames
     square, _ = find_square(item.path, study.crop, item.view)
     with np.load(script.path) as data:
         masks = np.unpackbits(data["face_mask"], axis=-1, count=script.size).astype(bool)
-    taken = frames_taken(item.path, item.view)
-    for frame, mask in zip(driving, masks[taken.start : taken.stop], strict=True):
-        yield frame, _cut(square, mask, study.size)
+    for index, frame in enumerate(driving):
+        yield frame, _cut(square, masks[driving.number(index)], study.size)
 
 
 def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> TrueFrames:
@@ -164,25 +163,24 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
     ]
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
     square = squares[0 if transfer.relative else 1]
-    taken = frames_taken(cell.driving.path, cell.driving.view)
-    rest, first = source.states[0], driving.states[_reference(study, cell)]
+    opened = _opened(study, cell)
+    rest, first = source.states[0], driving.states[opened.number(opened.reference)]
     factor = None if transfer.adapt_scale else sides[0] / sides[1]
-    for state in driving.states[taken.start : taken.stop]:
-        size = driving.size
+    for index in range(opened.frame_count):
+        state, size = driving.states[opened.number(index)], driving.size
         if transfer.relative:
             state, size = transferred(rest, first, state, shift_factor=factor), source.size
         frame = render(source.identity, *state, size=size)
         yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
 
 
-def _reference(study: Study, cell: Cell) -> int:
-    """Return which frame of the driving's file is its reference."""
+def _opened(study: Study, cell: Cell) -> Driving:
+    """Open a cell's driving with its reference frame."""
     source, driving = cell.source, cell.driving
     rules = {"size": study.size, "crop": study.crop}
     still, _ = open_source(source.path, name=source.name, view=source.view, **rules)
     opened, _ = open_driving(driving.path, name=driving.name, view=driving.view, **rules)
-    opened, _ = with_reference(opened, driving.view.reference, still)
-    return opened.first + opened.reference
+    return with_reference(opened, driving.view.reference, still)[0]
 
 
 def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from studykit.stats.power import RaterPlan
+
 COLUMN, TEXT = 3.4, 7.0  # inches: one column of a paper, and both
 PANELS = 12
 
@@ -329,6 +331,47 @@ _FACE_LINES = (
     *((0, 17, False), (17, 22, False), (22, 27, False), (27, 31, False), (31, 36, False)),
     *((36, 42, True), (42, 48, True), (48, 60, True), (60, 68, True)),
 )
+
+
+def power_map(path: Path, plan: "RaterPlan") -> Path:
+    """Draw how often studies find the difference of a plan, over raters and stimuli.
+
+    Returns
+    -------
+    Path
+        That of the PNG file; an SVG file stands beside it.
+    """
+    import seaborn as sns
+    from matplotlib.patches import Rectangle
+
+    names = list(plan.table["comparison"])
+    grid = plan.grid.assign(share=100 * plan.grid["power"])
+    with _drawing(path, TEXT, 0.55 + 1.75 * len(names), simulated=False) as figure:
+        panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+        for panel, name in zip(panels, names, strict=True):
+            here = grid[grid["comparison"] == name]
+            shares = here.pivot(index="stimuli", columns="raters", values="share")
+            reason = plan.table.set_index("comparison").loc[name, "reason"]
+            shares.loc[0] = np.nan if reason else shares.loc[0]
+            sns.heatmap(shares, annot=True, fmt=".0f", annot_kws={"size": 7}, cmap="cividis",
+                        vmin=0, vmax=100, cbar=False, linewidths=0.5, ax=panel)  # fmt: skip
+            panel.invert_yaxis()
+            if reason:
+                panel.text(shares.shape[1] / 2, 0.5, "can't be tested", ha="center", va="center",
+                           size=7, color=_PALE)  # fmt: skip
+            rows = ["this study", *(f"{count} + {count}" for count in shares.index[1:])]
+            panel.set_yticklabels(rows, rotation=0)
+            panel.set(title=f"difference between {name}", xlabel="", ylabel="")
+            # The steps between too little power and enough.
+            for (row, column), share in np.ndenumerate(shares.to_numpy()):
+                if share >= 100 * plan.power:
+                    box = {"fill": False, "edgecolor": _ALARM, "linewidth": 1.2}
+                    panel.add_patch(Rectangle((column + 0.04, row + 0.06), 0.92, 0.88, **box))
+        panels[-1].set_xlabel(
+            "raters (framed: the power asked for; rows: sources + drivings of each type)"
+        )
+        figure.suptitle("Power in %", size=8)
+    return path
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 - ``crossed``: contrasts of methods and types that speak for raters and stimuli like these.
 - ``comparison``: tests within raters that speak for these clips alone, and Holm's correction.
 - ``paired``: strengths from paired comparisons.
-- ``agreement``: how raters differ; ``reml``: how variance components are fitted.
+- ``agreement``: how raters differ, and what their mean is worth.
 - ``correlation``: criteria with each other, metrics with criteria.
 - ``jackknife``: how sure a statistic is whose data share raters, sources and drivings.
 - ``verdicts``: verdicts by a rule, and warnings.

@@ -7,7 +7,6 @@ import pandas as pd
 import scipy
 
 from studykit.stats.crossed import answers_of
-from studykit.stats.reml import Fit, fit_reml
 from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, rated
 from studykit.study.wording import MEAN
@@ -48,11 +47,11 @@ def agreement(ratings: pd.DataFrame, *, scale: int = 5, level: float = 0.95) -> 
         found,
         columns,
         how=(
-            "Agreement from variance components (clips and raters at random, by restricted maximum "
-            "likelihood, so that raters may have seen different clips): the clips' share of the "
-            "variance of one answer, ICC(2,1) (Shrout and Fleiss 1979), and of a clip's mean over "
-            f"its raters; {100 * level:g}% intervals by the delta method on the log odds. SOS: the "
-            "spread of opinions, as a share of the widest at that mean (Hossfeld et al. 2011)."
+            "Agreement from variance components (clips and raters at random, by the expectations "
+            "of their mean squares, so that raters may have seen different clips): the clips' "
+            "share of the variance of one answer, ICC(2,1) (Shrout and Fleiss 1979), and of a "
+            f"clip's mean over its raters; {100 * level:g}% intervals by the F distribution. SOS: "
+            "the spread of opinions, as a share of the widest at that mean (Hossfeld et al. 2011)."
         ),
         n_raters=rows["rater"].nunique(),
     )
@@ -67,27 +66,45 @@ def _components(
         return {"words": "one clip: nothing to tell apart"}
     if np.ptp(values) < 1e-9:
         return {"words": "all ratings are equal: agreement is not defined"}
-    if len(values) < 3 or clip.max() + rater.max() + 2 >= len(values):
+    n, clips, raters = len(values), clip.max() + 1, rater.max() + 1
+    if (rest := n - clips - raters + 1) < 1:
         return {"words": "too few clips with several ratings"}
-    fit = fit_reml(values, np.ones((len(values), 1)), [clip, rater])
-    clips, others = fit.variances[0], fit.variances[1] + fit.residual
-    if not fit.converged or clips <= 0 or others < 1e-9:
-        return {"words": "clips were not shown to differ" if clips <= 0 else "no disagreement"}
-    half = scipy.stats.norm.ppf((1 + level) / 2) * np.sqrt(_log_odds_variance(fit))
-    odds = np.log(clips / others) + np.array([0.0, -half, half])
-    # What is common to the raters of a clip is known as well as its scarcest mean allows.
-    n = len(np.unique(clip)) / (1 / np.bincount(clip)).sum()
+    whole, alone = _rest(values, clip, rater), [_rest(values, rater), _rest(values, clip)]
+    error = whole / rest
+    between, likings = ((of_one - whole - (size - 1) * error) / (n - other)
+                        for of_one, size, other in zip(alone, (clips, raters), (raters, clips),
+                                                       strict=True))  # fmt: skip
+    if error < 1e-9:
+        return {"words": "raters differ in their levels alone"}
+    others = 1 + max(likings, 0) / error
+    # The ratio to the error follows from an F distribution; raters' levels are taken as found.
+    per_clip = (n - raters) / (clips - 1)
+    f = 1 + per_clip * between / error
+    up, down = scipy.stats.f.ppf([(1 + level) / 2, (1 - level) / 2], clips - 1, rest)
+    odds = np.maximum((f / np.array([1.0, up, down]) - 1) / per_clip, 0) / others
+    if odds[0] <= 0:
+        return {"words": "clips were not shown to differ"}
+    # A clip's mean is known as well as its scarcity of ratings allows.
+    each = clips / (1 / np.bincount(clip)).sum()
     names = ("one_rater", "one_rater_low", "one_rater_high", "mean", "mean_low", "mean_high")
-    shares = scipy.special.expit([*odds, *(odds + np.log(n))])
+    shares = np.concatenate([odds / (1 + odds), odds * each / (1 + odds * each)])
     return dict(zip(names, shares.tolist(), strict=True)) | {"words": ""}
 
 
-def _log_odds_variance(fit: Fit) -> float:
-    """Variance of log(clips / (raters + rest)), by the delta method."""
-    others = fit.variances[1] + fit.residual
-    slopes = np.array([1 / fit.variances[0], -1 / others, -1 / others])
-    slopes = slopes[[True, fit.variances[1] > 0, True]]
-    return float(slopes @ fit.variance_covariance @ slopes)
+def _rest(values: np.ndarray, first: np.ndarray, second: np.ndarray | None = None) -> float:
+    """Return the sum of squares that groupings leave, each of a level for every number."""
+
+    def less(numbers: np.ndarray, group: np.ndarray) -> np.ndarray:
+        return numbers - (np.bincount(group, numbers) / np.bincount(group))[group]
+
+    rest = less(values, first)
+    if second is not None:
+        shown = np.zeros((second.max() + 1, first.max() + 1))
+        shown[second, first] = 1
+        normal = np.diag(shown.sum(axis=1)) - (shown / shown.sum(axis=0)) @ shown.T
+        levels = np.linalg.pinv(normal, hermitian=True) @ np.bincount(second, rest)
+        rest = less(values - levels[second], first)
+    return float(rest @ rest)
 
 
 def _sos(values: np.ndarray, clip: np.ndarray, scale: int) -> float:

@@ -35,7 +35,7 @@ from studykit.stats.crossed import Answers, contrasts
 from studykit.stats.result import in_words
 from studykit.study.file import Input, Study
 
-RATERS = (6, 8, 10, 12, 15, 18, 21, 24, 30, 40, 60, 80, 120)
+RATERS = (8, 12, 15, 18, 24, 30, 40, 60, 100)
 STIMULI = (2, 3, 4, 6, 8)  # sources and drivings a type that a study could have
 FACTORS = ("method", "source_type", "driving_type")
 _SIGNIFICANCE = 0.05

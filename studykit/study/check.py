@@ -136,7 +136,7 @@ def check_video(
         stop = taken.stop if taken.stop < info.frame_count else None
         notes: list[str] = []
         frames = read_frames(path, taken.start, stop, notes)
-        for index, frame in zip(taken, frames, strict=True):
+        for index, frame in zip(taken, frames, strict=False):
             if index in sampled:
                 shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
                 looks.append(_Look.at(index / float(info.frame_rate), index, shown, view))

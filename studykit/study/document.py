@@ -29,13 +29,13 @@ class _Loader(yaml.SafeLoader):
         self._depth, self._count = 0, 0
         self._parts: dict[yaml.Node, int] = {}  # of finished nodes, with all in them
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+    def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         self._depth += 1
         self._count += 1
         if self._count > MOST_PARTS:
             raise self._error(event, f"more than {MOST_PARTS} parts")
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and node not in self._parts:
             raise self._error(event, "an alias to what it stands in")
@@ -64,11 +64,11 @@ class _Loader(yaml.SafeLoader):
             raise self._error(node, f"more than {MOST_PARTS} parts, aliases included")
         return parts
 
-    def compose_sequence_node(self, anchor: Any) -> yaml.Node:
+    def compose_sequence_node(self, anchor: Any) -> Any:
         self._check_depth()
         return super().compose_sequence_node(anchor)
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.Node:
+    def compose_mapping_node(self, anchor: Any) -> Any:
         self._check_depth()
         return super().compose_mapping_node(anchor)
 
@@ -118,8 +118,8 @@ def _composed(path: Path) -> tuple[yaml.Node | None, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise StudyFileError(f"{path}{line}: {problem:.200}: fix the YAML") from None
+        text = getattr(error, "problem", None) or "not YAML"
+        raise StudyFileError(f"{path}{line}: {text:.200}: fix the YAML") from None
 
 
 def brief(value: Any) -> str:

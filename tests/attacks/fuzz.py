@@ -226,6 +226,8 @@ def work(kind: str, seed: int, first: int, last: int, folder: Path) -> None:
             ran.clear()
         if beside := set(cases.iterdir()) - before - {path}:
             problem = f"left {beside}; {problem}"
+        if problem:
+            (folder / f"failed-{number}{path.suffix}").write_bytes(path.read_bytes())
         print(json.dumps({"ends": outcome, "problem": problem, "seconds": spent}), flush=True)
 
 
@@ -300,7 +302,10 @@ def main() -> None:
 def _keep(keep: Path, folder: str, kind: str, number: int, problem: str) -> None:
     print(f"{kind} {number}: {problem}", flush=True)
     keep.mkdir(parents=True, exist_ok=True)
-    for case in Path(folder, "cases").glob("case.*"):
+    # Where the process died, the case at hand is the one that lies there.
+    for case in [*Path(folder).glob(f"failed-{number}.*"), *Path(folder, "cases").glob("case.*")][
+        :1
+    ]:
         (keep / f"{kind}-{number}{case.suffix}").write_bytes(case.read_bytes())
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pickle
-import signal
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -272,12 +271,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder of its own, and an end to what hangs."""
+    """A folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDYKIT_CACHE", str(tmp_path / "cache"))
-    signal.alarm(30)
     yield
-    signal.alarm(0)
 
 
 @pytest.mark.parametrize(("content", "says"), ATTACKS.values(), ids=ATTACKS)

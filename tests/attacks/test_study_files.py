@@ -1,7 +1,6 @@
 # ruff: noqa: E501 (an attack a line)
 """Hostile study files: each is one line that names the place, in seconds, and nothing else happens."""
 
-import signal
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -225,7 +224,7 @@ VALUES: dict[str, tuple[str | bytes, str]] = {
     "a path of 5,000 letters": (GOOD.replace("anna.png", "a" * 5000), "no file"),
     "a path of 5,000 folders": (GOOD.replace("anna.png", "a/" * 5000), "no file"),
     "a path with a NUL": (GOOD.replace("anna.png", '"a\\0.png"'), "no file"),
-    "a path with half a letter": (GOOD.replace("anna.png", '"\\ud800.png"'), "no file"),
+    "a path with half a letter": (GOOD.replace("anna.png", '"\\ud800.png"'), "no file|no name"),
     "a path to a folder": (GOOD.replace("anna.png", "/tmp"), "no file"),
     "a path to what never ends": (GOOD.replace("anna.png", "/dev/zero"), "no file"),
     "a path to a pipe": (GOOD.replace("anna.png", "pipe.png"), "no file"),
@@ -282,9 +281,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     for name in ("anna.png", "berta.png", "talk.mp4", "turn.mp4"):
         (tmp_path / name).touch()
-    signal.alarm(60)
     yield
-    signal.alarm(0)
 
 
 def load(path: Path) -> None:
