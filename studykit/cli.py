@@ -151,7 +151,12 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.argument("source", type=_path)
 @click.argument("driving", type=_path)
 @click.option("-o", "--output", "clip", required=True, type=_path)
-@click.option("--method", default="fomm", show_default=True)
+@click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    help="auto: fomm for rendered inputs, warp for others.",
+)
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")

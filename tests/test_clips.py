@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from studykit import methods
-from studykit.clips.animate import animate, animate_cells
+from studykit.clips.animate import animate, animate_cells, usual_method
 from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.folder import study_folder
 from studykit.errors import MediaError, NoFaceError, StudyError
@@ -268,6 +268,19 @@ def test_one_pair_is_animated(tmp_path: Path, small_study: Path) -> None:
         tmp_path / "anna.png", tmp_path / "talk.mp4", clip, method="copy", size=64, crop="centre"
     )
     assert (row.frames, video.probe(clip).frame_count) == (6, 6)
+
+
+def test_the_usual_method_is_fomm_for_what_is_rendered_and_warp_for_what_is_filmed(tmp_path):
+    for name in ("own.png", "own.mp4", "filmed.mp4", "photo.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "own.npz").touch()
+    source, driving = tmp_path / "own.png", tmp_path / "own.mp4"
+    assert usual_method(source, driving, "face") == "fomm"
+    assert usual_method(source, tmp_path / "filmed.mp4", "face") == "warp"
+    assert usual_method(tmp_path / "photo.png", driving, "face") == "warp"
+    # A square that may show no face is nothing for warp.
+    assert usual_method(tmp_path / "photo.png", driving, "face-or-centre") == "fomm"
 
 
 def test_a_missing_face_is_an_error_or_a_stated_centre_crop(

@@ -9,24 +9,31 @@ import subprocess
 import sys
 import types
 import weakref
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from studykit import stimuli
 from studykit.cache import cache_folder
-from studykit.errors import MissingPackageError, StudyError, WeightsError
+from studykit.errors import MissingPackageError, NoFaceError, StudyError, WeightsError
 from studykit.media.squares import Driving, Source
 from studykit.methods import _fomm_runtime, checkpoint_files, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
+from studykit.methods._fomm_landmarks import KEYPOINTS, MarkedSource, scaled
 from studykit.methods._fomm_runtime import GraphEngine, GraphError
+from studykit.methods._warp_geometry import Motion, fit_head, motion_since
 from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
+from studykit.metrics.rendered import MOUTH, around
+from studykit.training.data import frame_keypoints
 from tests.checkpoints import mobile_config, small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")  # in ppgan's docstrings
 
 FRAMES = astronaut_frames(10)
 SOURCE = Source("astronaut", FRAMES[3])
+STILL = Motion(np.zeros(3), 0.0, np.zeros(2), np.zeros((68, 2)), 1.0)
 
 
 def driving_of(frames):
@@ -167,7 +174,7 @@ def test_equals_ppgans_predictor_on_the_shipped_checkpoint(predictor_class, tmp_
         relative=True,
         adapt_movement_scale=True,
     )
-    clip = animate(Source("astronaut", frames[2]), frames[:2])
+    clip = animate(Source("astronaut", frames[2]), frames[:2], keypoints="network")
     assert_like_ppgans(clip, expected, "graphs")
     assert clip.std() > 20 and np.abs(clip[1].astype(float) - clip[0]).mean() > 1
 
@@ -507,3 +514,95 @@ def test_paddle_does_not_decide_on_the_number_of_threads():
     for asked in ({}, {"OMP_NUM_THREADS": "3"}):
         environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | asked
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """A rendered head at rest, turned and with its mouth open, and its landmarks."""
+    poses = [stimuli.Pose(), stimuli.Pose(yaw=15, x=0.02), stimuli.Pose()]
+    faces = [stimuli.Expression(mouth_open=value) for value in (0, 0, 0.7)]
+    identity = stimuli.Identity.random(5)
+    return [stimuli.render(identity, *state) for state in zip(poses, faces, strict=True)]
+
+
+def test_keypoints_of_a_marked_source_are_where_the_renderer_has_them(spoken):
+    marked = MarkedSource(spoken[0].landmarks, 256)
+    truth = scaled(frame_keypoints(spoken[0]), 256)
+    away = np.linalg.norm(marked.rest.points - truth, axis=1)
+    assert away[: len(KEYPOINTS) - 4].max() < 1e-6
+    assert away.max() < 0.08, "irises, crown and neck: 10 pixels"
+    np.testing.assert_allclose(marked.moved(STILL).points, marked.rest.points, atol=1e-6)
+
+
+@pytest.mark.parametrize("frame", [1, 2])
+def test_a_marked_source_moves_as_its_own_landmarks_do(spoken, frame):
+    marked = MarkedSource(spoken[0].landmarks, 256)
+    landmarks = spoken[frame].landmarks
+    motion = motion_since(fit_head(spoken[0].landmarks), landmarks, np.ones(68))
+    moved, truth = marked.moved(motion), scaled(frame_keypoints(spoken[frame]), 256)
+    way = np.linalg.norm(truth - marked.rest.points, axis=1)
+    error = np.linalg.norm(moved.points - truth, axis=1)[: len(KEYPOINTS) - 4]
+    assert error.max() < 0.01 < way.max()
+    # One affine motion holds near all keypoints but the neck, which rests.
+    assert np.ptp(moved.jacobians[:-1], axis=0).max() == 0
+    assert np.array_equal(moved.jacobians[-1], np.eye(2))
+
+
+def test_auto_takes_landmarks_for_filmed_drivings_and_says_so(spoken):
+    frames = [frame.image for frame in spoken]
+    source, method = Source("src", frames[0]), create_method("fomm", device="cpu")
+    state = method.prepare(source)
+    filmed = replace(driving_of(frames), frame_rate=Fraction(1))  # nothing lags behind
+    rendered = replace(filmed, rendered=True)
+    clip = np.stack(list(method.animate(state, filmed)))
+    assert "moved by the face's landmarks" in method.notes(state)
+    own = np.stack(list(method.animate(state, rendered)))
+    assert "landmarks" not in method.notes(state)
+    asked = create_method("fomm", device="cpu", keypoints="landmarks")
+    assert np.array_equal(np.stack(list(asked.animate(state, rendered))), clip)
+    # Both open the mouth, each in its own way.
+    assert np.abs(clip.astype(int) - own).max() > 20
+    mouth = around(np.stack([spoken[0].landmarks, spoken[2].landmarks]), MOUTH, 256)
+    still, *made = (
+        np.abs(frame.astype(int) - spoken[2].image)[mouth].mean()
+        for frame in (frames[0], clip[2], own[2])
+    )
+    assert max(made) < 0.75 * still
+
+
+def test_without_faces_auto_takes_the_network_and_landmarks_are_refused(spoken):
+    blank = np.full_like(spoken[0].image, 128)
+    state = create_method("fomm", device="cpu").prepare(Source("src", spoken[0].image))
+    method = create_method("fomm", device="cpu")
+    mostly = driving_of([spoken[0].image, *[blank] * 3])
+    assert len(list(method.animate(state, mostly))) == 4
+    assert "the network's own keypoints" in method.notes(state)
+    asked = create_method("fomm", device="cpu", keypoints="landmarks")
+    with pytest.raises(NoFaceError, match="moving: no human face found in the driving"):
+        next(asked.animate(state, driving_of([blank] * 2)))
+    faceless = method.prepare(Source("wall", blank))
+    with pytest.raises(NoFaceError, match="wall: no human face"):
+        next(asked.animate(faceless, driving_of([spoken[0].image])))
+    assert len(list(method.animate(faceless, driving_of([spoken[0].image])))) == 1
+
+
+def test_landmarks_need_weights_whose_keypoints_have_a_meaning(small):
+    method = create_method("fomm", weights=small, device="cpu", keypoints="landmarks")
+    with pytest.raises(StudyError, match="not known to follow landmarks: set keypoints to network"):
+        next(method.animate(method.prepare(SOURCE), driving_of(FRAMES)))
+
+
+@pytest.mark.parametrize("reach", [0, -1.0])
+def test_a_reach_must_be_a_length(reach):
+    with pytest.raises(StudyError, match="reach must be more than 0"):
+        create_method("fomm", reach=reach)
+
+
+def test_a_frame_without_a_face_repeats_the_last(spoken):
+    blank = np.full_like(spoken[0].image, 128)
+    method = create_method("fomm", device="cpu", keypoints="landmarks")
+    state = method.prepare(Source("src", spoken[0].image))
+    frames = [blank, spoken[0].image, spoken[2].image, blank]
+    first, second, third, fourth = method.animate(state, driving_of(frames))
+    assert np.abs(first.astype(int) - second).max() <= 1
+    assert np.array_equal(third, fourth) and np.abs(third.astype(int) - second).max() > 20

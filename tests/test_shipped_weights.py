@@ -31,7 +31,7 @@ def stand_in(tmp_path, monkeypatch):
 
 
 def clip_of(frames, **settings):
-    method = create_method("fomm", device="cpu", **settings)
+    method = create_method("fomm", device="cpu", keypoints="network", **settings)
     driving = Driving("moving", lambda: frames, Fraction(25), len(frames))
     state = method.prepare(Source("first", frames[0]))
     return np.stack(list(method.animate(state, driving))), method.notes(state)

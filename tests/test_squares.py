@@ -111,3 +111,17 @@ def test_a_square_is_named_by_hand_or_has_another_margin(tmp_path, portrait):
 
 def square_of(path, **view):
     return find_square(path, "face", View(**view))[0]
+
+
+def test_what_lies_around_a_source_is_the_picture_and_beyond_it_its_border(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (90, 160, 3), np.uint8)
+    video.write_image(tmp_path / "wide.png", image)
+    source, _ = open_source(tmp_path / "wide.png", name="wide", size=90, crop="centre")
+    edge = 90 // 4
+    assert source.around.shape == (90 + 2 * edge, 90 + 2 * edge, 3)
+    inner = source.around[edge:-edge, edge:-edge].astype(int)
+    assert np.array_equal(inner, source.image)
+    # Left and right the picture goes on; above and below its border is repeated.
+    assert np.array_equal(source.around[edge:-edge, :edge], image[:, 35 - edge : 35])
+    assert (np.ptp(source.around[:edge, edge:-edge].astype(int), axis=0) == 0).all()

@@ -236,7 +236,7 @@ def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():
 
 
 def a_driving(frames):
-    return Driving("frames", lambda: frames, Fraction(25), len(frames))
+    return Driving("frames", lambda: frames, Fraction(25), len(frames), rendered=True)
 
 
 def random_networks(settings: dict):
@@ -440,6 +440,49 @@ def first_terms(filled: Path, **losses: float):
 
     phases = (Phase("joint", 1, 2, (1e-3, 1e-3), losses=losses),)
     return Training(tiny_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu").advance()
+
+
+def test_samples_moved_by_landmarks_have_the_renderers_keypoints_and_a_detectors_errors(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.batches import Shelf, marked
+
+    shelf = Shelf(data.Cache(filled, SMALL, held_out=2), torch.device("cpu"))
+    batch = shelf.draw(0, 16, np.random.default_rng(1))
+    found = marked(batch, 0.5, np.random.default_rng(2))
+    assert 3 < found.which.sum() < 13
+    for own, truth in ((found.source, batch.source_kp), (found.driving, batch.driving_kp)):
+        error = (own["value"] - truth).norm(dim=-1)[:, : len(data.KEYPOINTS) - 4]
+        assert 0.002 < error.median() < 0.03, "a pixel of 64 is 0.03"
+        assert error.max() < 0.2, "mirrored faces have their left and right where they belong"
+    plain = {"value": batch.driving_kp, "jacobian": torch.zeros_like(found.driving["jacobian"])}
+    put = found.put(plain, found.driving)
+    same = (put["value"] == batch.driving_kp).flatten(1).all(1)
+    assert torch.equal(same, ~found.which)
+
+
+def test_a_phase_that_does_not_paint_learns_motion_alone(filled):
+    torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
+    from studykit.training.train import Training
+
+    phase = Phase("motion", 2, 2, (1e-3, 1e-3), ("generator",), by_landmarks=1.0, paints=False)
+    training = Training(tiny_recipe(phases=(phase,)), data.Cache(filled, SMALL, 2), "cpu")
+    before = {k: v.clone() for k, v in training.networks["generator"].state_dict().items()}
+    terms = training.advance()
+    assert "flow" in terms and not {"l1", "structure", "gradient"} & set(terms)
+    changed = {k for k, v in training.networks["generator"].state_dict().items()
+               if "num_batches" not in k and not torch.equal(v, before[k])}  # fmt: skip
+    assert changed and all(name.startswith("dense_motion_network") for name in changed)
+
+
+def test_wild_heads_go_further_and_have_a_cache_of_their_own(filled):
+    tame, wild = (
+        np.array([[p.x, p.y, p.roll, np.log(p.scale)] for seed in range(12)
+                  for p, _ in data.sample_states(seed, "frontal", 16, wild)])
+        for wild in (False, True)
+    )  # fmt: skip
+    assert (wild.std(axis=0) > 1.4 * tame.std(axis=0)).all()
+    with pytest.raises(StudyError, match="holds frames of"):
+        data.Cache(filled, dataclasses.replace(SMALL, wild=True), held_out=2)
 
 
 def test_a_phase_weighs_its_losses_by_itself(filled):

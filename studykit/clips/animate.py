@@ -36,7 +36,7 @@ from studykit.clips.provenance import (
 )
 from studykit.errors import StudyError
 from studykit.media.faces import Finder
-from studykit.media.squares import CropRule, frames_taken
+from studykit.media.squares import CropRule, frames_taken, truth_file
 from studykit.methods import create_method, weights
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input
@@ -183,7 +183,7 @@ def animate(
     driving: str | Path | Mapping[str, Any],
     clip: str | Path,
     *,
-    method: str = "fomm",
+    method: str = "auto",
     size: int = 256,
     crop: CropRule = "face",
     finder: Finder = "auto",
@@ -199,7 +199,8 @@ def animate(
     clip : path
         The mp4 to write.
     method : str
-        A method's name; ``settings`` are its settings.
+        A method's name; ``settings`` are its settings. "auto", which takes none, is
+        :func:`usual_method`.
     size : int
         Side of the clip in pixels.
     crop : {"face", "face-or-centre", "centre"}
@@ -223,6 +224,10 @@ def animate(
     if len(os.fsencode(clip.name)) > files.LONGEST_NAME:
         most = f"at most {files.LONGEST_NAME} bytes fit"
         raise StudyError(f"the clip's name {clip.name[:30]}... is too long, {most}: shorten it")
+    chosen = ""
+    if method == "auto":
+        method = "fomm" if settings else usual_method(still.path, moving.path, crop)
+        chosen = f"animated by {method}"
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:
         raise equipped.error
@@ -234,10 +239,20 @@ def animate(
         task.row(),
         cell=clip.stem,
         status="done",
-        note=note,
+        note="; ".join(filter(None, (chosen, note))),
         seconds=time.monotonic() - start,
         frames=frames,
     )
+
+
+def usual_method(source: Path, driving: Path, crop: CropRule) -> str:
+    """Return the method that animates best without weights from elsewhere.
+
+    "fomm", on the weights that come along, knows rendered faces; what people photograph and film is
+    better moved by "warp", where source and driving must show a face (docs/methods.md).
+    """
+    rendered = truth_file(source) is not None and truth_file(driving) is not None
+    return "warp" if crop == "face" and not rendered else "fomm"
 
 
 def _made(task: Task, future: Future) -> Made:

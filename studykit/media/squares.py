@@ -102,11 +102,15 @@ class Source:
         The RGB image, cropped and scaled to the study's size S.
     finder : {"auto", "mediapipe", "dlib"}
         What finds faces in it.
+    around : (S + 2 E, S + 2 E, 3) uint8, optional
+        The same with a quarter of its side around it, E = S // 4: the picture's own pixels, and
+        its outermost ones repeated beyond it.
     """
 
     name: str
     image: np.ndarray
     finder: Finder = "auto"
+    around: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,8 @@ class Driving:
         Whether no frame was left out between the first and the last.
     notes : list of str
         Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
+    rendered : bool
+        Whether the renderer made it: a truth file lies beside it.
     """
 
     name: str
@@ -156,6 +162,7 @@ class Driving:
     order: np.ndarray | None = field(default=None, compare=False)
     whole: bool = True
     notes: list[str] = field(default_factory=list, compare=False)
+    rendered: bool = False
 
     def number(self, index: int) -> int:
         """Return which frame of the file one of the frames shows."""
@@ -214,7 +221,9 @@ def open_source(
         notes = "; ".join(filter(None, (note, where)))
         return Source(name, driving.reference_frame(), view.finder), notes
     square, note = find_square(path, crop, view)
-    return Source(name, square.apply(video.read_image(path), size), view.finder), note
+    image = video.read_image(path)
+    around = _around(image, square, size)
+    return Source(name, square.apply(image, size), view.finder, around), note
 
 
 def open_driving(
@@ -268,6 +277,7 @@ def open_driving(
         order=seen.shown,
         whole=len(order) == len(taken),
         notes=notes,
+        rendered=truth_file(path) is not None,
     )
     return driving, "; ".join(filter(None, (seen.note, *info.notes)))
 
@@ -461,6 +471,28 @@ def check_still(path: Path) -> None:
 def probed(path: Path) -> video.VideoInfo:
     """Return :func:`studykit.media.video.probe` of a file."""
     return video.probe(path)
+
+
+def _around(image: np.ndarray, square: Crop, size: int) -> np.ndarray:
+    """Return a square with a quarter of its side around it: see :class:`Source`."""
+    edge = size // 4
+    reach = square.side * edge / size
+    left, top, side = square.left - reach, square.top - reach, square.side + 2 * reach
+    rows, columns = (
+        np.arange(np.floor(start), np.ceil(start + side)).astype(int).clip(0, end - 1)
+        for start, end in zip((top, left), image.shape, strict=False)
+    )
+    part = image[rows[:, None], columns]
+    return Crop(left - np.floor(left), top - np.floor(top), side).apply(part, size + 2 * edge)
+
+
+def truth_file(path: Path) -> Path | None:
+    """Return the file that ``write_stimuli`` put beside a rendered input, where there is one."""
+    for folder in path.absolute().parents[:3]:
+        truth = folder / "truth" / f"{path.stem}.npz"
+        if truth.is_file():
+            return truth
+    return None
 
 
 def _named_square(square: Square, shape: tuple[int, ...], path: Path) -> Crop:

@@ -25,6 +25,12 @@ _PIVOT = np.array([0.0, 30.0, -60.0])
 _SKULL_CENTRE = np.array([0.0, -8.0, -70.0]) - _PIVOT
 _SKULL_AXES = np.array([84.0, 124.0, 100.0])
 
+# What a flat picture bears before the far side of the head that it can't show is missed, per
+# axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
+_MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
+_MAX_SHIFT = 45.0
+_MAX_GROWTH = 0.2
+
 UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 UPPER_LIP, LOWER_LIP = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67]
 # Inner lip points that meet when the mouth closes, with the outer ones that go with them.
@@ -46,8 +52,9 @@ _UPPER_LID_SHARE = 0.85
 # dlib sets the lids' points a little inside the eye: shut lids overlap by this part of its height,
 # so that no white stays between them.
 _LID_OVERLAP = 0.22
-# Gaps between lips below this, in millimetres, are the predictor's noise.
-_LIP_NOISE = 1.5
+# Changes of the gap between lips below this, in millimetres, are noise; what is left of larger ones
+# falls short by this factor, on rendered faces, whether dlib or MediaPipe sees them.
+_LIP_NOISE, _LIP_GAIN = 1.5, 1.3
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,13 @@ def bent_onto(landmarks: np.ndarray, head: Head) -> Head:
     return replace(head, landmarks=landmarks, shape=shape)
 
 
-def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
-    """Describe how a head moved from its reference frame to these (68, 2) landmarks."""
+def motion_since(
+    reference: Head, landmarks: np.ndarray, expressive: np.ndarray = _EXPRESSIVE
+) -> Motion:
+    """Describe how a head moved from its reference frame to these (68, 2) landmarks.
+
+    ``expressive`` says how much of each landmark's way in the plane of the face counts: (68,).
+    """
     now = _posed(reference.shape, landmarks)
     ways = _ways_to(landmarks, now) - _ways_to(reference.landmarks, reference)
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
@@ -121,9 +133,30 @@ def motion_since(reference: Head, landmarks: np.ndarray) -> Motion:
         turn=Rotation.from_matrix(now.rotation @ reference.rotation.T).as_rotvec(),
         growth=float(np.log(now.scale / reference.scale)),
         shift=(now.offset - reference.offset) / reference.scale,
-        expression=ways * _EXPRESSIVE[:, None],
+        expression=ways * expressive[:, None],
         eye_opening=float(min(ratio, _EYE_WIDE) * (1 - shut)),
     )
+
+
+def moved_head(head: Head, motion: Motion) -> Head:
+    """Return a head after a motion, its landmarks where they were."""
+    return replace(
+        head,
+        rotation=_turn(motion) @ head.rotation,
+        scale=head.scale * np.exp(motion.growth),
+        offset=head.offset + motion.shift * head.scale,
+    )
+
+
+def moved_landmarks(head: Head, motion: Motion) -> np.ndarray:
+    """Return where a motion takes a head's landmarks, (68, 2), each as far as it says."""
+    now, shape = moved_head(head, motion), head.shape.copy()
+    shape[:, :2] += motion.expression
+    return head.landmarks + _seen(now, shape) - _seen(head, head.shape)
+
+
+def _seen(head: Head, shape: np.ndarray) -> np.ndarray:
+    return head.scale * shape @ head.rotation[:2].T + head.offset
 
 
 def _posed(shape: np.ndarray, landmarks: np.ndarray) -> Head:
@@ -231,7 +264,8 @@ class Field:
         for upper, with_upper, lower, with_lower in _LIP_PAIRS:
             gap = shape[lower, 1] - shape[upper, 1]
             opening = moves[lower, 1] - moves[upper, 1]
-            wanted = max(gap + _beyond(opening, _LIP_NOISE), min(gap, 0.0))
+            opened = _beyond(opening, _LIP_NOISE) * (_LIP_GAIN if opening > 0 else 1)
+            wanted = max(gap + opened, min(gap, 0.0))
             correction = (wanted - gap - opening) / 2
             moves[[upper, *with_upper], 1] -= correction
             moves[[lower, *with_lower], 1] += correction
@@ -298,13 +332,18 @@ class Field:
         brows = points[17:27]
         forehead = [brows + way * self.head.scale * upward for way in _FOREHEAD]
         anchors = np.vstack([held, loose, *forehead])
+        # Brows are hair above bone: a lid that closes draws skin from below them.
+        gap = (brows.mean(axis=0) - points[UPPER_LIDS].mean(axis=0)) @ upward
+        below = brows - _BROW_SHARE * gap * upward
         operator = _thin_plate(
-            np.vstack([points[used], anchors]), self.nodes, self.head.scale, stiffness=1e-4
+            np.vstack([points[used], below, anchors]), self.nodes, self.head.scale, stiffness=1e-4
         )
         edge = smoothstep(self._border() / _BORDER_BAND)
         fading = 1 - smoothstep((self._radius(self.nodes) - 1.1) / 0.4)
         full = np.zeros((len(self.nodes), 68), dtype=np.float32)
-        full[:, used] = operator[:, : len(used)] * (edge * fading)[:, None]
+        reach = (edge * fading)[:, None]
+        full[:, used] = operator[:, : len(used)] * reach
+        full[:, 17:27] += operator[:, len(used) : len(used) + len(below)] * reach
         return full
 
 
@@ -312,6 +351,8 @@ class Field:
 _HELD_RADIUS, _FREE_RADIUS = 0.9, 2.2
 # Where the forehead keeps still, in millimetres above the brows.
 _FOREHEAD = (22.0, 42.0)
+# How much of the way from the brows' points to the lids is brow, and moves as they do.
+_BROW_SHARE = 0.5
 # Nearer to the border than the first fraction of the side, the head begins to stay behind; nearer
 # than the second, expressions do.
 _HEAD_MARGIN, _BORDER_BAND = 0.16, 0.08
@@ -335,6 +376,17 @@ def head_part(motion: Motion, part: float) -> Motion:
     """Return a motion with a part of its turn, growth and shift; its expression stays."""
     return replace(
         motion, turn=motion.turn * part, growth=motion.growth * part, shift=motion.shift * part
+    )
+
+
+def limited(motion: Motion, shift: float = _MAX_SHIFT, growth: float = _MAX_GROWTH) -> Motion:
+    """Let the head's motion saturate smoothly at what a flat picture bears."""
+    length = np.linalg.norm(motion.shift)
+    return replace(
+        motion,
+        turn=_MAX_TURN * np.tanh(motion.turn / _MAX_TURN),
+        growth=float(growth * np.tanh(motion.growth / growth)),
+        shift=motion.shift * (shift * np.tanh(length / shift) / max(length, 1e-9)),
     )
 
 

@@ -16,9 +16,10 @@ from studykit.methods._warp_kernels import look_up, sample
 # Half the width of a soft edge, in pixels of a face 128 pixels wide.
 _EDGE = 0.8
 # Gaps, in fractions of the mouth's width, at which the mouth's inside begins to show, shows
-# fully, and is deep enough for teeth and tongue.
-_AJAR, _OPEN = 0.02, 0.08
-_TEETH_FROM, _TONGUE_FROM = 0.12, 0.3
+# fully, and is deep enough for the tongue; and how far the upper teeth hang down: a low smile shows
+# nothing else.
+_AJAR, _OPEN, _TONGUE_FROM = 0.02, 0.08, 0.3
+_TEETH = 0.13
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,12 @@ class Slit:
         width = 2 * softness / self.width + 0.8 * outside
         return smoothstep((v - (top + bottom) / 2) / width + 0.5)
 
-    def bounds(self, margin: float, size: int) -> tuple[slice, slice]:
-        """Rows and columns of the pixels around the opening."""
+    def bounds(self, margin: float, size: int, edge: int) -> tuple[slice, slice]:
+        """Rows and columns, ``edge`` less than their places, of the pixels around the opening."""
         frame = np.column_stack([self.along, self.down])
         points = self.corner + np.hstack([self.upper, self.lower]).T @ frame.T
-        low = np.clip(np.floor(points.min(axis=0) - margin), 0, size - 1).astype(int)
-        high = np.clip(np.ceil(points.max(axis=0) + margin) + 1, 1, size).astype(int)
+        low = np.clip(np.floor(points.min(axis=0) - margin) - edge, 0, size - 1).astype(int)
+        high = np.clip(np.ceil(points.max(axis=0) + margin) + 1 - edge, 1, size).astype(int)
         return slice(low[1], high[1]), slice(low[0], high[0])
 
 
@@ -157,15 +158,17 @@ class Painter:
 
     Parameters
     ----------
-    image : (S, S, 3) uint8
+    image : (S + 2 E, S + 2 E, 3) uint8
     landmarks : (68, 2) float64
         The source's.
+    edge : int
+        E: what lies around the picture that is drawn.
     """
 
-    def __init__(self, image: np.ndarray, landmarks: np.ndarray) -> None:
-        self.image = image.astype(np.float32)
-        self.size = image.shape[0]
-        steps = np.arange(self.size, dtype=np.float64)
+    def __init__(self, image: np.ndarray, landmarks: np.ndarray, edge: int = 0) -> None:
+        self.image, self.edge = image.astype(np.float32), edge
+        self.size = image.shape[0] - 2 * edge
+        steps = np.arange(edge, edge + self.size, dtype=np.float64)
         self.pixels = np.stack(np.meshgrid(steps, steps), axis=-1)
         self.softness = _EDGE * max(1.0, np.ptp(landmarks[:17, 0]) / 128)
         self.mouth = mouth_slit(landmarks)
@@ -194,7 +197,7 @@ class Painter:
         lower = self._lower_share(eyes, mouth).reshape(-1, 1)
         upper_places, lower_places = (look_up(grid, spacing, flat) for grid in sources[:2])
         places = upper_places + lower * (lower_places - upper_places)
-        frame = sample(self.image, places).reshape(self.image.shape)
+        frame = sample(self.image, places).reshape(self.size, self.size, 3)
         for eye in eyes:
             self._paint_eye(frame, eye, sources[2], spacing, eye_opening)
         self._paint_mouth(frame, mouth, sources[0], spacing)
@@ -218,7 +221,7 @@ class Painter:
     def _paint_eye(
         self, frame: np.ndarray, eye: Slit, rigid: np.ndarray, spacing: float, opening: float
     ) -> None:
-        rows, columns = eye.bounds(3 * self.softness, self.size)
+        rows, columns = eye.bounds(3 * self.softness, self.size, self.edge)
         pixels = self.pixels[rows, columns]
         shown = eye.opening(pixels, self.softness)
         if opening > 1:
@@ -246,7 +249,7 @@ class Painter:
         strength = smoothstep((mouth.gap - _AJAR) / (_OPEN - _AJAR))
         if strength == 0:
             return
-        rows, columns = mouth.bounds(3 * self.softness, self.size)
+        rows, columns = mouth.bounds(3 * self.softness, self.size, self.edge)
         pixels = self.pixels[rows, columns]
         # A source that shows its teeth has them up to the lips' very edge, and beyond it.
         fringe = self.softness * had_open
@@ -276,14 +279,15 @@ class Painter:
         colour = colour + 0.6 * tongue * rise * (self.lips * np.array([0.62, 0.45, 0.45]) - colour)
         if teeth:
             # A row of upper teeth hangs from under the lip and ends in a flat arc.
-            room = smoothstep((mouth.gap - _TEETH_FROM) / 0.25)
-            arc = mouth.upper[1, 1:-1].mean() + 0.12 * room - 0.16 * (2 * u - 1) ** 2
+            arc = mouth.upper[1, 1:-1].mean() + _TEETH - 0.14 * (2 * u - 1) ** 2
             row = smoothstep((arc - v)[..., None] * mouth.width / (3 * self.softness) + 0.5)
             across = np.clip(1 - np.abs(2 * u - 1) / 0.85, 0, 1)[..., None]
             light = np.clip(self.skin.max() / 215, 0.2, 1.0)
+            # Beside red skin, teeth of no colour would look blue.
+            light = light * (self.skin / max(self.skin.mean(), 1.0)) ** 0.35
             enamel = light * np.array([212.0, 200.0, 182.0]) * (0.6 + 0.4 * np.sqrt(across))
-            shaded = np.clip((v - top) * mouth.width / (4 * self.softness), 0.35, 1)[..., None]
-            visible = 0.85 * room * row * smoothstep(across * 2.5)
+            shaded = np.clip((v - top) * mouth.width / (4 * self.softness), 0.7, 1)[..., None]
+            visible = 0.92 * row * smoothstep(across * 2.5)
             colour = colour + visible * (enamel * shaded - colour)
         return colour.astype(np.float32)
 

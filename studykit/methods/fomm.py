@@ -11,31 +11,54 @@ import functools
 import itertools
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from studykit import machine
-from studykit.cache import kept
-from studykit.errors import StudyError
+from studykit.cache import code_hash, kept
+from studykit.errors import NoFaceError, StudyError, StudyFileError
+from studykit.media.faces import extractor, find_face
 from studykit.media.squares import Driving, Source
 from studykit.methods import register, weights as checkpoints
+from studykit.methods._face_motion import counted_from, follow
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
+from studykit.methods._fomm_landmarks import MarkedSource, have_meaning
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
+from studykit.methods._warp_geometry import fit_head, limited, motion_since
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Engine = GraphEngine | DygraphEngine
+
+# What is looked at of a driving before landmarks are chosen, and the share that must show a face.
+_SECONDS_AHEAD, _LEAST_FACES = 10, 0.9
+_GROWTH = 0.1 / 15  # in log size, a millimetre of reach
 
 
 @dataclass(frozen=True)
 class _Prepared:
     engine: Engine
+    image: Source
     source: Encoded
     batch: int
     found_by: str  # all that the keypoints of a driving depend on
+    moved_by: list[str] = field(default_factory=list)  # the last clip's keypoints, for its note
+
+    @functools.cached_property
+    def marked(self) -> MarkedSource:
+        """The source with the keypoints that its landmarks give."""
+        face = find_face(self.image.image, name=self.image.name, finder=self.image.finder)
+        return MarkedSource(face.landmarks, len(self.image.image))
+
+    def shows_a_face(self) -> bool:
+        """Say whether the source has landmarks."""
+        try:
+            return self.marked is not None
+        except NoFaceError:
+            return False
 
     def rows(self, driving: Driving) -> Iterator[np.ndarray]:
         """Find the keypoints of a driving, a row of numbers for each frame."""
@@ -66,6 +89,13 @@ class FOMM:
         Where it runs; auto takes a GPU if Paddle can use one.
     config : str, optional
         A YAML file with the networks' settings, for weights that don't contain them.
+    keypoints : {"auto", "network", "landmarks"}
+        Whether keypoints are found by the network, or follow from the face's landmarks, for weights
+        trained on rendered faces. Auto takes landmarks where those move a filmed driving: one that
+        the renderer did not make, with a face in 90 % of its first ten seconds.
+    reach : float
+        How far landmarks may shift the head relatively, in millimetres of it: the way saturates
+        there, as growth does, since heads that go further than in training leave ears and hair.
     precision : {"float32", "float16", "bfloat16"}
         What the decoder computes in; ``studykit bench`` measures what less than float32 costs.
     """
@@ -75,7 +105,13 @@ class FOMM:
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
     config: str | None = None
+    keypoints: Literal["auto", "network", "landmarks"] = "auto"
+    reach: float = 15.0
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.reach > 0:
+            raise StudyFileError(f"fomm: reach must be more than 0, not {self.reach:g}")
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint, fetching it if need be."""
@@ -91,17 +127,20 @@ class FOMM:
 
     def notes(self, state: _Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
-        return "; ".join(filter(None, [self._limits(), state.engine.note]))
+        return "; ".join(filter(None, [self._limits(), *state.moved_by, state.engine.note]))
 
     def _limits(self) -> str:
         """Say what the weights know, where their file says so."""
-        about = checkpoints.stored_settings(self.weights)
+        about = self._settings()
         if "trained_on" not in about:
             return ""
         return (
             f"{self.weights} was trained on {about['trained_on']} alone, at {about['size']} "
             "pixels: studykit weights fetch vox-256 gets weights that know photographs"
         )
+
+    def _settings(self) -> dict:
+        return checkpoints.stored_settings(self.weights)
 
     def prepare(self, source: Source) -> _Prepared:
         """Make the networks ready, once for all sources, and encode the source.
@@ -117,32 +156,97 @@ class FOMM:
         device = find_device(self.device)
         _require_precision(self.precision, device)
         # How motion is transferred makes no other engine.
-        method = replace(self, relative=True, adapt_scale=True)
+        method = replace(self, relative=True, adapt_scale=True, keypoints="auto", reach=1.0)
         engine = _engine(method, digests, device, height, width, machine.threads())
         found_by = f"fomm 1 {type(engine).__name__} {' '.join(digests)}"
-        return _Prepared(engine, engine.encode(source.image), engine.batch(height, width), found_by)
+        encoded, batch = engine.encode(source.image), engine.batch(height, width)
+        return _Prepared(engine, source, encoded, batch, found_by)
 
     def animate(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
 
         Raises
         ------
+        NoFaceError
+            Landmarks are asked for, and the source or the driving shows no face.
         StudyError
-            The keypoints of the source or of the reference frame span no area, so that there is
-            no scale to adapt.
+            The keypoints of the source or of the reference frame span no area, so that
+            there is no scale to adapt; or landmarks are asked for, and the weights' keypoints have
+            no meaning.
         """
+        marks = self._landmarks(state, driving)
+        if marks is None:
+            source, moved = state.source, self._by_network(state, driving)
+        else:
+            source = replace(state.source, keypoints=state.marked.rest)
+            moved = self._by_landmarks(state, *counted_from(driving, marks))
+        while keypoints := list(itertools.islice(moved, state.batch)):
+            yield from state.engine.paint(source, keypoints)
+
+    def _by_network(self, state: _Prepared, driving: Driving) -> Iterator[Keypoints]:
         source, initial, scale = state.source.keypoints, None, 1.0
-        rows = kept(driving, state.found_by, lambda: state.rows(driving))
-        found = map(Keypoints.from_row, rows)
-        while keypoints := list(itertools.islice(found, state.batch)):
+        for row in kept(driving, state.found_by, lambda: state.rows(driving)):
+            own = Keypoints.from_row(row)
             if self.relative:
                 if initial is None:
-                    initial = keypoints[0]
+                    initial = own
                     if driving.reference:
                         (initial,) = state.engine.keypoints([driving.reference_frame()])
                     scale = movement_scale(source, initial) if self.adapt_scale else 1.0
-                keypoints = [transfer(source, own, initial, scale) for own in keypoints]
-            yield from state.engine.paint(state.source, keypoints)
+                own = transfer(source, own, initial, scale)
+            yield own
+
+    def _by_landmarks(
+        self, state: _Prepared, start: np.ndarray | None, marks: Iterator[np.ndarray]
+    ) -> Iterator[Keypoints]:
+        """Move the source as the driving moves from its reference on, or onto its face.
+
+        A frame without a face repeats the one before; before the first, the source rests.
+        """
+        source, reference = state.marked, None if start is None else fit_head(start)
+        reference = reference if self.relative else source.head
+        last = source.rest
+        for found in marks:
+            if not np.isnan(found).any():
+                reference = reference or fit_head(found)
+                motion = motion_since(reference, found, np.ones(len(found)))
+                if self.relative and not self.adapt_scale:
+                    factor = reference.scale / source.head.scale
+                    shift, expression = factor * motion.shift, factor * motion.expression
+                    motion = replace(motion, shift=shift, expression=expression)
+                if self.relative:
+                    motion = limited(motion, self.reach, _GROWTH * self.reach)
+                last = source.moved(motion)
+            yield last
+
+    def _landmarks(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray] | None:
+        """Return a driving's landmarks, NaN where the face is lost; None where they don't serve."""
+        state.moved_by.clear()
+        asked, able = self.keypoints == "landmarks", have_meaning(self._settings())
+        if asked and not able:
+            raise StudyError(
+                f"fomm: the keypoints of {self.weights} are not known to follow landmarks: set "
+                "keypoints to network, or use weights trained on rendered faces"
+            )
+        if not asked and (self.keypoints == "network" or driving.rendered or not able):
+            return None
+        found_by = f"fomm {extractor(driving.finder)} {code_hash(follow.__module__)}"
+        rows = kept(driving, found_by, lambda: follow(driving))
+        ahead = list(itertools.islice(rows, round(_SECONDS_AHEAD * driving.frame_rate)))
+        seen = np.mean([not np.isnan(row).any() for row in ahead])
+        if asked and not seen:
+            raise NoFaceError(
+                f"{driving.name}: no human face found in the driving's first {_SECONDS_AHEAD} "
+                "seconds: choose another one, or set keypoints to network"
+            )
+        if not asked and (seen < _LEAST_FACES or not state.shows_a_face()):
+            state.moved_by.append(
+                "moved by the network's own keypoints: landmarks need a face in the source and in "
+                f"{_LEAST_FACES:.0%} of the driving"
+            )
+            return None
+        state.moved_by.append("moved by the face's landmarks")
+        return itertools.chain(ahead, rows)
 
 
 def _require_precision(precision: str, device: str) -> None:

@@ -5,30 +5,30 @@ It needs no weights and no GPU, and shows how far geometry alone gets.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.faces import extractor, find_face
-from studykit.media.following import interpolated
 from studykit.media.squares import Driving, Source
 from studykit.methods import register
+from studykit.methods._face_motion import (
+    MIN_CUTOFF,
+    SPEED_COEFFICIENT,
+    counted_from,
+    follow,
+)
 from studykit.methods._warp_geometry import (
     Field,
     Motion,
     bent_onto,
     fit_head,
     head_part,
+    limited,
     motion_since,
 )
 
-# What a flat picture bears before the far side of the head that it can't show is missed, per
-# axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
-_MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
-_MAX_SHIFT = 45.0
-_MAX_GROWTH = 0.2
 # The head may squeeze what lies beside it to this part of its area, not further.
 _LEAST_AREA = 0.12
 _NEWTON_STEPS = 8
@@ -61,8 +61,8 @@ class Warp:
     """
 
     strength: float = 1.0
-    min_cutoff: float = 2.0
-    speed_coefficient: float = 8.0
+    min_cutoff: float = MIN_CUTOFF
+    speed_coefficient: float = SPEED_COEFFICIENT
 
     def prepare(self, source: Source) -> "WarpedFace":
         """Find the source's face and work out what does not depend on the driving.
@@ -73,7 +73,7 @@ class Warp:
             The source shows no face.
         """
         face = find_face(source.image, name=source.name, finder=source.finder)
-        return WarpedFace(source.image, face.landmarks)
+        return WarpedFace(source.image, face.landmarks, source.around)
 
     def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:
         """Give one frame a driving frame; frames are not held.
@@ -83,12 +83,10 @@ class Warp:
         NoFaceError
             The driving shows no face in its first second.
         """
-        reference = motion = None
+        motion = None
         rows = kept(driving, self._found_by(driving), lambda: self._landmarks(driving))
-        if driving.reference:  # as smoothed as the others, so that no motion is left in it
-            rows = list(rows)
-            seen = (row for row in rows[driving.reference :] if not np.isnan(row).any())
-            reference = next(map(fit_head, seen), None)
+        start, rows = counted_from(driving, rows)
+        reference = None if start is None else fit_head(start)
         for landmarks in rows:
             if not np.isnan(landmarks).any():
                 if reference is None:
@@ -97,24 +95,19 @@ class Warp:
             yield state.image if motion is None else state.at(scaled(motion, self.strength))
 
     def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
-        """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
-        smooth, patience = None, max(1, round(driving.frame_rate))
-        known = driving.points is not None
-        for index, points in enumerate(
-            interpolated(driving.points) if known else driving.points_seen()
-        ):
-            landmarks = points[:68]
-            lost = np.isnan(landmarks).any()
-            if lost and smooth is None and index + 1 >= patience:
-                raise _no_driving_face(driving.name)
-            if not lost and smooth is None:
-                size = float(np.ptp(landmarks, axis=0).max())
-                smooth = OneEuroFilter(
-                    float(driving.frame_rate), self.min_cutoff, self.speed_coefficient / size
-                )
-            yield landmarks if lost else smooth(landmarks)
-        if smooth is None:
-            raise _no_driving_face(driving.name)
+        """Yield what :func:`follow` does; a driving must begin with a face."""
+        patience, seen = max(1, round(driving.frame_rate)), False
+        found = follow(driving, self.min_cutoff, self.speed_coefficient)
+        for index, landmarks in enumerate(found, start=1):
+            seen = seen or not np.isnan(landmarks).any()
+            if not seen and index >= patience:
+                break
+            yield landmarks
+        if not seen:
+            raise NoFaceError(
+                f"{driving.name}: no human face found in the driving's first second; use a video "
+                "that begins with a face turned towards the camera"
+            )
 
     def _found_by(self, driving: Driving) -> str:
         """Name what the landmarks depend on beside the frames."""
@@ -129,15 +122,26 @@ class WarpedFace:
     ----------
     image : (S, S, 3) uint8
     landmarks : (68, 2) float64
+    around : (S + 2 E, S + 2 E, 3) uint8, optional
+        The image and what lies around it, E = S // 4; without, its border is repeated. What moves
+        is held at the outer border of this: at the image's own, hair would be sheared.
     """
 
-    def __init__(self, image: np.ndarray, landmarks: np.ndarray) -> None:
+    def __init__(
+        self, image: np.ndarray, landmarks: np.ndarray, around: np.ndarray | None = None
+    ) -> None:
         from studykit.methods._warp_paint import Painter, with_whole_eyes
 
         self.image = image
-        whole = with_whole_eyes(image, landmarks)
-        self.field = Field(bent_onto(whole, fit_head(landmarks)), image.shape[0])
-        self.painter = Painter(image, whole)
+        self.edge = edge = image.shape[0] // 4
+        canvas = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
+        if around is not None:
+            canvas = around.copy()
+            canvas[edge:-edge, edge:-edge] = image
+        landmarks = landmarks + edge
+        whole = with_whole_eyes(canvas, landmarks)
+        self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])
+        self.painter = Painter(canvas, whole, edge)
 
     def at(self, motion: Motion) -> np.ndarray:
         """Show it after a motion: (S, S, 3) uint8."""
@@ -149,70 +153,10 @@ class WarpedFace:
         return self.painter.paint(landmarks, sources, self.field.spacing, motion.eye_opening)
 
 
-class OneEuroFilter:
-    """Smooth a signal sample by sample: calm at rest, quick in motion.
-
-    G. Casiez, N. Roussel and D. Vogel 2012, "1 euro filter: a simple speed-based low-pass filter
-    for noisy input in interactive systems", equations 1 to 5. Causal; each coordinate has a cutoff
-    of its own.
-
-    Parameters
-    ----------
-    rate : float
-        Samples a second.
-    min_cutoff : float
-        Cutoff frequency at rest, in hertz.
-    beta : float
-        How much the cutoff rises, in hertz, with the signal's speed in units a second.
-    speed_cutoff : float
-        Cutoff frequency of the speed's own filter, in hertz.
-    """
-
-    def __init__(
-        self, rate: float, min_cutoff: float, beta: float, speed_cutoff: float = 4.0
-    ) -> None:
-        self.rate, self.min_cutoff, self.beta = rate, min_cutoff, beta
-        self.speed_cutoff = speed_cutoff
-        self._raw: np.ndarray | None = None
-
-    def __call__(self, value: np.ndarray) -> np.ndarray:
-        """Take the next sample, return it smoothed."""
-        if self._raw is None:
-            self._value, self._speed = value, np.zeros_like(value)
-        else:
-            speed = (value - self._raw) * self.rate
-            self._speed = self._speed + self._gain(self.speed_cutoff) * (speed - self._speed)
-            cutoff = self.min_cutoff + self.beta * np.abs(self._speed)
-            self._value = self._value + self._gain(cutoff) * (value - self._value)
-        self._raw = value
-        return self._value
-
-    def _gain(self, cutoff: Any) -> Any:
-        return 1 / (1 + self.rate / (2 * np.pi * cutoff))
-
-
 def scaled(motion: Motion, strength: float) -> Motion:
     """Multiply a motion."""
     return replace(
         head_part(motion, strength),
         expression=motion.expression * strength,
         eye_opening=max(0.0, 1 + (motion.eye_opening - 1) * strength),
-    )
-
-
-def limited(motion: Motion) -> Motion:
-    """Let the head's motion saturate smoothly at what a flat picture bears."""
-    length = np.linalg.norm(motion.shift)
-    return replace(
-        motion,
-        turn=_MAX_TURN * np.tanh(motion.turn / _MAX_TURN),
-        growth=float(_MAX_GROWTH * np.tanh(motion.growth / _MAX_GROWTH)),
-        shift=motion.shift * (_MAX_SHIFT * np.tanh(length / _MAX_SHIFT) / max(length, 1e-9)),
-    )
-
-
-def _no_driving_face(name: str) -> NoFaceError:
-    return NoFaceError(
-        f"{name}: no human face found in the driving's first second; use a video that begins with "
-        "a face turned towards the camera"
     )

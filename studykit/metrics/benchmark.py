@@ -170,7 +170,13 @@ def run_benchmark(
 def _animated(method: Any, case: Case, driver: Case, key: str) -> tuple[np.ndarray, bool]:
     """Return a pair's clip, and whether the method refused to make it."""
     driving = Driving(
-        driver.name, lambda: list(driver.own), FRAME_RATE, len(driver.own), key=key, finder=FINDER
+        driver.name,
+        lambda: list(driver.own),
+        FRAME_RATE,
+        len(driver.own),
+        key=key,
+        finder=FINDER,
+        rendered=True,
     )
     try:
         state = method.prepare(Source(case.name, case.own[0], FINDER))

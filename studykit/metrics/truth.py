@@ -30,6 +30,7 @@ from studykit.media.squares import (
     open_driving,
     open_source,
     probed,
+    truth_file,
 )
 from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
@@ -85,7 +86,7 @@ def find_truth(study: Study, cell: Cell) -> TrueFrames | None:
 
 def truth_files(cell: Cell) -> list[Path]:
     """Return the truth files that lie beside a cell's source and driving."""
-    return list(filter(None, map(_truth_file, (cell.source.path, cell.driving.path))))
+    return list(filter(None, map(truth_file, (cell.source.path, cell.driving.path))))
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,8 @@ class _Script:
     states: tuple["State", ...]
 
 
-def _truth_file(path: Path) -> Path | None:
-    """Return the file that ``write_stimuli`` put beside a rendered input, where there is one."""
-    for folder in path.absolute().parents[:3]:
-        truth = folder / "truth" / f"{path.stem}.npz"
-        if truth.is_file():
-            return truth
-    return None
-
-
 def _script(item: Input) -> _Script | None:
-    truth = _truth_file(item.path)
+    truth = truth_file(item.path)
     if truth is None:
         return None
     return _checked_script(item.path, item.path.stat().st_mtime_ns, truth, truth.stat().st_mtime_ns)

@@ -4,6 +4,7 @@ A batch follows from the recipe's seed and the step alone: whatever is random is
 generator seeded by the two.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from studykit.media.pose import face_model
+from studykit.methods._fomm_landmarks import MarkedSource
+from studykit.methods._fomm_motion import Keypoints
+from studykit.methods._warp_geometry import motion_since
 from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache, keypoint_indices
 from studykit.training.networks import coordinate_grid
 
@@ -27,8 +32,8 @@ class Batch(NamedTuple):
         The renderer's.
     face : (B, 1, S, S) float32
         The driving's face mask.
-    landmarks : (B, 68, 2) float32
-        The driving's, in pixels.
+    source_landmarks, landmarks : (B, 68, 2) float32
+        The source's and the driving's, in pixels.
     deformation : (B, S/2, S/2, 2) float32 in [-1, 1]
         Where in the source each pixel of the driving comes from.
     seen : (B, 1, S/2, S/2) float32
@@ -40,9 +45,60 @@ class Batch(NamedTuple):
     source_kp: Tensor
     driving_kp: Tensor
     face: Tensor
+    source_landmarks: Tensor
     landmarks: Tensor
     deformation: Tensor
     seen: Tensor
+
+
+class Marked(NamedTuple):
+    """Keypoints that follow from landmarks, for some samples of a batch.
+
+    Attributes
+    ----------
+    which : (B,) bool
+        The samples.
+    source, driving : dict
+        ``value`` (B, K, 2) and ``jacobian`` (B, K, 2, 2), as the detector gives them.
+    """
+
+    which: Tensor
+    source: dict[str, Tensor]
+    driving: dict[str, Tensor]
+
+    def put(self, found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the detector found, with ``own`` in place of it for these samples."""
+        put = {}
+        for name, value in own.items():
+            which = self.which.view(-1, *[1] * (value.dim() - 1))
+            put[name] = torch.where(which, value, found[name])
+        return put
+
+
+def marked(batch: Batch, share: float, rng: np.random.Generator) -> Marked:
+    """Move a share of the samples by their landmarks, wrong as a detector's are.
+
+    Every landmark of either image errs by itself, and the jaw's slide along it; a detector's errors
+    are 1 to 2 % of the eyes' distance in what changes from frame to frame.
+    """
+    count, size = len(batch.source), batch.source.shape[-1]
+    which = rng.random(count) < share
+    both = torch.stack([batch.source_landmarks, batch.landmarks], 1).cpu().double().numpy()
+    error = rng.uniform(0, 0.025, (count, 1, 1, 1)) * rng.standard_normal(both.shape)
+    error[:, :, :17] *= 2
+    both += error * np.linalg.norm(both[:, :1, 36] - both[:, :1, 45], axis=-1)[..., None, None]
+    rests, moved = [], []
+    for source, driving in both:
+        own = MarkedSource(source, size)
+        rests.append(own.rest)
+        moved.append(own.moved(motion_since(own.head, driving, np.ones(len(driving)))))
+    device = batch.source.device
+
+    def stacked(found: list[Keypoints]) -> dict[str, Tensor]:
+        named = {"value": [k.points for k in found], "jacobian": [k.jacobians for k in found]}
+        return {k: torch.from_numpy(np.stack(v)).to(device) for k, v in named.items()}
+
+    return Marked(torch.from_numpy(which).to(device), stacked(rests), stacked(moved))
 
 
 class Shelf:
@@ -121,6 +177,7 @@ class Shelf:
             normalised(points("keypoints", source), size),
             normalised(points("keypoints", driving), size),
             mask("face", driving),
+            points("landmarks", source),
             points("landmarks", driving),
             coordinate_grid(half, half, flow) + flow / (half - 1),
             mask("seen", pair),
@@ -207,6 +264,11 @@ def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def _mirror_points(points: Tensor, size: int) -> Tensor:
     flipped = torch.stack([size - 1 - points[..., 0], points[..., 1]], -1)
-    if points.shape[1] == len(MIRRORED):
-        return flipped[:, list(MIRRORED)]
-    return flipped  # landmarks only say where mouth and eyes are, wherever left and right is
+    return flipped[:, list(MIRRORED) if points.shape[1] == len(MIRRORED) else _mirrored_landmarks()]
+
+
+@functools.cache
+def _mirrored_landmarks() -> list[int]:
+    """Return for every landmark the one that takes its place in a mirrored image."""
+    there = face_model()[:, None] * [-1, 1, 1]
+    return np.abs(there - face_model()).sum(2).argmin(1).tolist()

@@ -75,7 +75,7 @@ def photographs(folder: Path) -> Any:
     still = face_crop(find_face(image), image.shape).apply(image, 256)
     identity = identity_of(0)
     frames = [render(identity, *state, size=256).image for state in states_of(0)]
-    driving = Driving("rendered", lambda: frames, Fraction(1), len(frames))
+    driving = Driving("rendered", lambda: frames, Fraction(1), len(frames), rendered=True)
     strips = [Strip(("driving", "rendered", ""), [None, *frames[1:]])]
     for name, method in _methods(folder).items():
         clip = list(method.animate(method.prepare(Source("photograph", still)), driving))

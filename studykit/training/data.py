@@ -19,41 +19,16 @@ import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError
+from studykit.methods._fomm_landmarks import KEYPOINTS
 from studykit.metrics.cases import HELD_OUT
 from studykit.stimuli import Expression, Identity, Pose, flow, motion, render
-
-KEYPOINTS: dict[str, tuple[int, ...]] = {
-    "nose tip": (30,),
-    "nose bridge": (27,),
-    "chin": (8,),
-    "jaw left": (2,),
-    "jaw right": (14,),
-    "mouth left": (48,),
-    "mouth right": (54,),
-    "upper lip": (62,),
-    "lower lip": (66,),
-    "left eye outer": (36,),
-    "left eye inner": (39,),
-    "right eye inner": (42,),
-    "right eye outer": (45,),
-    "left upper lid": (37, 38),
-    "right upper lid": (43, 44),
-    "left lower lid": (40, 41),
-    "right lower lid": (46, 47),
-    "left brow": (19,),
-    "right brow": (24,),
-    "left iris": (),
-    "right iris": (),
-    "crown": (),
-    "neck": (),
-}
-"""The supervised keypoints: the mean of these landmarks, or found on the mesh where none are."""
 
 MIRRORED = (0, 1, 2, 4, 3, 6, 5, 7, 8, 12, 11, 10, 9, 14, 13, 16, 15, 18, 17, 20, 19, 21, 22)
 """For every keypoint, the one that takes its place in a mirrored image."""
 
 FLOW_SCALE = 64.0  # stored steps a pixel
 PAIRS_A_FRAME = 2  # at most: as many sources for every driving frame
+_LARGE_HAIR = ("long", "wavy", "curly", "afro", "bob")
 _KINDS, _SHARES = ("frontal", "side", "drawn"), (0.5, 0.2, 0.3)
 _WIDEST_TURN = 45.0  # degrees of yaw between the frames of a pair
 
@@ -75,6 +50,9 @@ class DataSettings:
         repeated exactly.
     frames : int
         Frames an identity.
+    wild : bool
+        Heads stand anywhere, lean and come near; teeth show in low wide smiles, hair is large and
+        dark, glasses are frequent and backdrops have edges: what people bring.
     """
 
     size: int = 128
@@ -82,6 +60,7 @@ class DataSettings:
     at_start: int = 200
     per_step: float = 0.2
     frames: int = 16
+    wild: bool = False
 
     def __post_init__(self) -> None:
         if self.identities > HELD_OUT:
@@ -128,20 +107,26 @@ def kind_of(seed: int) -> str:
     return str(np.random.default_rng([seed, 11]).choice(_KINDS, p=_SHARES))
 
 
-def training_identity(seed: int) -> Identity:
+def training_identity(seed: int, wild: bool = False) -> Identity:
     """Draw the identity of a seed; glasses and beards are more frequent than among people."""
     from studykit.stimuli.identity import BEARDS, GLASSES
 
     rng = np.random.default_rng([seed, 12])
     identity = Identity.random(seed, "drawn" if kind_of(seed) == "drawn" else "photo")
-    if rng.random() < 0.15:
+    if wild and rng.random() < 0.5:
+        style, dark = str(rng.choice(_LARGE_HAIR)), rng.uniform(0.03, 0.25)
+        colour = tuple(dark * rng.uniform(0.8, 1.2, 3))
+        identity = dataclasses.replace(identity, hair_style=style, hair_colour=colour)
+    if rng.random() < (0.3 if wild else 0.15):
         identity = dataclasses.replace(identity, glasses=str(rng.choice(GLASSES[1:])))
     if identity.masculinity > 0 and rng.random() < 0.25:
         identity = dataclasses.replace(identity, beard=str(rng.choice(BEARDS[1:])))
     return identity
 
 
-def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expression]]:
+def sample_states(
+    seed: int, kind: str, count: int, wild: bool = False
+) -> list[tuple[Pose, Expression]]:
     """Draw poses and expressions of one identity; the first two are near neutral, as sources are.
 
     Blinks, smiles, open mouths and glances are far more frequent than in speech, and a third of
@@ -150,6 +135,7 @@ def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expressi
     rng = np.random.default_rng([seed, 13])
     side = rng.choice([-1, 1])
     centre = side * rng.uniform(41, 66) if kind == "side" else rng.normal(0, 6)
+    place, growth, lean = (0.055, 0.1, 13) if wild else (0.012, 0.03, 8)
     place_x, place_y, scale = rng.normal(0, 0.012), rng.normal(0, 0.012), rng.uniform(0.9, 1.12)
     states = []
     for index in range(count):
@@ -158,12 +144,16 @@ def sample_states(seed: int, kind: str, count: int) -> list[tuple[Pose, Expressi
         reach = (14 if kind == "side" else 20) * spread
         yaw = float(np.clip(centre + rng.normal(0, reach), -75, 75))
         pitch = float(np.clip(rng.normal(0, 9 * spread), -28, 28))
-        roll = float(np.clip(rng.normal(0, 8 * spread), -26, 26))
-        x, y = place_x + rng.normal(0, 0.012 * spread), place_y + rng.normal(0, 0.012 * spread)
-        pose = Pose(yaw, pitch, roll, x, y, float(scale * np.exp(rng.normal(0, 0.03 * spread))))
+        roll = float(np.clip(rng.normal(0, lean * spread), -3.25 * lean, 3.25 * lean))
+        x, y = place_x + rng.normal(0, place * spread), place_y + rng.normal(0, place * spread)
+        pose = Pose(yaw, pitch, roll, x, y, float(scale * np.exp(rng.normal(0, growth * spread))))
         if not neutral and rng.random() < 0.35:
             pose = states[int(rng.integers(2))][0]
-        states.append((pose, _sample_expression(rng, neutral)))
+        expression = _sample_expression(rng, neutral)
+        if wild and rng.random() < 0.3:
+            low, wide = rng.uniform([0.05, 0.4], [0.35, 1]).tolist()
+            expression = dataclasses.replace(expression, mouth_open=low, smile=wide, pucker=0.0)
+        states.append((pose, expression))
     return states
 
 
@@ -199,12 +189,12 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
     """
     from studykit.stimuli.model import build_model
 
-    identity, kind = training_identity(seed), kind_of(seed)
+    identity, kind = training_identity(seed, settings.wild), kind_of(seed)
     rng = np.random.default_rng([seed, 14])
-    if kind != "drawn" and rng.random() < 0.5:
+    if kind != "drawn" and rng.random() < (0.9 if settings.wild else 0.5):
         # The renderer's own backdrops are out of focus; photographs have edges behind the face.
         build_model(identity).background[...] = _cluttered_backdrop(rng, 256)
-    states = sample_states(seed, kind, settings.frames)
+    states = sample_states(seed, kind, settings.frames, settings.wild)
     frames = [render(identity, *state, settings.size) for state in states]
     pairs, flows, seen = [], [], []
     for driving, frame in enumerate(frames):
@@ -342,6 +332,7 @@ class Cache:
         self.folder, self.settings, self.held_out_count = Path(folder), settings, held_out
         self._workers: list[Any] = []
         made = {"size": settings.size, "frames": settings.frames}
+        made |= {"wild": True} if settings.wild else {}
         about = self.folder / "cache.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

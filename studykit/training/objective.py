@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.training import losses
-from studykit.training.batches import Batch
+from studykit.training.batches import Batch, Marked
 from studykit.training.networks import resized, resized_field
 from studykit.training.recipe import LossWeights
 
@@ -36,6 +36,8 @@ class Objective(nn.Module):
         taught: Tensor,
         weights: LossWeights,
         generates: bool,
+        marked: Marked | None = None,
+        paints: bool = True,
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return the weighted terms, and what was generated, (B, 3, S, S).
 
@@ -49,6 +51,10 @@ class Objective(nn.Module):
         weights : LossWeights
         generates : bool
             False while keypoints alone are trained.
+        marked : Marked, optional
+            Samples that are moved by their landmarks.
+        paints : bool
+            False while only motion is learned: nothing is generated.
         """
         count, few = len(batch.source), len(spline.affine)
         with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bf16):
@@ -68,12 +74,20 @@ class Objective(nn.Module):
             if not generates:
                 return terms, None
             given = (taught, batch.deformation, batch.seen)
-            out = self.generator(batch.source, driving_kp, source_kp, given)
-        image = out["prediction"]
+            if marked is not None:
+                source_kp = marked.put(source_kp, marked.source)
+                driving_kp = marked.put(driving_kp, marked.driving)
+            if paints:
+                out = self.generator(batch.source, driving_kp, source_kp, given)
+            else:
+                motion = self.generator.dense_motion_network
+                out = motion(batch.source, driving_kp, source_kp)
+        image = out.get("prediction")
         counts = losses.attention(batch.face, batch.landmarks, weights)
-        terms |= losses.reconstruction(image, batch.driving, counts, weights)
-        if weights.fidelity:
-            terms["fidelity"] = losses.fidelity(image, batch.driving, batch.face, weights)
+        if image is not None:
+            terms |= losses.reconstruction(image, batch.driving, counts, weights)
+            if weights.fidelity:
+                terms["fidelity"] = losses.fidelity(image, batch.driving, batch.face, weights)
         size, halved = batch.seen.shape[2:], F.avg_pool2d(counts, 2)
         terms |= losses.motion_supervision(
             resized_field(out["deformation"], size),
@@ -93,6 +107,6 @@ class Objective(nn.Module):
                 resized(halved, grid),
                 weights,
             )
-        if self.vgg is not None:
+        if self.vgg is not None and image is not None:
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image

@@ -83,6 +83,11 @@ class Phase:
         a video little moves.
     blinks : float
         Share of the samples for which the pair in which eyes close most is taken out of four.
+    by_landmarks : float
+        Share of the samples that are moved by landmarks as a detector finds them, in place of the
+        network's own keypoints (:mod:`studykit.methods._fomm_landmarks`).
+    paints : bool
+        Without painting, motion alone is learned from its truth, three times as fast.
     fixed_statistics : bool
         Batch norms normalise by what they have averaged so far.
     losses : dict
@@ -101,6 +106,8 @@ class Phase:
     true_motion: tuple[float, float] = (0.0, 0.0)
     calm: float = 0.0
     blinks: float = 0.0
+    by_landmarks: float = 0.0
+    paints: bool = True
     fixed_statistics: bool = False
     losses: dict[str, float] = field(default_factory=dict)
     compiled: bool = False

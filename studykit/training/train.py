@@ -19,7 +19,7 @@ from torch import Tensor
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
-from studykit.training import evaluate, losses, networks
+from studykit.training import batches, evaluate, losses, networks
 from studykit.training.batches import Batch, Shelf
 from studykit.training.data import Cache
 from studykit.training.objective import Objective
@@ -119,7 +119,9 @@ class Training:
         # Compiling takes a minute or two, which a short phase does not win back.
         objective = self._compiled if phase.compiled else self._objective
         weights = dataclasses.replace(self.recipe.losses, **phase.losses)
-        terms, image = objective(batch, spline, taught, weights, "generator" in phase.networks)
+        marked = batches.marked(batch, phase.by_landmarks, rng) if phase.by_landmarks else None
+        generates = "generator" in phase.networks
+        terms, image = objective(batch, spline, taught, weights, generates, marked, phase.paints)
         if self.discriminator is not None and image is not None:
             terms["adversarial"] = weights.adversarial * self._adversarial(batch, image)
         return terms

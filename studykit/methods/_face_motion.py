@@ -1,0 +1,86 @@
+"""A driving's face over time: its landmarks, followed and smoothed."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from studykit.media.following import interpolated
+from studykit.media.squares import Driving
+
+MIN_CUTOFF, SPEED_COEFFICIENT = 2.0, 8.0
+"""Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""
+
+
+def follow(
+    driving: Driving,
+    min_cutoff: float = MIN_CUTOFF,
+    speed_coefficient: float = SPEED_COEFFICIENT,
+) -> Iterator[np.ndarray]:
+    """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
+    smooth: OneEuroFilter | None = None
+    known = driving.points
+    for points in driving.points_seen() if known is None else interpolated(known):
+        landmarks = points[:68]
+        lost = np.isnan(landmarks).any()
+        if not lost and smooth is None:
+            size = float(np.ptp(landmarks, axis=0).max())
+            smooth = OneEuroFilter(float(driving.frame_rate), min_cutoff, speed_coefficient / size)
+        yield landmarks if lost or smooth is None else smooth(landmarks)
+
+
+def counted_from(
+    driving: Driving, rows: Iterable[np.ndarray]
+) -> tuple[np.ndarray | None, Iterator[np.ndarray]]:
+    """Return the landmarks that a driving's motion counts from, and all of them again.
+
+    They are those of its reference frame, or of the first one after it that shows a face; None
+    where that is the first face of all, which comes with the rows anyway.
+    """
+    if not driving.reference:
+        return None, iter(rows)
+    rows = list(rows)  # as smoothed as the others, so that no motion is left in it
+    seen = (row for row in rows[driving.reference :] if not np.isnan(row).any())
+    return next(seen, None), iter(rows)
+
+
+class OneEuroFilter:
+    """Smooth a signal sample by sample: calm at rest, quick in motion.
+
+    G. Casiez, N. Roussel and D. Vogel 2012, "1 euro filter: a simple speed-based low-pass filter
+    for noisy input in interactive systems", equations 1 to 5. Causal; each coordinate has a cutoff
+    of its own.
+
+    Parameters
+    ----------
+    rate : float
+        Samples a second.
+    min_cutoff : float
+        Cutoff frequency at rest, in hertz.
+    beta : float
+        How much the cutoff rises, in hertz, with the signal's speed in units a second.
+    speed_cutoff : float
+        Cutoff frequency of the speed's own filter, in hertz.
+    """
+
+    def __init__(
+        self, rate: float, min_cutoff: float, beta: float, speed_cutoff: float = 4.0
+    ) -> None:
+        self.rate, self.min_cutoff, self.beta = rate, min_cutoff, beta
+        self.speed_cutoff = speed_cutoff
+        self._raw: np.ndarray | None = None
+
+    def __call__(self, value: np.ndarray) -> np.ndarray:
+        """Take the next sample, return it smoothed."""
+        if self._raw is None:
+            self._value, self._speed = value, np.zeros_like(value)
+        else:
+            speed = (value - self._raw) * self.rate
+            self._speed = self._speed + self._gain(self.speed_cutoff) * (speed - self._speed)
+            cutoff = self.min_cutoff + self.beta * np.abs(self._speed)
+            self._value = self._value + self._gain(cutoff) * (value - self._value)
+        self._raw = value
+        return self._value
+
+    def _gain(self, cutoff: Any) -> Any:
+        return 1 / (1 + self.rate / (2 * np.pi * cutoff))
