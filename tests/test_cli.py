@@ -240,7 +240,11 @@ def test_an_option_left_out_is_the_default_of_the_function(
         command = command.commands[word]
     parameters = inspect.signature(function).parameters.values()
     own = {p.name: p.default for p in parameters if p.default not in (p.empty, None)}
-    options = {o.name: o.get_default(click.Context(command)) for o in command.params}
+    defaults = {o.name: o.get_default(click.Context(command)) for o in command.params}
+    # An option without a default is not passed on.
+    options = {
+        name: value for name, value in defaults.items() if isinstance(value, str | int | float)
+    }
     both = own.keys() & options.keys()
     assert both
     assert {name: options[name] for name in both} == {name: own[name] for name in both}

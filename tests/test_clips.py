@@ -370,3 +370,13 @@ def test_keys_speak_of_contents_and_not_of_places(
     study = load_study("study.yaml")
     assert [row.status for row in animate_cells(study, Path("out"))] == ["done"] * 4
     assert clips_of(tmp_path) == before
+
+
+def test_a_driving_that_gets_its_truth_is_animated_again(run_cells, tmp_path: Path) -> None:
+    # Methods trust a rendered driving.
+    before = {row.cell: row.cache_key for row in run_cells()}
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth/talk.npz").touch()
+    after = {row.cell: row.cache_key for row in run_cells()}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if "__talk__" in name} and changed != set(before)

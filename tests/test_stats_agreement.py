@@ -27,6 +27,11 @@ def _ratings(values: np.ndarray) -> pd.DataFrame:
     )
 
 
+def _without_bias(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    rater, clip = np.nonzero(np.isfinite(values))
+    return remove_bias(values[rater, clip], rater, clip)
+
+
 def test_the_shares_are_the_published_intraclass_correlations():
     known = _known("shrout_fleiss_1979")
     row = stats.agreement(_ratings(np.array(known["values"], float)), scale=10).table.iloc[0]
@@ -77,7 +82,7 @@ def test_where_there_is_no_agreement_to_measure_words_say_why(values, words):
 
 def test_scores_bias_and_inconsistency_are_those_of_sureal():
     known = _known("rater_bias")
-    found = remove_bias(np.array(known["values"], dtype=float))
+    found = _without_bias(np.array(known["values"], dtype=float))
     for mine, name in zip(found, ("scores", "bias", "inconsistency"), strict=True):
         np.testing.assert_allclose(mine, known[name], atol=1e-6)
 
@@ -95,6 +100,6 @@ def test_each_rater_has_a_bias_beside_the_others_and_clips_lose_it():
 def test_a_rater_who_saw_few_clips_does_not_move_them():
     values = np.tile(np.arange(1.0, 6), (6, 1))
     values[5] = [5, 5, np.nan, np.nan, np.nan]
-    scores, bias, _ = remove_bias(values)
+    scores, bias, _ = _without_bias(values)
     assert scores - scores[0] == pytest.approx(np.arange(5), abs=0.1)
     assert bias[5] > 2.5

@@ -18,6 +18,7 @@ from studykit.cache import code_hash, file_hash
 from studykit.errors import StudyError
 from studykit.machine import installed_versions, processor_name, usable_cores
 from studykit.media.faces import extractor
+from studykit.media.squares import truth_file
 from studykit.methods import Method, create_methods
 from studykit.study.file import Cell, Study
 
@@ -119,6 +120,8 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
             return ""
         inputs = [digest(cell.source.path), digest(cell.driving.path)]
         views = [str(given) for item in (cell.source, cell.driving) if (given := item.view.given())]
+        if truth_file(cell.driving.path) is not None:  # methods may trust a rendered driving
+            views.append("rendered")
         if hasattr(equipped.method, "inputs"):
             try:
                 paths = equipped.method.inputs(cell.source.name, cell.driving.name)

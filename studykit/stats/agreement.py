@@ -102,7 +102,8 @@ def _rest(values: np.ndarray, first: np.ndarray, second: np.ndarray | None = Non
         shown = np.zeros((second.max() + 1, first.max() + 1))
         shown[second, first] = 1
         normal = np.diag(shown.sum(axis=1)) - (shown / shown.sum(axis=0)) @ shown.T
-        levels = np.linalg.pinv(normal, hermitian=True) @ np.bincount(second, rest)
+        # Only differences of levels count: a trace of a ridge settles the rest.
+        levels = np.linalg.solve(normal + 1e-9 * np.eye(len(normal)), np.bincount(second, rest))
         rest = less(values - levels[second], first)
     return float(rest @ rest)
 
@@ -141,18 +142,17 @@ def rater_levels(ratings: pd.DataFrame) -> Raters:
         if name != MEAN
         for _, its in answers_of(rows, [name])
     ):
-        wide = np.full(answers.shown.shape, np.nan)
-        wide[answers.rater, answers.clip] = answers.values[:, 0]
-        scores, bias, inconsistency = remove_bias(wide)
-        counts = np.isfinite(wide)
+        values, rater, clip = answers.values[:, 0], answers.rater, answers.clip
+        scores, bias, inconsistency = remove_bias(values, rater, clip)
         found.append(pd.DataFrame({
             "rater": answers.names["rater"], "criterion": criterion, "bias": bias,
-            "inconsistency": inconsistency, "n_clips": counts.sum(axis=1), "words": "",
+            "inconsistency": inconsistency, "n_clips": np.bincount(rater), "words": "",
         }))  # fmt: skip
+        n_raters = np.bincount(clip)
         clips.append(pd.DataFrame({
             "cell": answers.names["cell"], "criterion": criterion,
-            "mean": np.nanmean(wide, axis=0), "bias_removed": scores,
-            "n_raters": counts.sum(axis=0),
+            "mean": np.bincount(clip, values) / n_raters, "bias_removed": scores,
+            "n_raters": n_raters,
         }))  # fmt: skip
     columns = ["rater", "criterion", "bias", "inconsistency", "n_clips", "words"]
     return Raters.of(
@@ -168,15 +168,19 @@ def rater_levels(ratings: pd.DataFrame) -> Raters:
     )
 
 
-def remove_bias(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def remove_bias(
+    values: np.ndarray, rater: np.ndarray, clip: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return clips' scores, raters' bias and raters' inconsistency.
 
     A rater weighs by the inverse square of the inconsistency; raters' biases add up to zero.
 
     Parameters
     ----------
-    values : (raters, clips) float array
-        NaN where a rater did not rate a clip; every clip has a rating, and every rater gave one.
+    values : (n,) float array
+        Answers.
+    rater, clip : (n,) int arrays
+        Whose, and of what, from 0 without gaps.
 
     Returns
     -------
@@ -187,14 +191,20 @@ def remove_bias(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     Li, Z., Bampis, C. G., Janowski, L., Katsavounidis, I. (2020). A simple model for subject
     behavior in subjective experiments. Human Vision and Electronic Imaging.
     """
-    scores = np.nanmean(values, axis=0)
+
+    def mean(numbers: np.ndarray, group: np.ndarray) -> np.ndarray:
+        return np.bincount(group, numbers) / np.bincount(group)
+
+    scores = mean(values, clip)
     for _ in range(_ROUNDS_MOST):
-        bias = np.nanmean(values - scores, axis=1)
-        level = values - bias[:, None]
-        inconsistency = np.maximum(np.nanstd(level - scores, axis=1), _STEADIEST)
-        weight = np.where(np.isfinite(values), inconsistency[:, None] ** -2.0, 0)
-        last, scores = scores, np.nansum(weight * level, axis=0) / weight.sum(axis=0)
+        rest = values - scores[clip]
+        bias = mean(rest, rater)
+        spread = np.sqrt(mean((rest - bias[rater]) ** 2, rater))
+        inconsistency = np.maximum(spread, _STEADIEST)
+        weight = inconsistency[rater] ** -2.0
+        level = np.bincount(clip, weight * (values - bias[rater]))
+        last, scores = scores, level / np.bincount(clip, weight)
         if np.linalg.norm(scores - last) < _CHANGE_LEAST:
             break
-    bias = np.nanmean(values - scores, axis=1)
+    bias = mean(values - scores[clip], rater)
     return scores + bias.mean(), bias - bias.mean(), inconsistency

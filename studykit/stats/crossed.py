@@ -399,7 +399,10 @@ class _Model:
 
 def _crossed(*groups: np.ndarray) -> np.ndarray:
     """Number the combinations of groupings that occur, (n,) int from 0 without gaps."""
-    return np.unique(np.array(groups), axis=1, return_inverse=True)[1].ravel()
+    code = np.zeros(len(groups[0]), dtype=np.int64)
+    for group in groups:
+        code = np.unique(code * (int(group.max(initial=0)) + 1) + group, return_inverse=True)[1]
+    return code
 
 
 def indicator(group: np.ndarray) -> np.ndarray:
@@ -416,6 +419,4 @@ def column_space(x: np.ndarray) -> np.ndarray:
 
 def _sums(group: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
     """Add up the rows of each group, (size, k)."""
-    found = np.zeros((size, values.shape[1]))
-    np.add.at(found, group, values)
-    return found
+    return np.stack([np.bincount(group, column, size) for column in values.T], axis=1)
