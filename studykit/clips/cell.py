@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
+import operator
 import queue
 import threading
 import time
@@ -25,8 +26,9 @@ from studykit import files
 from studykit.clips.cells import CellRow
 from studykit.clips.executors import Report
 from studykit.clips.provenance import Equipped, device_of, method_settings
-from studykit.errors import MediaError, StudyError, WeightsError
+from studykit.errors import MediaError, NoFaceError, StudyError, WeightsError
 from studykit.media import video
+from studykit.media.paste import Pasting, Spot, Whole
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
     CropRule,
@@ -148,7 +150,9 @@ def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
         return _make_from_sent(task, report) if task.sent else _make(task, report)
 
 
-def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
+def write_clip(
+    task: Task, clip: Path, report: Report, whole: Whole | None = None
+) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
     Parameters
@@ -159,6 +163,8 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         The mp4 to write.
     report : callable
         As for :func:`make_cell`.
+    whole : Whole, optional
+        The source's whole picture: its squares are animated side by side, and pasted into it.
 
     Returns
     -------
@@ -173,18 +179,24 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         An input can't be read or shows no face, or the clip can't be written; none is left.
     """
     method, driving = task.equipped.method, task.cell.driving
-    state, opened, said = opened_pair(task)
+    join: Callable[[tuple[np.ndarray, ...]], np.ndarray] = operator.itemgetter(0)
+    if whole is None:
+        pairs = [opened_pair(task)]
+    else:
+        pairs, join = _opened_spots(task, whole)
+    opened = pairs[0][1]
     with contextlib.ExitStack() as stack:
 
-        def open_ahead() -> Iterator[np.ndarray]:
-            return stack.enter_context(contextlib.closing(ahead(opened)))
+        def animated(state: Any, opened: Driving) -> Iterator[np.ndarray]:
+            def open_ahead() -> Iterator[np.ndarray]:
+                return stack.enter_context(contextlib.closing(ahead(opened)))
 
-        shown = dataclasses.replace(opened, open_frames=open_ahead)
+            return method.animate(state, dataclasses.replace(opened, open_frames=open_ahead))
 
         def counted() -> Iterator[np.ndarray]:
-            count = 0
-            for count, frame in enumerate(method.animate(state, shown), start=1):
-                yield frame
+            count, streams = 0, [animated(state, driving) for state, driving, _ in pairs]
+            for count, frames in enumerate(zip(*streams, strict=False), start=1):
+                yield join(frames)
                 report(task.cell.name, count)
             if count != opened.frame_count:
                 raise MediaError(
@@ -203,10 +215,41 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
             )
 
         frames = behind(write, counted())
-        note = method.notes(state) if hasattr(method, "notes") else ""
+        notes = [method.notes(state) for state, *_ in pairs] if hasattr(method, "notes") else []
     # What is said of a driving and of the source that is a frame of it is said once.
+    said = [note for *_, each in pairs for note in each]
     texts = [text for each in (*said, *opened.notes) for text in each.split("; ")]
-    return frames, "; ".join(filter(None, dict.fromkeys([*texts, note])))
+    return frames, "; ".join(filter(None, dict.fromkeys([*texts, *notes])))
+
+
+def _opened_spots(task: Task, whole: Whole) -> tuple[list[tuple[Any, Driving, list[str]]], Pasting]:
+    """Open a picture's spots as pairs, and what pastes them; a face that can't be moved rests."""
+    pairs, moving, resting, driving = [], [], [], task.cell.driving
+    # What is wrong with the driving is not said of a face.
+    open_driving(driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view)
+    for spot in whole.asked:
+        source = dataclasses.replace(task.cell.source, view=spot.view)
+        cell = dataclasses.replace(task.cell, source=source)
+        try:
+            pairs.append(opened_pair(dataclasses.replace(task, cell=cell, size=spot.size)))
+            moving.append(spot)
+        except NoFaceError:
+            resting.append(spot)
+    if not moving:
+        raise NoFaceError(
+            f"{task.cell.source.path}: the face at {resting[0].place} can't be moved by "
+            f"{task.cell.method.name}: it is too small or turned too far, choose another picture"
+        )
+    count = f"{len(moving)} {'face' if len(moving) == 1 else 'faces'}"
+    notes = [*whole.notes, f"{count} pasted into the picture, at {_places(moving)}"]
+    if resting:
+        notes.append(f"left as they are, too small or turned too far: {_places(resting)}")
+    pairs[0][2][:0] = notes
+    return pairs, Pasting(whole, moving)
+
+
+def _places(spots: list[Spot]) -> str:
+    return " ".join(spot.place for spot in spots)
 
 
 def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
