@@ -16,7 +16,7 @@ from studykit.media.squares import BY_FACE, CropRule, Square, View, find_square
 # Level 5.2 of H.264 is what players decode.
 _MOST_PIXELS = 4096 * 2304
 # Where the weight of a square begins to fall, of the way from its middle to its border.
-_FADES_FROM = 0.65
+_FADES_FROM = 0.85
 # How wide the change from one face's surroundings to another's is, in face sizes.
 _BETWEEN = 0.4
 # What a square shows around a face whose surroundings move with it, so that all is at rest at its
@@ -123,7 +123,8 @@ def look_at_whole(
         middle = (around.left + around.side / 2, around.top + around.side / 2)
         x, y = middle if face is None else face.centre
         inside = side / scale * (1 - 1e-9 * (scale < 1))  # whatever the quotients are rounded to
-        there = Square(((left + side / 2) / scale, (top + side / 2) / scale), inside)
+        across, down = width / picture.shape[1], height / picture.shape[0]
+        there = Square((across * (left + side / 2), down * (top + side / 2)), inside)
         return Spot(
             View(face=(x, y), crop=there, finder=view.finder),
             Crop(left, top, side),
@@ -186,7 +187,8 @@ def _weight(spot: Spot, whole: Whole) -> np.ndarray:
     rows, columns = (np.arange(each.start, each.stop) for each in _part(crop))
     y = _away(rows + 0.5, crop.top, crop.side, height)
     x = _away(columns + 0.5, crop.left, crop.side, width)
-    weight = _smooth((1 - np.hypot(x, y[:, None])) / (1 - _FADES_FROM))
+    away = (x**4 + y[:, None] ** 4) ** 0.25  # a square with round corners
+    weight = _smooth((1 - away) / (1 - _FADES_FROM))
 
     def radius(of: Spot) -> np.ndarray:
         (x, y) = of.centre
