@@ -162,11 +162,7 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
 @click.option("--adapt-scale/--no-adapt-scale", default=None, help="Scale motion by face size.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]))
-@click.option(
-    "--size",
-    type=click.IntRange(64, 2048),
-    help="Of the clip [256], or of the squares that are pasted [their own where any will do].",
-)
+@click.option("--size", type=click.IntRange(64, 2048), help="Of the square in pixels [256].")
 @click.option(
     "--crop",
     type=_Numbers("RULE|X,Y,SIDE"),
@@ -176,13 +172,7 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
 @click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
 @click.option("--paste", is_flag=True, help="Show the whole source, its animated face in it.")
-@click.option(
-    "--faces",
-    default="one",
-    show_default=True,
-    type=click.Choice(["one", "all"]),
-    help="Of the source: all are pasted into the whole.",
-)
+@click.option("--faces", default="one", type=click.Choice(["one", "all"]), help="Of the source.")
 @click.option(
     "--finder",
     default="auto",

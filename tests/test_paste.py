@@ -45,7 +45,7 @@ def face_part(spot: Spot) -> tuple[slice, slice]:
 
 def spot_at(x: int, y: int, side: int, extent: float) -> Spot:
     crop = Crop(x - side // 2, y - side // 2, side)
-    return Spot(View(face=(x, y)), crop, (x, y), extent, side)
+    return Spot("", View(), crop, (x, y), extent, side)
 
 
 def test_every_face_is_found_with_its_own_square_from_left_to_right(pair, whole) -> None:
@@ -103,7 +103,7 @@ def test_a_square_fades_before_its_border_and_leaves_the_rest_of_the_picture_alo
 
 def test_a_square_at_the_pictures_border_does_not_fade_towards_it() -> None:
     grey = np.full((100, 160, 3), 100, np.uint8)
-    spot = Spot(View(face=(50, 50)), Crop(0, 0, 100), (50, 50), 50, 100)
+    spot = Spot("", View(), Crop(0, 0, 100), (50, 50), 50, 100)
     pasting = Pasting(Whole(grey, [spot], [spot], []), [spot])
     pasting([grey[:, :100]])
     pasted = pasting([np.full((100, 100, 3), 200, np.uint8)])
@@ -130,7 +130,7 @@ def test_a_picture_larger_than_players_show_is_made_smaller(pair, monkeypatch) -
     monkeypatch.setattr(paste, "_MOST_PIXELS", 519 * 241 / 4)
     small = look_at_whole(pair[0], "face", View(), every=True, size=None, roomy=True)
     assert small.picture.shape == (120, 259, 3)
-    assert "519 x 241 pixels is shown in 259 x 120" in small.notes[-1]
+    assert "519 x 241 pixels is shown at 50%" in small.notes[-1]
     assert small.asked[0].centre[0] == pytest.approx(67, abs=3)
     assert small.asked[0].place.startswith("(13")  # in pixels of the file
     squares = squares_of(pair[0], small.asked)
@@ -221,11 +221,11 @@ def test_a_face_that_can_not_be_moved_stays_and_is_noted(
     ("source", "settings", "says"),
     [
         ({}, {"faces": "both"}, 'faces must be "one" or "all", not \'both\''),
-        ({"face": 1}, {"faces": "all"}, "leave out which face of the source"),
-        ({"crop": "centre"}, {"faces": "all"}, "or which square is meant"),
+        ({"face": 1}, {"faces": "all"}, "leave out which face or square is meant"),
+        ({"crop": "centre"}, {"faces": "all"}, "leave out which face or square is meant"),
         ({"face": 3}, {"paste": True}, "shows no face 3: 2 found"),
         ({"crop": {"centre": [9, 9], "side": 90}}, {"paste": True}, "leaves the 519 x 241"),
-        ({}, {"faces": "all", "method": "shy"}, r"at \(134, 1\d\d\) can't be moved by shy"),
+        ({}, {"faces": "all", "method": "shy"}, r"too far to be moved: the face at \(134, 1\d\d\) \(38"),
         ({"path": "plain.png"}, {"faces": "all"}, "no face found in .*plain.png"),
         ({"path": "d.mp4"}, {"paste": True}, "is a video: a source is a still image"),
     ],

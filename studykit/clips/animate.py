@@ -242,8 +242,7 @@ def animate(
     if equipped.error is not None:
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
-    run = uuid.uuid4().hex
-    task = Task(cell, size or _SIZE, crop, equipped, key="", out=clip.parent, run=run)
+    task = Task(cell, size or _SIZE, crop, equipped, "", clip.parent, uuid.uuid4().hex)
     whole = _whole(task, faces, size) if paste or faces != "one" else None
     with Meter(1, len(frames_taken(moving.path, moving.view))) as meter:
         frames, note = write_clip(task, clip, meter.frame, whole)
@@ -262,18 +261,14 @@ def _whole(task: Task, faces: str, size: int | None) -> Whole:
     still, any_square = task.cell.source, getattr(task.equipped.method, "any_square", False)
     if faces not in ("one", "all"):
         raise StudyError(f'faces must be "one" or "all", not {faces!r}')
-    named = still.view.face is not None or still.view.rule(task.crop) not in BY_FACE
-    if faces == "all" and named:
+    view, every = still.view, faces == "all"
+    if every and (view.face is not None or view.rule(task.crop) not in BY_FACE):
         raise StudyError(
-            f"{still.path}: faces all animates each face, so leave out which face of the source or "
-            "which square is meant"
+            f"{still.path}: faces all means each one: leave out which face or square is meant"
         )
     check_still(still.path)
     side = size or (None if any_square else _SIZE)
-    every = faces == "all"
-    return look_at_whole(
-        still.path, task.crop, still.view, every=every, size=side, roomy=any_square
-    )
+    return look_at_whole(still.path, task.crop, view, every=every, size=side, roomy=any_square)
 
 
 def usual_method(source: Path, driving: Path, crop: CropRule) -> str:

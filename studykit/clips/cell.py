@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
-import operator
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ from studykit.clips.executors import Report
 from studykit.clips.provenance import Equipped, device_of, method_settings
 from studykit.errors import MediaError, NoFaceError, StudyError, WeightsError
 from studykit.media import video
-from studykit.media.paste import Pasting, Spot, Whole
+from studykit.media.paste import Pasting, Whole
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
     CropRule,
@@ -151,7 +151,7 @@ def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
 
 
 def write_clip(
-    task: Task, clip: Path, report: Report, whole: Whole | None = None
+    task: Task, clip: Path, report: Report, into: Whole | None = None
 ) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
@@ -163,7 +163,7 @@ def write_clip(
         The mp4 to write.
     report : callable
         As for :func:`make_cell`.
-    whole : Whole, optional
+    into : Whole, optional
         The source's whole picture: its squares are animated side by side, and pasted into it.
 
     Returns
@@ -179,11 +179,7 @@ def write_clip(
         An input can't be read or shows no face, or the clip can't be written; none is left.
     """
     method, driving = task.equipped.method, task.cell.driving
-    join: Callable[[tuple[np.ndarray, ...]], np.ndarray] = operator.itemgetter(0)
-    if whole is None:
-        pairs = [opened_pair(task)]
-    else:
-        pairs, join = _opened_spots(task, whole)
+    pairs, join = _opened_spots(task, into) if into else ([opened_pair(task)], itemgetter(0))
     opened = pairs[0][1]
     with contextlib.ExitStack() as stack:
 
@@ -217,8 +213,8 @@ def write_clip(
         frames = behind(write, counted())
         notes = [method.notes(state) for state, *_ in pairs] if hasattr(method, "notes") else []
     # What is said of a driving and of the source that is a frame of it is said once.
-    said = [note for *_, each in pairs for note in each]
-    texts = [text for each in (*said, *opened.notes) for text in each.split("; ")]
+    said = [note for *_, each in pairs for note in (*each, *opened.notes)]
+    texts = [text for note in said for text in note.split("; ")]
     return frames, "; ".join(filter(None, dict.fromkeys([*texts, *notes])))
 
 
@@ -235,21 +231,15 @@ def _opened_spots(task: Task, whole: Whole) -> tuple[list[tuple[Any, Driving, li
             moving.append(spot)
         except NoFaceError:
             resting.append(spot)
+    moved, left = (" ".join(spot.place for spot in spots) for spots in (moving, resting))
     if not moving:
-        raise NoFaceError(
-            f"{task.cell.source.path}: the face at {resting[0].place} can't be moved by "
-            f"{task.cell.method.name}: it is too small or turned too far, choose another picture"
-        )
+        path = task.cell.source.path
+        raise NoFaceError(f"{path}: too small or turned too far to be moved: the face at {left}")
     count = f"{len(moving)} {'face' if len(moving) == 1 else 'faces'}"
-    notes = [*whole.notes, f"{count} pasted into the picture, at {_places(moving)}"]
+    pairs[0][2].extend([*whole.notes, f"{count} pasted into the picture, at {moved}"])
     if resting:
-        notes.append(f"left as they are, too small or turned too far: {_places(resting)}")
-    pairs[0][2][:0] = notes
+        pairs[0][2].append(f"left as they are, too small or turned too far: {left}")
     return pairs, Pasting(whole, moving)
-
-
-def _places(spots: list[Spot]) -> str:
-    return " ".join(spot.place for spot in spots)
 
 
 def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from studykit.errors import NoFaceError
 from studykit.media import dlib_faces, mesh
-from studykit.media.geometry import Face, best_first, chosen_face
+from studykit.media.geometry import Face, Point, best_first, chosen_face
 
 Finder = Literal["auto", "mediapipe", "dlib"]
 
@@ -46,11 +46,7 @@ def find_faces(image: np.ndarray, *, finder: Finder = "auto") -> list[Face]:
 
 
 def find_face(
-    image: np.ndarray,
-    *,
-    name: str = "image",
-    finder: Finder = "auto",
-    at: tuple[float, float] | None = None,
+    image: np.ndarray, *, name: str = "image", finder: Finder = "auto", at: Point | None = None
 ) -> Face:
     """Find the face that is most likely meant, or the one whose box a point lies in.
 

@@ -31,26 +31,24 @@ class Spot:
 
     Attributes
     ----------
+    place : str
+        Where it is, in pixels of the file, to be read.
     view : View
-        Its square and where it is, in pixels of the file.
+        Its square, and a point in its face, in the same.
     crop : Crop
         The square in whole pixels of the picture that is shown.
     centre, extent : (float, float), float
-        The middle and the size of the face, or of the square, in the same.
+        The middle and the size of the face, or of the square, in its pixels.
     size : int
         Side of the square that the method works on.
     """
 
+    place: str
     view: View
     crop: Crop
     centre: tuple[float, float]
     extent: float
     size: int
-
-    @property
-    def place(self) -> str:
-        """Where it is, in pixels of the file, to be read."""
-        return "({:.0f}, {:.0f})".format(*self.view.face)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ def look_at_whole(
         There is no such face.
     """
     image = video.read_image(path)
-    by_face = view.rule(crop) in BY_FACE
-    faces = find_faces(image, finder=view.finder) if by_face else []
+    faces = find_faces(image, finder=view.finder) if view.rule(crop) in BY_FACE else []
     meant = chosen_face(faces, view.face)
     square, note = (None, "") if every and faces else find_square(path, crop, view)
     margin = _ROOMY if roomy and view.margin == View.margin else view.margin
@@ -111,25 +108,24 @@ def look_at_whole(
     if scale < 1:
         small = int(width * scale), int(height * scale)
         picture = np.asarray(Image.fromarray(image).resize(small, Image.Resampling.LANCZOS))
-        notes.append(
-            "the picture of {} x {} pixels is shown in {} x {}".format(width, height, *small)
-        )
+        notes.append(f"the picture of {width} x {height} pixels is shown at {scale:.0%}")
 
     def spot(face: Face | None) -> Spot:
         around = square if face is None else face_crop(face, image.shape, scale=1 + 2 * margin)
         side = min(round(scale * around.side), *picture.shape[:2])
         left = min(round(scale * around.left), picture.shape[1] - side)
         top = min(round(scale * around.top), picture.shape[0] - side)
-        middle = (around.left + around.side / 2, around.top + around.side / 2)
-        x, y = middle if face is None else face.centre
+        half = around.side / 2
+        x, y = face.centre if face else (around.left + half, around.top + half)
         inside = side / scale * (1 - 1e-9 * (scale < 1))  # whatever the quotients are rounded to
         across, down = width / picture.shape[1], height / picture.shape[0]
         there = Square((across * (left + side / 2), down * (top + side / 2)), inside)
         return Spot(
-            View(face=(x, y), crop=there, finder=view.finder),
+            f"({x:.0f}, {y:.0f})",
+            View(face=face and (x, y), crop=there, finder=view.finder),
             Crop(left, top, side),
             (x * scale, y * scale),
-            scale * (around.side if face is None else face.side),
+            scale * (face or around).side,
             size or min(max(side, _LEAST_SIDE), _LARGEST_SIDE),
         )
 
@@ -151,17 +147,15 @@ class Pasting:
     def __init__(self, whole: Whole, moving: Sequence[Spot]) -> None:
         self._picture, self._moving = whole.picture, moving
         self._weights = [_weight(spot, whole) for spot in moving]
-        self._colours: list[tuple[np.ndarray, np.ndarray]] = []
+        self._colours: list[Sequence[np.ndarray]] = []
 
     def __call__(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Return the picture, (H, W, 3) uint8, with one (S, S, 3) uint8 frame a moving spot."""
         shown = self._picture.copy()
-        for index, (spot, weight, frame) in enumerate(
-            zip(self._moving, self._weights, frames, strict=True)
-        ):
+        for index, frame in enumerate(frames):
+            spot, weight = self._moving[index], self._weights[index]
             part = _part(spot.crop)
-            side = (spot.crop.side, spot.crop.side)
-            image = Image.fromarray(frame).resize(side, Image.Resampling.LANCZOS)
+            image = Image.fromarray(frame).resize(weight.shape[:2], Image.Resampling.LANCZOS)
             patch, still = np.asarray(image, np.float32), self._picture[part].astype(np.float32)
             if index == len(self._colours):  # of the first frame: later ones shall not flicker
                 self._colours.append(_matched(patch, still, weight))
@@ -207,21 +201,17 @@ def _away(places: np.ndarray, start: float, side: float, end: int) -> np.ndarray
     return np.abs(away.clip(low, high))
 
 
-def _matched(
-    patch: np.ndarray, still: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _matched(patch: np.ndarray, still: np.ndarray, weight: np.ndarray) -> Sequence[np.ndarray]:
     """Return the gain and shift of each channel that give a patch the picture's colours.
 
     Mean and spread are made equal (Reinhard et al. 2001, "Color transfer between images", in RGB).
     """
-
-    def look(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean = np.average(image, axis=(0, 1), weights=weight[..., 0])
-        return mean, np.sqrt(np.average((image - mean) ** 2, axis=(0, 1), weights=weight[..., 0]))
-
-    (own, own_spread), (wanted, spread) = look(patch), look(still)
-    gain = np.clip((spread + 1) / (own_spread + 1), *_GAINS)
-    return gain.astype(np.float32), (wanted - gain * own).astype(np.float32)
+    both, part = np.stack([patch, still]), weight / weight.sum()
+    own, wanted = (both * part).sum(axis=(1, 2))
+    away = both - np.stack([own, wanted])[:, None, None]
+    spread = np.sqrt((away**2 * part).sum(axis=(1, 2))) + 1
+    gain = np.clip(spread[1] / spread[0], *_GAINS)
+    return gain, wanted - gain * own
 
 
 def _smooth(part: np.ndarray) -> np.ndarray:

@@ -229,8 +229,8 @@ def open_source(
     around = _around(image, square, size)
     point = None
     if isinstance(view.face, tuple):
-        x, y = ((np.array(view.face) - (square.left, square.top)) * size / square.side).tolist()
-        point = x, y
+        (x, y), scale = view.face, size / square.side
+        point = (x - square.left) * scale, (y - square.top) * scale
     return Source(name, square.apply(image, size), view.finder, around, point), note
 
 
