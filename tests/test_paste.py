@@ -225,7 +225,11 @@ def test_a_face_that_can_not_be_moved_stays_and_is_noted(
         ({"crop": "centre"}, {"faces": "all"}, "leave out which face or square is meant"),
         ({"face": 3}, {"paste": True}, "shows no face 3: 2 found"),
         ({"crop": {"centre": [9, 9], "side": 90}}, {"paste": True}, "leaves the 519 x 241"),
-        ({}, {"faces": "all", "method": "shy"}, r"too far to be moved: the face at \(134, 1\d\d\) \(38"),
+        (
+            {},
+            {"faces": "all", "method": "shy"},
+            r"too far to be moved: the face at \(134, 1\d\d\) \(38",
+        ),
         ({"path": "plain.png"}, {"faces": "all"}, "no face found in .*plain.png"),
         ({"path": "d.mp4"}, {"paste": True}, "is a video: a source is a still image"),
     ],

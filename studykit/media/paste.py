@@ -153,8 +153,7 @@ class Pasting:
         """Return the picture, (H, W, 3) uint8, with one (S, S, 3) uint8 frame a moving spot."""
         shown = self._picture.copy()
         for index, frame in enumerate(frames):
-            spot, weight = self._moving[index], self._weights[index]
-            part = _part(spot.crop)
+            part, weight = _part(self._moving[index].crop), self._weights[index]
             image = Image.fromarray(frame).resize(weight.shape[:2], Image.Resampling.LANCZOS)
             patch, still = np.asarray(image, np.float32), self._picture[part].astype(np.float32)
             if index == len(self._colours):  # of the first frame: later ones shall not flicker
@@ -166,8 +165,7 @@ class Pasting:
 
 
 def _part(crop: Crop) -> tuple[slice, slice]:
-    left, top, side = int(crop.left), int(crop.top), int(crop.side)
-    return slice(top, top + side), slice(left, left + side)
+    return slice(crop.top, crop.top + crop.side), slice(crop.left, crop.left + crop.side)
 
 
 def _weight(spot: Spot, whole: Whole) -> np.ndarray:
