@@ -77,7 +77,7 @@ def test_one_lip_point_that_swings_moves_nineteen_pairs(face):
     walk[:, 48:68] = walk[0, 48]
     walk[:, 60, 0] += [1000, 1006, 1000, 1006]
     assert dynamics.lip_dynamics(walk) == pytest.approx(3 * 19 / 190)
-    assert dynamics.lip_dynamics(walk + [[[5.0, -3.0]]]) == pytest.approx(3 * 19 / 190)
+    assert dynamics.lip_dynamics(walk + np.array([5.0, -3.0])) == pytest.approx(3 * 19 / 190)
 
 
 def test_eyebrow_dynamics_is_the_mean_change_of_the_brows_height(moving):
@@ -138,7 +138,7 @@ def test_silent_lip_stability_is_the_median_deviation_without_speech(moving, voi
 
 
 def test_lips_that_part_in_silence_have_their_known_stability(face):
-    """Gaps of 0, 9, 0 and 9 pixels at a distance of 90: 0.05 from their mean; speech is no matter."""
+    """Gaps of 0, 9, 0 and 9 pixels at a distance of 90: 0.05 from the mean; speech is no matter."""
     walk = np.repeat(face[None], 6, axis=0)
     walk[:, 60:68, 1] = 0
     walk[[1, 3], 65:68, 1] = 9

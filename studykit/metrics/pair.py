@@ -17,7 +17,7 @@ from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
-from studykit.media.squares import Driving, open_driving, open_source
+from studykit.media.squares import Driving, open_driving, open_source, probed
 from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.dynamics import LEAST_SPEECH
@@ -158,7 +158,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
 
 def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
     """Add what is heard to what is seen in a driving, and yield why metrics have no figure."""
-    info = video.probe(path)
+    info = probed(path)
     if not info.has_audio or not driving.whole:
         return
     by = speech.detector()
