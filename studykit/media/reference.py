@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from studykit.media.faces import find_faces
+from studykit.media.following import face_of
+from studykit.media.geometry import Face
 from studykit.media.pose import head_pose
 
 if TYPE_CHECKING:
@@ -34,9 +36,6 @@ _BEST_OF = 120
 # What counts as equally far from the source: degrees of the head, and the opening of the mouth and
 # of the eyes, in their units.
 _FAR = np.array([10.0, 10.0, 10.0, 0.2, 0.1])
-
-_Found = tuple[np.ndarray, float, tuple[int, ...]]
-"""A face's landmarks, how sure it is, and the shape of the image that they lie in."""
 
 _EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
@@ -121,8 +120,8 @@ def with_reference(
 def _first_fit(driving: "Driving") -> tuple[int, str] | None:
     lit = None
     for start in dict.fromkeys((driving.reference, 0)):
-        for index, found in _fit_frames(driving, start):
-            if found is not None:
+        for index, face, _ in _fit_frames(driving, start):
+            if face is not None:
                 return index, "the first that is lit, sharp and shows a face"
             lit = index if lit is None else lit
     return None if lit is None else (lit, "the first that is lit and sharp, as none shows a face")
@@ -136,7 +135,7 @@ def _nearest(driving: "Driving", source: "Source | None") -> tuple[int, str] | N
     goal, why = np.median(features, axis=0), "the most typical"
     image = None if source is None else _enlarged(source.image)
     if image is not None and (faces := find_faces(image, finder=source.finder)):
-        goal, why = _feature(faces[0].landmarks, image.shape), "the nearest to the source"
+        goal, why = _feature(faces[0], image.shape), "the nearest to the source"
     return indices[np.linalg.norm(np.array(features) - goal, axis=1).argmin()], why
 
 
@@ -145,10 +144,9 @@ def _best_looks(driving: "Driving") -> list[tuple[int, np.ndarray]]:
     """Return the frames that may be the best, each with what its face does."""
     step = math.ceil(driving.frame_count / _BEST_OF)
     seen = [
-        (score, index, _feature(landmarks, shape))
-        for index, found in _fit_frames(driving, 0, step, whole=True)
-        if found is not None
-        for landmarks, score, shape in [found]
+        (face.score, index, _feature(face, shape))
+        for index, face, shape in _fit_frames(driving, 0, step, whole=True)
+        if face is not None
     ]
     least = max((score for score, _, _ in seen), default=0.0) / 2
     return [(index, feature) for score, index, feature in seen if score >= least] or [
@@ -156,16 +154,16 @@ def _best_looks(driving: "Driving") -> list[tuple[int, np.ndarray]]:
     ]
 
 
-def _feature(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    pose = head_pose(landmarks, shape)
-    mouth, eyes = mouth_opening(landmarks), eye_opening(landmarks)
+def _feature(face: Face, shape: tuple[int, ...]) -> np.ndarray:
+    pose = head_pose(face.landmarks, shape)
+    mouth, eyes = mouth_opening(face.landmarks), eye_opening(face.landmarks)
     return np.array([pose.yaw, pose.pitch, pose.roll, mouth, eyes]) / _FAR
 
 
 def _fit_frames(
     driving: "Driving", start: int, step: int = 1, *, whole: bool = False
-) -> Iterator[tuple[int, _Found | None]]:
-    """Yield the frames that are lit and sharp, each by its index and with its face.
+) -> Iterator[tuple[int, Face | None, tuple[int, ...]]]:
+    """Yield the frames that are lit and sharp: index, face and shape.
 
     A second stream runs ahead, so that each frame is compared with those that follow, or with all
     where these are few; none is held.
@@ -180,17 +178,14 @@ def _fit_frames(
         look = looks.popleft()
         if look[0] < _DARK or (look < _FIT * typical).any():
             continue
-        yield start + index * step, _face_in(driving, start + index * step, frame)
-
-
-def _face_in(driving: "Driving", index: int, frame: np.ndarray) -> _Found | None:
-    """Return a frame's face, as the driving knows it, or found here; None without one."""
-    if driving.points is not None:
-        landmarks = driving.points[index, :68]
-        return None if np.isnan(landmarks).any() else (landmarks, 1.0, frame.shape)
-    large = _enlarged(frame)
-    faces = find_faces(large, finder=driving.finder)
-    return (faces[0].landmarks, faces[0].score, large.shape) if faces else None
+        number = start + index * step
+        if driving.points is None:
+            frame = _enlarged(frame)
+            face = next(iter(find_faces(frame, finder=driving.finder)), None)
+        else:
+            marks = driving.points[number, :68]
+            face = None if np.isnan(marks).any() else face_of(marks)
+        yield number, face, frame.shape
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

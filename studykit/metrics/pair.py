@@ -181,12 +181,13 @@ def _figures(driving: np.ndarray) -> dict[str, float]:
 class _Truth:
     """True frames as they come, and what is seen in them, once for all clips that share them.
 
-    ``known`` is that where it is known before: (T,) of ``SEEN``.
+    ``known`` is what is seen in them where that is known already: (T,) of ``SEEN``.
     """
 
-    def __init__(self, frames: TrueFrames, finder: Finder, known: np.ndarray | None = None) -> None:
-        self._frames, self._known, self._count = frames, known, 0
+    def __init__(self, frames: TrueFrames, finder: Finder, known: np.ndarray | None) -> None:
+        self._frames, self._known = frames, known
         self._observer = Observer(steadiness=False, finder=finder)
+        self.rows: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
@@ -195,19 +196,13 @@ class _Truth:
         self.image, self.face = next(self._frames, (None, None))
         if self.image is None:
             return
-        if self._known is None:
-            seen = self._observer.update(self.image)
-        else:
-            seen = self._known[self._count]
-        self._count += 1
+        known = self._known
+        seen = self._observer.update(self.image) if known is None else known[len(self.rows)]
+        self.rows.append(seen)
         if self.face is None:
             self.face = _hull(seen["landmarks"], self.image.shape)
         if "fid" not in lacking():
             self.features.append(perceptual.inception_features(self.image))
-
-    def seen(self) -> np.ndarray:
-        """Return all that was seen so far: (T,) of ``SEEN``."""
-        return self._observer.seen() if self._known is None else self._known[: self._count]
 
 
 class _Take:
@@ -247,7 +242,7 @@ class _Take:
         if scene.person is not None:
             against["source"] = (scene.person,)
         if self.truth is not None:
-            shown["truth_"] = fitted(self.truth.seen(), count)
+            shown["truth_"] = fitted(np.array(self.truth.rows, SEEN), count)
             against["truth"] = (shown["truth_"],)
         found = _measured(seen, **against)
         scores = pd.DataFrame(self._scores).reindex(range(count))
