@@ -28,6 +28,9 @@ from studykit.study.file import Study, load_study
 
 RULES = ("gold", "repeat", "variance", "run", "speed", "watched", "agreement", "bt500")
 SLOPPY = "sim-0003"
+ALIKE = {name: 0.0 for name in vars(SimulationModel()) if name.endswith("_sd")}
+OF_RATERS = {"bias_sd", "criterion_bias_sd", "liking_sd", "spread_sd", "threshold_sd", "drift_sd",
+             "taste_sd", "noise_sd"}  # fmt: skip
 
 
 @pytest.fixture
@@ -235,9 +238,8 @@ def test_bt500_tells_both_kurtosis_ranges_apart() -> None:
 
 
 def test_bt500_excludes_only_outliers_on_both_sides(study: Study) -> None:
-    model = SimulationModel(
-        inattentive=0, mean=3, effects=(), clip_sd=0, bias_sd=0, noise_sd=0.5, taste_sd=0.5
-    )
+    sizes = {"criterion_bias_sd": 0.2, "spread_sd": 0.15, "noise_sd": 0.5, "taste_sd": 0.5}
+    model = SimulationModel(inattentive=0, mean=3, effects=(), **ALIKE | sizes)
     ratings = simulate_ratings(study, 20, model=model, seed=2)
     rated = ratings["role"] == "rating"
     alone = ScreeningRules(**dict.fromkeys(set(RULES) - {"bt500"}, None))
@@ -277,7 +279,9 @@ def test_levels_that_differ_between_criteria_are_no_agreement() -> None:
 
 
 def test_where_clips_are_alike_nobody_is_excluded_for_disagreeing(study: Study) -> None:
-    model = SimulationModel(inattentive=0, effects=(), clip_sd=0)
+    model = SimulationModel(
+        inattentive=0, effects=(), **{name: 0.0 for name in ALIKE if name not in OF_RATERS}
+    )
     ratings = simulate_ratings(study, 30, model=model, seed=8)
     found = screen(ratings)
     rows = found.table[found.table["rule"] == "agreement"]

@@ -363,9 +363,13 @@ def test_embedded_inputs_are_complete_and_true():
     folder = Path(__file__).parent.parent / "inputs"
     for kind in ("frontal", "side", "stylised"):
         assert len(list((folder / "sources" / kind).glob("*.png"))) == 2
-        (driving,) = (folder / "drivings" / kind).glob("*.mp4")
-        info = video.probe(driving)
-        assert (info.frame_count, info.frame_rate, info.width, info.height) == (18, 12.5, 256, 256)
+        drivings = list((folder / "drivings" / kind).glob("*.mp4"))
+        assert len(drivings) == 2
+        for path in drivings:
+            info = video.probe(path)
+            assert (info.frame_count, info.frame_rate) == (18, 12.5)
+            assert (info.width, info.height) == (256, 256)
+            assert len(np.load(folder / "truth" / f"{path.stem}.npz")["pose"]) == 18
         truth = np.load(folder / "truth" / f"{kind}-1.npz")
         identity = read_identity(folder / "truth" / f"{kind}-1.npz")
         state = Pose(*truth["pose"][0].tolist()), Expression(*truth["expression"][0].tolist())
