@@ -77,7 +77,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             if transfer not in truths:
                 frames = find_truth(study, cell)
                 finder = cell.driving.view.finder
-                truths[transfer] = None if frames is None else _Truth(frames, finder)
+                own = scene.driving if cell.protocol == "same-identity" else None
+                truths[transfer] = None if frames is None else _Truth(frames, finder, own)
             takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
@@ -206,11 +207,15 @@ def _figures(driving: np.ndarray) -> dict[str, float]:
 
 
 class _Truth:
-    """True frames as they come, and what is seen in them, once for all clips that share them."""
+    """True frames as they come, and what is seen in them, once for all clips that share them.
 
-    def __init__(self, frames: TrueFrames, finder: Finder) -> None:
-        self._frames = frames
-        self.observer = Observer(steadiness=False, finder=finder)
+    ``known`` is what is seen in them where that is known already: (T,) of ``SEEN``.
+    """
+
+    def __init__(self, frames: TrueFrames, finder: Finder, known: np.ndarray | None) -> None:
+        self._frames, self._known = frames, known
+        self._observer = Observer(steadiness=False, finder=finder)
+        self.rows: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
@@ -219,7 +224,9 @@ class _Truth:
         self.image, self.face = next(self._frames, (None, None))
         if self.image is None:
             return
-        seen = self.observer.update(self.image)
+        known = self._known
+        seen = self._observer.update(self.image) if known is None else known[len(self.rows)]
+        self.rows.append(seen)
         if self.face is None:
             self.face = _hull(seen["landmarks"], self.image.shape)
         if "fid" not in lacking():
@@ -263,7 +270,7 @@ class _Take:
         if scene.person is not None:
             against["source"] = (scene.person,)
         if self.truth is not None:
-            shown["truth_"] = fitted(self.truth.observer.seen(), count)
+            shown["truth_"] = fitted(np.array(self.truth.rows, SEEN), count)
             against["truth"] = (shown["truth_"],)
         found = _measured(seen, **against)
         scores = pd.DataFrame(self._scores).reindex(range(count))
