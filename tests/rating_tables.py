@@ -1,7 +1,10 @@
 """Ratings tables with known effects, small enough to count by hand."""
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,8 @@ import pandas as pd
 from studykit.ratings import RATING_COLUMNS
 from studykit.study.file import TYPES
 from studykit.study.wording import CRITERIA
+
+DATA = Path(__file__).parent / "data"
 
 
 def make_ratings(
@@ -95,3 +100,41 @@ def make_pairs(
                 }
             )
     return pd.DataFrame(rows, columns=list(RATING_COLUMNS))
+
+
+def known(name: str) -> Any:
+    """Values that other programs computed: data/NAME.json."""
+    return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def read_ratings() -> pd.DataFrame:
+    """Read the answers that data/R computes with; ``some`` marks those of a thinner study."""
+    wide = pd.read_csv(DATA / "ratings.csv").assign(simulated=False, role="rating", task="acr",
+                                                     other="")  # fmt: skip
+    return _named(wide).melt(
+        [name for name in _named(wide) if name not in CRITERIA], var_name="criterion"
+    )
+
+
+def read_metrics() -> pd.DataFrame:
+    """Read their clips' metrics: "motion", which foretells the answers, and "identity"."""
+    wide = _named(pd.read_csv(DATA / "ratings_metrics.csv"))[["cell", "motion", "identity"]]
+    return wide.melt("cell", var_name="metric").assign(better="higher", extractor="")
+
+
+def read_pairs() -> pd.DataFrame:
+    """Read the forced choices that data/R/paired.R computes with."""
+    table = pd.read_csv(DATA / "ratings_pairs.csv").assign(
+        simulated=False, role="rating", task="pair", criterion="naturalness"
+    )
+    table = table.rename(columns={"first": "method"}).assign(value=2 - table["won"])
+    other = table["source"] + "__" + table["driving"] + "__" + table["second"]
+    return _named(table).assign(other=other)
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the names of cells, and the types that inputs are named after."""
+    kinds = {f"{name}_type": table[name].str.extract(r"_(\w+)\d")[0].replace("front", "frontal")
+             for name in ("source", "driving")}  # fmt: skip
+    cell = table["source"] + "__" + table["driving"] + "__" + table["method"]
+    return table.assign(cell=cell, **kinds)

@@ -1,21 +1,12 @@
 """What raters' means are worth: against published values, R and sureal, and at the ends."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from rating_tables import make_ratings
+from rating_tables import DATA, known, make_ratings, read_ratings
 
 from studykit import stats
 from studykit.stats.agreement import remove_bias
-
-DATA = Path(__file__).parent / "data"
-
-
-def _known(name: str) -> dict:
-    return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _ratings(values: np.ndarray) -> pd.DataFrame:
@@ -33,20 +24,51 @@ def _without_bias(values: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def test_the_shares_are_the_published_intraclass_correlations():
-    known = _known("shrout_fleiss_1979")
-    row = stats.agreement(_ratings(np.array(known["values"], float)), scale=10).table.iloc[0]
-    assert round(row["one_rater"], 2) == known["single"][0]
-    assert round(row["mean"], 2) == known["average"][0]
+    expected = known("shrout_fleiss_1979")
+    row = stats.agreement(_ratings(np.array(expected["values"], float)), scale=10).table.iloc[0]
+    assert round(row["one_rater"], 2) == expected["single"][0]
+    assert round(row["mean"], 2) == expected["average"][0]
     assert row["one_rater_low"] < row["one_rater"] < row["one_rater_high"] < row["mean_high"]
 
 
 def test_the_variances_are_those_of_lme4():
-    table, known = pd.read_csv(DATA / "crossed.csv"), _known("crossed")["variances"]
+    table, variances = pd.read_csv(DATA / "crossed.csv"), known("crossed")["variances"]
     base = make_ratings(raters=1, methods=("p",), types=("side",), criteria=("jitter",)).iloc[0]
     table["cell"] = table["source"] + "__" + table["driving"] + "__" + table["method"]
     rest = base.drop(table.columns).to_dict()
     row = stats.agreement(table.assign(**rest)).table.iloc[0]
-    assert row["one_rater"] == pytest.approx(known["clip"] / sum(known.values()), rel=1e-5)
+    assert row["one_rater"] == pytest.approx(variances["clip"] / sum(variances.values()), rel=1e-5)
+
+
+SHARES = ["one_rater", "one_rater_low", "one_rater_high", "mean", "mean_low", "mean_high"]
+
+
+@pytest.mark.parametrize("criterion", ["naturalness", "jitter"])
+def test_where_all_saw_all_the_shares_are_those_of_psych(criterion):
+    """The intervals take raters' levels as found: they are ICC(3,1)'s beside these levels."""
+    expected = known("agreement")["whole"][criterion]
+    row = stats.agreement(read_ratings()).table.set_index("criterion").loc[criterion]
+    single, average, fixed = (np.array(expected["icc"][name]) for name in ("ICC2", "ICC2k", "ICC3"))
+    assert row["one_rater"] == pytest.approx(single[0], rel=1e-9)
+    assert row["mean"] == pytest.approx(average[0], rel=1e-9)
+    odds = fixed / (1 - fixed)
+    odds *= single[0] / (1 - single[0]) / odds[0]
+    shares = [*odds / (1 + odds), *9 * odds / (1 + 9 * odds)]
+    assert row[SHARES].tolist() == pytest.approx(shares, rel=1e-7)
+    # psych's own interval (Shrout and Fleiss) lets the levels vary.
+    assert row[SHARES[1:3]].tolist() == pytest.approx(single[1:], abs=0.02)
+    variances = expected["variances"]
+    assert row["one_rater"] == pytest.approx(variances["clip"] / sum(variances.values()), rel=1e-4)
+    assert row["sos"] == pytest.approx(expected["sos"], rel=1e-9)
+
+
+@pytest.mark.parametrize("criterion", ["naturalness", "jitter"])
+def test_where_raters_saw_different_clips_the_shares_are_those_of_rs_mean_squares(criterion):
+    ratings, expected = read_ratings(), known("agreement")["some"][criterion]
+    table = stats.agreement(ratings[ratings["some"] == 1]).table.set_index("criterion")
+    row = table.loc[criterion]
+    assert row[SHARES].tolist() == pytest.approx(expected["one_rater"] + expected["mean"], rel=1e-6)
+    assert row["sos"] == pytest.approx(expected["sos"], rel=1e-9)
 
 
 def test_raters_who_saw_different_clips_agree_all_the_same():
@@ -81,10 +103,10 @@ def test_where_there_is_no_agreement_to_measure_words_say_why(values, words):
 
 
 def test_scores_bias_and_inconsistency_are_those_of_sureal():
-    known = _known("rater_bias")
-    found = _without_bias(np.array(known["values"], dtype=float))
+    expected = known("rater_bias")
+    found = _without_bias(np.array(expected["values"], dtype=float))
     for mine, name in zip(found, ("scores", "bias", "inconsistency"), strict=True):
-        np.testing.assert_allclose(mine, known[name], atol=1e-6)
+        np.testing.assert_allclose(mine, expected[name], atol=1e-6)
 
 
 def test_each_rater_has_a_bias_beside_the_others_and_clips_lose_it():

@@ -1,12 +1,9 @@
-"""Comparisons within raters: against scipy and statsmodels, and against counting by hand."""
-
-import json
-from pathlib import Path
+"""Comparisons within raters: against R, scipy and statsmodels, and against counting by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from rating_tables import make_ratings
+from rating_tables import DATA, known, make_ratings, read_ratings
 from scipy.stats import PermutationMethod, friedmanchisquare, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
@@ -41,16 +38,52 @@ def test_the_signed_rank_test_of_many_raters_is_the_normal_approximation():
     assert not found.exact and found.p == pytest.approx(expected.pvalue)
 
 
+R = known("comparisons")  # by data/R/comparisons.R
+
+
+@pytest.mark.parametrize("case", R["signed_ranks"])
+def test_the_signed_rank_test_is_coins_with_ties_and_zeros(case):
+    """Beyond 100 differences coin was asked for its normal approximation."""
+    expected = R["signed_ranks"][case]
+    found = signed_rank(np.array(expected["values"]))
+    assert found.exact == (case != "many")
+    for name in ("w", "p", "effect"):
+        assert getattr(found, name) == pytest.approx(expected[name], rel=1e-9), name
+
+
+@pytest.mark.parametrize("expected", R["pairs"], ids=lambda x: f"{x['over']}-{x['criterion']}")
+def test_pairs_are_compared_as_r_does(expected):
+    levels = [
+        {"front": "frontal"}.get(expected[name], expected[name]) for name in ("first", "second")
+    ]
+    over, criteria = [expected["over"]], [expected["criterion"]]
+    table = stats.pairwise(read_ratings(), over, criteria=criteria, pairs=[levels]).table
+    found = table.loc[0, ["difference", "low", "high", "w", "p", "effect"]]
+    numbers = (
+        expected["difference"],
+        *expected["interval"],
+        *map(expected.get, ("w", "p", "effect")),
+    )
+    assert tuple(found) == pytest.approx(numbers, rel=1e-9)
+
+
 def test_friedmans_test_is_that_of_r():
-    """Conditions of two types each by two methods, six raters: see data/R/crossed.R."""
-    data = Path(__file__).parent / "data"
-    known = json.loads((data / "crossed.json").read_text(encoding="utf-8"))["friedman"]
-    table = pd.read_csv(data / "crossed.csv")
+    """Conditions without ties (data/R/crossed.R), and means of steps, which have them."""
+    expected = known("crossed")["friedman"]
+    table = pd.read_csv(DATA / "crossed.csv")
     table["cell"] = table["source"] + "__" + table["driving"] + "__" + table["method"]
     fixed = {"criterion": "jitter", "simulated": False, "role": "rating", "task": "acr",
              "other": ""}  # fmt: skip
     row = stats.friedman(table.assign(**fixed)).table.iloc[0]
-    assert (row["chi2"], row["p"]) == pytest.approx((known["chi2"], known["p"]), rel=1e-9)
+    assert (row["chi2"], row["p"]) == pytest.approx((expected["chi2"], expected["p"]), rel=1e-9)
+    table = stats.friedman(read_ratings()).table.set_index("criterion")
+    for criterion, expected in R["friedman"].items():
+        for name, value in expected.items():
+            assert table.loc[criterion, name] == pytest.approx(value, rel=1e-9)
+
+
+def test_holm_is_that_of_r():
+    np.testing.assert_allclose(holm(R["holm"]["p"]), R["holm"]["corrected"], rtol=1e-12)
 
 
 def test_the_effect_is_the_difference_of_the_rank_sums_over_their_total():

@@ -1,12 +1,9 @@
 """Criteria beside each other, metrics beside ratings: known answers, refusals, no false alarms."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from rating_tables import make_ratings
+from rating_tables import DATA, known, make_ratings, read_metrics, read_ratings
 
 from studykit import stats
 from studykit.metrics.catalogue import METRICS, PRIMARY
@@ -116,20 +113,55 @@ def test_a_metric_on_few_clips_or_without_variation_has_words(
 
 def test_a_cubic_is_used_where_it_is_monotonic_and_else_a_line():
     x = np.linspace(0, 2, 30)
-    np.testing.assert_allclose(monotonic_fit(x, x**3), x**3, atol=1e-9)
+    np.testing.assert_allclose(monotonic_fit(x, x**3)(x), x**3, atol=1e-9)
     bent = (x - 1) ** 2
-    np.testing.assert_allclose(monotonic_fit(x, bent), bent.mean(), atol=1e-9)
+    np.testing.assert_allclose(monotonic_fit(x, bent)(x), bent.mean(), atol=1e-9)
 
 
 def test_the_mapping_is_that_of_r():
     """The clips' means by one method mapped to those by the other: see data/R/crossed.R."""
-    data = Path(__file__).parent / "data"
-    known = json.loads((data / "crossed.json").read_text(encoding="utf-8"))["cubic"]
-    clips = pd.read_csv(data / "crossed.csv").groupby(["source", "driving", "method"])["value"]
+    of_r = known("crossed")["cubic"]
+    clips = pd.read_csv(DATA / "crossed.csv").groupby(["source", "driving", "method"])["value"]
     p, q = clips.mean().unstack().to_numpy().T
-    fitted = monotonic_fit(p, q)
-    assert np.sqrt(((fitted - q) ** 2).mean()) == pytest.approx(known["rmse"])
-    assert np.corrcoef(fitted, q)[0, 1] == pytest.approx(known["plcc"])
+    fitted = monotonic_fit(p, q)(p)
+    assert np.sqrt(((fitted - q) ** 2).mean()) == pytest.approx(of_r["rmse"])
+    assert np.corrcoef(fitted, q)[0, 1] == pytest.approx(of_r["plcc"])
+
+
+@pytest.fixture(scope="module")
+def metrics_of_r() -> pd.DataFrame:
+    names = {name: PRIMARY[name] for name in ("motion", "identity")}
+    return read_metrics().replace({"metric": names})
+
+
+def _close(row: pd.Series, expected: dict) -> None:
+    for name in set(expected) - {"coefficients"}:
+        assert row[name] == pytest.approx(expected[name], rel=1e-6, abs=1e-9), name
+
+
+@pytest.mark.parametrize("metric", ["motion", "identity"])
+def test_metrics_go_with_criteria_as_in_r(metrics_of_r, metric):
+    """Correlations of residuals, and a jackknife in plain loops: see data/R/correlation.R."""
+    table = stats.correlate_metrics(read_ratings(), metrics_of_r).table
+    table = table.set_index(["metric", "criterion"])
+    for criterion, expected in known("correlation")["metric"][metric].items():
+        _close(table.loc[PRIMARY[metric], criterion], expected)
+
+
+def test_prediction_is_that_of_r(metrics_of_r):
+    """One metric is mapped by a cubic, one by a line; their difference is tested."""
+    table = stats.predict_scores(read_ratings(), metrics_of_r).table.set_index(["first", "second"])
+    expected = known("correlation")["prediction"]
+    assert [expected[name]["coefficients"] for name in ("motion", "identity")] == [4, 2]
+    for name in ("motion", "identity"):
+        _close(table.loc[PRIMARY[name], ""], expected[name])
+    _close(table.loc[PRIMARY["motion"], PRIMARY["identity"]], expected["both"])
+
+
+def test_criteria_go_together_within_raters_as_psych_transforms_them():
+    row = stats.correlate_criteria(read_ratings()).table.iloc[0]
+    found = row["r"], row["low"], row["high"]
+    assert found == pytest.approx(known("correlation")["criteria"], rel=1e-9)
 
 
 def test_prediction_is_reported_as_p1401_has_it(ratings, mean):
@@ -144,8 +176,10 @@ def test_prediction_is_reported_as_p1401_has_it(ratings, mean):
     assert exact["plcc"] == pytest.approx(0.999) and exact["rmse"] == pytest.approx(0, abs=1e-9)
     assert exact["outlier_ratio"] == 0
     noisy = table.loc[PRIMARY["identity"], ""]
-    error = monotonic_fit(mean + noise, mean) - mean
-    assert noisy["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    mapping = monotonic_fit(mean + noise, mean)
+    error = mapping(mean + noise) - mean
+    freedom = len(mean) - len(mapping.coef)
+    assert noisy["rmse"] == pytest.approx(np.sqrt((error**2).sum() / freedom))
     assert noisy["low"] < noisy["plcc"] == pytest.approx(np.corrcoef(mean + error, mean)[0, 1])
     assert table.loc[MOTION, PRIMARY["identity"]]["p_holm"] < 0.05
 

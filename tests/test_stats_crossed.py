@@ -1,17 +1,14 @@
 """Contrasts for raters and stimuli like these: against lme4, in their refusals, without effects."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from rating_tables import DATA, known, read_ratings
 
 from studykit.stats.comparison import holm
 from studykit.stats.crossed import Answers, Contrast, answers_of, contrasts
 
-DATA = Path(__file__).parent / "data"
-BY_R = json.loads((DATA / "crossed.json").read_text(encoding="utf-8"))
+BY_R = known("crossed")  # by data/R/crossed.R
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +23,49 @@ def _contrasts(rows: pd.DataFrame) -> dict[tuple[str, ...], Contrast]:
 
 
 def test_the_methods_difference_and_its_error_are_those_of_lme4(rows):
-    found, known = _contrasts(rows)["method",], BY_R["method"]["kenward_roger"]
-    assert found.estimate[0] == pytest.approx(known["estimate"])
-    assert np.sqrt(found.variance[0]) == pytest.approx(known["error"], rel=1e-6)
-    assert found.df[0] == pytest.approx(known["df"], rel=0.01)
-    assert found.p[0] == pytest.approx(known["p"], rel=0.01)
+    found, of_r = _contrasts(rows)["method",], BY_R["method"]["kenward_roger"]
+    assert found.estimate[0] == pytest.approx(of_r["estimate"])
+    assert np.sqrt(found.variance[0]) == pytest.approx(of_r["error"], rel=1e-6)
+    assert found.df[0] == pytest.approx(of_r["df"], rel=0.01)
+    assert found.p[0] == pytest.approx(of_r["p"], rel=0.01)
 
 
 @pytest.mark.parametrize("factor", ["source_type", "driving_type"])
 def test_a_types_difference_is_that_of_kenward_and_roger(rows, factor):
-    found, known = _contrasts(rows)[factor,], BY_R[factor]["kenward_roger"]
+    found, of_r = _contrasts(rows)[factor,], BY_R[factor]["kenward_roger"]
     # R's sum coding estimates half the difference.
-    assert found.estimate[0] == pytest.approx(2 * known["estimate"])
-    assert np.sqrt(found.variance[0]) == pytest.approx(2 * known["error"], rel=1e-6)
-    assert (found.df[0], found.p[0]) == (pytest.approx(2), pytest.approx(known["p"], rel=1e-6))
+    assert found.estimate[0] == pytest.approx(2 * of_r["estimate"])
+    assert np.sqrt(found.variance[0]) == pytest.approx(2 * of_r["error"], rel=1e-6)
+    assert (found.df[0], found.p[0]) == (pytest.approx(2), pytest.approx(of_r["p"], rel=1e-6))
+
+
+@pytest.mark.parametrize("factor", ["source_type", "driving_type"])
+def test_an_interaction_of_methods_with_types_is_that_of_kenward_and_roger(rows, factor):
+    found, of_r = _contrasts(rows)["method", factor], BY_R[f"method_{factor}"]["kenward_roger"]
+    assert found.estimate[0] == pytest.approx(2 * of_r["estimate"])
+    assert np.sqrt(found.variance[0]) == pytest.approx(2 * of_r["error"], rel=1e-6)
+    assert found.df[0] == pytest.approx(of_r["df"], rel=1e-6)
+    assert found.p[0] == pytest.approx(of_r["p"], rel=1e-6)
+
+
+def test_the_interaction_of_types_is_that_of_kenward_and_roger(rows):
+    """R's model has no likings of raters here, of which the products find a trace."""
+    found = _contrasts(rows)["source_type", "driving_type"]
+    of_r = BY_R["source_type_driving_type"]["kenward_roger"]
+    assert found.estimate[0] == pytest.approx(4 * of_r["estimate"])
+    assert 1 < np.sqrt(found.variance[0]) / (4 * of_r["error"]) < 1.001
+    assert found.df[0] == pytest.approx(of_r["df"], rel=0.01)
+    assert found.p[0] == pytest.approx(of_r["p"], rel=0.001)
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_scores_without_raters_levels_are_those_of_lme4(some):
+    """A level of each rater at random, with the variance of an answer."""
+    ratings, expected = read_ratings(), known("correlation")["scores"]["some" if some else "whole"]
+    ratings = ratings[ratings["some"] == 1] if some else ratings
+    ((_, answers),) = answers_of(ratings, ["naturalness", "jitter"])
+    by_r = [expected[cell] for cell in answers.names["cell"]]
+    np.testing.assert_allclose(answers.scores, by_r, atol=1e-7)
 
 
 def test_a_raters_level_moves_no_contrast(rows):

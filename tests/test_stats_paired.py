@@ -1,13 +1,11 @@
-"""Paired comparisons: Bradley-Terry against choix and statsmodels, and where it has no maximum."""
-
-import json
-from pathlib import Path
+"""Bradley-Terry against R, choix and statsmodels, and where it has no maximum."""
 
 import choix
 import numpy as np
 import pandas as pd
 import pytest
-from rating_tables import make_pairs
+from rating_tables import known, make_pairs, read_pairs
+from scipy.special import stdtrit
 
 from studykit import stats
 from studykit.stats.jackknife import spread
@@ -34,12 +32,37 @@ def test_strengths_are_those_of_choix():
 
 @pytest.mark.parametrize("case", ["all win and lose", "one never loses"])
 def test_strengths_are_those_of_a_binomial_glm(case):
-    known = json.loads((Path(__file__).parent / "data/bradley_terry.json").read_text())
-    known = known["cases"][case]
-    pairs = {tuple(names.split()): count for names, count in known["wins"].items()}
+    expected = known("bradley_terry")["cases"][case]
+    pairs = {tuple(names.split()): count for names, count in expected["wins"].items()}
     table = _alone(make_pairs(pairs))
-    assert list(table.index) == known["item"]
-    np.testing.assert_allclose(table["strength"], known["strength"], atol=1e-8)
+    assert list(table.index) == expected["item"]
+    np.testing.assert_allclose(table["strength"], expected["strength"], atol=1e-8)
+
+
+def test_strengths_and_their_errors_are_those_of_bradleyterry2():
+    """The model's own errors, and those of leaving out raters, sources and drivings in turn."""
+    expected, pairs = known("paired"), read_pairs()
+    table = stats.bradley_terry(pairs).table
+    k = len(expected["items"])
+    assert table["item"].head(k).tolist() == expected["items"]
+    half = stdtrit(expected["df"], 0.975) * expected["error"]
+    middle = np.array(expected["strength"])
+    of_r = {"strength": middle, "low": middle - half, "high": middle + half,
+            "p": expected["p"], "share": expected["share"]}  # fmt: skip
+    for name, values in of_r.items():
+        np.testing.assert_allclose(table[name], values, rtol=1e-6, atol=1e-8, err_msg=name)
+    wins = np.zeros((k, k))
+    sides = [pairs[name].str.rsplit("__", n=1).str[-1] for name in ("cell", "other")]
+    for first, second, value in zip(*sides, pairs["value"], strict=True):
+        won = (first, second) if value == 1 else (second, first)
+        wins[tuple(map(expected["items"].index, won))] += 1
+    error = np.sqrt(np.diag(fit_strengths(wins)[1]))
+    np.testing.assert_allclose(error, expected["model_error"][:k], rtol=1e-6)
+
+
+def test_half_a_win_is_added_as_bradleyterry2_would_be_asked_to():
+    table = _alone(make_pairs({("a", "b"): 8, ("b", "c"): 5, ("c", "b"): 5}))
+    np.testing.assert_allclose(table["strength"], known("paired")["half_wins"], atol=1e-6)
 
 
 def test_what_leaving_out_a_source_does_is_found_without_fitting_again():

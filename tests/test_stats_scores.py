@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rating_tables import make_ratings
+from rating_tables import known, make_ratings, read_ratings
 from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -25,6 +25,32 @@ def test_the_score_interval_of_two_steps_is_wilsons_with_students_quantile(ones)
     z = scipy_stats.t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1))
     expected = proportion_confint(ones, n, alpha=2 * scipy_stats.norm.sf(z), method="wilson")
     np.testing.assert_allclose(score_interval(values, scale=2), np.add(expected, 1))
+
+
+def test_scores_and_their_intervals_are_those_of_r():
+    """Its t test, Wilson's interval by prop.test, and the score interval by finding its ends."""
+    expected = known("comparisons")["scores"]
+    ratings = read_ratings()
+    table = stats.mean_scores(ratings, by=("method",)).table.set_index(["method", "criterion"])
+    raters = ratings.groupby(["method", "criterion", "rater"])["value"].mean()
+    for method in ("fomm", "warp"):
+        of_r, row = expected[method], table.loc[method, "naturalness"]
+        assert (row["mean"], row["sd"]) == pytest.approx((of_r["mean"], of_r["sd"]), rel=1e-12)
+        assert (row["low"], row["high"]) == pytest.approx(of_r["score"], rel=1e-9)
+        means = raters[method, "naturalness"].to_numpy()
+        assert t_interval(means) == pytest.approx(of_r["t"], rel=1e-9)
+    share = expected["proportion"]
+    steps = np.repeat([2.0, 1.0], [share["ones"], share["n"] - share["ones"]])
+    assert score_interval(steps, scale=2) == pytest.approx(share["score"], rel=1e-9)
+    assert score_interval(np.full(9, 5.0)) == pytest.approx(expected["alike"]["score"], rel=1e-9)
+
+
+def test_the_bootstrap_interval_is_that_of_boot():
+    """Up to the chance of resampling: a fiftieth of the interval."""
+    expected = known("comparisons")["scores"]["bootstrap"]
+    found = bootstrap_interval(np.array(expected["values"]))
+    error = np.ptp(expected["bootstrap"]) / 50
+    assert found == pytest.approx(expected["bootstrap"], abs=error)
 
 
 def test_the_score_interval_stays_on_the_scale_and_is_never_without_width():

@@ -178,22 +178,21 @@ def predict_scores(ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float
     )
 
 
-def monotonic_fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Map x to y by a cubic polynomial if that is monotonic over x, else by a line, (n,) float."""
-    x = (x - x.mean()) / (x.std() or 1)
+def monotonic_fit(x: np.ndarray, y: np.ndarray) -> np.polynomial.Polynomial:
+    """Map x to y by a cubic polynomial if that is monotonic over x, else by a line."""
     if len(x) >= _CUBIC_LEAST:
         cubic = np.polynomial.Polynomial.fit(x, y, 3)
         slopes = cubic.deriv()(np.linspace(x.min(), x.max(), 200))
         if (slopes >= 0).all() or (slopes <= 0).all():
-            return cubic(x)
-    return np.polynomial.Polynomial.fit(x, y, 1)(x)
+            return cubic
+    return np.polynomial.Polynomial.fit(x, y, 1)
 
 
 def _predicted(
     x: np.ndarray, score: np.ndarray, half: np.ndarray, groups: Sequence, level: float
 ) -> dict[str, float]:
     def agreement(keep: np.ndarray) -> np.ndarray:
-        z = [_fisher(_pearson(monotonic_fit(column, score[keep]), score[keep]))
+        z = [_fisher(_pearson(monotonic_fit(column, score[keep])(column), score[keep]))
              for column in x[keep].T]  # fmt: skip
         return np.array([z[0] - sum(z[1:])])
 
@@ -201,9 +200,12 @@ def _predicted(
     found = _transformed(whole, agreement, groups, level, back=x.shape[1] == 1)
     row = dict(zip(("plcc", "low", "high", "p"), (value[0] for value in found), strict=True))
     if x.shape[1] == 1:
-        error = monotonic_fit(x[:, 0], score) - score
+        mapping = monotonic_fit(x[:, 0], score)
+        error = mapping(x[:, 0]) - score
         beyond = np.abs(error) > half + 1e-9
-        row |= {"rmse": np.sqrt((error**2).mean()), "outlier_ratio": beyond.mean()}
+        # The mapping was fitted to the same clips: each of its coefficients costs one of them.
+        rmse = np.sqrt((error**2).sum() / (len(score) - len(mapping.coef)))
+        row |= {"rmse": rmse, "outlier_ratio": beyond.mean()}
     return row
 
 

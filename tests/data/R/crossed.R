@@ -7,6 +7,8 @@ row <- function(fit, name, ddf) {
   line <- coef(summary(fit, ddf = ddf))[name, ]
   list(estimate = line[["Estimate"]], error = line[["Std. Error"]], df = line[["df"]], p = line[["Pr(>|t|)"]])
 }
+inferred <- function(fit, name) list(satterthwaite = row(fit, name, "Satterthwaite"),
+                                     kenward_roger = row(fit, name, "Kenward-Roger"))
 # The difference of the methods, a number a rater and pair
 wide <- reshape(d, direction = "wide", timevar = "method",
                 idvar = c("rater", "source", "source_type", "driving", "driving_type"))
@@ -29,12 +31,12 @@ result <- list(
   friedman = list(chi2 = unname(ranks$statistic), p = ranks$p.value),
   cubic = list(rmse = sqrt(mean(resid(cubic)^2)), plcc = cor(fitted(cubic), both$value.q)),
   singular = c(isSingular(methods), isSingular(types)),
-  method = list(satterthwaite = row(methods, "(Intercept)", "Satterthwaite"),
-                kenward_roger = row(methods, "(Intercept)", "Kenward-Roger")),
-  source_type = list(satterthwaite = row(types, "source_type1", "Satterthwaite"),
-                     kenward_roger = row(types, "source_type1", "Kenward-Roger")),
-  driving_type = list(satterthwaite = row(types, "driving_type1", "Satterthwaite"),
-                      kenward_roger = row(types, "driving_type1", "Kenward-Roger")),
+  method = inferred(methods, "(Intercept)"),
+  source_type = inferred(types, "source_type1"),
+  driving_type = inferred(types, "driving_type1"),
+  method_source_type = inferred(methods, "source_type1"),
+  method_driving_type = inferred(methods, "driving_type1"),
+  source_type_driving_type = inferred(types, "source_type1:driving_type1"),
   variances = setNames(as.list(parts$vcov), parts$grp))
 json <- function(x) {
   if (is.list(x)) paste0("{", paste0('"', names(x), '": ', sapply(x, json), collapse = ", "), "}")
