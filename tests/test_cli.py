@@ -32,7 +32,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
             main([str(argument) for argument in arguments])
         assert stop.value.code == 2
         # A slow machine draws a progress bar.
-        shown = [line for line in capsys.readouterr().err.splitlines() if "frame/s" not in line]
+        shown = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if "/frame" not in line and "frame/s" not in line
+        ]
         lines = [line for line in shown if line.strip()]
         assert len(lines) == 1
         assert lines[0].startswith("studykit: ")

@@ -16,7 +16,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-CODE_LINES = 22_000
+CODE_LINES = 22_250
 ROOMS = 20
 
 _LAYOUT = (

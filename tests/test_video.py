@@ -20,6 +20,7 @@ from studykit.media.video import (
     probe,
     read_frames,
     read_image,
+    read_sound,
     write_image,
     write_video,
 )
@@ -747,6 +748,44 @@ def test_sound_that_starts_late_stays_late(tmp_path, name, codec):
     write_video(clip, read_frames(driving), frame_rate=RATE, like=driving)
     assert decode_sound(clip)[3] == pytest.approx(decode_sound(driving)[3], abs=0.03)
     assert decode_sound(clip)[3] == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac")])
+def test_sound_is_read_from_a_frame_on(tmp_path, name, codec):
+    """A click at 1.5 s of sound that itself begins at 0.5 s, from the frame at 0.8 s on."""
+    click = np.zeros(96_000)
+    click[48_000:48_010] = 0.9
+    path = encode(tmp_path / name, [numbered(i) for i in range(75)], sound=(codec, click, 0.5))
+    for first in (0, 20):
+        sound = np.concatenate(list(read_sound(path, first=first)))
+        assert sound.dtype == np.float32
+        assert np.abs(sound).argmax() / 16_000 == pytest.approx(1.5 - first / 25, abs=0.004)
+        assert len(sound) / 16_000 == pytest.approx(2.5 - first / 25, abs=0.1)
+    before = np.concatenate(list(read_sound(path)))[: 16_000 * 4 // 10]
+    assert np.abs(before).max() < 0.01
+
+
+def test_sound_is_read_as_loud_and_high_as_it_is(tmp_path):
+    path = encode(tmp_path / "a.mkv", [numbered(0)] * 25, sound=("flac", sine(1), 0))
+    sound = np.concatenate(list(read_sound(path, rate=24_000)))
+    assert len(sound) == pytest.approx(24_000, abs=50)
+    assert tone(sound, 24_000) == pytest.approx(440, abs=3)
+    assert np.sqrt((sound**2).mean()) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_a_video_without_sound_has_none_to_read(tmp_path):
+    assert list(read_sound(encode(tmp_path / "a.mp4", [numbered(0)] * 5))) == []
+
+
+def test_reading_sound_can_stop_early_and_what_is_no_video_is_an_error(tmp_path):
+    path = encode(tmp_path / "a.mkv", [numbered(0)] * 50, sound=("flac", sine(2), 0))
+    for _ in range(3):
+        sound = read_sound(path)
+        assert len(next(sound)) > 0
+        sound.close()
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(MediaError, match=r"b\.mp4"):
+        next(read_sound(tmp_path / "b.mp4"))
 
 
 def test_a_driving_without_sound_gives_a_silent_clip(tmp_path):

@@ -238,7 +238,7 @@ def test_talking_and_blinking_leave_the_background_still(warped):
     assert change[above].mean() < 1, "the hair"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), 20])
 def test_no_motion_however_wild_folds_the_picture(warped, seed):
     rng = np.random.default_rng(seed)
     wild = motion(
@@ -246,7 +246,7 @@ def test_no_motion_however_wild_folds_the_picture(warped, seed):
     )
     calm = warped.field.bearable(limited(wild), 0.12)
     _, shifts = warped.field.move(calm)
-    assert smallest_area_change(shifts[2], warped.field.spacing) > 0.05
+    assert smallest_area_change(shifts[2], warped.field.spacing) > 0.11
 
 
 def test_a_motion_that_the_picture_bears_is_not_reduced(warped):

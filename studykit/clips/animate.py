@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import studykit
 from studykit import files
@@ -36,12 +36,14 @@ from studykit.clips.provenance import (
 )
 from studykit.errors import StudyError
 from studykit.media.faces import Finder
-from studykit.media.squares import CropRule, frames_taken, truth_file
+from studykit.media.paste import Whole, look_at_whole
+from studykit.media.squares import BY_FACE, CropRule, check_still, frames_taken, truth_file
 from studykit.methods import create_method, weights
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input
 
 _PATIENCE = 20.0  # seconds
+_SIZE = 256
 
 
 def animate_cells(
@@ -184,9 +186,11 @@ def animate(
     clip: str | Path,
     *,
     method: str = "auto",
-    size: int = 256,
+    size: int | None = None,
     crop: CropRule = "face",
     finder: Finder = "auto",
+    faces: Literal["one", "all"] = "one",
+    paste: bool = False,
     **settings: Any,
 ) -> CellRow:
     """Animate one source with one driving and write the clip.
@@ -201,12 +205,18 @@ def animate(
     method : str
         A method's name; ``settings`` are its settings. "auto", which takes none, is
         :func:`usual_method`.
-    size : int
-        Side of the clip in pixels.
+    size : int, optional
+        Side of the clip in pixels, 256. Of a clip that is pasted: of the squares that the method
+        works on, by default as large as they are in the picture where it takes any.
     crop : {"face", "face-or-centre", "centre"}
         How source and driving become squares.
     finder : {"auto", "mediapipe", "dlib"}
         What finds faces: a study's ``faces``.
+    faces : {"one", "all"}
+        Which faces of the source are animated: "all" are pasted into the whole picture.
+    paste : bool
+        Whether the clip shows the whole picture with the animated face in it
+        (:mod:`studykit.media.paste`), not the square around the face.
 
     Raises
     ------
@@ -232,9 +242,10 @@ def animate(
     if equipped.error is not None:
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
-    task = Task(cell, size, crop, equipped, key="", out=clip.parent, run=uuid.uuid4().hex)
+    task = Task(cell, size or _SIZE, crop, equipped, "", clip.parent, uuid.uuid4().hex)
+    whole = _whole(task, faces, size) if paste or faces != "one" else None
     with Meter(1, len(frames_taken(moving.path, moving.view))) as meter:
-        frames, note = write_clip(task, clip, meter.frame)
+        frames, note = write_clip(task, clip, meter.frame, whole)
     return dataclasses.replace(
         task.row(),
         cell=clip.stem,
@@ -243,6 +254,21 @@ def animate(
         seconds=time.monotonic() - start,
         frames=frames,
     )
+
+
+def _whole(task: Task, faces: str, size: int | None) -> Whole:
+    """Find what of the source's picture is animated, refusing what can't be meant."""
+    still, any_square = task.cell.source, getattr(task.equipped.method, "any_square", False)
+    if faces not in ("one", "all"):
+        raise StudyError(f'faces must be "one" or "all", not {faces!r}')
+    view, every = still.view, faces == "all"
+    if every and (view.face is not None or view.rule(task.crop) not in BY_FACE):
+        raise StudyError(
+            f"{still.path}: faces all means each one: leave out which face or square is meant"
+        )
+    check_still(still.path)
+    side = size or (None if any_square else _SIZE)
+    return look_at_whole(still.path, task.crop, view, every=every, size=side, roomy=any_square)
 
 
 def usual_method(source: Path, driving: Path, crop: CropRule) -> str:

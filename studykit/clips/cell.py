@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +26,9 @@ from studykit import files
 from studykit.clips.cells import CellRow
 from studykit.clips.executors import Report
 from studykit.clips.provenance import Equipped, device_of, method_settings
-from studykit.errors import MediaError, StudyError, WeightsError
+from studykit.errors import MediaError, NoFaceError, StudyError, WeightsError
 from studykit.media import video
+from studykit.media.paste import Pasting, Whole
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
     CropRule,
@@ -148,7 +150,9 @@ def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
         return _make_from_sent(task, report) if task.sent else _make(task, report)
 
 
-def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
+def write_clip(
+    task: Task, clip: Path, report: Report, into: Whole | None = None
+) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
     Parameters
@@ -159,6 +163,8 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         The mp4 to write.
     report : callable
         As for :func:`make_cell`.
+    into : Whole, optional
+        The source's whole picture: its squares are animated side by side, and pasted into it.
 
     Returns
     -------
@@ -173,18 +179,20 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
         An input can't be read or shows no face, or the clip can't be written; none is left.
     """
     method, driving = task.equipped.method, task.cell.driving
-    state, opened, said = opened_pair(task)
+    pairs, join = _opened_spots(task, into) if into else ([opened_pair(task)], itemgetter(0))
+    opened = pairs[0][1]
     with contextlib.ExitStack() as stack:
 
-        def open_ahead() -> Iterator[np.ndarray]:
-            return stack.enter_context(contextlib.closing(ahead(opened)))
+        def animated(state: Any, opened: Driving) -> Iterator[np.ndarray]:
+            def open_ahead() -> Iterator[np.ndarray]:
+                return stack.enter_context(contextlib.closing(ahead(opened)))
 
-        shown = dataclasses.replace(opened, open_frames=open_ahead)
+            return method.animate(state, dataclasses.replace(opened, open_frames=open_ahead))
 
         def counted() -> Iterator[np.ndarray]:
-            count = 0
-            for count, frame in enumerate(method.animate(state, shown), start=1):
-                yield frame
+            count, streams = 0, [animated(state, driving) for state, driving, _ in pairs]
+            for count, frames in enumerate(zip(*streams, strict=False), start=1):
+                yield join(frames)
                 report(task.cell.name, count)
             if count != opened.frame_count:
                 raise MediaError(
@@ -203,10 +211,35 @@ def write_clip(task: Task, clip: Path, report: Report) -> tuple[int, str]:
             )
 
         frames = behind(write, counted())
-        note = method.notes(state) if hasattr(method, "notes") else ""
+        notes = [method.notes(state) for state, *_ in pairs] if hasattr(method, "notes") else []
     # What is said of a driving and of the source that is a frame of it is said once.
-    texts = [text for each in (*said, *opened.notes) for text in each.split("; ")]
-    return frames, "; ".join(filter(None, dict.fromkeys([*texts, note])))
+    said = [note for *_, each in pairs for note in (*each, *opened.notes)]
+    texts = [text for note in said for text in note.split("; ")]
+    return frames, "; ".join(filter(None, dict.fromkeys([*texts, *notes])))
+
+
+def _opened_spots(task: Task, whole: Whole) -> tuple[list[tuple[Any, Driving, list[str]]], Pasting]:
+    """Open a picture's spots as pairs, and what pastes them; a face that can't be moved rests."""
+    pairs, moving, resting, driving = [], [], [], task.cell.driving
+    # What is wrong with the driving is not said of a face.
+    open_driving(driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view)
+    for spot in whole.asked:
+        source = dataclasses.replace(task.cell.source, view=spot.view)
+        cell = dataclasses.replace(task.cell, source=source)
+        try:
+            pairs.append(opened_pair(dataclasses.replace(task, cell=cell, size=spot.size)))
+            moving.append(spot)
+        except NoFaceError:
+            resting.append(spot)
+    moved, left = (" ".join(spot.place for spot in spots) for spots in (moving, resting))
+    if not moving:
+        path = task.cell.source.path
+        raise NoFaceError(f"{path}: too small or turned too far to be moved: the face at {left}")
+    count = f"{len(moving)} {'face' if len(moving) == 1 else 'faces'}"
+    pairs[0][2].extend([*whole.notes, f"{count} pasted into the picture, at {moved}"])
+    if resting:
+        pairs[0][2].append(f"left as they are, too small or turned too far: {left}")
+    return pairs, Pasting(whole, moving)
 
 
 def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:

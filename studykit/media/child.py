@@ -317,9 +317,9 @@ def _serve(request: dict[str, Any], outlet: "_Outlet") -> None:
             os.chdir(request["cwd"])
         if task == "sound":
             decode.sound(path, Fraction(given[0]), outlet)
-        elif task == "frames":
-            with contextlib.closing(decode.frames(path, *given)) as frames:
-                for item in frames:
+        elif task in ("frames", "samples"):
+            with contextlib.closing(getattr(decode, task)(path, *given)) as items:
+                for item in items:
                     outlet.put(item)
         else:
             outlet.put(getattr(decode, task)(path, *given))

@@ -579,6 +579,24 @@ def sound(path: str, start: Fraction, file: IO[bytes]) -> None:
                 output.mux(piece)
 
 
+def samples(path: str, start: str, rate: int) -> Iterator[bytes]:
+    """Yield a video's sound from ``start`` on, mono float32 end to end; nothing where it has none.
+
+    Where it is silent or begins late there are zeros; damaged pieces are passed over.
+    """
+    with _opened(path) as container:
+        source, end = _sound_stream(container), 0
+        if source is None:
+            return
+        timeline = _Timeline(container, source)
+        decoded = _decoded_sound(_packets(container, source, path), timeline, "mono", rate)
+        for at, piece in _laid(decoded, Fraction(start), rate, 1):
+            for gap in range(end, at, rate):
+                yield bytes(4 * min(rate, at - gap))
+            yield piece.astype("<f4").tobytes()
+            end = at + piece.shape[1]
+
+
 def _copied(packets: Iterable[Any], timeline: _Timeline, start: Fraction) -> Iterator[Any]:
     shift = round((start - SOUND_OFFSET) / timeline.tick)
     for packet in packets:
@@ -605,7 +623,7 @@ def _encoded(
     waiting = np.zeros((layout.nb_channels, 0), np.float32)
     position = None  # of the first sample that waits
     for at, samples in _laid(
-        _decoded_sound(packets, timeline, codec), start, rate, layout.nb_channels
+        _decoded_sound(packets, timeline, layout, rate), start, rate, layout.nb_channels
     ):
         position = at + round(SOUND_OFFSET * rate) if position is None else position
         waiting = np.concatenate([waiting, samples], axis=1)
@@ -646,9 +664,9 @@ def _chunk(samples: np.ndarray, layout: str, rate: int, position: int) -> Any:
 
 
 def _decoded_sound(
-    packets: Iterable[Any], timeline: _Timeline, target: Any
+    packets: Iterable[Any], timeline: _Timeline, layout: Any, rate: int
 ) -> Iterator[tuple[Fraction, np.ndarray]]:
-    """Yield when sound is heard, and its samples as the target takes them: (channels, n) float32.
+    """Yield when sound is heard, and its samples in this layout and rate: (channels, n) float32.
 
     Damaged packets are passed over: what follows keeps its time.
     """
@@ -661,7 +679,7 @@ def _decoded_sound(
             continue
         for frame in decoded:
             if kind != (kind := (frame.format.name, frame.layout.name, frame.sample_rate)):
-                resampler = av.AudioResampler("fltp", target.layout, target.sample_rate)
+                resampler = av.AudioResampler("fltp", layout, rate)
             if frame.pts is not None:
                 moment = frame.pts * _fraction(frame.time_base) + timeline.shift
             for part in resampler.resample(frame):

@@ -10,7 +10,7 @@ import numpy as np
 
 from studykit.errors import NoFaceError
 from studykit.media import dlib_faces, mesh
-from studykit.media.geometry import Face, best_first
+from studykit.media.geometry import Face, Point, best_first, chosen_face
 
 Finder = Literal["auto", "mediapipe", "dlib"]
 
@@ -45,21 +45,23 @@ def find_faces(image: np.ndarray, *, finder: Finder = "auto") -> list[Face]:
     return best_first(_engine(finder).find(image), image.shape)
 
 
-def find_face(image: np.ndarray, *, name: str = "image", finder: Finder = "auto") -> Face:
-    """Find the face that is most likely meant.
+def find_face(
+    image: np.ndarray, *, name: str = "image", finder: Finder = "auto", at: Point | None = None
+) -> Face:
+    """Find the face that is most likely meant, or the one whose box a point lies in.
 
     Raises
     ------
     NoFaceError
         There is none; the text begins with ``name``.
     """
-    faces = find_faces(image, finder=finder)
-    if not faces:
+    face = chosen_face(find_faces(image, finder=finder), at)
+    if face is None:
         raise NoFaceError(
             f"{name}: no human face found; use a picture in which a face of at least 40 pixels "
             "looks towards the camera"
         )
-    return faces[0]
+    return face
 
 
 class FaceTracker:

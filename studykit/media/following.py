@@ -94,7 +94,7 @@ def squares_around(
     """
     seen = is_seen(points)
     low, high = (bound(points[:, :68], axis=1) for bound in (np.min, np.max))
-    still = face_crop(_face(points[seen][0]), image_shape, scale=scale)
+    still = face_crop(face_of(points[seen][0]), image_shape, scale=scale)
     if _strays([still] * len(points), low, high)[seen].mean() <= _STRAYS:
         return [still]
     whole = interpolated(points)[:, :68]
@@ -118,7 +118,8 @@ def squares_around(
     return squares
 
 
-def _face(points: np.ndarray) -> Face:
+def face_of(points: np.ndarray) -> Face:
+    """Return the face, as if sure, whose landmarks are the first of these points: (N, 2)."""
     low, high = points[:68].min(axis=0), points[:68].max(axis=0)
     return Face((*low.tolist(), *high.tolist()), 1.0, points[:68])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Point = tuple[float, float]  # x and y in pixels
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from studykit.media.faces import find_faces
+from studykit.media.following import face_of
 from studykit.media.geometry import Face
 from studykit.media.pose import head_pose
 
@@ -177,9 +178,14 @@ def _fit_frames(
         look = looks.popleft()
         if look[0] < _DARK or (look < _FIT * typical).any():
             continue
-        large = _enlarged(frame)
-        face = next(iter(find_faces(large, finder=driving.finder)), None)
-        yield start + index * step, face, large.shape
+        number = start + index * step
+        if driving.points is None:
+            frame = _enlarged(frame)
+            face = next(iter(find_faces(frame, finder=driving.finder)), None)
+        else:
+            marks = driving.points[number, :68]
+            face = None if np.isnan(marks).any() else face_of(marks)
+        yield number, face, frame.shape
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from studykit.media.geometry import Crop, Face, centre_crop, chosen_face, face_c
 from studykit.media.reference import with_reference
 
 CropRule = Literal["face", "face-or-centre", "centre"]
+BY_FACE = ("face", "face-or-centre")  # the rules that look for one
 Reference = Literal["first", "best"]
 Faceless = Literal["interpolate", "hold", "cut"]
 
@@ -105,12 +106,15 @@ class Source:
     around : (S + 2 E, S + 2 E, 3) uint8, optional
         The same with a quarter of its side around it, E = S // 4: the picture's own pixels, and
         its outermost ones repeated beyond it.
+    face : (float, float), optional
+        A point in the face that is meant, where one is named, in pixels of the image.
     """
 
     name: str
     image: np.ndarray
     finder: Finder = "auto"
     around: np.ndarray | None = None
+    face: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,11 @@ def open_source(
     square, note = find_square(path, crop, view)
     image = video.read_image(path)
     around = _around(image, square, size)
-    return Source(name, square.apply(image, size), view.finder, around), note
+    point = None
+    if isinstance(view.face, tuple):
+        (x, y), scale = view.face, size / square.side
+        point = (x - square.left) * scale, (y - square.top) * scale
+    return Source(name, square.apply(image, size), view.finder, around, point), note
 
 
 def open_driving(

@@ -37,7 +37,8 @@ class Method(Protocol):
     weights that its setting ``weights`` names; ``device_used() -> str``, where it computes;
     ``inputs(source_name, driving_name) -> list[Path]``, the files that a clip depends on beside
     source and driving; and ``notes(state) -> str``, what a reader of the clip should know of how it
-    was made, "" if nothing.
+    was made, "" if nothing. ``any_square = True`` says that it serves squares of any size, with
+    more around the face than a study shows: pasting uses larger ones.
 
     A method travels to other processes by pickle, so its settings must; a state does not. What a
     process holds is used by one call at a time, and always by the same thread.

@@ -5,7 +5,6 @@ cheeks and leaves the head's outline where it is, as a real turn does.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -214,7 +213,7 @@ class Field:
             Displacement of each node under ``upper``, ``lower`` and ``rigid``, in pixels.
         """
         turn, scale = _turn(motion), self.head.scale * np.exp(motion.growth)
-        rigid = self._rigid(motion, slice(None))
+        rigid = self._rigid(motion)
         in_plane = self._fitting_expression(motion)
         expressed = scale * in_plane @ (turn @ self.head.rotation)[:2, :2].T
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
@@ -233,24 +232,23 @@ class Field:
 
         Turn, growth and shift are reduced alike, by as little as it takes.
         """
-        every_other = np.arange(GRID * GRID).reshape(GRID, GRID)[::2, ::2]
 
         def room(part: float) -> float:
-            shift = self._rigid(head_part(motion, part), every_other.ravel())
-            shift = shift.reshape(*every_other.shape, 2)
-            return smallest_area_change(shift, 2 * self.spacing) - least_area
+            # At every node: where the head's weight bends, every other misses half of the squeeze.
+            shift = self._rigid(head_part(motion, part)).reshape(GRID, GRID, 2)
+            return smallest_area_change(shift, self.spacing) - least_area
 
         if room(1.0) >= 0:
             return motion
         return head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
 
-    def _rigid(self, motion: Motion, which: Any) -> np.ndarray:
-        """How far the head's motion alone moves these nodes: (N, 2)."""
+    def _rigid(self, motion: Motion) -> np.ndarray:
+        """How far the head's motion alone moves each node: (N, 2)."""
         head = self.head
         scale = head.scale * np.exp(motion.growth)
         offset = head.offset + motion.shift * head.scale
-        moved = scale * self._seen[which] @ _turn(motion)[:2].T + offset
-        return (moved - self.nodes[which]) * self.weight[which, None]
+        moved = scale * self._seen @ _turn(motion)[:2].T + offset
+        return (moved - self.nodes) * self.weight[:, None]
 
     def _fitting_expression(self, motion: Motion) -> np.ndarray:
         """The driving's expression as this face can make it: lids by their opening, lips closed."""

@@ -14,6 +14,8 @@ from studykit.methods import register
 class Copy:
     """Show the source image once a driving frame."""
 
+    any_square = True
+
     def prepare(self, source: Source) -> np.ndarray:
         return source.image
 

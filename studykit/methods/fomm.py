@@ -50,8 +50,9 @@ class _Prepared:
     @functools.cached_property
     def marked(self) -> MarkedSource:
         """The source with the keypoints that its landmarks give."""
-        face = find_face(self.image.image, name=self.image.name, finder=self.image.finder)
-        return MarkedSource(face.landmarks, len(self.image.image))
+        image = self.image
+        face = find_face(image.image, name=image.name, finder=image.finder, at=image.face)
+        return MarkedSource(face.landmarks, len(image.image))
 
     def shows_a_face(self) -> bool:
         """Say whether the source has landmarks."""

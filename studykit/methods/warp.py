@@ -60,6 +60,8 @@ class Warp:
         less.
     """
 
+    any_square = True
+
     strength: float = 1.0
     min_cutoff: float = MIN_CUTOFF
     speed_coefficient: float = SPEED_COEFFICIENT
@@ -72,7 +74,7 @@ class Warp:
         NoFaceError
             The source shows no face.
         """
-        face = find_face(source.image, name=source.name, finder=source.finder)
+        face = find_face(source.image, name=source.name, finder=source.finder, at=source.face)
         return WarpedFace(source.image, face.landmarks, source.around)
 
     def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:

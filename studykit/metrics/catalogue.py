@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 
 from studykit.media.reference import eye_opening, mouth_opening
-from studykit.metrics import identity, motion, perceptual, pixels, temporal
-from studykit.metrics.observe import faces_found
+from studykit.metrics import dynamics, identity, motion, perceptual, pixels, temporal
+from studykit.metrics.alignment import aligned_error
+from studykit.metrics.observe import at_256, faces_found
 
 Direction = Literal["higher", "lower"]
 Against = Literal["nothing", "driving", "source", "truth", "pixels"]
 Measure = Callable[..., Any]
 
-LANDMARKS, IDENTITY = "landmarks", "identity"
+LANDMARKS, IDENTITY, SPEECH = "landmarks", "identity", "speech"
 """Extractors that are those of the study; dlib's embedding takes the face where landmarks are."""
 
 
@@ -31,8 +33,8 @@ class Metric:
     unit : str
     better : {"higher", "lower"}
     extractor : str
-        What found the features, "" where there are none; :data:`LANDMARKS` and :data:`IDENTITY`
-        stand for what sees faces in a study (:meth:`Metric.found_by`).
+        What found the features, "" where there are none; :data:`LANDMARKS`, :data:`IDENTITY` and
+        :data:`SPEECH` stand for what sees faces in a study (:meth:`Metric.found_by`).
     group : {"reconstruction", "motion", "identity", "temporal"}
     text : str
         What it is, in one sentence for a methods section.
@@ -67,8 +69,8 @@ class Metric:
 
     def found_by(self, landmarks: str) -> str:
         """Return the extractor's name, where landmarks come from the one of this name."""
-        names = {LANDMARKS: landmarks, IDENTITY: f"dlib-128 on {landmarks}"}
-        return names.get(self.extractor, self.extractor)
+        names = {LANDMARKS: "{0}", IDENTITY: "dlib-128 on {0}", SPEECH: "{0} + Silero VAD"}
+        return names.get(self.extractor, self.extractor).format(landmarks)
 
 
 # Curves that are shown beside the metrics, by what is seen in a clip, a driving or true frames.
@@ -95,6 +97,20 @@ def _turned(angle: int) -> Measure:
         clip["pose"], driving["pose"], since=since
     )[:, angle]
 
+
+def _aligned(both: Measure, of: Measure, error: Measure) -> Measure:
+    return lambda clip, driving, since: aligned_error(*both(of(clip), of(driving), since), error)
+
+
+def _as_lively(measure: Measure, *own: str, heard: tuple[str, ...] = ()) -> Measure:
+    """Compare a clip's sum with the driving's, whose sound (``heard``) serves both."""
+    return lambda clip, driving, _since: dynamics.closeness(*(
+        measure(at_256(seen), *(seen[name] for name in own), *(driving[name] for name in heard))
+        for seen in (clip, driving)
+    ))  # fmt: skip
+
+
+_SOFTLY = "the same after soft dynamic time warping within 5 frames"
 
 # name, label, unit, better, extractor, group, text, against, measure
 _ROWS: tuple[tuple[Any, ...], ...] = (
@@ -144,9 +160,15 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
      "motion", "distance of the landmarks' way since the reference frame from that in the driving",
      "driving", lambda clip, driving, since: motion.landmark_motion_error(
          clip["landmarks"], driving["landmarks"], since or 0)),
+    ("landmark_motion_error_aligned", "landmark motion error (aligned)", "% of face size", "lower",
+     LANDMARKS, "motion", _SOFTLY, "driving", _aligned(
+         motion.landmark_ways, itemgetter("landmarks"), motion.keypoint_distance)),
     ("head_motion_error", "head motion error", "degrees", "lower", LANDMARKS, "motion",
      "angle between the head's rotation, since the reference frame where motion is relative, and "
      "that in the driving", "driving", _pose_apart),
+    ("head_motion_error_aligned", "head motion error (aligned)", "degrees", "lower", LANDMARKS,
+     "motion", _SOFTLY, "driving", _aligned(
+         motion.head_rotations, itemgetter("pose"), motion.rotation_angle)),
     ("yaw_motion_error", "yaw motion error", "degrees", "lower", LANDMARKS, "motion",
      "difference of the yaw so taken from that in the driving", "driving", _turned(0)),
     ("pitch_motion_error", "pitch motion error", "degrees", "lower", LANDMARKS, "motion",
@@ -156,9 +178,30 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("eye_motion_error", "eye motion error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the eye aspect ratio so taken from that in the driving",
      "driving", _apart("eye_opening")),
+    ("eye_motion_error_aligned", "eye motion error (aligned)", "ratio", "lower", LANDMARKS,
+     "motion", _SOFTLY, "driving", _aligned(
+         motion.changes, SIGNALS["eye_opening"], motion.change_error)),
     ("mouth_motion_error", "mouth motion error", "ratio", "lower", LANDMARKS, "motion",
      "difference of the mouth's opening so taken from that in the driving",
      "driving", _apart("mouth_opening")),
+    ("mouth_motion_error_aligned", "mouth motion error (aligned)", "ratio", "lower", LANDMARKS,
+     "motion", _SOFTLY, "driving", _aligned(
+         motion.changes, SIGNALS["mouth_opening"], motion.change_error)),
+    ("lip_dynamics", "lip dynamics", "of 1", "higher", LANDMARKS, "motion",
+     "closeness to the driving in how much the distances between lip points vary (THEval)",
+     "driving", _as_lively(dynamics.lip_dynamics)),
+    ("eyebrow_dynamics", "eyebrow dynamics", "of 1", "higher", LANDMARKS, "motion",
+     "closeness to the driving in how much the brows move (THEval)",
+     "driving", _as_lively(dynamics.eyebrow_dynamics)),
+    ("head_motion_dynamics", "head motion dynamics", "of 1", "higher", LANDMARKS, "motion",
+     "closeness to the driving in how much the head turns and moves (THEval)",
+     "driving", _as_lively(dynamics.head_motion_dynamics, "pose")),
+    ("silent_lip_stability", "silent lip stability", "of 1", "higher", SPEECH, "motion",
+     "closeness to the driving in how much the lips move where its sound has no speech (THEval)",
+     "driving", _as_lively(dynamics.silent_lip_stability, heard=("voice",))),
+    ("lip_sync", "lip sync", "of 1", "higher", SPEECH, "motion",
+     "closeness to the driving in how the mouth opens with the loudness of its speech (THEval)",
+     "driving", _as_lively(dynamics.lip_sync, heard=("voice", "loudness"))),
     ("face_found", "face found", "% of frames", "higher", LANDMARKS, "motion",
      "share of the frames that show a face",
      "nothing", lambda clip: 100 * float(faces_found(clip).mean())),

@@ -74,12 +74,18 @@ def landmark_motion_error(points: np.ndarray, driving: np.ndarray, since: int = 
     since : int
         The reference frame. Where it does not show both faces, the nearest that does counts.
     """
+    return keypoint_distance(*landmark_ways(points, driving, since))
+
+
+def landmark_ways(
+    points: np.ndarray, driving: np.ndarray, since: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """Return what :func:`landmark_motion_error` compares: both ways, in % of the face sizes."""
     _same(points, driving)
-    start = _common(points, driving, since)
+    start = _common(points, driving, since or 0)
     if start is None:
-        return np.full(len(points), np.nan)
-    ways = ((p - p[start]) / np.ptp(p[start], axis=0).max() for p in (points, driving))
-    return 100 * keypoint_distance(*ways)
+        return np.full_like(points, np.nan), driving
+    return tuple(100 * (p - p[start]) / np.ptp(p[start], axis=0).max() for p in (points, driving))
 
 
 def head_pose_error(
@@ -98,16 +104,23 @@ def head_pose_error(
         Compare the rotations, about the axes of the image, since this frame, or the nearest that
         has both: what relative motion transfers.
     """
+    return rotation_angle(*head_rotations(poses, truth, since))
+
+
+def head_rotations(
+    poses: np.ndarray, truth: np.ndarray, since: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`head_pose_error` compares: both heads' rotations, (T, 3, 3)."""
     _same(poses, truth)
-    error = np.full(len(poses), np.nan)
-    known = np.flatnonzero(_both(poses, truth))
     start = _common(poses, truth, since)
-    turned = zip(*(_rotations(each, known, start) for each in (poses, truth)), strict=True)
-    for frame, (one, two) in zip(known, turned, strict=True):
-        # Of small angles the sine shows more than the cosine.
-        sine = np.linalg.norm(one - two) / (2 * np.sqrt(2))
-        error[frame] = np.rad2deg(2 * np.arcsin(min(1.0, sine)))
-    return error
+    return _rotations(poses, start), _rotations(truth, start)
+
+
+def rotation_angle(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return the angle between rotations, in degrees, 0 to 180: (T,) of twice (T, 3, 3)."""
+    # Of small angles the sine shows more than the cosine.
+    sine = np.linalg.norm(one - two, axis=(1, 2)) / (2 * np.sqrt(2))
+    return np.rad2deg(2 * np.arcsin(np.minimum(1.0, sine)))
 
 
 def change_error(values: np.ndarray, truth: np.ndarray, *, since: int | None = None) -> np.ndarray:
@@ -127,10 +140,15 @@ def change_error(values: np.ndarray, truth: np.ndarray, *, since: int | None = N
     -------
     (T,) float64
     """
-    difference = _same(values, truth)
-    if (start := _common(values, truth, since)) is not None:
-        difference = difference - difference[start]
-    return np.abs(difference)
+    return np.abs(_same(*changes(values, truth, since)))
+
+
+def changes(
+    values: np.ndarray, truth: np.ndarray, since: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`change_error` compares: both signals, or their changes."""
+    start = _common(values, truth, since)
+    return (values, truth) if start is None else (values - values[start], truth - truth[start])
 
 
 def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since: int | None = None) -> np.ndarray:
@@ -153,18 +171,21 @@ def angle_errors(poses: np.ndarray, truth: np.ndarray, *, since: int | None = No
     return np.abs((difference + 180) % 360 - 180)
 
 
-def _rotations(poses: np.ndarray, frames: np.ndarray, start: int | None) -> list[np.ndarray]:
-    """Return the heads' rotations in these frames, since the frame ``start`` where one is given."""
+def _rotations(poses: np.ndarray, start: int | None) -> np.ndarray:
+    """Return a head's rotations, since the frame ``start`` where one is given: (T, 3, 3)."""
     base = np.eye(3) if start is None else Pose(*poses[start].tolist()).rotation().T
-    return [Pose(*poses[frame].tolist()).rotation() @ base for frame in frames]
+    found = np.full((len(poses), 3, 3), np.nan)
+    for frame in np.flatnonzero(~np.isnan(poses).any(axis=1)):
+        found[frame] = Pose(*poses[frame].tolist()).rotation() @ base
+    return found
 
 
 def _turned(poses: np.ndarray, start: int) -> np.ndarray:
     """Return the angles of the rotations since a frame: (T, 3) degrees."""
     found = np.full(poses.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(poses).any(axis=1))
-    for frame, rotation in zip(known, _rotations(poses, known, start), strict=True):
-        found[frame] = astuple(Pose.from_rotation(rotation))
+    rotations = _rotations(poses, start)
+    for frame in np.flatnonzero(~np.isnan(poses).any(axis=1)):
+        found[frame] = astuple(Pose.from_rotation(rotations[frame]))
     return found
 
 

