@@ -200,6 +200,9 @@ DEGENERATE = {
     "two raters": make_ratings(raters=2, **SMALL),
     "all ratings alike": alike(make_ratings(raters=5, **SMALL)),
     "missing cells": with_holes(make_ratings(raters=6, **SMALL)),
+    "one driving type": make_ratings(raters=4, per_type=2, **SMALL)[
+        lambda table: table["driving_type"] == "side"
+    ],
     "one method": make_ratings(raters=5, methods=("warp",), types=("frontal", "side")),
     "one condition": make_ratings(raters=5, methods=("warp",), types=("side",)),
     "one rating": make_ratings(raters=1, methods=("warp",), types=("side",)).head(1),

@@ -13,7 +13,7 @@ import scipy
 
 from studykit.metrics.catalogue import PRIMARY
 from studykit.stats.comparison import holm
-from studykit.stats.crossed import Answers, answers_of, column_space, indicator
+from studykit.stats.crossed import Answers, answers_of, indicator
 from studykit.stats.intervals import t_interval
 from studykit.stats.jackknife import jackknife, t_test
 from studykit.stats.result import NO_RATINGS, Result, counted
@@ -22,6 +22,7 @@ from studykit.study.wording import MEAN
 
 _CLIPS_LEAST = 4
 _CUBIC_LEAST = 10  # clips for a mapping of the third order
+_TINY = 1e-9
 _R_MOST = 0.999  # what Fisher's transform still takes
 _WITHIN = ("source", "driving", "method")
 
@@ -224,8 +225,8 @@ def _within(
     size = values.shape[1]
 
     def correlations(keep: np.ndarray) -> np.ndarray:
-        basis = column_space(units[keep])
-        rest = both[keep] - basis @ (basis.T @ both[keep])
+        x, y = units[keep], both[keep]
+        rest = y - x @ (np.linalg.pinv(x.T @ x, rcond=_TINY, hermitian=True) @ (x.T @ y))
         length = np.linalg.norm(rest, axis=0)
         flat = length < 1e-6 * (np.linalg.norm(both[keep], axis=0) + 1)
         rest = np.where(flat, np.nan, rest / np.where(flat, 1, length))
