@@ -233,8 +233,10 @@ class FOMM:
             return None
         found_by = f"fomm {extractor(driving.finder)} {code_hash(follow.__module__)}"
         rows = kept(driving, found_by, lambda: follow(driving))
-        ahead = list(itertools.islice(rows, round(_SECONDS_AHEAD * driving.frame_rate)))
-        seen = np.mean([not np.isnan(row).any() for row in ahead])
+        # Frames before the reference, such as black ones, say nothing of the face.
+        first = driving.reference
+        ahead = list(itertools.islice(rows, first + round(_SECONDS_AHEAD * driving.frame_rate)))
+        seen = np.mean([not np.isnan(row).any() for row in ahead[first:]])
         if asked and not seen:
             raise NoFaceError(
                 f"{driving.name}: no human face found in the driving's first {_SECONDS_AHEAD} "
