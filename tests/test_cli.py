@@ -298,7 +298,7 @@ def test_what_ends_a_command_is_one_line_and_leaves_nothing(
         workers = psutil.Process(run.pid).children(recursive=True)
         run.send_signal(getattr(signal, name))
         said = run.communicate(timeout=60)[1]
-    assert run.returncode == 130
+    assert run.returncode == 130, said
     last = said.replace("\r", "\n").splitlines()[-1]
     assert last == "studykit: interrupted: the same command goes on where it stopped"
     assert not psutil.wait_procs(workers, timeout=20)[1]
