@@ -1,5 +1,6 @@
 """An error a user can cause ends with exit code 2, one line and no partial file."""
 
+import functools
 import inspect
 import signal
 import subprocess
@@ -291,7 +292,10 @@ def test_what_ends_a_command_is_one_line_and_leaves_nothing(
     small_study.write_text(small_study.read_text().replace("[copy]", "[slow]"))
     out = small_study.parent / "out"
     command = [sys.executable, str(program), "run", str(small_study), "--jobs", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+    heard = functools.partial(signal.signal, getattr(signal, name), signal.SIG_DFL)
+    with subprocess.Popen(  # one that a shell starts in the background, or nohup, hears no signal
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as run:
         while not list(out.glob("clips/.*.part*")):
             assert run.poll() is None
             time.sleep(0.02)
