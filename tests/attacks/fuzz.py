@@ -279,7 +279,7 @@ def main() -> None:
                     if "begins" in said:
                         at_hand = said["begins"]
                         continue
-                    counts[f"{kind}s {said['ends']}"] += 1
+                    counts[f"{kind} files {said['ends']}"] += 1
                     slowest = max(slowest, said["seconds"])
                     number, problem = at_hand + 1, said["problem"]
                     if problem:
