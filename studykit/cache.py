@@ -15,15 +15,12 @@ import shutil
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
-
-if TYPE_CHECKING:
-    from studykit.media.squares import Driving
 
 LIMIT = 1 << 30  # bytes of rows on disk, of all drivings and methods together
 _PACKAGE = Path(__file__).parent
@@ -235,18 +232,30 @@ def _remembered(kind: str, path: Path, find: Callable[[Path], str]) -> str:
     return value
 
 
+class Frames(Protocol):
+    """What rows are kept of, such as a driving."""
+
+    @property
+    def key(self) -> str:
+        """What names the frames; "" where nothing is to be kept."""
+
+    @property
+    def frame_count(self) -> int:
+        """How many they are."""
+
+
 def kept(
-    driving: "Driving", found_by: str, find: Callable[[], Iterable[np.ndarray]]
+    frames: Frames, found_by: str, find: Callable[[], Iterable[np.ndarray]]
 ) -> Iterator[np.ndarray]:
-    """Yield what ``find()`` yields for each frame of a driving; the next time, from the disk.
+    """Yield what ``find()`` yields for each frame; the next time, from the disk.
 
     They are kept once all of them were taken, in the cache folder, from which those that were not
     used for longest go when they take more than ``LIMIT`` together.
 
     Parameters
     ----------
-    driving : Driving
-        Its ``key`` names its frames; without one nothing is kept.
+    frames : Frames
+        Without a ``key`` nothing is kept.
     found_by : str
         All else that the rows depend on: the method, a version of how it finds them, the settings
         and the hash of the weights that matter.
@@ -257,10 +266,10 @@ def kept(
     ------
     np.ndarray
     """
-    if not driving.key:
+    if not frames.key:
         yield from find()
         return
-    name = hashlib.sha256(f"{driving.key} {found_by}".encode()).hexdigest()[:40]
+    name = hashlib.sha256(f"{frames.key} {found_by}".encode()).hexdigest()[:40]
     path = cache_folder() / "drivings" / f"{name}.npy"
     try:
         rows = np.load(path)
@@ -269,7 +278,7 @@ def kept(
         for row in find():
             rows.append(row)
             yield row
-        if rows and len(rows) == driving.frame_count:
+        if rows and len(rows) == frames.frame_count:
             # A folder that can't be written, or that others clear, costs time only.
             with contextlib.suppress(OSError):
                 with files.whole(path) as part, part.open("wb") as file:
