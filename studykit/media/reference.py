@@ -17,7 +17,7 @@ from PIL import Image
 from studykit.media.faces import find_faces
 from studykit.media.following import face_of
 from studykit.media.geometry import Face
-from studykit.media.pose import head_pose
+from studykit.media.pose import eye_opening, head_pose, mouth_opening
 
 if TYPE_CHECKING:
     from studykit.media.squares import Driving, Reference, Source
@@ -36,49 +36,6 @@ _BEST_OF = 120
 # What counts as equally far from the source: degrees of the head, and the opening of the mouth and
 # of the eyes, in their units.
 _FAR = np.array([10.0, 10.0, 10.0, 0.2, 0.1])
-
-_EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-_INNER_CORNERS = (60, 64)
-
-
-def eye_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Return how far the eyes are open: the eye aspect ratio, mean of both eyes.
-
-    Soukupova and Cech 2016, "Real-time eye blink detection using facial landmarks", equation 1:
-    the lids' two distances over twice the distance of the eye's corners. Some 0.3 is open; dlib
-    sees a shut eye at 0.1 to 0.2.
-
-    Parameters
-    ----------
-    landmarks : (..., 68, 2) float
-
-    Returns
-    -------
-    (...) float64
-    """
-    ratios = []
-    for outer, top_1, top_2, inner, low_2, low_1 in _EYES:
-        lids = _distance(landmarks, top_1, low_1) + _distance(landmarks, top_2, low_2)
-        ratios.append(lids / (2 * _distance(landmarks, outer, inner)))
-    return (ratios[0] + ratios[1]) / 2
-
-
-def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """Return how far the mouth is open: the inner lips' mean distance over the mouth's width.
-
-    0 is shut, 1 as high as wide; the width is that between the inner corners.
-
-    Parameters
-    ----------
-    landmarks : (..., 68, 2) float
-
-    Returns
-    -------
-    (...) float64
-    """
-    gaps = [_distance(landmarks, upper, lower) for upper, lower in _INNER_LIPS]
-    return sum(gaps) / len(gaps) / _distance(landmarks, *_INNER_CORNERS)
 
 
 def with_reference(
@@ -201,7 +158,3 @@ def _look(frame: np.ndarray) -> np.ndarray:
     edges = sum(np.abs(np.diff(grey, 2, axis=axis)).mean() for axis in (0, 1))
     contrast = grey.std()
     return np.array([contrast, edges / max(contrast, 1.0)])
-
-
-def _distance(landmarks: np.ndarray, one: int, two: int) -> np.ndarray:
-    return np.linalg.norm(landmarks[..., one, :] - landmarks[..., two, :], axis=-1)

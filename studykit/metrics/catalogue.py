@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from studykit.media.reference import eye_opening, mouth_opening
+from studykit.media.pose import eye_opening, mouth_opening
 from studykit.metrics import dynamics, identity, motion, perceptual, pixels, temporal
 from studykit.metrics.alignment import aligned_error
 from studykit.metrics.observe import at_256, faces_found
