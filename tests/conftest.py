@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import skimage.data
 from PIL import Image
 
 from studykit.media import video
+
+if TYPE_CHECKING:
+    from studykit import stimuli
 
 # By their time, longest first: with several workers none is left alone with one of these.
 LONG_FILES = ("docs", "fomm", "run", "training", "measure", "widget", "video", "stimuli", "bench")
@@ -37,6 +41,18 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("STUDYKIT_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def rendered() -> "stimuli.Frame":
+    from studykit import stimuli
+
+    return stimuli.render(stimuli.Identity.random(3))
 
 
 class _Mallinfo2(ctypes.Structure):

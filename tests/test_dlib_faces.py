@@ -5,23 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-import skimage
 from PIL import Image
 
 import studykit.stimuli as stimuli
 from studykit.errors import MissingPackageError
 from studykit.media import dlib_faces
 from studykit.media.dlib_faces import find, identity_embedding, predict_landmarks
-
-
-@pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
-    return skimage.data.astronaut()
-
-
-@pytest.fixture(scope="module")
-def rendered() -> stimuli.Frame:
-    return stimuli.render(stimuli.Identity.random(3))
 
 
 def turned(seed: int, **pose: float) -> np.ndarray:

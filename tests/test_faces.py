@@ -18,16 +18,6 @@ from studykit.media.faces import FaceTracker, extractor, find_face, find_faces, 
 FINDERS = ("mediapipe", "dlib")
 
 
-@pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
-    return skimage.data.astronaut()
-
-
-@pytest.fixture(scope="module")
-def rendered() -> stimuli.Frame:
-    return stimuli.render(stimuli.Identity.random(3))
-
-
 @pytest.fixture(params=FINDERS)
 def finder(request) -> str:
     return request.param

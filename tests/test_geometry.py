@@ -2,15 +2,9 @@
 
 import numpy as np
 import pytest
-import skimage
 
 from studykit.media.faces import find_face
 from studykit.media.geometry import Crop, Face, best_first, centre_crop, face_crop, overlap
-
-
-@pytest.fixture(scope="module")
-def astronaut() -> np.ndarray:
-    return skimage.data.astronaut()
 
 
 def a_face(x: float, y: float, side: float, score: float = 0.9) -> Face:

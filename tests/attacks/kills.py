@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,6 @@ from studykit import files
 from studykit.clips.cells import read_cells
 from studykit.clips.folder import study_folder
 from studykit.media import video
-from studykit.ratings.store import open_store
 from studykit.run import make_clips
 from studykit.study.file import load_study
 from tests import test_store
@@ -180,34 +178,6 @@ def _command(process: psutil.Process) -> list[str]:
     return []
 
 
-def kill_writers(place: str, count: int, chance: random.Random) -> int:
-    """Kill so many writers of ratings and return how many answers were acknowledged."""
-    with open_store(place) as opened:
-        session, rater = test_store.begin(opened)
-    acknowledged, answered = -1, 0
-    command = test_store.writers("until_killed", place, session, rater)
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as forking:
-        for _ in range(count):
-            forking.stdin.write("\n")
-            pid = int(forking.stdout.readline())
-            for _ in range(chance.randrange(4)):
-                acknowledged = int(forking.stdout.readline())
-            time.sleep(chance.uniform(0, 0.01))
-            os.kill(pid, signal.SIGKILL)
-            for line in iter(forking.stdout.readline, "end\n"):
-                acknowledged = int(line)
-            with open_store(place) as opened:
-                answered = opened.session("small", rater).answered
-            assert acknowledged < answered <= acknowledged + 2
-        forking.stdin.close()
-    with open_store(place) as opened:
-        trials = list(opened.ratings()["trial"])
-    assert trials == [trial for trial in range(answered) for _ in test_store.CRITERIA]
-    return acknowledged + 1
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
@@ -226,7 +196,7 @@ def main() -> None:
                 places.append(("PostgreSQL", test_store.postgres_server()))
             for name, opening in places:
                 with opening as place:
-                    kept = kill_writers(place, given.writers, chance)
+                    kept = test_store.kill_writers(place, given.writers, chance)
                 text = (
                     f"{name}: {given.writers} writers killed, all {kept} acknowledged answers kept"
                 )
