@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from studykit.metrics.motion import eye_distance
+from studykit.metrics.motion import eye_distance, faces_seen
 
 _BROWS_AND_EYES = ((slice(17, 22), slice(36, 42)), (slice(22, 27), slice(42, 48)))
 _LIPS = np.array([*combinations(range(48, 68), 2)]).T
@@ -36,7 +36,7 @@ def lip_dynamics(landmarks: np.ndarray) -> float:
 
     The standard deviation over time of the distance of two lip points, mean over all 190 pairs.
     """
-    one, two = (landmarks[_seen(landmarks)][:, each] for each in _LIPS)
+    one, two = (landmarks[faces_seen(landmarks)][:, each] for each in _LIPS)
     return float(np.linalg.norm(one - two, axis=2).std(axis=0).mean()) if len(one) > 1 else np.nan
 
 
@@ -65,7 +65,7 @@ def head_motion_dynamics(landmarks: np.ndarray, pose: np.ndarray) -> float:
     pose : (T, 3) float
         In degrees.
     """
-    seen = _seen(landmarks)
+    seen = faces_seen(landmarks)
     changes = np.diff(pose, axis=0)
     changes = changes[~np.isnan(changes).any(axis=1)]
     if not len(changes):
@@ -85,7 +85,7 @@ def silent_lip_stability(landmarks: np.ndarray, voice: np.ndarray) -> float:
     voice : (T,) float
         0 in frames without speech.
     """
-    gaps = _lip_gap(landmarks[_seen(landmarks) & (voice == 0)])
+    gaps = _lip_gap(landmarks[faces_seen(landmarks) & (voice == 0)])
     return float(np.median(np.abs(gaps - gaps.mean()))) if len(gaps) > 1 else np.nan
 
 
@@ -103,14 +103,10 @@ def lip_sync(landmarks: np.ndarray, voice: np.ndarray, loudness: np.ndarray) -> 
     loudness : (T,) float
     """
     speaks = voice == 1
-    taken = _seen(landmarks) & speaks
+    taken = faces_seen(landmarks) & speaks
     if taken.sum() < 2 or speaks.mean() < LEAST_SPEECH:
         return np.nan
     return _mean(np.abs(_scaled(_lip_gap(landmarks[taken])) - _scaled(loudness[taken])))
-
-
-def _seen(landmarks: np.ndarray) -> np.ndarray:
-    return ~np.isnan(landmarks).any(axis=(1, 2))
 
 
 def _lip_gap(landmarks: np.ndarray) -> np.ndarray:

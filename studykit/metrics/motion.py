@@ -13,6 +13,11 @@ from studykit.media.pose import Pose
 _OUTER_EYE_CORNERS = (36, 45)
 
 
+def faces_seen(landmarks: np.ndarray) -> np.ndarray:
+    """Say in which frames there is a face: (T,) bool, of (T, 68, 2)."""
+    return ~np.isnan(landmarks).any(axis=(1, 2))
+
+
 def keypoint_distance(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return each frame's mean distance of landmarks from the true ones, in pixels: (T,).
 
@@ -56,7 +61,7 @@ def missing_keypoint_rate(points: np.ndarray, truth: np.ndarray) -> float:
     points, truth : (T, 68, 2) float
     """
     _same(points, truth)
-    expected, seen = (~np.isnan(each).any(axis=(1, 2)) for each in (truth, points))
+    expected, seen = (faces_seen(each) for each in (truth, points))
     return float(100 * (expected & ~seen).sum() / expected.sum()) if expected.any() else np.nan
 
 

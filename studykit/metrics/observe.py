@@ -7,6 +7,7 @@ from studykit.media.faces import FaceTracker, Finder
 from studykit.media.following import points_of
 from studykit.media.pose import head_pose
 from studykit.metrics import temporal
+from studykit.metrics.motion import faces_seen
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.
 EMBED_EVERY = 6
@@ -84,7 +85,7 @@ class Observer:
 
 def faces_found(seen: np.ndarray) -> np.ndarray:
     """Say in which frames there is a face: (T,) bool."""
-    return ~np.isnan(seen["landmarks"]).any(axis=(1, 2))
+    return faces_seen(seen["landmarks"])
 
 
 def at_256(seen: np.ndarray) -> np.ndarray:
