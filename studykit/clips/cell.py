@@ -256,8 +256,8 @@ def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
     opened, driving_note = open_driving(
         driving.path, name=driving.name, size=task.size, crop=task.crop, view=driving.view
     )
-    state, source_note = _prepared(task)
-    opened, reference_note = with_reference(opened, driving.view.reference, _source(task)[0])
+    state, source, source_note = _prepared(task)
+    opened, reference_note = with_reference(opened, driving.view.reference, source)
     if task.cell.protocol == "same-identity":  # the source's note says it
         reference_note = ""
     return state, opened, [source_note, driving_note, reference_note]
@@ -305,23 +305,18 @@ def _check_weights(equipped: Equipped) -> None:
 _newest = threading.local()
 
 
-def _prepared(task: Task) -> tuple[Any, str]:
+def _prepared(task: Task) -> tuple[Any, Source, str]:
     source, method = task.cell.source, task.equipped.method
     key = (task.run, task.equipped, source, task.size, task.crop)
     if key != getattr(_newest, "key", None):
         _newest.key = _newest.prepared = None  # so that two states are never held
         if task.cell.protocol != "same-identity":
             check_still(source.path)
-        opened, note = _source(task)
-        _newest.prepared, _newest.key = (method.prepare(opened), note), key
+        opened, note = open_source(
+            source.path, name=source.name, size=task.size, crop=task.crop, view=source.view
+        )
+        _newest.prepared, _newest.key = (method.prepare(opened), opened, note), key
     return _newest.prepared
-
-
-def _source(task: Task) -> tuple[Source, str]:
-    source = task.cell.source
-    return open_source(
-        source.path, name=source.name, size=task.size, crop=task.crop, view=source.view
-    )
 
 
 def _seen(task: Task) -> bool:

@@ -102,11 +102,11 @@ def squares_around(
     extents = (high_all - low_all).max(axis=1)
     jumps = np.linalg.norm(np.diff((low_all + high_all) / 2, axis=0), axis=1) > _JUMP * extents[1:]
     shots = np.split(np.arange(len(points)), np.flatnonzero(jumps) + 1)
+    middles = np.column_stack([low_all + high_all, np.log(extents)])
     for seconds in _SMOOTH:
         squares = []
         for shot in shots:
-            middles = np.column_stack([low_all + high_all, np.log(extents)])[shot]
-            smooth = _smoothed(middles, seconds * frame_rate)
+            smooth = _smoothed(middles[shot], seconds * frame_rate)
             sizes = np.exp(smooth[:, 2])
             if np.ptp(smooth[:, 2]) < np.log(_SAME_SIZE):
                 sizes[:] = np.exp(np.median(smooth[:, 2]))

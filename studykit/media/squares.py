@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from studykit import files
-from studykit.cache import code_hash, kept
+from studykit.cache import code_hash, file_hash, kept
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
@@ -258,14 +257,14 @@ def open_driving(
             return squares()
         return _picked(squares, seen.shown)
 
-    shown = f"{files.sha256(path)} {seen.squares} {size} {seen.points is None}"
+    shown = f"{file_hash(path)} {seen.squares} {size} {seen.points is None}"
     if len(taken) < info.frame_count:
         shown = f"{shown} {taken}"
     if seen.shown is not None:
         shown = f"{shown} {seen.shown.tolist()}"
     asked, count = 0, len(taken)
     if not isinstance(view.reference, str):
-        asked = video.frames_between(path, view.reference, None).start - taken.start
+        asked = video.frames_between(info.times, view.reference, None).start - taken.start
         if asked >= count:
             raise MediaError(
                 f"{path}: the reference ({view.reference:g} s of the file) lies behind the last "
@@ -320,7 +319,7 @@ def frames_taken(path: Path, view: View = AS_IT_IS) -> range:
     if not view.start and view.end is None:
         taken = range(info.frame_count)
     else:
-        taken = video.frames_between(path, view.start, view.end)
+        taken = video.frames_between(info.times, view.start, view.end)
         if len(taken) < 2:
             last = f" to {view.end:g}" if view.end is not None else ""
             raise MediaError(
@@ -425,7 +424,7 @@ def _tracked(path: Path, rule: CropRule, view: View) -> tuple[np.ndarray | None,
         where = "in the first second of"
         return None, _without_face(path, rule, view, most, image.shape, where)[1]
     sought = f"{extractor(view.finder)} {view.face} {code_hash('studykit.media.following')}"
-    key = hashlib.sha256(f"{files.sha256(path)} {taken}".encode()).hexdigest()
+    key = hashlib.sha256(f"{file_hash(path)} {taken}".encode()).hexdigest()
     raw = Driving(path.name, frames, info.frame_rate, len(taken), key)
     rows = kept(raw, sought, lambda: tracked(frames(), finder=view.finder, which=view.face))
     return np.array(list(rows)), _which(face, faces, view)

@@ -160,12 +160,11 @@ def file_kind(path: str | Path) -> str:
     return kind
 
 
-def frames_between(path: str | Path, start: float, end: float | None) -> range:
+def frames_between(times: Sequence[Fraction], start: float, end: float | None) -> range:
     """Return which frames of a video are shown from ``start`` on and before ``end``.
 
-    In seconds since its first frame, by each frame's own time where the rate varies.
+    In seconds since its first frame, by each frame's own time, such as :func:`probe` finds it.
     """
-    times = probe(path).times
     since = [float(time - times[0]) + _SLACK for time in times]
     return range(
         bisect.bisect_left(since, start),

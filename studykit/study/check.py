@@ -23,9 +23,10 @@ from studykit.media.squares import (
     find_square,
     frames_taken,
     open_driving,
+    probed,
     squares_of,
 )
-from studykit.media.video import probe, read_frames, read_image
+from studykit.media.video import read_frames, read_image
 from studykit.study.file import Study
 
 Level = Literal["error", "warning", "note"]
@@ -127,7 +128,7 @@ def check_video(
     """
     path = Path(path)
     try:
-        info, taken = probe(path), frames_taken(path, view)
+        info, taken = probed(path), frames_taken(path, view)
         squares = _squares(path, crop, view)
         sampled = set(np.linspace(taken[0], taken[-1], SAMPLED_FRAMES).round().astype(int))
         looks: list[_Look] = []
@@ -264,7 +265,8 @@ def _squares(path: Path, crop: CropRule, view: View) -> tuple[Crop, ...]:
     try:
         return squares_of(path, crop, view)
     except StudyError:  # which _square says
-        return (centre_crop((probe(path).height, probe(path).width)),)
+        info = probed(path)
+        return (centre_crop((info.height, info.width)),)
 
 
 def _only_notes(problems: Iterable[Problem]) -> bool:
