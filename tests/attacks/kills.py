@@ -150,16 +150,7 @@ class Runs:
         assert all(rows[name] == row for name, row in kept.items()), "a row was lost"
 
     def _command(self, out: Path, *places: str) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "studykit",
-            "run",
-            str(self.study),
-            "--out",
-            str(out),
-            *places,
-        ]
+        return [sys.executable, "-m", *self.command, str(self.study), "--out", str(out), *places]
 
     @staticmethod
     def _clips(out: Path) -> dict[str, bytes]:
