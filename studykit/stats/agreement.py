@@ -8,8 +8,7 @@ import scipy
 
 from studykit.stats.crossed import answers_of
 from studykit.stats.result import Result
-from studykit.stats.table import criteria_of, rated
-from studykit.study.wording import MEAN
+from studykit.stats.table import asked_of, rated
 
 # A rater's inconsistency counts as this many steps at least, or one rater would outweigh all.
 _STEADIEST = 0.1
@@ -33,7 +32,7 @@ def agreement(ratings: pd.DataFrame, *, scale: int = 5, level: float = 0.95) -> 
     """
     rows = rated(ratings)
     found = []
-    for name in [name for name in criteria_of(rows) if name != MEAN]:
+    for name in asked_of(rows):
         of_one = rows[rows["criterion"] == name]
         clip, rater = (of_one[column].factorize()[0] for column in ("cell", "rater"))
         values = of_one["value"].to_numpy()
@@ -137,10 +136,7 @@ def rater_levels(ratings: pd.DataFrame) -> Raters:
     rows = rated(ratings)
     found, clips = [], []
     for (criterion,), answers in (
-        ((name,), its)
-        for name in criteria_of(rows)
-        if name != MEAN
-        for _, its in answers_of(rows, [name])
+        ((name,), its) for name in asked_of(rows) for _, its in answers_of(rows, [name])
     ):
         values, rater, clip = answers.values[:, 0], answers.rater, answers.clip
         scores, bias, inconsistency = remove_bias(values, rater, clip)

@@ -13,8 +13,14 @@ import scipy
 
 from studykit.stats.intervals import t_interval
 from studykit.stats.result import NO_RATINGS, Result, counted, in_words
-from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, rated, refuse_unrated
-from studykit.study.wording import MEAN
+from studykit.stats.table import (
+    CONDITION_COLUMNS,
+    asked_of,
+    criteria_of,
+    in_order,
+    rated,
+    refuse_unrated,
+)
 
 # Beyond this many raters the exact distribution's table grows large and changes nothing.
 _EXACT_RATERS = 100
@@ -101,7 +107,7 @@ def pairwise(
     rows = rated(ratings)
     asked = criteria_of(rows)
     if criteria is None:
-        criteria = [name for name in asked if name != MEAN]
+        criteria = asked_of(rows)
     refuse_unrated(criteria, asked)
     rows = rows.assign(level=_labels(rows, over))
     levels = in_order(rows[[*over, "level"]].drop_duplicates(), over)["level"].tolist()

@@ -47,7 +47,7 @@ def correlate_criteria(ratings: pd.DataFrame, *, level: float = 0.95) -> Result:
         both = wide[[first, second]].dropna()
         n_clips = both.index.get_level_values("cell").nunique()
         r = np.array([_pearson(*its.to_numpy().T) for _, its in both.groupby(level="rater")])
-        z = np.arctanh(np.clip(r[np.isfinite(r)], -_R_MOST, _R_MOST))
+        z = _fisher(r[np.isfinite(r)])
         row = {"first": first, "second": second, "n_raters": len(z), "n_clips": n_clips}
         row["words"] = "" if len(z) > 1 else "fewer than two raters whose answers vary"
         if len(z) > 1:

@@ -12,7 +12,7 @@ from studykit.stats.correlation import correlate_metrics, predict_scores
 from studykit.stats.crossed import answers_of, contrasts
 from studykit.stats.paired import bradley_terry
 from studykit.stats.result import Result, in_words
-from studykit.stats.table import criteria_of, rated
+from studykit.stats.table import asked_of, rated
 from studykit.stats.verdicts import VerdictRule, verdicts
 from studykit.study.wording import MEAN
 
@@ -113,7 +113,7 @@ def gather(
 
 def _comparisons(rows: pd.DataFrame, scale: int, level: float) -> Iterator[dict]:
     """Yield the contrasts of methods and types and their interactions."""
-    asked = [name for name in criteria_of(rows) if name != MEAN]
+    asked = asked_of(rows)
     for criteria, answers in answers_of(rows, asked):
         for contrast in contrasts(answers):
             first, *other = (f"{a} − {b}" for a, b in contrast.levels)

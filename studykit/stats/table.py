@@ -101,6 +101,11 @@ def criteria_of(table: pd.DataFrame) -> list[str]:
     return [name for name in (*CRITERIA, *others, OVERALL, MEAN) if name in found]
 
 
+def asked_of(table: pd.DataFrame) -> list[str]:
+    """Return the criteria that raters were asked about: all but the mean over them."""
+    return [name for name in criteria_of(table) if name != MEAN]
+
+
 def refuse_unrated(asked: Iterable[str], rated: Sequence[str]) -> None:
     """Refuse criteria, or levels to compare, that nobody rated.
 

@@ -7,7 +7,14 @@ import pandas as pd
 
 from studykit.stats.result import Result, counted, is_simulated
 from studykit.stats.scores import mean_scores
-from studykit.stats.table import CONDITION_COLUMNS, criteria_of, in_order, only_rating, rated
+from studykit.stats.table import (
+    CONDITION_COLUMNS,
+    asked_of,
+    criteria_of,
+    in_order,
+    only_rating,
+    rated,
+)
 from studykit.study.wording import MEAN
 
 GOOD, FLAWED, POOR, UNDECIDED, OPEN = VERDICTS = (
@@ -80,7 +87,7 @@ def verdicts(ratings: pd.DataFrame, rule: VerdictRule | None = None) -> Result:
     """
     rule = rule or VerdictRule()
     scores = mean_scores(ratings, scale=rule.scale, level=rule.level)
-    asked = [name for name in criteria_of(scores.table) if name != MEAN]
+    asked = asked_of(scores.table)
     found = []
     for key, rows in scores.table.groupby(list(CONDITION_COLUMNS), observed=True):
         # A criterion that nobody answered here is as open as one that too few did.
