@@ -61,6 +61,11 @@ def best_first(faces: Iterable[Face], image_shape: tuple[int, ...]) -> list[Face
     return sorted(faces, key=weight, reverse=True)
 
 
+def left_to_right(faces: Iterable[Face]) -> list[Face]:
+    """Return faces in the order of their numbers, which people are shown and name."""
+    return sorted(faces, key=lambda face: face.centre)
+
+
 def chosen_face(faces: list[Face], which: int | tuple[float, float] | None) -> Face | None:
     """Return one of the faces found in an image, None where there is no such one.
 
@@ -75,7 +80,7 @@ def chosen_face(faces: list[Face], which: int | tuple[float, float] | None) -> F
     if which is None:
         return next(iter(faces), None)
     if isinstance(which, int):
-        ordered = sorted(faces, key=lambda face: face.box[0] + face.box[2])
+        ordered = left_to_right(faces)
         return ordered[which - 1] if which <= len(ordered) else None
     x, y = which
     hit = (f for f in faces if f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from studykit.media import video
 from studykit.media.faces import find_faces
-from studykit.media.geometry import Crop, Face, chosen_face, face_crop
+from studykit.media.geometry import Crop, Face, chosen_face, face_crop, left_to_right
 from studykit.media.squares import BY_FACE, CropRule, Square, View, find_square
 
 # Level 5.2 of H.264 is what players decode.
@@ -129,7 +129,7 @@ def look_at_whole(
             size or min(max(side, _LEAST_SIDE), _LARGEST_SIDE),
         )
 
-    spots = {id(face): spot(face) for face in sorted(faces, key=lambda face: face.centre)}
+    spots = {id(face): spot(face) for face in left_to_right(faces)}
     asked = list(spots.values()) if every and faces else [spots.get(id(meant)) or spot(None)]
     return Whole(picture, list(spots.values()) or asked, asked, notes)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.faces import find_faces
+from studykit.media.geometry import left_to_right
 from studykit.media.sheets import Strip, draw_strips, numbered, stacked
 from studykit.media.squares import CropRule, frames_taken, is_video, open_driving, open_source
 from studykit.report.results import Results
@@ -123,7 +124,7 @@ def face_sheet(study: Study) -> Image.Image | None:
                 image = video.read_image(item.path)
             faces = find_faces(image, finder=study.faces)
             if len(faces) > 1:
-                boxes = sorted((face.box for face in faces), key=lambda box: box[0] + box[2])
+                boxes = [face.box for face in left_to_right(faces)]
                 pictures.append(numbered(image, boxes, item.name))
     return stacked(pictures) if pictures else None
 
