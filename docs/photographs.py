@@ -21,14 +21,15 @@ from skimage.draw import polygon2mask
 
 from studykit.errors import StudyError
 from studykit.media.dlib_faces import identity_embedding
-from studykit.media.faces import find_faces, finder_used
-from studykit.media.pose import head_pose
-from studykit.media.reference import eye_opening, mouth_opening
+from studykit.media.faces import finder_used
+from studykit.media.pose import eye_opening, head_pose, mouth_opening
 from studykit.media.sheets import Strip, draw_strips
 from studykit.media.squares import Driving, Source, is_video, open_driving, open_source
 from studykit.metrics.benchmark import contestants
 from studykit.metrics.identity import embedding_distance
-from studykit.metrics.motion import eye_distance, head_pose_error, keypoint_distance
+from studykit.metrics.motion import eye_distance, faces_seen, head_pose_error, keypoint_distance
+from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
+from studykit.metrics.rendered import find_landmarks
 
 SIZE, MOMENTS = 256, 8
 _FACE, _HEAD = 1.15, 2.2  # how much wider than the landmarks' hull
@@ -58,9 +59,7 @@ class Shown:
     @classmethod
     def of(cls, frames: Sequence[np.ndarray], finder: Any) -> "Shown":
         """Look for the likeliest face in each frame by itself."""
-        seen = [find_faces(frame, finder=finder) for frame in frames]
-        marks = [faces[0].landmarks if faces else np.full((68, 2), np.nan) for faces in seen]
-        return cls(np.stack(frames), np.array(marks))
+        return cls(np.stack(frames), find_landmarks(frames, finder))
 
     def poses(self) -> np.ndarray:
         """Return yaw, pitch and roll of each frame's head: (T, 3)."""
@@ -100,17 +99,17 @@ def crossed(clip: Shown, driving: Shown, source: Shown) -> dict[str, float]:
         "eyes": _correlation(*(eye_opening(s.landmarks) for s in (clip, driving))),
         "turn": float(np.nanmean(turns)),
         "identity": float(np.nanmedian(embedding_distance(everyone, known))),
-        "lost": 100 * float(np.isnan(clip.landmarks).any(axis=(1, 2)).mean()),
+        "lost": 100 * float((~faces_seen(clip.landmarks)).mean()),
         "spill": float(np.mean(beside)) if beside else np.nan,
     }
 
 
 def self_driven(clip: Shown, driving: Shown) -> dict[str, float]:
     """Measure a driving that moves its own first frame: every other one is the truth."""
-    seen = np.isfinite(driving.landmarks).all(axis=(1, 2))
+    seen = faces_seen(driving.landmarks)
     pairs = list(zip(clip.frames, driving.frames, driving.landmarks, strict=True))
     levels = [
-        _decibels(frame, truth, _hull(marks, _FACE))
+        peak_signal_noise_ratio(Comparison(frame, truth), [_hull(marks, _FACE)])[0]
         for (frame, truth, marks), there in zip(pairs[1:], seen[1:], strict=True)
         if there
     ]
@@ -177,12 +176,6 @@ def _embedding(frame: np.ndarray, marks: np.ndarray) -> np.ndarray:
     if not np.isfinite(marks).all():
         return np.full(128, np.nan)
     return identity_embedding(frame, marks)
-
-
-def _decibels(frame: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio in a mask, at most 100."""
-    error = np.mean((frame[mask] - truth[mask].astype(float)) ** 2)
-    return float(min(10 * np.log10(255**2 / max(error, 1e-9)), 100))
 
 
 def _hull(marks: np.ndarray, grown: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studykit.media.faces import Finder
 from studykit.metrics.motion import eye_distance, keypoint_distance
 from studykit.metrics.pixels import Comparison, mean_absolute_error, peak_signal_noise_ratio
 
@@ -64,16 +65,17 @@ def clip_scores(
     return rows
 
 
-def find_landmarks(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Find the landmarks of the largest face in each image: (T, 68, 2), NaN where dlib sees none.
+def find_landmarks(images: Sequence[np.ndarray], finder: Finder = "dlib") -> np.ndarray:
+    """Find the landmarks of the likeliest face in each image: (T, 68, 2), NaN where none is seen.
 
     Parameters
     ----------
     images : sequence of (H, W, 3) uint8
+    finder : {"auto", "mediapipe", "dlib"}
     """
     from studykit.media.faces import find_faces
 
-    seen = [find_faces(image, finder="dlib") for image in images]
+    seen = [find_faces(image, finder=finder) for image in images]
     return np.array([f[0].landmarks if f else np.full((68, 2), np.nan) for f in seen])
 
 
