@@ -24,7 +24,8 @@ from studykit.media.dlib_faces import identity_embedding
 from studykit.media.faces import finder_used
 from studykit.media.pose import eye_opening, head_pose, mouth_opening
 from studykit.media.sheets import Strip, draw_strips
-from studykit.media.squares import Driving, Source, is_video, open_driving, open_source
+from studykit.media.squares import is_video, open_driving, open_source
+from studykit.media.views import Driving, Source
 from studykit.metrics.benchmark import contestants
 from studykit.metrics.identity import embedding_distance
 from studykit.metrics.motion import eye_distance, faces_seen, head_pose_error, keypoint_distance

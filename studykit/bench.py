@@ -25,8 +25,8 @@ import numpy as np
 
 from studykit import files, machine
 from studykit.errors import StudyError
-from studykit.media.squares import Driving, Source
 from studykit.media.video import probe, read_frames, write_video
+from studykit.media.views import Driving, Source
 from studykit.methods import checkpoint_files, create_method, weights
 from studykit.methods._ppgan import import_paddle, missing_package
 from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint

@@ -9,7 +9,7 @@ import pytest
 from studykit.cli import main
 from studykit.errors import NoFaceError, StudyFileError
 from studykit.media import video
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import create_method
 from studykit.metrics import benchmark, cases
 

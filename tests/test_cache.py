@@ -24,7 +24,7 @@ from studykit.cache import (
 )
 from studykit.clips.provenance import clip_code
 from studykit.errors import StudyError
-from studykit.media.squares import Driving
+from studykit.media.views import Driving
 from studykit.methods import method_class
 
 
@@ -170,6 +170,7 @@ ALL = {*CLIPS, "measurement", "report"}
 CHANGES = {
     "media/video.py": ALL,
     "media/squares.py": ALL,
+    "media/views.py": ALL,
     "media/faces.py": ALL,
     "media/mesh.py": ALL,
     "media/dlib_faces.py": ALL,

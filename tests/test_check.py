@@ -10,8 +10,9 @@ from skimage.data import astronaut
 
 from studykit.clips.check import check_study
 from studykit.errors import NoFaceError, StudyFileError
-from studykit.media.squares import View, find_square
+from studykit.media.squares import find_square
 from studykit.media.video import write_image, write_video
+from studykit.media.views import View
 from studykit.study.check import check_image, check_video, find_cuts
 from studykit.study.file import Input, MethodSpec, Study, load_study
 

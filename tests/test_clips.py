@@ -17,7 +17,7 @@ from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.folder import study_folder
 from studykit.errors import MediaError, NoFaceError, StudyError
 from studykit.media import video
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.study.file import load_study
 

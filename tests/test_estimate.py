@@ -13,7 +13,7 @@ from studykit import methods
 from studykit.cli import main
 from studykit.clips.animate import animate_cells, say_time_needed
 from studykit.clips.folder import study_folder
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.study.file import Study, load_study
 

@@ -29,7 +29,7 @@ from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.executors import SerialExecutor, WorkerDied, open_executor
 from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.study.file import Study, load_study
 

@@ -8,7 +8,8 @@ import pytest
 import studykit.stimuli as stimuli
 from studykit.media import video
 from studykit.media.following import POINTS, interpolated, is_seen, squares_around, tracked
-from studykit.media.squares import View, open_driving, squares_of
+from studykit.media.squares import open_driving, squares_of
+from studykit.media.views import View
 
 RATE, SIDE, STEP = 12.5, 128, 20
 

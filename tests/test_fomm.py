@@ -18,7 +18,7 @@ import pytest
 from studykit import stimuli
 from studykit.cache import cache_folder
 from studykit.errors import MissingPackageError, NoFaceError, StudyError, WeightsError
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import _fomm_runtime, checkpoint_files, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
 from studykit.methods._fomm_landmarks import KEYPOINTS, MarkedSource, scaled

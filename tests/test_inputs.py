@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from studykit.errors import StudyError, StudyFileError
-from studykit.media.squares import Square, View
+from studykit.media.views import Square, View
 from studykit.study.file import load_study
 from studykit.study.inputs import as_input
 

@@ -14,7 +14,8 @@ from studykit import metrics
 from studykit.clips.animate import animate_cells
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.squares import View, open_driving
+from studykit.media.squares import open_driving
+from studykit.media.views import View
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
 

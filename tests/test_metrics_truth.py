@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from studykit.media import video
-from studykit.media.squares import View, find_square, open_driving, open_source
+from studykit.media.squares import find_square, open_driving, open_source
+from studykit.media.views import View
 from studykit.metrics.truth import Transfer, find_truth
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study.file import Cell, Input, MethodSpec, Study

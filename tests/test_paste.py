@@ -11,7 +11,8 @@ from studykit.errors import NoFaceError, StudyError
 from studykit.media import paste, video
 from studykit.media.geometry import Crop
 from studykit.media.paste import Pasting, Spot, Whole, look_at_whole
-from studykit.media.squares import View, open_source
+from studykit.media.squares import open_source
+from studykit.media.views import View
 from studykit.methods import register
 
 

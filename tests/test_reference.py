@@ -11,7 +11,8 @@ from PIL import Image, ImageFilter
 from studykit.errors import MediaError
 from studykit.media import video
 from studykit.media.reference import with_reference
-from studykit.media.squares import Driving, Source, View, open_driving
+from studykit.media.squares import open_driving
+from studykit.media.views import Driving, Source, View
 from studykit.methods import create_method
 from studykit.stimuli import Expression, Identity, Pose, render
 

@@ -8,7 +8,7 @@ import pytest
 
 from studykit.cli import main
 from studykit.errors import StudyError, WeightsError
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import checkpoint_files, create_method, weights
 from studykit.methods.random_weights import SMALL, random_checkpoint
 from tests import activations

@@ -7,14 +7,8 @@ from PIL import Image
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.geometry import Crop
-from studykit.media.squares import (
-    Square,
-    View,
-    find_square,
-    is_video,
-    open_driving,
-    open_source,
-)
+from studykit.media.squares import find_square, is_video, open_driving, open_source
+from studykit.media.views import Square, View
 
 
 def test_a_video_as_source_gives_the_first_square_of_that_driving(tmp_path, make_driving):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from scipy.ndimage import map_coordinates
 
 from studykit.errors import StudyError
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import checkpoint_files, weights
 from studykit.training import data
 from studykit.training.recipe import RECIPES, LossWeights, Phase, Recipe, read_recipe

@@ -11,7 +11,7 @@ from studykit.errors import NoFaceError
 from studykit.media.faces import find_face
 from studykit.media.geometry import face_crop
 from studykit.media.pose import head_pose
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import create_method
 from studykit.methods._face_motion import OneEuroFilter
 from studykit.methods._warp_geometry import (

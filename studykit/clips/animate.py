@@ -37,7 +37,8 @@ from studykit.clips.provenance import (
 from studykit.errors import StudyError
 from studykit.media.faces import Finder
 from studykit.media.paste import Whole, look_at_whole
-from studykit.media.squares import BY_FACE, CropRule, check_still, frames_taken, truth_file
+from studykit.media.squares import check_still, frames_taken, truth_file
+from studykit.media.views import BY_FACE, CropRule
 from studykit.methods import create_method, weights
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input

@@ -30,14 +30,8 @@ from studykit.errors import MediaError, NoFaceError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.paste import Pasting, Whole
 from studykit.media.reference import with_reference
-from studykit.media.squares import (
-    CropRule,
-    Driving,
-    Source,
-    check_still,
-    open_driving,
-    open_source,
-)
+from studykit.media.squares import check_still, open_driving, open_source
+from studykit.media.views import CropRule, Driving, Source
 from studykit.methods import Method
 from studykit.study.file import Cell
 

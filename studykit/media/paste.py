@@ -11,7 +11,8 @@ from PIL import Image
 from studykit.media import video
 from studykit.media.faces import find_faces
 from studykit.media.geometry import Crop, Face, chosen_face, face_crop, left_to_right
-from studykit.media.squares import BY_FACE, CropRule, Square, View, find_square
+from studykit.media.squares import find_square
+from studykit.media.views import BY_FACE, CropRule, Square, View
 
 # Level 5.2 of H.264 is what players decode.
 _MOST_PIXELS = 4096 * 2304

@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,9 +17,7 @@ from studykit.media.faces import find_faces
 from studykit.media.following import face_of
 from studykit.media.geometry import Face
 from studykit.media.pose import eye_opening, head_pose, mouth_opening
-
-if TYPE_CHECKING:
-    from studykit.media.squares import Driving, Reference, Source
+from studykit.media.views import Driving, Reference, Source
 
 # How far a frame is compared with what follows, in seconds: a fade or a camera that finds its
 # focus takes less.
@@ -39,8 +36,8 @@ _FAR = np.array([10.0, 10.0, 10.0, 0.2, 0.1])
 
 
 def with_reference(
-    driving: "Driving", rule: "Reference | float", source: "Source | None" = None
-) -> tuple["Driving", str]:
+    driving: Driving, rule: Reference | float, source: Source | None = None
+) -> tuple[Driving, str]:
     """Find a driving's reference frame, in a stream of its frames.
 
     "first", or a second, is the first frame that is fit, from the start or from that second on: lit
@@ -74,7 +71,7 @@ def with_reference(
 
 
 @functools.lru_cache(maxsize=256)
-def _first_fit(driving: "Driving") -> tuple[int, str] | None:
+def _first_fit(driving: Driving) -> tuple[int, str] | None:
     lit = None
     for start in dict.fromkeys((driving.reference, 0)):
         for index, face, _ in _fit_frames(driving, start):
@@ -84,7 +81,7 @@ def _first_fit(driving: "Driving") -> tuple[int, str] | None:
     return None if lit is None else (lit, "the first that is lit and sharp, as none shows a face")
 
 
-def _nearest(driving: "Driving", source: "Source | None") -> tuple[int, str] | None:
+def _nearest(driving: Driving, source: Source | None) -> tuple[int, str] | None:
     looks = _best_looks(driving)
     if not looks:
         return None
@@ -97,7 +94,7 @@ def _nearest(driving: "Driving", source: "Source | None") -> tuple[int, str] | N
 
 
 @functools.lru_cache(maxsize=64)
-def _best_looks(driving: "Driving") -> list[tuple[int, np.ndarray]]:
+def _best_looks(driving: Driving) -> list[tuple[int, np.ndarray]]:
     """Return the frames that may be the best, each with what its face does."""
     step = math.ceil(driving.frame_count / _BEST_OF)
     seen = [
@@ -118,7 +115,7 @@ def _feature(face: Face, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _fit_frames(
-    driving: "Driving", start: int, step: int = 1, *, whole: bool = False
+    driving: Driving, start: int, step: int = 1, *, whole: bool = False
 ) -> Iterator[tuple[int, Face | None, tuple[int, ...]]]:
     """Yield the frames that are lit and sharp: index, face and shape.
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from studykit.errors import StudyFileError, did_you_mean
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.study.document import brief
 from studykit.study.file import Study
 

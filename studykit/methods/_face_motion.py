@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from studykit.media.following import interpolated
-from studykit.media.squares import Driving
+from studykit.media.views import Driving
 
 MIN_CUTOFF, SPEED_COEFFICIENT = 2.0, 8.0
 """Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 
 

@@ -10,7 +10,7 @@ from studykit import files
 from studykit.errors import MediaError, StudyFileError
 from studykit.media import video
 from studykit.media.geometry import centre_crop
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 
 

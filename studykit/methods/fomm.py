@@ -21,7 +21,7 @@ from studykit import machine
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media.faces import extractor, find_face
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
 from studykit.methods._face_motion import counted_from, follow
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks

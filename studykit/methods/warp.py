@@ -11,7 +11,7 @@ import numpy as np
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.faces import extractor, find_face
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.methods._face_motion import (
     MIN_CUTOFF,

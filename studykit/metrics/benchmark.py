@@ -21,7 +21,7 @@ from studykit import files
 from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media import video
 from studykit.media.faces import Finder
-from studykit.media.squares import Driving, Source
+from studykit.media.views import Driving, Source
 from studykit.methods import create_method, method_class
 from studykit.methods.copy import Copy
 from studykit.metrics.cases import IDENTITIES, MOTIONS, PAIRINGS, Case, cases, frames_key

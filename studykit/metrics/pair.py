@@ -17,7 +17,8 @@ from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
 from studykit.media.reference import with_reference
-from studykit.media.squares import Driving, open_driving, open_source, probed
+from studykit.media.squares import open_driving, open_source, probed
+from studykit.media.views import Driving
 from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.dynamics import LEAST_SPEECH

@@ -23,7 +23,6 @@ import numpy as np
 from studykit.media import video
 from studykit.media.reference import with_reference
 from studykit.media.squares import (
-    Driving,
     find_square,
     is_video,
     moves,
@@ -32,6 +31,7 @@ from studykit.media.squares import (
     probed,
     truth_file,
 )
+from studykit.media.views import Driving
 from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
 

@@ -13,7 +13,8 @@ from studykit.media import video
 from studykit.media.faces import find_faces
 from studykit.media.geometry import left_to_right
 from studykit.media.sheets import Strip, draw_strips, numbered, stacked
-from studykit.media.squares import CropRule, frames_taken, is_video, open_driving, open_source
+from studykit.media.squares import frames_taken, is_video, open_driving, open_source
+from studykit.media.views import CropRule
 from studykit.report.results import Results
 from studykit.study.file import Cell, Input, MethodSpec, Study
 from studykit.study.inputs import as_input

@@ -15,18 +15,9 @@ from studykit.errors import MediaError, StudyError
 from studykit.media.faces import find_faces
 from studykit.media.geometry import Crop, centre_crop
 from studykit.media.reference import with_reference
-from studykit.media.squares import (
-    AS_IT_IS,
-    CropRule,
-    Square,
-    View,
-    find_square,
-    frames_taken,
-    open_driving,
-    probed,
-    squares_of,
-)
+from studykit.media.squares import find_square, frames_taken, open_driving, probed, squares_of
 from studykit.media.video import read_frames, read_image
+from studykit.media.views import AS_IT_IS, CropRule, Square, View
 from studykit.study.file import Study
 
 Level = Literal["error", "warning", "note"]

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from studykit import files
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.faces import Finder
-from studykit.media.squares import CropRule
+from studykit.media.views import CropRule
 from studykit.study.document import Document, brief
 from studykit.study.inputs import Input, read_view, slug
 from studykit.study.ratings import Ratings, read_ratings_section

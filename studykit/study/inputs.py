@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from studykit import files
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.media.squares import AS_IT_IS, CropRule, Faceless, Reference, Square, View
+from studykit.media.views import AS_IT_IS, CropRule, Faceless, Reference, Square, View
 
 LARGEST_MARGIN = 4.0
 _OF_DRIVINGS = ("start", "end", "max_frames", "reference", "faceless")

@@ -67,7 +67,7 @@ def photographs(folder: Path) -> Any:
     from studykit.media.faces import find_face
     from studykit.media.geometry import face_crop
     from studykit.media.sheets import Strip, draw_strips
-    from studykit.media.squares import Driving, Source
+    from studykit.media.views import Driving, Source
     from studykit.metrics.cases import MOTIONS, identity_of, states_of
     from studykit.stimuli.render import render
 
