@@ -11,13 +11,14 @@ makes it with ``studykit new mine`` and ``studykit run``::
 The rooms of the package, from the top floor down; each imports from lower floors alone::
 
     cli               the command line, thin over everything below
+    pages             what people see in a browser or a notebook, and what serves it
     run               from a study file to its report
     report            tables, pictures, words and page
     stats, training   numbers and how sure they are; how the shipped weights are trained
     metrics, ratings  one function a metric; who sees what, what they said, who counts
-    bench, new        speed beside PaddleGAN's predictor; a first study in a new folder
+    bench             speed beside PaddleGAN's predictor
     clips, doctor     cells become clips, here or on a cluster; what a machine lacks
-    methods, stimuli  ways to animate, and their weights; rendered faces with their truth
+    methods, stimuli  ways to animate, and their weights; rendered faces, a first study
     study             what a study file says, checked with its line
     media             pixels in and out: video, faces, squares, contact sheets
     cache             what is kept between runs, and when it is stale

@@ -378,7 +378,7 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
 def serve(study: Path, **settings: Any) -> None:
     """Show the rating page to raters who have a browser only."""
-    from studykit.ratings.serve import serve
+    from studykit.pages.serve import serve
 
     serve(study, **settings)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from studykit.errors import StudyError
+from studykit.errors import StudyError, StudyFileError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,3 +233,20 @@ def _is_alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def notebook_path(name: str) -> Path:
+    """Return where one of studykit's notebooks is: in the repository, or in the package.
+
+    Raises
+    ------
+    StudyFileError
+        There is no such notebook.
+    """
+    package = Path(__file__).parent
+    folders = (package.parent / "notebooks", package / "notebooks")
+    for folder in folders:
+        if (folder / f"{name}.ipynb").is_file():
+            return folder / f"{name}.ipynb"
+    known = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
+    raise StudyFileError(f'no notebook "{name}": {did_you_mean(name, known)}')

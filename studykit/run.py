@@ -22,7 +22,7 @@ from studykit import files, machine
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, read_cells
-from studykit.clips.folder import notebook_path, study_folder
+from studykit.clips.folder import study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import page_key, write_page
@@ -171,7 +171,7 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
 
     # Paddle, once imported, prints whatever is logged anywhere.
     logging.getLogger("papermill").setLevel(logging.WARNING)
-    path, executed = notebook_path(name), folder / f"{name}.ipynb"
+    path, executed = files.notebook_path(name), folder / f"{name}.ipynb"
     known = papermill.inspect_notebook(str(path))
     for key in parameters:
         if key not in known:
@@ -324,7 +324,7 @@ def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) 
     """Return the key of the report of clips with these keys, and of the ratings that there are."""
     parts = [
         study.path.read_text(encoding="utf-8"),
-        *(files.sha256(notebook_path(name)) for name in NOTEBOOKS),
+        *(files.sha256(files.notebook_path(name)) for name in NOTEBOOKS),
         code_hash("studykit.report"),
         *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
         _ratings_state(study, out),

@@ -15,8 +15,9 @@ import pytest
 from studykit import files
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import read_cells
-from studykit.clips.folder import notebook_path, study_folder
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError, StudyFileError
+from studykit.files import notebook_path
 from studykit.run import _Terminal, execute_notebook, run_study
 from studykit.study.file import load_study
 

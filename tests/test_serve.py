@@ -11,8 +11,8 @@ import pytest
 from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
 from studykit.errors import MissingPackageError, StudyError
-from studykit.ratings import serve as serving
-from studykit.ratings.serve import serve
+from studykit.pages import serve as serving
+from studykit.pages.serve import serve
 from studykit.study.file import load_study
 
 pytest.importorskip("voila", reason="Voila is not installed")

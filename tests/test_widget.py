@@ -15,8 +15,8 @@ from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.media import video
+from studykit.pages.widget import RatingPage, rating_page
 from studykit.ratings.store import open_store
-from studykit.ratings.widget import RatingPage, rating_page
 from studykit.study.file import load_study
 
 ASKED = ("naturalness", "structure", "jitter", "consistency")

@@ -1,10 +1,9 @@
-"""Where a study's results and studykit's notebooks lie."""
+"""Where a study's results lie."""
 
 import os
 from pathlib import Path
 
-import studykit
-from studykit.errors import StudyError, StudyFileError, did_you_mean
+from studykit.errors import StudyError
 from studykit.study.file import Study
 
 
@@ -33,20 +32,3 @@ def study_folder(study: Study, out: str | Path | None = None) -> Path:
             f"the folder {out} can't be written ({error.strerror}): choose another with --out"
         ) from None
     return out
-
-
-def notebook_path(name: str) -> Path:
-    """Return where one of studykit's notebooks is: in the repository, or in the package.
-
-    Raises
-    ------
-    StudyFileError
-        There is no such notebook.
-    """
-    package = Path(studykit.__file__).parent
-    folders = (package.parent / "notebooks", package / "notebooks")
-    for folder in folders:
-        if (folder / f"{name}.ipynb").is_file():
-            return folder / f"{name}.ipynb"
-    known = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
-    raise StudyFileError(f'no notebook "{name}": {did_you_mean(name, known)}')

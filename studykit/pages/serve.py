@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from studykit.clips.folder import notebook_path, study_folder
+from studykit import files
+from studykit.clips.folder import study_folder
 from studykit.errors import MissingPackageError, StudyError
 from studykit.ratings.controls import available_clips
 from studykit.ratings.design import plan_session
@@ -15,7 +16,7 @@ from studykit.ratings.store import open_store, place_to_write
 from studykit.study.file import Study, load_study
 
 _HERE = ("127.0.0.1", "0.0.0.0", "::1", "localhost")
-_PAGE = Path(__file__).with_name("page")
+_PAGE = Path(__file__).with_name("static")
 
 # A page that was left open keeps its kernel; one that was closed gives it back.
 _IDLE_SECONDS = 3600
@@ -126,7 +127,7 @@ def _write_notebook(path: Path, **parameters: str) -> None:
     """Write notebook 3 with a study's parameters, and without what explains it to researchers."""
     import nbformat
 
-    notebook = nbformat.read(notebook_path("3_rate"), as_version=4)
+    notebook = nbformat.read(files.notebook_path("3_rate"), as_version=4)
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from string import Template
 
-from studykit.clips.folder import notebook_path
+from studykit import files
 from studykit.errors import StudyError
 from studykit.study.file import slug
 
@@ -78,7 +78,7 @@ def _write(folder: Path, name: str, seed: int) -> None:
     text = Template(text).substitute(name=name, seed=seed, fomm=fomm if installed else f"# {fomm}")
     (folder / "study.yaml").write_text(text, encoding="utf-8")
     for notebook in NOTEBOOKS:
-        text = notebook_path(notebook).read_text(encoding="utf-8")
+        text = files.notebook_path(notebook).read_text(encoding="utf-8")
         # The notebooks' defaults are the inputs of the repository, one folder up.
         for old, new in (
             ("../inputs/quick.yaml", "study.yaml"),

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 import studykit
-from studykit import new
+from studykit import files
 from studykit.cli import main
 from studykit.errors import StudyError
+from studykit.stimuli import new_study as new
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(new, "_FRAMES", 2)
     with monkeypatch.context() as patch:
-        patch.setattr(new, "notebook_path", stop)
+        patch.setattr(files, "notebook_path", stop)
         (tmp_path / "there").mkdir()
         for name in ("there", "new"):
             with pytest.raises(KeyboardInterrupt):

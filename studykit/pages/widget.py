@@ -25,7 +25,7 @@ from studykit.ratings.session import Session
 from studykit.ratings.store import check_rater_id, open_store, place_to_write
 from studykit.study.file import load_study
 
-_PAGE = Path(__file__).with_name("page")
+_PAGE = Path(__file__).with_name("static")
 _SCRIPTS = ("elements.js", "browser.js", "link.js", "player.js", "trial.js", "page.js")
 _REPLIES_KEPT = 32
 

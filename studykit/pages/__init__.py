@@ -1,0 +1,1 @@
+"""What people see in a browser or a notebook: the pages, and what serves them."""
