@@ -192,6 +192,13 @@ TEXTS = {
     "finished": "All your answers are stored. You can close this page.",
     "known": "You have begun already, under the code {rater}.",
     "sound": "Sound",
+    "loading": "Loading",
+    "link_wrong": "This link leads nowhere: it may be cut off, or no longer hold. Ask the people "
+    "who sent it for a new one.",
+    "begun_elsewhere": "You have begun already. Go on in the browser in which you began, or ask "
+    "the people who invited you for a new link.",
+    "too_many": "Too many wrong links came from here. Please try again in a minute.",
+    "keep_link": "To go on later or on another computer, keep the address of this page.",
     "retry": "Try again",
     "unsaved": "Not stored yet: trying again. If this stays, open this page anew; your answers are "
     "kept.",
