@@ -239,11 +239,14 @@ def animate(
     whole = _whole(task, faces, size) if paste or faces != "one" else None
     total = len(frames_taken(moving.path, moving.view))
     with contextlib.ExitStack() as stack:
-        if watch is None:
-            meter = stack.enter_context(Meter(1, total))
-            seen = lambda name, count, _: meter.frame(name, count)  # noqa: E731
-        else:
-            seen = lambda _, count, frame: watch(count, total, frame)  # noqa: E731
+        meter = None if watch else stack.enter_context(Meter(1, total))
+
+        def seen(name: str, count: int, frame: np.ndarray) -> None:
+            if watch is not None:
+                watch(count, total, frame)
+            elif meter is not None:
+                meter.frame(name, count)
+
         frames, note = write_clip(task, clip, seen, whole)
     return dataclasses.replace(
         task.row(),

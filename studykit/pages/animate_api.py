@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
+from studykit import __version__
 from studykit.errors import StudyError
 from studykit.media.views import Faceless, Reference
 from studykit.pages import looks, making, marks
@@ -284,6 +286,10 @@ def animate_router(workshop: Workshop) -> APIRouter:
         if id not in visitor.jobs:
             raise Refused("this animation is not here any more: make it again", 404)
         return visitor.jobs[id]
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def described() -> dict[str, Any]:
+        return get_openapi(title="studykit", version=__version__, routes=api.routes)
 
     @api.get("/options", summary="Limits, methods with their settings, and examples")
     async def options(visitor: Here) -> dict[str, Any]:

@@ -140,6 +140,12 @@ export class Picker {
   }
 
   take(file) {
+    const { bytes } = this.options.limits;
+    if (file.size > bytes) {
+      if (this.upload) this.empty(false);
+      this.say(`${file.name} is larger than ${Math.round(bytes / 2 ** 20)} MB: make it smaller.`);
+      return null;
+    }
     return this.fetch({ file, name: file.name }, (onshare) => bring(this.role, file, onshare));
   }
 
