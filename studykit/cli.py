@@ -438,6 +438,18 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 
+@studykit_command.command()
+@_study_file
+@click.argument("file", type=_path, required=False)
+@_out
+def archive(study: Path, file: Path | None, out: Path | None) -> None:
+    """Write a study's clips, anonymous ratings, tables and report into one FILE to publish.
+
+    A .zip, in the folder of the results where none is named.
+    """
+    click.echo(studykit.archive_study(study, file, out=out))
+
+
 class _Stimuli(_Verbs):
     """A group whose verb ``write`` may be left out: ``studykit stimuli FOLDER``."""
 
