@@ -50,7 +50,10 @@ def create_app(
         with desk or contextlib.nullcontext():
             yield
 
-    app = FastAPI(title="studykit", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    app = FastAPI(
+        title="studykit", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life,
+        redirect_slashes=False,
+    )  # fmt: skip
     app.add_middleware(Guard, names=tuple(names), limits=limits)
 
     @app.get("/static/{version}/{name}")
