@@ -40,7 +40,7 @@ def create_app(
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse
 
-    from studykit.pages import rating
+    from studykit.pages import author, rating
     from studykit.pages.guard import Guard, Limits
 
     limits = limits or Limits()
@@ -63,6 +63,7 @@ def create_app(
 
     if desk is not None:
         app.include_router(rating.router(desk))
+        app.include_router(author.router(desk))
 
     @app.exception_handler(Exception)
     async def failed(_request: object, _error: Exception) -> Response:
