@@ -359,6 +359,42 @@ def import_collected(
     click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
 
 
+@rate.command("backup")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+def back_ratings_up(study: "Study", file: Path, out: Path | None, store: str) -> None:
+    """Copy the store of people's ratings into a new FILE, while raters rate."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.backup import back_up
+    from studykit.ratings.store import place_to_write
+
+    people = store or place_to_write(study, results_folder(study, out))  # never the rehearsal
+    with _collected(study, out, str(people)) as opened:
+        click.echo(back_up(opened, file))
+
+
+@rate.command("restore")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+@click.option("--force", is_flag=True, help="Replace answers that FILE lacks; a copy is kept.")
+def restore_ratings(study: "Study", file: Path, out: Path | None, store: str, force: bool) -> None:
+    """Put the ratings of a backup, FILE, in place of those in the store."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.backup import restore
+    from studykit.ratings.store import open_store, place_to_write
+
+    folder = study_folder(study, out)
+    with open_store(store or place_to_write(study, folder)) as opened:
+        kept = restore(opened, study.name, file, folder, force=force)
+        if kept:
+            _say(f"what was replaced is in {kept}")
+        click.echo(f"{opened.place}: {len(opened.ratings(study.name))} ratings")
+
+
 def _collected(study: "Study", out: Path | None, store: str) -> "Store":
     """Open the store of the ratings that the study's report shows, which must be there."""
     from studykit.clips.folder import results_folder
@@ -400,6 +436,18 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         return
     loaded = studykit.load_study(study)
     click.echo(write_report(loaded, study_folder(loaded, out)))
+
+
+@studykit_command.command()
+@_study_file
+@click.argument("file", type=_path, required=False)
+@_out
+def archive(study: Path, file: Path | None, out: Path | None) -> None:
+    """Write a study's clips, anonymous ratings, tables and report into one FILE to publish.
+
+    A .zip, in the folder of the results where none is named.
+    """
+    click.echo(studykit.archive_study(study, file, out=out))
 
 
 class _Stimuli(_Verbs):
