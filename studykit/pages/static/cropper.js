@@ -67,7 +67,10 @@ export class Cropper {
 
   // What the server is asked for.
   get view() {
-    if (this.byHand) return { square: this.square };
+    if (this.byHand) {
+      const { left, top, side } = this.square;
+      return { crop: { centre: [left + side / 2, top + side / 2], side } };
+    }
     const view = {};
     if (this.face !== null) view.face = this.face;
     if (this.margin !== null) view.margin = this.margin;
