@@ -407,14 +407,15 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 
 
 @studykit_command.command()
-@_study_file
+@click.argument("study", type=_path, required=False)
 @_out
 @_store
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
-def serve(study: Path, **settings: Any) -> None:
-    """Show the rating page to raters who have a browser only."""
-    from studykit.pages.serve import serve
+@click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
+def serve(study: Path | None, **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author."""
+    from studykit.pages.server import serve
 
     serve(study, **settings)
 
