@@ -408,14 +408,15 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 
 
 @studykit_command.command()
-@_study_file
+@click.argument("study", type=_path, required=False)
 @_out
 @_store
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
-def serve(study: Path, **settings: Any) -> None:
-    """Show the rating page to raters who have a browser only."""
-    from studykit.pages.serve import serve
+@click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
+def serve(study: Path | None, **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author."""
+    from studykit.pages.server import serve
 
     serve(study, **settings)
 
@@ -443,6 +444,18 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
             f"studykit run {study} makes the clips and the report"
         )
     click.echo(write_report(loaded, study_folder(loaded, out)))
+
+
+@studykit_command.command()
+@_study_file
+@click.argument("file", type=_path, required=False)
+@_out
+def archive(study: Path, file: Path | None, out: Path | None) -> None:
+    """Write a study's clips, anonymous ratings, tables and report into one FILE to publish.
+
+    A .zip, in the folder of the results where none is named.
+    """
+    click.echo(studykit.archive_study(study, file, out=out))
 
 
 class _Stimuli(_Verbs):

@@ -108,6 +108,16 @@ events = _table(
     sa.Index("events_of_session", "session"),
     sqlite_autoincrement=True,
 )
+# What lets somebody in without saying who it is: only the hash of each secret is kept.
+links = _table(
+    "links",
+    _key("hash"),
+    *("study", "kind"),
+    *(sa.Column(name, sa.Text) for name in ("rater", "outside")),
+    _now("created_at"),
+    *(sa.Column(name, _Moment) for name in ("expires_at", "revoked_at")),
+    sa.UniqueConstraint("study", "outside"),
+)
 
 
 def _first_tables(connection: sa.Connection) -> None:
@@ -138,9 +148,17 @@ def _rows_are_only_added(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _links(connection: sa.Connection) -> None:
+    links.create(connection, checkfirst=True)
+
+
 # Applied in this order, each once, under names that stay. A migration that adds what the tables
 # above have by now looks first whether it is there: a new database has it from the start.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_tables, _rows_are_only_added)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _first_tables,
+    _rows_are_only_added,
+    _links,
+)
 
 
 def migrate(engine: sa.Engine) -> None:
