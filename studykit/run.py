@@ -22,10 +22,10 @@ from studykit import files, machine
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, read_cells
-from studykit.clips.folder import study_folder
+from studykit.clips.folder import results_folder, study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.report import page_key, write_page
+from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 
 _GRACE_SECONDS = 20  # for a kernel to remove what is half-made
@@ -138,6 +138,36 @@ def write_report(study: Study, out: Path) -> Path:
     """Make the report of what is in a study's folder, by hand, and return its path."""
     with _Kernel() as kernel:
         return _report_by(kernel, study, out, key="")
+
+
+def archive_study(
+    path: str | Path, archive: str | Path | None = None, *, out: str | Path | None = None
+) -> Path:
+    """Make the report again, of all ratings that there are, and one zip of it all to publish.
+
+    Parameters
+    ----------
+    path : path
+        The study file.
+    archive : path, optional
+        The zip, as :func:`studykit.report.archive.write_archive` names it by default.
+    out : path, optional
+        The folder of the results; ``reports/<name>`` in the current folder by default.
+
+    Raises
+    ------
+    StudyError
+        Nothing was run yet, or as :func:`studykit.report.archive.write_archive`.
+    """
+    from studykit.report.archive import archive_path, write_archive
+
+    study = load_study(path)
+    out = results_folder(study, out)
+    if not read_cells(out / "cells.csv"):
+        raise StudyError(f"there are no clips in {out}: studykit run {study.path} --out {out}")
+    archive_path(load_results(path, out), archive)  # what is wrong with the name is said at once
+    write_report(study, out)
+    return write_archive(load_results(path, out), archive)
 
 
 def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
