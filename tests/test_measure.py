@@ -18,6 +18,7 @@ from studykit.media import video
 from studykit.media.squares import open_driving
 from studykit.media.views import View
 from studykit.metrics import pair, quality
+from studykit.metrics.pair import open_pair
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
 
@@ -72,7 +73,8 @@ def _cell(study: Study, name: str) -> Cell:
 
 
 def _true_frames(study: Study, name: str) -> list[np.ndarray]:
-    return [image for image, _ in find_truth(study, _cell(study, name))]
+    cell = _cell(study, name)
+    return [image for image, _ in find_truth(study, cell, open_pair(study, cell)[1])]
 
 
 def _faults(study: Study) -> dict[str, list[np.ndarray]]:

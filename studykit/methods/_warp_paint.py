@@ -210,13 +210,19 @@ class Painter:
         across = right.corner - left.corner - left.along
         side = (self.pixels - middle) @ across / (across @ across)
         which = smoothstep(side + 0.5)
-        at_eyes = left.below(self.pixels, self.softness) * (1 - which)
-        at_eyes += right.below(self.pixels, self.softness) * which
         # From the eyes' field to the mouth's on the way down the nose.
         down = mouth.corner + mouth.along / 2 - middle
         way = (self.pixels - middle) @ down / (down @ down)
         to_mouth = smoothstep((way - 0.3) / 0.35)
-        return at_eyes * (1 - to_mouth) + mouth.below(self.pixels, self.softness) * to_mouth
+
+        def below(slit: Slit, share: np.ndarray, where: np.ndarray) -> np.ndarray:
+            found = np.zeros_like(share)
+            found[where] = slit.below(self.pixels[where], self.softness) * share[where]
+            return found
+
+        at_eyes = below(left, 1 - which, (which < 1) & (to_mouth < 1))
+        at_eyes += below(right, which, (which > 0) & (to_mouth < 1))
+        return at_eyes * (1 - to_mouth) + below(mouth, to_mouth, to_mouth > 0)
 
     def _paint_eye(
         self, frame: np.ndarray, eye: Slit, rigid: np.ndarray, spacing: float, opening: float
