@@ -334,6 +334,7 @@ export class RatingPage {
       h("div", {
         class: "rp-bar",
         role: "progressbar",
+        "aria-label": this.text("rating_title"),
         "aria-valuemin": 0,
         "aria-valuemax": total,
         "aria-valuenow": done,
