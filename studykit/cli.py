@@ -228,7 +228,8 @@ def check(study: Path, out: Path | None) -> int:
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
+    click.echo(", ".join(parts))
     if not counts["error"]:
         loaded = studykit.load_study(study)
         if text := say_time_needed(loaded, results_folder(loaded, out)):
@@ -311,6 +312,57 @@ def show_status(study: "Study", out: Path | None, store: str) -> None:
 
     with _collected(study, out, store) as opened:
         click.echo(rating_status(study, opened))
+
+
+@rate.command("links")
+@_study
+@_out
+@_store
+@click.option("--raters", default=0, type=click.IntRange(0), help="Make links for so many.")
+@click.option("--panel", is_flag=True, help="Make one that gives each visitor a rater.")
+@click.option("--author", is_flag=True, help="Make one to the author's page.")
+@click.option("--again", metavar="RATER", help="Make another for a rater, in place of the old one.")
+@click.option("--revoke", metavar="RATER|panel|author", help="Close a rater's, or all of a kind.")
+@click.option("--days", default=60, show_default=True, type=click.IntRange(1), help="They hold.")
+@click.option("--address", default="http://localhost:8866", show_default=True, metavar="URL")
+def rating_links(
+    study: "Study",
+    out: Path | None,
+    store: str,
+    raters: int,
+    panel: bool,
+    author: bool,
+    again: str | None,
+    revoke: str | None,
+    days: int,
+    address: str,
+) -> None:
+    """Make links to the pages of `studykit serve`, close them, or list those that there are."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.links import Kind, Links, link_path
+    from studykit.ratings.store import open_store, place_to_write
+
+    with open_store(store or place_to_write(study, study_folder(study, out))) as opened:
+        links = Links(opened, study.name)
+        if revoke:
+            others: dict[str, Kind] = {"panel": "panel", "author": "author"}
+            closed = links.revoke(revoke, others.get(revoke, "rater"))
+            click.echo(f"{closed} links were closed")
+        wanted: list[tuple[Kind, str]] = [("rater", "")] * raters
+        if panel:
+            wanted.append(("panel", ""))
+        if author:
+            wanted.append(("author", ""))
+        if again:
+            links.revoke(again)
+            wanted.append(("rater", again))
+        for kind, rater in wanted:
+            secret, whose = links.make(kind, rater=rater, days=days)
+            click.echo(f"{whose or kind:10} {address.rstrip('/')}{link_path(kind, secret)}")
+        if not (wanted or revoke):
+            for link in links.all():
+                until = f"until {link.expires_at:%Y-%m-%d}" if link.state == "open" else link.state
+                click.echo(f"{link.rater or link.kind:10} {until}")
 
 
 @rate.command("export")
@@ -413,11 +465,18 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
-def serve(study: Path | None, **settings: Any) -> None:
-    """Show the pages of STUDY to whoever has a link: raters, and its author."""
-    from studykit.pages.server import serve
+@click.option(
+    "--limit", multiple=True, metavar="NAME=NUMBER", help="Of uploads, such as seconds=90."
+)
+def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author.
 
-    serve(study, **settings)
+    Without STUDY, the page that animates what its visitors bring.
+    """
+    from studykit.pages.server import serve
+    from studykit.pages.uploads import UploadLimits
+
+    serve(study, uploads=UploadLimits.named(limit), **settings)
 
 
 @studykit_command.command()
@@ -427,7 +486,7 @@ def serve(study: Path | None, **settings: Any) -> None:
 @_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
-    from studykit.clips.folder import study_folder
+    from studykit.clips.folder import results_folder, study_folder
     from studykit.run import write_report
 
     if compare != (other is not None):
@@ -436,6 +495,12 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         click.echo(studykit.compare_studies(study, other, out))
         return
     loaded = studykit.load_study(study)
+    found = studykit.load_results(study, results_folder(loaded, out))
+    if not found.rows and not found.rated:
+        raise StudyError(
+            f"{study} was not run yet ({found.out} holds no clips): there is nothing to report; "
+            f"studykit run {study} makes the clips and the report"
+        )
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 

@@ -27,9 +27,10 @@ from studykit.study.file import load_study
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
-fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("fastapi")
 
-from studykit.pages.animate_api import Workshop, animate_router  # noqa: E402
+from studykit.pages.animate_api import Workshop  # noqa: E402
+from studykit.pages.server import create_app  # noqa: E402
 
 LIMITS = UploadLimits(
     bytes=3_000_000, pixels=4_000_000, seconds=5, frames=100, faces=4, files=3, away=3.0
@@ -40,12 +41,11 @@ FRAMES = 6
 @contextlib.contextmanager
 def served(limits: UploadLimits) -> Iterator[tuple[str, Workshop]]:
     workshop = Workshop(limits)
-    app = fastapi.FastAPI()
-    app.include_router(animate_router(workshop))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(create_app(workshop=workshop), log_level="warning")
         server = uvicorn.Server(config)
+        workshop.ends = lambda: server.should_exit
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
@@ -53,7 +53,6 @@ def served(limits: UploadLimits) -> Iterator[tuple[str, Workshop]]:
         finally:
             server.should_exit = True
             thread.join()
-            workshop.close()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,7 @@ def test_a_picture_is_looked_at(visitor: Any, files: dict[str, bytes]) -> None:
     assert square["left"] <= face["left"] < face["right"] <= square["left"] + square["side"]
     shown = Image.open(io.BytesIO(visitor.get(f"/api/uploads/{answer['id']}/picture.jpg").content))
     assert shown.size == (128, 128)
-    url = f"/api/uploads/{answer['id']}/square"
+    url = f"/api/uploads/{answer['id']}/look"
     closer = visitor.post(url, json={"face": 1, "margin": 0.1}).json()["square"]
     assert closer["side"] < square["side"]
     assert "no face 3" in visitor.post(url, json={"face": 3}).json()["problem"]
@@ -169,7 +168,7 @@ def test_a_driving_is_looked_at_at_once_and_then_in_full(
     strip = Image.open(io.BytesIO(visitor.get(f"/api/uploads/{answer['id']}/strip.jpg").content))
     assert strip.size == (7 * 72, 72)
     assert visitor.get(f"/api/uploads/{answer['id']}/proxy.mp4").content[4:8] == b"ftyp"
-    url = f"/api/uploads/{answer['id']}/range"
+    url = f"/api/uploads/{answer['id']}/look"
     part = visitor.post(url, json={"start": 0.08, "end": 0.2, "reference": 0.12}).json()
     assert (part["frames_taken"], part["reference"]["frame"]) == (3, 3)
     refused = visitor.post(url, json={"start": 9}).json()["problem"]
@@ -272,7 +271,7 @@ def test_views_and_settings_reach_the_clip_and_the_study(
     asked = both(visitor, files) | {
         "method": "warp",
         "settings": {"strength": 0.5},
-        "source_view": {"square": {"left": 4, "top": 6, "side": 110}},
+        "source_view": {"crop": {"centre": [59, 61], "side": 110}},
         "driving_view": {"start": 0.04, "end": 0.16, "margin": 0.4},
     }
     state = done(visitor, asked)
@@ -286,10 +285,14 @@ def test_views_and_settings_reach_the_clip_and_the_study(
     assert (study.drivings[0].view.start, study.drivings[0].view.margin) == (0.04, 0.4)
 
 
-def test_a_face_is_put_back_into_the_whole_picture(visitor: Any, files: dict[str, bytes]) -> None:
-    state = done(visitor, both(visitor, files) | {"method": "warp", "paste": True})
-    assert state["state"] == "done", state["problem"]
-    assert (state["result"]["width"], state["result"]["frames"]) == (128, FRAMES)
+def test_one_face_or_all_are_put_back_into_the_whole_picture(
+    visitor: Any, files: dict[str, bytes]
+) -> None:
+    asked = both(visitor, files) | {"method": "warp"}
+    for shows in ("picture", "faces"):
+        state = done(visitor, asked | {"shows": shows})
+        assert state["state"] == "done", state["problem"]
+        assert (state["result"]["width"], state["result"]["frames"]) == (128, FRAMES)
 
 
 def test_sound_goes_along(visitor: Any, files: dict[str, bytes], tmp_path: Path) -> None:
@@ -329,7 +332,9 @@ def test_a_likeness_needs_a_right(visitor: Any, files: dict[str, bytes]) -> None
         ({"method": "folder", "settings": {"path": "/etc"}}, "no method"),
         ({"method": "fomm", "settings": {"weights": "/etc/passwd"}}, "must be one of"),
         ({"source": "nobody's"}, "not here any more"),
-        ({"source_view": {"square": {"left": 100, "top": 0, "side": 100}}}, "leaves the 128 x 128"),
+        ({"source_view": {"crop": {"centre": [100, 50], "side": 100}}}, "leaves the 128 x 128"),
+        ({"source_view": {"start": 1}}, "is for drivings"),
+        ({"driving_view": {"strat": 1}}, 'did you mean "start"'),
         ({"driving_view": {"start": 0.2, "end": 0.1}}, "must be after start"),
         ({"driving_view": {"start": 3}}, "shows 0 frames"),
         ({"size": 10_000}, "less than or equal to 512"),

@@ -10,23 +10,22 @@ import mimetypes
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from studykit import __version__
 from studykit.errors import StudyError
-from studykit.media.views import Faceless, Reference
-from studykit.pages import looks, making, marks
+from studykit.pages import front_end, looks, making, marks
 from studykit.pages.jobs import Job, Lane
-from studykit.pages.making import Order
+from studykit.pages.making import Order, Shows
 from studykit.pages.offer import check_settings, examples, offered
 from studykit.pages.uploads import (
     Refused,
@@ -37,6 +36,7 @@ from studykit.pages.uploads import (
     Visitors,
     size_text,
 )
+from studykit.study.inputs import as_input
 
 COOKIE = "studykit_visitor"
 _EVERY, _PING = 0.2, 10.0  # seconds between two looks at what has changed, and two signs of life
@@ -45,43 +45,8 @@ _MADE = {"clip.mp4", "driving.mp4", "source.png"}
 Form = Literal["clip.mp4", "side-by-side.mp4", "clip.gif", "still.png", "study.zip"]
 
 
-class Square(BaseModel):
-    """A square of a picture, in its pixels."""
-
-    left: float
-    top: float
-    side: float
-
-
-class SourceView(BaseModel):
-    """What of a picture is animated: a square by hand, or that around a face."""
-
-    model_config = ConfigDict(extra="forbid")
-    face: int | None = Field(None, description="Its number, from left to right, from 1 on.")
-    margin: float | None = Field(None, description="Around the face, in face sizes.")
-    square: Square | None = Field(None, description="In place of face and margin.")
-
-    def said(self) -> dict[str, Any]:
-        """Return it as a study file says it."""
-        said = self.model_dump(exclude_none=True)
-        if square := said.pop("square", None):
-            half, side = square["side"] / 2, square["side"]
-            centre = [square["left"] + half, square["top"] + half]
-            return {**said, "crop": {"centre": centre, "side": side}}
-        return said
-
-
-class DrivingView(SourceView):
-    """What of a driving takes part; times are in seconds of the file."""
-
-    start: float | None = None
-    end: float | None = None
-    reference: Reference | float | None = Field(
-        None, description="The frame from which motion counts: the first, the best, or a second."
-    )
-    faceless: Faceless | None = Field(
-        None, description="What becomes of frames in which no face is seen."
-    )
+View = dict[str, Any]
+_VIEW = "What of it takes part, in the words of a study file, such as "
 
 
 class Asked(BaseModel):
@@ -90,12 +55,15 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     source: str = Field(description="The id of an upload.")
     driving: str = Field(description="The id of another.")
-    source_view: SourceView = SourceView()
-    driving_view: DrivingView = DrivingView()
+    source_view: View = Field({}, description=_VIEW + '{"face": 2, "margin": 0.4}.')
+    driving_view: View = Field({}, description=_VIEW + '{"start": 1.5, "end": 6}.')
     method: str = "auto"
     settings: dict[str, bool | float | str] = {}
     size: int = Field(256, ge=64, le=512, description="Side of the clip, in pixels.")
-    paste: bool = Field(False, description="Whether the clip shows the whole picture.")
+    shows: Shows = Field(
+        "square",
+        description="The square alone, the whole picture with that face, or with all its faces.",
+    )
     may: bool = Field(
         False, description="Whether you may use the likeness of whoever is shown: it must be true."
     )
@@ -144,7 +112,15 @@ class Animation:
 
 
 class Workshop:
-    """All that stands behind the API: who is here, and the two lanes in which work is done."""
+    """All that stands behind the API: who is here, and the two lanes in which work is done.
+
+    Attributes
+    ----------
+    ends : callable
+        Says whether the server ends, and with it all streams of events.
+    """
+
+    ends: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, limits: UploadLimits | None = None) -> None:
         self.limits = limits or UploadLimits()
@@ -152,7 +128,10 @@ class Workshop:
         self.visitors = Visitors(self.limits, self._left)
         self.paces: dict[str, float] = {}
 
-    def close(self) -> None:
+    def __enter__(self) -> "Workshop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for lane in (self.looks, self.makes):
             lane.close()
         self.visitors.close()
@@ -219,12 +198,17 @@ class Workshop:
             raise Refused("a picture is animated by a video: name one of each")
         check_settings(asked.method, asked.settings)
         said = [
-            {**view.said(), "path": str(upload.path), "name": upload.slug}
+            {**view, "path": str(upload.path), "name": upload.slug}
             for view, upload in ((asked.source_view, source), (asked.driving_view, driving))
         ]
+        try:
+            for view, still in zip(said, (True, False), strict=True):
+                as_input(view, still=still)
+        except StudyError as error:
+            raise Refused(self.named(visitor, str(error))) from None
         seen = all(upload.looks.get("faces") for upload in (source, driving))
         crop = "face" if seen else looks.ANY
-        return Order(*said, asked.method, asked.settings, asked.size, crop, asked.paste)
+        return Order(*said, asked.method, asked.settings, asked.size, crop, asked.shows)
 
     def state(self, visitor: Visitor) -> dict[str, Any]:
         """Return all that is a visitor's, as the page shows it."""
@@ -270,7 +254,7 @@ class _Route(APIRoute):
 
 
 def animate_router(workshop: Workshop) -> APIRouter:
-    """Return the API of a workshop, to be mounted by whatever serves the pages."""
+    """Return the page that animates, and the API of the workshop behind it."""
     api = APIRouter(prefix="/api", route_class=_Route, tags=["animate"])
 
     def visitor_of(request: Request) -> Visitor:
@@ -294,7 +278,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
     @api.get("/options", summary="Limits, methods with their settings, and examples")
     async def options(visitor: Here) -> dict[str, Any]:
         return {
-            "limits": workshop.limits.stated(),
+            "limits": asdict(workshop.limits),
             "methods": offered(),
             "examples": {role: list(found) for role, found in examples().items()},
             "signed": marks.can_sign(),
@@ -309,7 +293,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         async def stream() -> AsyncIterator[str]:
             with visitor.listens():
                 last, said = "", 0.0
-                while True:
+                while not workshop.ends():
                     now = json.dumps(workshop.state(visitor))
                     if now != last:
                         yield f"data: {now}\n\n"
@@ -375,20 +359,16 @@ def animate_router(workshop: Workshop) -> APIRouter:
     async def shown_file(id: str, file: str, visitor: Here) -> FileResponse:
         return _file(visitor.upload(id).folder, file, _SHOWN)
 
-    @api.post("/uploads/{id}/square", summary="The square that a picture's view means")
-    async def square(request: Request, id: str, view: SourceView, visitor: Here) -> dict[str, Any]:
-        path = visitor.upload(id).path
-        return await workshop.look(request, visitor, looks.look_at_square, path, view.said())
-
-    @api.post("/uploads/{id}/range", summary="What of a driving takes part, and its reference")
-    async def part(request: Request, id: str, view: DrivingView, visitor: Here) -> dict[str, Any]:
-        path = visitor.upload(id).path
-        return await workshop.look(request, visitor, looks.look_at_range, path, view.said())
+    @api.post("/uploads/{id}/look", summary="The square that a view means; of a driving, its range")
+    async def look(request: Request, id: str, view: View, visitor: Here) -> dict[str, Any]:
+        upload = visitor.upload(id)
+        task = looks.look_at_square if upload.role == "source" else looks.look_at_range
+        return await workshop.look(request, visitor, task, upload.path, view)
 
     @api.post("/estimate", summary="How long an animation will take")
     async def estimate(request: Request, asked: Asked, visitor: Here) -> dict[str, Any]:
         order = workshop.order(visitor, asked)
-        known = json.dumps([order.given(), order.paste], sort_keys=True)
+        known = json.dumps([order.given(), order.shows], sort_keys=True)
         if known not in workshop.paces:
             clip = visitor.folder / "trial.mp4"
             given = (order.source, order.driving, clip, order.given())
@@ -396,9 +376,8 @@ def animate_router(workshop: Workshop) -> APIRouter:
             if found is None:
                 return {"seconds": None}
             workshop.paces[known] = found
-        driving = visitor.upload(asked.driving).looks
-        view = asked.driving_view
-        part = (view.end or driving["duration"]) - (view.start or 0)
+        driving, view = visitor.upload(asked.driving).looks, asked.driving_view
+        part = min(view.get("end") or 1e9, driving["duration"]) - (view.get("start") or 0)
         frames = max(2, round(driving["frames"] * part / driving["duration"]))
         return {"seconds": workshop.paces[known] * frames, "frames": frames}
 
@@ -473,7 +452,18 @@ def animate_router(workshop: Workshop) -> APIRouter:
         kind = mimetypes.guess_type(form)[0]
         return FileResponse(made.folder / file, media_type=kind, filename=f"{name}{called[form]}")
 
-    return api
+    pages = APIRouter()
+
+    @pages.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> str:
+        return front_end.page("animate.js", style="animate.css", title="studykit: animate a face")
+
+    @pages.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return front_end.page("docs.js", style="animate.css", title="studykit: API")
+
+    pages.include_router(api)
+    return pages
 
 
 def _example(role: Role, name: str) -> Path:

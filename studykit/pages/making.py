@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -23,6 +23,8 @@ from studykit.media import video
 from studykit.media.squares import open_driving, open_source, probed
 from studykit.pages import marks
 from studykit.pages.jobs import Tell
+
+Shows = Literal["square", "picture", "faces"]
 
 _OFTEN = 0.2  # seconds between two words on progress
 _PREVIEWS, _PREVIEW_SIDE = 8, 160
@@ -42,8 +44,8 @@ class Order:
         Of the method.
     size : int
     crop : str
-    paste : bool
-        Whether the clip shows the whole picture.
+    shows : {"square", "picture", "faces"}
+        What the clip shows: the square, or the whole picture with one of its faces moved, or all.
     """
 
     source: dict[str, Any]
@@ -52,11 +54,11 @@ class Order:
     settings: dict[str, Any]
     size: int = 256
     crop: str = "face"
-    paste: bool = False
+    shows: Shows = "square"
 
     def given(self) -> dict[str, Any]:
         """Return all but the inputs, as :func:`studykit.clips.animate.pair_task` takes it."""
-        size = None if self.paste else self.size
+        size = self.size if self.shows == "square" else None
         return {"method": self.method, "size": size, "crop": self.crop, **self.settings}
 
 
@@ -75,9 +77,8 @@ def make(tell: Tell, order: Order, folder: Path) -> dict[str, Any]:
             tell((count, total, _preview(frame) if preview else None))
             last = now
 
-    row = animate(
-        order.source, order.driving, clip, paste=order.paste, watch=watch, **order.given()
-    )
+    shown = {"paste": order.shows != "square", "faces": "all" if order.shows == "faces" else "one"}
+    row = animate(order.source, order.driving, clip, watch=watch, **shown, **order.given())
     _write_inputs(order, folder)
     info = probed(clip)
     return {

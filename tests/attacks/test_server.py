@@ -60,6 +60,7 @@ class Target:
 
     port: int
     panel: str
+    author: str
     place: Path
     process: psutil.Process
     said: list[bytes] = field(default_factory=list)
@@ -210,12 +211,12 @@ def target(tmp_path_factory: pytest.TempPathFactory, small_inputs: Path) -> Iter
         stderr=(place / "stderr").open("w"), env=os.environ | {"PYTHONPATH": os.getcwd()},
     )  # fmt: skip
     try:
-        found = None
+        found, text = None, ""
         while found is None:
-            line = process.stdout.readline()
+            text += (line := process.stdout.readline())
             assert line, (place / "stderr").read_text()
-            found = re.search(r":(\d+)/join/([\w-]+)", line)
-        it = Target(int(found[1]), found[2], place, psutil.Process(process.pid))
+            found = re.search(r":(\d+)/join/([\w-]+).*/author#([\w-]+)", text, re.DOTALL)
+        it = Target(int(found[1]), found[2], found[3], place, psutil.Process(process.pid))
         with watched(it):
             yield it
     finally:
@@ -515,6 +516,8 @@ BEFORE_ENTERING: dict[str, str | bytes] = {
     "SQL as a key": '{"verb": "enter", "key": "\' OR 1=1 -- aaaaaaaaaaaa", "panel": "\' OR 1=1"}',
     "an empty key": '{"verb": "enter", "key": "", "panel": ""}',
     "no key": '{"verb": "enter"}',
+    "a name that is deep": '{"verb": "enter", "re": ' + "[" * 900 + "]" * 900 + "}",
+    "a name that is long": '{"verb": "enter", "re": "' + "r" * 10_000 + '"}',
     "another verb first": '{"verb": "hello", "re": "1"}',
     "an answer first": '{"verb": "answer", "turn": "rating.0", "values": {"jitter": 5}}',
 }
@@ -552,6 +555,7 @@ IN_A_SESSION: dict[str, dict[str, Any]] = {
     "a turn that is a list": {"verb": "answer", "turn": [], "answer": 3},
     "no turn": {"verb": "answer", "turn": None, "answer": 3},
     "no verb": {},
+    "a name that is a mapping": {"re": {"a": [1]}, "verb": "answer", "answer": 3, "turn": "x"},
     "an unknown verb": {"verb": "finish"},
     "a method of Python as a verb": {"verb": "__init__"},
     "an attribute as a verb": {"verb": "trials"},
@@ -604,7 +608,7 @@ def test_a_message_out_of_place_changes_nothing(target: Target, session: str, at
             message["values"] = dict.fromkeys(
                 ("naturalness", "structure", "jitter", "consistency"), 3
             )
-        reply = rater.say(re="attack", **message)
+        reply = rater.say(**{"re": "attack"} | message)
         assert "address" not in reply
         now = rater.ask("hello")["state"]
         assert now == before
@@ -870,7 +874,7 @@ def test_one_rater_has_few_websockets_and_all_visitors_a_limit(target: Target) -
         for _ in range(100):
             try:
                 opened.enter_context(target.talk())
-            except WebSocketException:
+            except (WebSocketException, OSError, EOFError):
                 refused += 1
     assert refused >= 30
 
@@ -928,6 +932,51 @@ def entering(target: Target, outside: object) -> bytes:
         state = json.loads(ours.recv())["state"]
         ours.send(json.dumps({"verb": "agree", "re": "2", "turn": state["turn"]}))
         return ours.recv().encode()
+
+
+AUTHOR: dict[str, tuple[str, str, str]] = {
+    "no key": ("GET /author/overview", "", "401|429"),
+    "an empty key": ("GET /author/overview", "Authorization: Bearer ", "401|429"),
+    "a guessed key": ("GET /author/overview", f"Authorization: Bearer {GUESS}", "401|429"),
+    "a key that is long": ("GET /author/overview", f"Authorization: {'k' * 50_000}", "401|429"),
+    "a key that is SQL": ("GET /author/overview", "Authorization: ' OR 1=1 --", "401|429"),
+    "a key that is no text": ("GET /author/overview", "Authorization: \xff\xfe", "401|429"),
+    "a panel's key": ("GET /author/overview", "Authorization: Bearer {panel}", "401|429"),
+    "a rater's key": ("GET /author/overview", "Authorization: Bearer {rater}", "401|429"),
+    "a key in the address": ("GET /author/overview?key={panel}", "", "401|429"),
+    "links without a key": ("POST /author/links", "Content-Length: 0", "401|422|429"),
+    "revoking without a key": ("POST /author/revoke", "Content-Length: 0", "401|422|429"),
+    "a report without a key": ("POST /author/report", "Content-Length: 0", "401|422|429"),
+    "a report by its name": ("GET /report.html", "", "404"),
+}
+
+
+@pytest.mark.parametrize("attack", AUTHOR)
+def test_only_an_author_s_key_shows_the_author_s_view(
+    target: Target, session: str, attack: str
+) -> None:
+    request, header, status = AUTHOR[attack]
+    method, path = (text.replace("{panel}", target.panel) for text in request.split())
+    header = header.replace("{panel}", target.panel).replace("{rater}", session)
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {target.host}", "Connection: close"]
+    lines += [header] if header else []
+    got = target.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    assert re.fullmatch(status, got[9:12].decode()), got[:100]
+    assert b'rater"' not in got
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[", "[" * 100_000, '{"kind": "king"}', '{"kind": "panel", "count": 1e9}',
+     '{"kind": "panel", "days": NaN}', '{"kind": "panel", "days": 1e400}',
+     '{"kind": "rater", "rater": "' + "r" * 100_000 + '"}', '{"kind": "rater", "rater": "Anna B."}',
+     '{"kind": "rater", "rater": "\\ud800"}', '{"kind": {"$ne": 1}}', '{"kind": "panel", "count": -1}'],
+)  # fmt: skip
+def test_what_an_author_sends_is_checked_too(target: Target, body: str) -> None:
+    head = (f"POST /author/links HTTP/1.1\r\nHost: {target.host}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {target.author}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}")  # fmt: skip
+    assert target.raw(head.encode())[9:12] in (b"422", b"400")
 
 
 @pytest.mark.parametrize("attack", CALLS)

@@ -25,7 +25,7 @@ class AnimatePage {
     this.results = new Results({
       signed: options.signed,
       say: (text, loud) => this.say(text, loud),
-      onpaste: (asked) => this.send({ ...asked, paste: true }),
+      onpaste: (asked) => this.send({ ...asked, shows: "picture" }),
     });
     this.go = button("Animate", () => this.animate(), { kind: "first", sign: "play" });
     this.hint = h("p", { class: "an-quiet", id: "an-hint", role: "status" });
@@ -89,12 +89,13 @@ class AnimatePage {
   }
 
   get asked() {
+    const asked = this.methods.asked;
     return {
       source: this.source.upload.id,
       driving: this.driving.upload.id,
-      source_view: this.sourceView.view,
+      source_view: asked.shows === "faces" ? {} : this.sourceView.view,
       driving_view: this.drivingView.view,
-      ...this.methods.asked,
+      ...asked,
     };
   }
 
@@ -196,7 +197,7 @@ class AnimatePage {
 async function begin() {
   document.documentElement.classList.add("rp-alone");
   const root = h("div", { class: "rp an" });
-  document.body.append(root);
+  document.body.replaceChildren(root);
   followTheme(root);
   try {
     new AnimatePage(root, await ask("options"));

@@ -39,13 +39,13 @@ const fields = ({ properties = {} }) =>
 
 function operation(path, verb, { summary, parameters = [], requestBody }) {
   const body = requestBody?.content["application/json"]?.schema;
-  const given = parameters.filter((each) => each.in === "query" || each.in === "path");
+  const given = parameters.filter((each) => each.in === "query" || each.schema.enum);
   return h(
     "section",
     { class: "an-operation" },
     h("h3", {}, h("code", {}, h("b", {}, verb.toUpperCase()), ` ${path}`)),
     h("p", {}, summary),
-    table(given.map((each) => [h("code", {}, each.name), words(each.schema), each.in])),
+    table(given.map((each) => [h("code", {}, each.name), words(each.schema)])),
     body && h("p", { class: "an-quiet" }, `The body is JSON: ${words(body)}, as below.`),
   );
 }
@@ -53,15 +53,17 @@ function operation(path, verb, { summary, parameters = [], requestBody }) {
 async function begin() {
   document.documentElement.classList.add("rp-alone");
   const root = h("div", { class: "rp an" });
-  document.body.append(root);
+  document.body.replaceChildren(root);
   followTheme(root);
   const { paths, components } = await ask("openapi.json");
   const operations = Object.entries(paths).flatMap(([path, verbs]) =>
     Object.entries(verbs).map(([verb, about]) => operation(path, verb, about)),
   );
-  const shown = ["Asked", "SourceView", "DrivingView", "Square"];
-  const bodies = shown.map((name) =>
-    h("section", { class: "an-operation" }, h("h3", {}, name), table(fields(components.schemas[name]))),
+  const asked = h(
+    "section",
+    { class: "an-operation" },
+    h("h3", {}, "Asked"),
+    table(fields(components.schemas.Asked)),
   );
   root.append(
     h(
@@ -82,7 +84,7 @@ async function begin() {
       h("h2", {}, "What can be asked for"),
       ...operations,
       h("h2", {}, "What is sent"),
-      ...bodies,
+      asked,
       h("p", {}, h("a", { href: "api/openapi.json" }, "The same as OpenAPI, for programs")),
     ),
   );

@@ -22,7 +22,7 @@ export class SourceView {
   constructor(upload, onchange) {
     this.said = h("ul", { class: "an-notes" });
     const picture = h("img", { src: `api/uploads/${upload.id}/picture.jpg`, alt: upload.name });
-    const find = newest((view) => post(`uploads/${upload.id}/square`, view));
+    const find = newest((view) => post(`uploads/${upload.id}/look`, view));
     this.cropper = new Cropper(picture, upload, {
       label: "The square that is animated",
       onchange: () => this.say(upload.notes) ?? onchange(),
@@ -43,9 +43,9 @@ export class SourceView {
 
   // Which face was taken is of interest as long as nobody has chosen one.
   say(found) {
-    const { face, square } = this.view;
+    const { face, crop } = this.view;
     this.said.replaceChildren(
-      ...notes(found.filter(({ level }) => level !== "note" || !(face || square))),
+      ...notes(found.filter(({ level }) => level !== "note" || !(face || crop))),
     );
   }
 
@@ -63,7 +63,7 @@ export class DrivingView {
       "aria-label": upload.name,
     });
     this.video.muted = true;
-    this.ask = newest((view) => post(`uploads/${this.id}/range`, view));
+    this.ask = newest((view) => post(`uploads/${this.id}/look`, view));
     this.cropper = new Cropper(this.video, upload, {
       label: "The square whose motion is taken",
       onchange: () => onchange(),

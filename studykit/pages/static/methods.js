@@ -3,6 +3,11 @@
 import { h } from "./elements.js";
 
 const SIZES = [128, 256, 384, 512];
+const SHOWS = [
+  ["square", "the square"],
+  ["picture", "the whole picture"],
+  ["faces", "the picture, all faces"],
+];
 
 export class Methods {
   constructor(methods, onchange) {
@@ -14,7 +19,11 @@ export class Methods {
       { onchange },
       ...SIZES.map((size) => h("option", { value: size, selected: size === 256 }, `${size} pixels`)),
     );
-    this.paste = h("input", { type: "checkbox", onchange });
+    this.shows = h(
+      "select",
+      { onchange },
+      ...SHOWS.map(([value, text]) => h("option", { value }, text)),
+    );
     for (const method of methods) this.cards.append(this.card(method));
     this.node = h(
       "div",
@@ -26,12 +35,7 @@ export class Methods {
         h("summary", {}, "Settings"),
         this.settings,
         h("label", { class: "an-field" }, h("span", {}, "Size of the clip"), this.size),
-        h(
-          "label",
-          { class: "an-check" },
-          this.paste,
-          h("span", {}, "Put the face back into the whole picture"),
-        ),
+        h("label", { class: "an-field" }, h("span", {}, "The clip shows"), this.shows),
       ),
     );
     this.draw();
@@ -63,7 +67,12 @@ export class Methods {
       const value = this.values[`${this.method} ${name}`];
       if (value !== undefined && value !== usual) settings[name] = value;
     }
-    return { method: this.method, settings, size: Number(this.size.value), paste: this.paste.checked };
+    return {
+      method: this.method,
+      settings,
+      size: Number(this.size.value),
+      shows: this.shows.value,
+    };
   }
 
   get shown() {

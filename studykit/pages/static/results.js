@@ -299,7 +299,7 @@ export class Results {
       "div",
       { class: "an-along" },
       h("h3", {}, "Take it along"),
-      h("div", { class: "an-takes" }, ...links, !asked.paste && back),
+      h("div", { class: "an-takes" }, ...links, asked.shows === "square" && back),
       h(
         "label",
         { class: "an-check" },
@@ -337,7 +337,8 @@ export class Results {
   }
 }
 
-export const named = ({ method, paste, settings }) => {
+export const named = ({ method, shows, settings }) => {
   const changed = Object.entries(settings ?? {}).map(([name, value]) => `${name} ${value}`);
-  return [method, paste && "whole picture", ...changed].filter(Boolean).join(", ");
+  const what = { picture: "whole picture", faces: "all faces" }[shows];
+  return [method, what, ...changed].filter(Boolean).join(", ");
 };
