@@ -46,6 +46,7 @@ def create_app(
         Others than the defaults.
     """
     from fastapi import FastAPI, HTTPException, Response
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse
 
     from studykit.pages import author, rating
@@ -81,6 +82,11 @@ def create_app(
         from studykit.pages.animate_api import animate_router
 
         app.include_router(animate_router(workshop))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(_request: object, _error: Exception) -> Response:
+        # FastAPI's own answer repeats what was sent, which may be no JSON, such as NaN.
+        return HTMLResponse("This is not what is asked for here.", 422)
 
     @app.exception_handler(Exception)
     async def failed(_request: object, _error: Exception) -> Response:
