@@ -228,7 +228,8 @@ def check(study: Path, out: Path | None) -> int:
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
+    click.echo(", ".join(parts))
     if not counts["error"]:
         loaded = studykit.load_study(study)
         if text := say_time_needed(loaded, results_folder(loaded, out)):
@@ -434,7 +435,7 @@ def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
 @_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
-    from studykit.clips.folder import study_folder
+    from studykit.clips.folder import results_folder, study_folder
     from studykit.run import write_report
 
     if compare != (other is not None):
@@ -443,6 +444,12 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         click.echo(studykit.compare_studies(study, other, out))
         return
     loaded = studykit.load_study(study)
+    found = studykit.load_results(study, results_folder(loaded, out))
+    if not found.rows and not found.rated:
+        raise StudyError(
+            f"{study} was not run yet ({found.out} holds no clips): there is nothing to report; "
+            f"studykit run {study} makes the clips and the report"
+        )
     click.echo(write_report(loaded, study_folder(loaded, out)))
 
 

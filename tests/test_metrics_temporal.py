@@ -19,7 +19,7 @@ def _eyes_apart(face: np.ndarray) -> float:
 
 
 def test_sms_is_equation_9_of_zhao_wu_and_guo_written_out(face):
-    """1/T times the sum over t of |(D(t-1) + D(t+1)) / 2 - D(t)|, over 136 coordinates in pixels."""
+    """1/T times the sum over t of |(D(t-1) + D(t+1)) / 2 - D(t)|, 136 coordinates in pixels."""
     points = face + np.random.default_rng(1).normal(0, 1, (6, 68, 2))
     total = 0.0
     for t in range(1, 5):
