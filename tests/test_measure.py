@@ -461,3 +461,10 @@ def test_a_fault_is_a_note_with_a_traceback_and_tried_again(study, out, tmp_path
     assert "find_truth" in (results / f"logs/metrics-{cell}.txt").read_text()
     assert set(metrics.measure_study(study, results)["cell"]) == {cell}
     assert len(metrics.notes(results)) == 0
+
+
+def test_processes_beside_each_other_are_at_different_sources():
+    pairs = {(source, driving): [source + driving] for source in "abc" for driving in "xy"}
+    order = [group[0] for group in metrics.measure._apart(pairs, 2)]
+    assert order == ["ax", "bx", "ay", "by", "cx", "cy"]
+    assert metrics.measure._apart(pairs, 1) == list(pairs.values())
