@@ -67,7 +67,7 @@ def open_source(
     if isinstance(view.face, tuple):
         (x, y), scale = view.face, size / square.side
         point = (x - square.left) * scale, (y - square.top) * scale
-    return Source(name, square.apply(image, size), view.finder, around, point), note
+    return Source(name, square.apply(image, size), view.finder, around, point, path), note
 
 
 def open_driving(
@@ -122,6 +122,7 @@ def open_driving(
         whole=len(order) == len(taken),
         notes=notes,
         rendered=truth_file(path) is not None,
+        path=path,
     )
     return driving, "; ".join(filter(None, (seen.note, *info.notes)))
 
