@@ -1,6 +1,7 @@
 """The command line: each verb is one public function; an error a user can cause is one line."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -133,10 +134,16 @@ def new(folder: Path, seed: int) -> None:
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
 @click.option("--remake", is_flag=True, help="Make clips again that people have rated, too.")
-def run(study: Path, only: str | None, **settings: Any) -> int:
+@click.option("--allow-commands", is_flag=True, help="Let the study file have programs run.")
+def run(study: Path, only: str | None, allow_commands: bool, **settings: Any) -> int:
     """Run a study end to end; what is already made is kept."""
     from studykit.clips.cells import read_cells
+    from studykit.methods.command import PERMISSION, programs_of
 
+    if allow_commands:
+        os.environ[PERMISSION] = "1"  # for notebooks' kernels, too
+        for text in programs_of(studykit.load_study(study)).values():
+            _say(text)
     report = studykit.run_study(study, only=only, **settings)
     table = report.parent / "cells.csv"
     rows = [row for row in read_cells(table).values() if only in (None, row.method, row.cell)]
@@ -157,6 +164,8 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
     show_default=True,
     help="auto: fomm for rendered inputs, warp for others.",
 )
+@click.option("--run", metavar="COMMAND", help="A program as the method, with {source} and so on.")
+@click.option("--result", metavar="{folder}/NAME", help="Where the program's clip is.")
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
@@ -210,6 +219,8 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
         moving["crop"] = crop
         if isinstance(crop, str):
             still.setdefault("crop", crop)
+    if "run" in given and given["method"] == "auto":
+        given["method"] = "command"
     row = studykit.animate(still, moving, clip, **given)
     if row.note:
         _say(row.note)
