@@ -153,7 +153,8 @@ class RatingPage(anywidget.AnyWidget):
             session.answer(message["values"])
         elif verb == "play":
             session.play(float(message["share"]))
-        elif verb in ("agree", "decline", "show", "undo", "pause", "resume"):
+        elif verb in (*("agree", "decline", "show", "undo", "pause", "resume"),
+                      *("next_part", "withdraw")):  # fmt: skip
             getattr(session, verb)()
         else:
             raise ValueError(f"no verb {verb}")
@@ -229,6 +230,10 @@ class RatingPage(anywidget.AnyWidget):
             "undo": session.can_undo,
             "progress": {"done": session.progress.done, "total": session.progress.total},
             "practised": session.ratings.training > 0,
+            "part": {"done": session.part.done, "total": session.part.total},
+            "rest": session.rest,
+            "withdraw": session.can_withdraw,
+            "completion": session.completion and asdict(session.completion),
         }
         if trial is not None and session.state in ("training", "rating"):
             state |= {

@@ -78,7 +78,7 @@ class RatingPage {
     this.leave();
     this.state = state;
     this.problem?.remove();
-    if (state.rater) remember(this.setup.study, state.rater);
+    if (state.rater && state.page !== "withdrawn") remember(this.setup.study, state.rater);
     if (state.rater && this.setup.alone) keepInAddress(state.rater);
     const page = state.paused ? "paused" : state.page;
     // A page that is opened in the middle waits for a first touch, without which nothing may play.
@@ -90,7 +90,9 @@ class RatingPage {
       paused: () => this.paused(),
       training: () => (started ? this.rate() : this.before(Boolean(before))),
       rating: () => (started ? this.rate() : this.before(Boolean(before))),
+      break: () => this.rest(),
       finished: () => this.finished(),
+      withdrawn: () => this.withdrawn(),
     };
     this.root.dataset.page = page;
     this.lift(["questions", "training", "rating"].includes(page));
@@ -131,7 +133,7 @@ class RatingPage {
         sign && h("div", { class: "rp-sign" }, icon(sign)),
         heading,
         ...body,
-        actions.length > 0 && h("div", { class: "rp-actions" }, ...actions),
+        actions.some(Boolean) && h("div", { class: "rp-actions" }, ...actions),
       ),
     );
   }
@@ -228,22 +230,75 @@ class RatingPage {
       ],
       actions: [
         button(this.text("resume"), () => this.turn("resume"), { kind: "first", sign: "play" }),
+        this.leaving(),
       ],
     });
   }
 
+  // Between two sessions of one rater; the button waits for as long as the rest takes.
+  rest() {
+    const { part, rest, undo } = this.state;
+    const lead = rest > 0 ? "break_hint" : "break_over";
+    const next = button(this.text("resume"), () => this.turn("next_part"), { kind: "first" });
+    next.disabled = rest > 0;
+    if (rest > 0) setTimeout(() => (next.disabled = false), 1000 * rest);
+    this.card({
+      sign: "pause",
+      title: this.text("break_title"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text(lead, { ...part, minutes: Math.ceil(rest / 60) })),
+        this.code(),
+      ],
+      actions: [next, undo && this.back(), this.leaving()],
+    });
+  }
+
   finished() {
-    const { rater, undo } = this.state;
-    const back = button(this.text("undo"), () => this.turn("undo"), { sign: "undo" });
+    const { rater, undo, completion } = this.state;
+    const { code, address } = completion;
     this.card({
       sign: "done",
       title: this.text("finished_title"),
       body: [
         h("p", { class: "rp-lead" }, this.text("finished")),
-        h("p", { class: "rp-code" }, h("code", {}, rater)),
+        ...(code ? this.completion(code) : [h("p", { class: "rp-code" }, h("code", {}, rater))]),
+        address && h("p", {}, h("a", { href: address }, this.text("completion_return"))),
       ],
-      actions: undo ? [back] : [],
+      actions: [undo && this.back(), this.leaving()],
     });
+  }
+
+  completion(code) {
+    const [before, after] = this.texts.completion.split("{code}");
+    return [
+      h("p", { class: "rp-code" }, before, h("code", {}, code), after ?? ""),
+      h("p", {}, this.text("completion_hint")),
+    ];
+  }
+
+  back() {
+    return button(this.text("undo"), () => this.turn("undo"), { sign: "undo" });
+  }
+
+  leaving() {
+    return this.state.withdraw && button(this.text("withdraw"), () => this.withdraw());
+  }
+
+  withdraw() {
+    const { state } = this;
+    this.card({
+      title: this.text("withdraw_title"),
+      body: [h("p", { class: "rp-lead" }, this.text("withdraw_hint"))],
+      actions: [
+        button(this.text("withdraw_cancel"), () => this.show(state), { kind: "first" }),
+        button(this.text("withdraw_confirm"), () => this.turn("withdraw")),
+      ],
+    });
+  }
+
+  withdrawn() {
+    keep(`rating ${this.setup.study}`, null);
+    this.card({ title: this.text("withdrawn_title"), body: [h("p", {}, this.text("withdrawn"))] });
   }
 
   code() {
