@@ -228,7 +228,8 @@ def check(study: Path, out: Path | None) -> int:
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
+    click.echo(", ".join(parts))
     if not counts["error"]:
         loaded = studykit.load_study(study)
         if text := say_time_needed(loaded, results_folder(loaded, out)):
@@ -403,6 +404,42 @@ def import_collected(
     click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
 
 
+@rate.command("backup")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+def back_ratings_up(study: "Study", file: Path, out: Path | None, store: str) -> None:
+    """Copy the store of people's ratings into a new FILE, while raters rate."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.backup import back_up
+    from studykit.ratings.store import place_to_write
+
+    people = store or place_to_write(study, results_folder(study, out))  # never the rehearsal
+    with _collected(study, out, str(people)) as opened:
+        click.echo(back_up(opened, file))
+
+
+@rate.command("restore")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+@click.option("--force", is_flag=True, help="Replace answers that FILE lacks; a copy is kept.")
+def restore_ratings(study: "Study", file: Path, out: Path | None, store: str, force: bool) -> None:
+    """Put the ratings of a backup, FILE, in place of those in the store."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.backup import restore
+    from studykit.ratings.store import open_store, place_to_write
+
+    folder = study_folder(study, out)
+    with open_store(store or place_to_write(study, folder)) as opened:
+        kept = restore(opened, study.name, file, folder, force=force)
+        if kept:
+            _say(f"what was replaced is in {kept}")
+        click.echo(f"{opened.place}: {len(opened.ratings(study.name))} ratings")
+
+
 def _collected(study: "Study", out: Path | None, store: str) -> "Store":
     """Open the store of the ratings that the study's report shows, which must be there."""
     from studykit.clips.folder import results_folder
@@ -415,14 +452,15 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 
 
 @studykit_command.command()
-@_study_file
+@click.argument("study", type=_path, required=False)
 @_out
 @_store
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
-def serve(study: Path, **settings: Any) -> None:
-    """Show the rating page to raters who have a browser only."""
-    from studykit.pages.serve import serve
+@click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
+def serve(study: Path | None, **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author."""
+    from studykit.pages.server import serve
 
     serve(study, **settings)
 
@@ -434,7 +472,7 @@ def serve(study: Path, **settings: Any) -> None:
 @_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
-    from studykit.clips.folder import study_folder
+    from studykit.clips.folder import results_folder, study_folder
     from studykit.run import write_report
 
     if compare != (other is not None):
@@ -443,7 +481,25 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         click.echo(studykit.compare_studies(study, other, out))
         return
     loaded = studykit.load_study(study)
+    found = studykit.load_results(study, results_folder(loaded, out))
+    if not found.rows and not found.rated:
+        raise StudyError(
+            f"{study} was not run yet ({found.out} holds no clips): there is nothing to report; "
+            f"studykit run {study} makes the clips and the report"
+        )
     click.echo(write_report(loaded, study_folder(loaded, out)))
+
+
+@studykit_command.command()
+@_study_file
+@click.argument("file", type=_path, required=False)
+@_out
+def archive(study: Path, file: Path | None, out: Path | None) -> None:
+    """Write a study's clips, anonymous ratings, tables and report into one FILE to publish.
+
+    A .zip, in the folder of the results where none is named.
+    """
+    click.echo(studykit.archive_study(study, file, out=out))
 
 
 class _Stimuli(_Verbs):

@@ -38,6 +38,9 @@ from studykit.study.file import Cell
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SYNTHETIC = "Synthetic: a face animation, made by studykit"
+"""What each clip says of itself, in words that never differ, so that its bytes stay the same."""
+
 _END = object()
 
 
@@ -145,7 +148,7 @@ def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
 
 
 def write_clip(
-    task: Task, clip: Path, report: Report, into: Whole | None = None
+    task: Task, clip: Path, seen: Callable[[str, int, np.ndarray], None], into: Whole | None = None
 ) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
@@ -155,8 +158,8 @@ def write_clip(
         Its files are read where they are named.
     clip : Path
         The mp4 to write.
-    report : callable
-        As for :func:`make_cell`.
+    seen : callable
+        Gets the cell's name, how many of its frames are done, and the newest of these.
     into : Whole, optional
         The source's whole picture: its squares are animated side by side, and pasted into it.
 
@@ -186,8 +189,9 @@ def write_clip(
         def counted() -> Iterator[np.ndarray]:
             count, streams = 0, [animated(state, driving) for state, driving, _ in pairs]
             for count, frames in enumerate(zip(*streams, strict=False), start=1):
-                yield join(frames)
-                report(task.cell.name, count)
+                frame = join(frames)
+                yield frame
+                seen(task.cell.name, count, frame)
             if count != opened.frame_count:
                 raise MediaError(
                     f"{count} frames came out of {driving.path}, which has {opened.frame_count}: "
@@ -202,6 +206,7 @@ def write_clip(
                 like=driving.path if opened.whole else None,
                 like_from=opened.first,
                 notes=opened.notes,
+                comment=SYNTHETIC,
             )
 
         frames = behind(write, counted())
@@ -275,7 +280,8 @@ def _make(task: Task, report: Report) -> Made:
         device = task.equipped.device or device_of(task.equipped.method)
         row = dataclasses.replace(row, device=device)
         report(row.cell, 0)
-        frames, note = write_clip(task, task.out / row.clip, report)
+        seen = lambda name, count, _: report(name, count)  # noqa: E731
+        frames, note = write_clip(task, task.out / row.clip, seen)
         made = Made(dataclasses.replace(row, status="done", frames=frames, note=note))
     except Exception as error:
         made = failed(row, error)

@@ -17,10 +17,8 @@ from typing import Literal
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
-from studykit.ratings import controls
 from studykit.ratings.controls import Shown
 from studykit.ratings.design import (
-    Clip,
     Exposure,
     Item,
     Trial,
@@ -30,6 +28,7 @@ from studykit.ratings.design import (
     rating_rows,
     study_hash,
 )
+from studykit.ratings.material import Material
 from studykit.ratings.store import RaterRecord, SessionRecord, ShownTo, Store, check_rater_id
 from studykit.study.file import Study
 from studykit.study.ratings import Ratings
@@ -79,12 +78,15 @@ class Session:
         rater gets one with consent; nothing is stored before.
     clock : callable
         Gives the time in UTC.
+    material : Material, optional
+        The files that are shown; many sessions at once share one.
 
     Attributes
     ----------
     store : Store
     study : Study
     out : Path
+    material : Material
     rater : str
         The rater's id; "" before consent where it is not given.
     watched : float
@@ -97,12 +99,19 @@ class Session:
     """
 
     def __init__(
-        self, store: Store, study: Study, out: Path, rater: str | None = None, clock: Clock = _now
+        self,
+        store: Store,
+        study: Study,
+        out: Path,
+        rater: str | None = None,
+        clock: Clock = _now,
+        material: Material | None = None,
     ) -> None:
         if rater is not None:
             check_rater_id(rater)
         store.refuse_other_kind(study.name, simulated=False)
         self.store, self.study, self.out, self._clock = store, study, out, clock
+        self.material = material or Material(study, out)
         self.rater = rater or ""
         self._study_hash = study_hash(study)
         self._declined = self._waiting = self._withdrawn = False
@@ -118,8 +127,7 @@ class Session:
                     "put that back, or give another id"
                 )
         if self._record is None and not self._withdrawn:
-            # Whoever agrees should find clips: if there are none, that is said before.
-            plan_session(study, self._clips, 0, shown=Exposure())
+            self.material.require_clips()  # said before a rater agrees
 
     @property
     def state(self) -> State:
@@ -169,12 +177,18 @@ class Session:
         """The files of the trial to show, made if they are not there yet."""
         if self.trial is None:
             raise StudyError("no trial is to be shown now")
-        return controls.shown(self.study, self.out, self.trial)
+        return self.material.shown(self.trial)
 
     @property
     def progress(self) -> Progress:
         """How far the session is."""
         return Progress(self._record.answered if self._record else 0, len(self.trials))
+
+    @property
+    def turn(self) -> str:
+        """What names this moment: the same after a restart, another after each step."""
+        steps = self._record.steps if self._record else 0
+        return f"{self.state}.{self.part.done}.{steps}" + (".paused" if self.paused else "")
 
     @property
     def can_answer(self) -> bool:
@@ -262,25 +276,33 @@ class Session:
         self.store.note(self._record.session, "questions", **given)
         self._record = replace(self._record, questions=given)
 
-    def show(self) -> None:
-        """Start the clock: the trial's media are on the screen from now on, not yet played."""
+    def show(self, at: datetime | None = None) -> None:
+        """Start the clock: the trial's media are on the screen from now on, not yet played.
+
+        Parameters
+        ----------
+        at : datetime, optional
+            When they came there, where that was not now.
+        """
         self._expect("training", "rating")
         self._leave()
-        self._shown_at = self._clock()
+        self._shown_at = at or self._clock()
 
-    def play(self, share: float) -> None:
+    def play(self, share: float, at: datetime | None = None) -> None:
         """Take note of how far the clip was played; it counts only while a trial is shown.
 
         Parameters
         ----------
         share : float
             From its start, 0 to 1; 1 is to the end.
+        at : datetime, optional
+            When it was, where that was not now.
         """
         if self._shown_at is None or not math.isfinite(share):
             return
         self.watched = max(self.watched, float(share))
         if self._played_at is None and self.watched >= 1:
-            self._played_at = self._clock()
+            self._played_at = at or self._clock()
 
     def answer(self, values: Mapping[str, int]) -> None:
         """Answer the trial and go on to the next.
@@ -334,17 +356,13 @@ class Session:
         self._rest(False)
 
     @property
-    def _clips(self) -> tuple[Clip, ...]:
-        return controls.available_clips(self.study, self.out)
-
-    @property
     def _more(self) -> bool:
         """Whether another session follows: there is one, and something in it."""
         if self._record.part >= self.ratings.sessions:
             return False
         every = self.store.sessions(self.study.name, self.rater)
         seen = {trial.item for known in every for trial in known.trials if trial.role == "rating"}
-        return not seen.issuperset(rateable_items(self.study, self._clips))
+        return not seen.issuperset(rateable_items(self.study, self.material.clips))
 
     def _begin(self, known: RaterRecord, part: int, consent: str = "") -> None:
         self._record = self.store.begin(
@@ -362,7 +380,7 @@ class Session:
         self, known: RaterRecord, part: int, excluded: set[str], shown: Sequence[ShownTo]
     ) -> tuple[Trial, ...]:
         """Plan a session by what was shown to all raters who count, and to this one."""
-        clips = self._clips
+        clips = self.material.clips
         counted = [its for rater, its in shown if rater not in excluded]
         seen: set[Item] = {
             item_of(*cells) for rater, its in shown if rater == known.rater for cells in its
@@ -411,7 +429,11 @@ class Session:
 
     def _advance(self, answered: int, *, undoable: bool) -> None:
         self._record = replace(
-            self._record, answered=answered, undoable=undoable, last_answer=self._clock()
+            self._record,
+            answered=answered,
+            undoable=undoable,
+            steps=self._record.steps + 1,
+            last_answer=self._clock(),
         )
         self._leave()
 

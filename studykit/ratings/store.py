@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 import secrets
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from studykit.ratings.database import (
     answers,
     events,
     leave_no_trace,
+    links,
     make_engine,
     migrate,
     numbers,
@@ -83,6 +85,8 @@ class SessionRecord:
         How many trials, from the first, have an answer that holds.
     undoable : bool
         Whether the newest answer holds, so that it can be taken back.
+    steps : int
+        How often a trial was answered or an answer taken back.
     part : int
         Which of the rater's sessions it is, from 1.
     last_answer : datetime or None
@@ -100,6 +104,7 @@ class SessionRecord:
     trials: tuple[Trial, ...]
     answered: int = 0
     undoable: bool = False
+    steps: int = 0
     part: int = 1
     last_answer: datetime | None = None
     questions: dict[str, str] | None = None
@@ -243,7 +248,7 @@ class Store:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+        self._engine, self._line = engine, threading.Lock()
         self.place = place_of(engine)
 
     def __enter__(self) -> "Store":
@@ -278,12 +283,12 @@ class Store:
         """
         if rater is not None:
             check_rater_id(rater)
-            with self._reading() as connection:
+            with self.reading() as connection:
                 if known := _rater(connection, study, rater):
                     return _numbered(known, study, simulated)
                 if _has_withdrawn(connection, study, rater):
                     raise StudyError(_WITHDRAWN)
-        with self._writing() as connection:
+        with self.writing() as connection:
             kind = {"study": study, "simulated": simulated}
             # This row is locked until the end, so that nobody else gets the same number.
             connection.execute(
@@ -296,10 +301,11 @@ class Store:
             number = connection.scalar(sa.select(numbers.c.used - 1).filter_by(**kind))
             made_up = rater is None
             rater = rater or new_rater_id()
-            while known := _rater(connection, study, rater):
-                if not made_up:  # another process was first, a moment ago
-                    return _numbered(known, study, simulated)
-                rater = new_rater_id()
+            if made_up:
+                while is_known(connection, study, rater):
+                    rater = new_rater_id()
+            elif known := _rater(connection, study, rater):  # another process was first
+                return _numbered(known, study, simulated)
             _add(connection, raters, **kind, rater=rater, number=number)
         return RaterRecord(rater, number, simulated)
 
@@ -334,7 +340,7 @@ class Store:
         """
         who = {"study": study, "rater": rater.rater}
         session = f"{study}/{rater.rater}/{part}"
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, numbers, study=study, simulated=rater.simulated)
             _lock(connection, raters, **who)
             begun = sa.select(sa.func.count()).select_from(sessions).filter_by(**who)
@@ -354,7 +360,7 @@ class Store:
         Parameters are those of :meth:`begin`. What was shown and is still to be shown stands in
         the order of the session; of ratings collected elsewhere, in that of their trials.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _shown(connection, study, since)
 
     def record(self, session: str, trial: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -374,7 +380,7 @@ class Store:
         StudyError
             The session went on elsewhere, or nothing could be stored.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, sessions, session=session)
             answered, *_ = _progress(connection, session)
             if answered != trial:
@@ -393,7 +399,7 @@ class Store:
         StudyError
             The session went on elsewhere, or this answer was taken back already.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, sessions, session=session)
             answered, attempt, _ = _progress(connection, session)
             if attempt is None or answered != trial + 1:
@@ -402,7 +408,7 @@ class Store:
 
     def note(self, session: str, kind: str, **detail: Any) -> None:
         """Store something else that happened in a session: consent, questions, paused, resumed."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, sessions, session=session)
             _note(connection, session, kind, detail)
 
@@ -418,21 +424,14 @@ class Store:
         StudyError
             There is no such rater, or the file could not be rewritten because it is being read.
         """
-        who, removed = {"study": study, "rater": rater}, 0
-        with self._writing() as connection:
+        removed = 0
+        with self.writing() as connection:
             if _rater(connection, study, rater) is not None:
-                _lock(connection, raters, **who)
-                theirs = list(connection.scalars(sa.select(sessions.c.session).filter_by(**who)))
-                with rows_may_go(connection):
-                    for table in (answers, undone, events, sessions):
-                        gone = sa.delete(table).where(table.c.session.in_(theirs))
-                        count = connection.execute(gone).rowcount
-                        removed += count if table is answers else 0
-                connection.execute(sa.delete(raters).filter_by(**who))
+                removed = _remove(connection, study, rater)
                 _add(connection, withdrawn, study=study, rater_hash=_rater_hash(study, rater))
             elif not _has_withdrawn(connection, study, rater):
                 known = connection.scalars(sa.select(raters.c.rater).filter_by(study=study))
-                hint = did_you_mean(rater, known) if rater else ""
+                hint = did_you_mean(rater, known)
                 raise StudyError(f'no rater "{rater}" of {study} in {self.place}: {hint}')
         if not leave_no_trace(self._engine):
             raise StudyError(
@@ -443,12 +442,12 @@ class Store:
 
     def has_withdrawn(self, study: str, rater: str) -> bool:
         """Say whether the rater with this id has withdrawn."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return _has_withdrawn(connection, study, rater)
 
     def withdrawals(self, study: str) -> int:
         """Return how many raters have withdrawn."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return connection.scalar(_of_withdrawn(study))
 
     def session(self, study: str, rater: str) -> SessionRecord | None:
@@ -459,7 +458,7 @@ class Store:
         """Return all sessions, or those of a study or rater, in the order in which they began."""
         wanted = {sessions.c.study: study, sessions.c.rater: rater}
         conditions = [column == value for column, value in wanted.items() if value is not None]
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(
                 sa.select(sessions, raters.c.number, raters.c.simulated)
                 .join_from(sessions, raters)
@@ -473,6 +472,7 @@ class Store:
                 .order_by(events.c.id)
             ).all()
             progress = {row.session: _progress(connection, row.session) for row in found}
+            steps = {row.session: _steps(connection, row.session) for row in found}
         known, answered = defaultdict(dict), defaultdict(dict)
         for session, kind, detail in noted:
             if kind == "questions":
@@ -488,6 +488,7 @@ class Store:
                 trials=tuple(map(Trial.from_json, json.loads(row.plan))),
                 answered=progress[row.session][0],
                 undoable=progress[row.session][1] is not None,
+                steps=steps[row.session],
                 part=parts[row.study, row.rater],
                 last_answer=progress[row.session][2],
                 **answered[f"{row.study}/{row.rater}"],
@@ -526,7 +527,7 @@ class Store:
         people = {(row["study"], row["rater"], row.pop("simulated")) for row in rows}
         by_session = {row["session"]: row for row in rows}
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 for study, rater, simulated in sorted(people):
                     known = _rater(connection, study, rater)
                     if known is None:
@@ -562,7 +563,7 @@ class Store:
         StudyError
             The store knows raters of the other kind in this study.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             others = sa.select(raters).filter_by(study=study, simulated=not simulated)
             if not connection.execute(others).first():
                 return
@@ -574,7 +575,7 @@ class Store:
 
     def study_hashes(self, study: str) -> set[str]:
         """Return which versions of a study's file answers were given under, by their hashes."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = sa.select(answers.c.study_hash).filter_by(study=study).distinct()
             return set(connection.scalars(found))
 
@@ -583,7 +584,7 @@ class Store:
         newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
         given = sa.select(sa.func.count(), newest).where(answers.c.study == study)
         taken_back = sa.select(sa.func.count()).select_from(undone.join(sessions))
-        with self._reading() as connection:
+        with self.reading() as connection:
             figures = [
                 *connection.execute(given).one(),
                 connection.scalar(taken_back.where(sessions.c.study == study)),
@@ -620,16 +621,18 @@ class Store:
             found = found.where(answers.c.study == study)
         if not history:
             found = found.where(~_IS_UNDONE)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(found).all()
         table = pd.DataFrame.from_records(rows, columns=list(names))
         return table.astype({name: _TYPES.get(name, object) for name in names})
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
         """Give a connection in one transaction that nobody else can cross."""
         try:
-            with self._engine.begin() as connection:
+            # Threads of this process wait in line; a file that is locked would be asked for again
+            # and again, and whoever asks at the right moment comes first.
+            with self._line, self._engine.begin() as connection:
                 yield connection
         except sa.exc.IntegrityError:
             raise
@@ -640,7 +643,8 @@ class Store:
             ) from None
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection that only reads."""
         try:
             with self._engine.connect() as connection:
                 yield connection.execution_options(**{READ_ONLY: True})
@@ -675,6 +679,35 @@ def _lock(connection: sa.Connection, table: sa.Table, **key: Any) -> None:
 def _rater_hash(study: str, rater: str) -> str:
     """Hash an id slowly: there are not so many ids that a quick hash could not be searched."""
     return hashlib.scrypt(rater.encode(), salt=study.encode(), n=2**12, r=8, p=1).hex()
+
+
+def _remove(connection: sa.Connection, study: str, rater: str) -> int:
+    """Remove a rater and all that was stored of it; return how many answers that were."""
+    who, removed = {"study": study, "rater": rater}, 0
+    _lock(connection, raters, **who)
+    theirs = list(connection.scalars(sa.select(sessions.c.session).filter_by(**who)))
+    with rows_may_go(connection):
+        for table in (answers, undone, events, sessions):
+            gone = connection.execute(sa.delete(table).where(table.c.session.in_(theirs)))
+            removed += gone.rowcount if table is answers else 0
+    connection.execute(sa.delete(raters).filter_by(**who))
+    # A panel's rater is still known to have been here, by a hash, and not as whom.
+    closed = {"rater": None, "revoked_at": datetime.now(UTC)}
+    connection.execute(sa.update(links).filter_by(**who).values(closed))
+    return removed
+
+
+def withdraw_again(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Remove whom a backup has brought back, by the rows of ``withdrawn`` from before."""
+    known = set(connection.execute(sa.select(withdrawn.c.study, withdrawn.c.rater_hash)).all())
+    for row in rows:
+        if (row["study"], row["rater_hash"]) not in known:
+            connection.execute(sa.insert(withdrawn).values(row))
+    gone = {(row["study"], row["rater_hash"]) for row in rows}
+    for study in {study for study, _ in gone}:
+        for rater in list(connection.scalars(sa.select(raters.c.rater).filter_by(study=study))):
+            if (study, _rater_hash(study, rater)) in gone:
+                _remove(connection, study, rater)
 
 
 def _of_withdrawn(study: str) -> sa.Select:
@@ -739,6 +772,14 @@ def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | N
     return row and RaterRecord(*row)
 
 
+def is_known(connection: sa.Connection, study: str, rater: str) -> bool:
+    """Return whether an id belongs to a rater of a study, or to somebody who was invited."""
+    return any(
+        connection.execute(sa.select(table).filter_by(study=study, rater=rater)).first()
+        for table in (raters, links)
+    )
+
+
 def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
     if known.simulated != simulated:
         kind = "simulated" if known.simulated else "human"
@@ -776,6 +817,14 @@ def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None,
         return 0, None, None
     held = (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
     return *held, newest.answered_at
+
+
+def _steps(connection: sa.Connection, session: str) -> int:
+    """Return how often a trial of a session was answered or an answer taken back."""
+    each = sa.select(answers.c.trial, answers.c.attempt).filter_by(session=session).distinct()
+    taken_back = sa.select(sa.func.count()).select_from(undone).filter_by(session=session)
+    counted = sa.select(sa.func.count()).select_from(each.subquery())
+    return connection.scalar(counted) + connection.scalar(taken_back)
 
 
 def _plain_rows(ratings: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -132,10 +132,10 @@ def check_video(
             if index in sampled:
                 shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
                 looks.append(_Look.at(index / float(info.frame_rate), index, shown, view))
-            thumbnail = _thumbnail(frame)
+            small = thumbnail(frame)
             if previous is not None:
-                steps.append(float(np.abs(thumbnail - previous).mean()))
-            previous = thumbnail
+                steps.append(float(np.abs(small - previous).mean()))
+            previous = small
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, (info.height, info.width), size)
@@ -298,7 +298,7 @@ def _worst_first(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.level))
 
 
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
+def thumbnail(frame: np.ndarray) -> np.ndarray:
     """Average a frame's luminance over cells, so that noise and sharp edges count little."""
     cell = max(min(frame.shape[:2]) // _THUMBNAIL_SIDE, 1)
     # As floating point, for rounded cells would hide small steps.

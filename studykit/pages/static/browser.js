@@ -1,14 +1,14 @@
 // What the page knows of the browser that it is in, and keeps there.
 
 // A browser may forbid to keep anything: then a page that is loaded again knows of nothing.
-function keep(name, text) {
+export function keep(name, text) {
   try {
     if (text === null) localStorage.removeItem(name);
     else localStorage.setItem(name, text);
   } catch {}
 }
 
-function kept(name) {
+export function kept(name) {
   try {
     return localStorage.getItem(name);
   } catch {
@@ -16,19 +16,12 @@ function kept(name) {
   }
 }
 
-const remember = (study, rater) => keep(`rating ${study}`, rater);
-const recall = (study) => kept(`rating ${study}`);
-const draftKey = ({ setup, state }) => `rating ${setup.study} ${state.rater} ${state.number}`;
-
-// Loading the page again then goes on with the same rater.
-function keepInAddress(rater) {
-  const address = new URL(location.href);
-  address.searchParams.set("rater", rater);
-  history.replaceState(null, "", address);
-}
+export const remember = (study, rater) => keep(`rating ${study}`, rater);
+export const recall = (study) => kept(`rating ${study}`);
+export const draftKey = ({ setup, state }) => `rating ${setup.study} ${state.rater} ${state.number}`;
 
 // Light or dark as the notebook is, where it says so; else as the system is.
-function followTheme(root) {
+export function followTheme(root) {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const update = () => {
     const alone = document.documentElement.classList.contains("rp-alone");

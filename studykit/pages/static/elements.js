@@ -10,10 +10,12 @@ const ICONS = {
   done: "M9.5 16.6 5 12.1l-1.5 1.5 6 6 11-11L19 7.1z",
 };
 
-function h(tag, attributes = {}, ...children) {
+export function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    // A style as text would be inline, which the page's own policy forbids.
+    else if (name === "style") for (const key in value) node.style.setProperty(key, value[key]);
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
@@ -21,7 +23,7 @@ function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-function icon(name) {
+export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -32,7 +34,17 @@ function icon(name) {
   return svg;
 }
 
-function button(text, onclick, { kind = "quiet", sign, short, ...attributes } = {}) {
+// What stands where something is on its way.
+export function waiting(word) {
+  return h(
+    "div",
+    { class: "rp-waiting", role: "status" },
+    h("div", { class: "rp-spinner", "aria-hidden": "true" }),
+    h("p", {}, word),
+  );
+}
+
+export function button(text, onclick, { kind = "quiet", sign, short, ...attributes } = {}) {
   const label = h("span", { class: short ? "rp-long" : null }, text);
   const all = { type: "button", class: `rp-button rp-${kind}`, onclick, ...attributes };
   return h("button", short ? { "aria-label": text, ...all } : all, sign && icon(sign), label);

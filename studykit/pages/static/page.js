@@ -1,16 +1,22 @@
 // The rating page. It holds no knowledge of the study: the kernel names the page to show and the
 // words on it, and pictures and clips come under numbers.
 
-class RatingPage {
+import { draftKey, followTheme, keep, recall, remember } from "./browser.js";
+import { button, h, icon, waiting } from "./elements.js";
+import { Link, Shelf } from "./link.js";
+import { Trial } from "./trial.js";
+
+export class RatingPage {
   constructor(model, root) {
     this.root = root;
     this.link = new Link(model);
     this.shelf = new Shelf(this.link);
+    this.onshow = () => {};
     this.link.onlate = (late) => this.showLate(late);
     this.keys = (event) => this.key(event);
     this.live = h("div", { class: "rp-unseen", role: "status", "aria-live": "polite" });
     this.late = h("div", { class: "rp-late", role: "alert", hidden: true });
-    this.main = h("main", { class: "rp-main" });
+    this.main = h("main", { class: "rp-main" }, waiting(document.body.dataset.loading ?? "Loading"));
     root.append(this.late, this.main, this.live);
     root.addEventListener("keydown", this.keys);
     root.addEventListener("pointerdown", () => (this.pointed = this.touched = true));
@@ -31,11 +37,9 @@ class RatingPage {
     this.setup = setup;
     this.texts = setup.texts;
     this.root.lang = setup.language;
-    if (setup.alone) {
-      document.documentElement.classList.add("rp-alone");
-      document.title = this.texts.title;
-    }
-    const rater = recall(setup.study);
+    if (setup.alone) document.title = this.texts.title;
+    // In a notebook whoever has a rater's code may go on; elsewhere it takes the rater's link.
+    const rater = !setup.alone && recall(setup.study);
     if (rater && !state.rater) ({ state } = await this.link.ask("recall", { rater }));
     this.show(state);
   }
@@ -78,8 +82,9 @@ class RatingPage {
     this.leave();
     this.state = state;
     this.problem?.remove();
-    if (state.rater && state.page !== "withdrawn") remember(this.setup.study, state.rater);
-    if (state.rater && this.setup.alone) keepInAddress(state.rater);
+    if (state.rater && !this.setup.alone && state.page !== "withdrawn")
+      remember(this.setup.study, state.rater);
+    this.onshow(state, verb);
     const page = state.paused ? "paused" : state.page;
     // A page that is opened in the middle waits for a first touch, without which nothing may play.
     const started = before?.paused || before?.page === state.page || verb === "return";
@@ -304,6 +309,7 @@ class RatingPage {
   code() {
     const { rater } = this.state;
     if (!rater) return null; // paused before consent
+    if (this.setup.alone) return h("p", {}, this.text("keep_link"));
     const [before, after] = this.texts.rater_id.split("{rater}");
     return h("p", { class: "rp-code" }, before, h("code", {}, rater), after ?? "");
   }
@@ -321,7 +327,7 @@ class RatingPage {
         "aria-valuemax": total,
         "aria-valuenow": done,
         "aria-valuetext": text,
-        style: `--done: ${total ? done / total : 0}`,
+        style: { "--done": total ? done / total : 0 },
       }),
       h("span", { class: "rp-count", "aria-hidden": "true" }, text),
     );
@@ -371,12 +377,3 @@ class RatingPage {
     if (this.trial?.key(event)) event.preventDefault();
   }
 }
-
-export default {
-  render({ model, el }) {
-    const root = h("dialog", { class: "rp", open: true, "data-lm-suppress-shortcuts": "true" });
-    el.append(root);
-    const page = new RatingPage(model, root);
-    return () => page.close();
-  },
-};

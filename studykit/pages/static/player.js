@@ -5,7 +5,7 @@
 const REGROUP = 1.5; // frames apart from which all are halted and set going together again
 const PULL = 0.3; // seconds in which a smaller distance is closed by a slightly other speed
 
-class Player {
+export class Player {
   constructor(videos, frameRate) {
     this.videos = videos;
     this.frame = 1 / frameRate;
