@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Kernels and workers are many short processes: without compiled files each compiles its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: study test setup lint types colab audit fuzz kills clean
+.PHONY: study test setup lint types colab audit fuzz kills load clean
 
 study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
@@ -57,6 +57,10 @@ fuzz: .venv/ready
 
 kills: .venv/ready
 	.venv/bin/python -m tests.attacks.kills
+
+# 500 raters at once on the real server, for five minutes.
+load: .venv/ready
+	.venv/bin/python -m tests.load.raters
 
 clean:
 	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache

@@ -458,11 +458,18 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
-def serve(study: Path | None, **settings: Any) -> None:
-    """Show the pages of STUDY to whoever has a link: raters, and its author."""
-    from studykit.pages.server import serve
+@click.option(
+    "--limit", multiple=True, metavar="NAME=NUMBER", help="Of uploads, such as seconds=90."
+)
+def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author.
 
-    serve(study, **settings)
+    Without STUDY, the page that animates what its visitors bring.
+    """
+    from studykit.pages.server import serve
+    from studykit.pages.uploads import UploadLimits
+
+    serve(study, uploads=UploadLimits.named(limit), **settings)
 
 
 @studykit_command.command()

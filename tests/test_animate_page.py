@@ -196,10 +196,10 @@ def test_two_methods_are_compared_in_step_and_by_a_wipe(page: Any, files: dict[s
             "getComputedStyle(document.querySelector('.an-wipe')).getPropertyValue('--at')"
         )
         == "20%"
-    )  # noqa: E501
+    )
     page.get_by_role("button", name="Pause").or_(
         page.get_by_role("button", name="Play")
-    ).first.wait_for()  # noqa: E501
+    ).first.wait_for()
     page.get_by_role("button", name="Frame on").click()
     times = page.evaluate(
         "[...document.querySelectorAll('.an-stage video')].map(v => v.currentTime)"
@@ -306,6 +306,7 @@ def test_nothing_is_kept_from_anybody(browser: Any, address: str, theme: str) ->
         assert said == [], step
 
     page.emulate_media(color_scheme=theme)
+    page.wait_for_timeout(500)  # colours change slowly
     clean("empty")
     page.get_by_role("button", name="Example astronaut").click()
     page.get_by_role("button", name="Example frontal-driving-1").click()

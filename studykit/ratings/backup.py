@@ -20,6 +20,9 @@ from studykit.errors import StudyError
 from studykit.ratings.database import TABLES, create_again, withdrawn
 from studykit.ratings.store import Store, open_store, withdraw_again
 
+# Both sides have had the same migrations before anything is copied.
+_CONTENT = [table for table in TABLES.sorted_tables if table.name != "migrations"]
+
 
 def back_up(store: Store, path: str | Path) -> Path:
     """Copy a store as it is at one moment into a new file; nobody who rates has to wait.
@@ -127,21 +130,20 @@ def _copy_tables(source: sa.Connection, part: Path) -> None:
 
 def _copy_rows(source: sa.Connection, target: sa.Connection) -> None:
     """Copy all rows, in their order; those that count themselves get new numbers in that order."""
-    for table in TABLES.sorted_tables:
-        if table.name != "migrations":  # both have all of them
-            rows = source.execute(sa.select(*_columns(table)).order_by(*table.primary_key))
-            if found := [dict(row) for row in rows.mappings()]:
-                target.execute(sa.insert(table), found)
+    for table in _CONTENT:
+        rows = source.execute(sa.select(*_columns(table)).order_by(*table.primary_key))
+        if found := [dict(row) for row in rows.mappings()]:
+            target.execute(sa.insert(table), found)
 
 
 def _lacking(backup: sa.Connection, store: sa.Connection) -> dict[str, int]:
     """Count, by table, the rows of a store that its backup does not have."""
     newer = {}
-    for table in TABLES.sorted_tables:
+    for table in _CONTENT:
         if table is withdrawn:  # they stay withdrawn
             continue
-        key = [column for column in table.primary_key if column.identity is None]
-        columns = key or _columns(table)
+        # Of a count that only grows there is one row a study, here as there.
+        columns = list(table.primary_key) if table.name == "numbers" else _columns(table)
         held, known = (
             Counter(map(tuple, connection.execute(sa.select(*columns))))
             for connection in (store, backup)
