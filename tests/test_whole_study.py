@@ -61,6 +61,13 @@ def studykit(*arguments: object) -> None:
     assert stop.value.code == 0
 
 
+def holding(out: Path, text: str) -> list[str]:
+    """Return which of the store's files hold a text."""
+    stored = list(out.glob("ratings.sqlite*"))
+    assert stored
+    return [file.name for file in stored if text.encode() in file.read_bytes()]
+
+
 def rate_a_part(rater: Rater, keys: str) -> None:
     """Practise where there is practice, and rate both clips of a session."""
     for done in range(3):
@@ -107,13 +114,13 @@ def test_a_study_is_frozen_run_rated_and_reported_and_who_withdraws_is_gone(
                 rater.press("Pause")
                 rater.press("Withdraw")
                 rater.look("withdraw")
-                before = out / "ratings.sqlite"
-                with open_store(before) as store:
+                with open_store(out / "ratings.sqlite") as store:
                     (gone,) = {known.rater for known in store.sessions() if known.paused}
                     assert len(store.ratings(history=True).query("rater == @gone")) == 12
-                assert gone.encode() in before.read_bytes()
+                assert holding(out, gone)
                 rater.press("Delete my answers")
                 rater.page.get_by_role("heading", name="Your answers are deleted").wait_for()
+                assert holding(out, gone) == []
                 rater.look("withdrawn")
                 rater.page.reload()  # whoever comes back by accident gets no further
                 rater.page.get_by_text(re.compile("leads nowhere|are deleted")).first.wait_for()
@@ -126,10 +133,7 @@ def test_a_study_is_frozen_run_rated_and_reported_and_who_withdraws_is_gone(
                 assert back.get_attribute("href") == "https://example.org/done?cc=C1X2"
             rater.page.context.close()
     studykit("rate", "withdraw", study, gone, "--out", out)  # nothing is left to be removed
-    stored = [file for file in out.iterdir() if file.name.startswith("ratings.sqlite")]
-    assert stored
-    for file in stored:
-        assert gone.encode() not in file.read_bytes(), file.name
+    assert holding(out, gone) == []
     with open_store(out / "ratings.sqlite") as store:
         ratings = store.ratings("whole")
         assert (ratings["rater"].nunique(), store.withdrawals("whole")) == (2, 1)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.ratings.database import TABLES, create_again, withdrawn
+from studykit.ratings.database import TABLES, create_again, leave_no_trace, withdrawn
 from studykit.ratings.store import Store, open_store, withdraw_again
 
 # Both sides have had the same migrations before anything is copied.
@@ -51,6 +51,8 @@ def restore(
 ) -> Path | None:
     """Put what a backup holds in place of what a store holds, all at once or not at all.
 
+    Raters who have withdrawn since stay withdrawn; the backup itself still holds their answers.
+
     Parameters
     ----------
     store : Store
@@ -62,8 +64,6 @@ def restore(
         The folder for a copy of what is replaced though the backup lacks it.
     force : bool
         Replace a store that holds what the backup lacks.
-
-    Raters who have withdrawn since the backup stay withdrawn.
 
     Returns
     -------
@@ -105,6 +105,7 @@ def restore(
             create_again(target)
             _copy_rows(source, target)
             withdraw_again(target, [dict(row) for row in gone])
+    leave_no_trace(store._engine)
     return replaced
 
 
