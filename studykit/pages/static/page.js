@@ -259,26 +259,27 @@ export class RatingPage {
   }
 
   finished() {
-    const { rater, undo, completion } = this.state;
+    const { undo, completion } = this.state;
     const { code, address } = completion;
+    const kind = "rp-button rp-first";
     this.card({
       sign: "done",
       title: this.text("finished_title"),
       body: [
         h("p", { class: "rp-lead" }, this.text("finished")),
-        ...(code ? this.completion(code) : [h("p", { class: "rp-code" }, h("code", {}, rater))]),
-        address && h("p", {}, h("a", { href: address }, this.text("completion_return"))),
+        code && this.coded("completion", "code", code),
+        code && h("p", {}, this.text("completion_hint")),
+        address && h("p", {}, h("a", { class: kind, href: address }, this.text("completion_return"))),
+        this.coded("withdraw_code", "rater", this.state.rater),
       ],
       actions: [undo && this.back(), this.leaving()],
     });
   }
 
-  completion(code) {
-    const [before, after] = this.texts.completion.split("{code}");
-    return [
-      h("p", { class: "rp-code" }, before, h("code", {}, code), after ?? ""),
-      h("p", {}, this.text("completion_hint")),
-    ];
+  // A text with something in it to be copied.
+  coded(key, name, value) {
+    const [before, after] = this.texts[key].split(`{${name}}`);
+    return h("p", { class: "rp-code" }, before, h("code", {}, value), after ?? "");
   }
 
   back() {
@@ -310,8 +311,7 @@ export class RatingPage {
     const { rater } = this.state;
     if (!rater) return null; // paused before consent
     if (this.setup.alone) return h("p", {}, this.text("keep_link"));
-    const [before, after] = this.texts.rater_id.split("{rater}");
-    return h("p", { class: "rp-code" }, before, h("code", {}, rater), after ?? "");
+    return this.coded("rater_id", "rater", rater);
   }
 
   progress() {
