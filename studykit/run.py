@@ -27,6 +27,7 @@ from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
+from studykit.study.hypotheses import FROZEN
 
 _GRACE_SECONDS = 20  # for a kernel to remove what is half-made
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
@@ -397,6 +398,7 @@ def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) 
         code_hash("studykit.report"),
         *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
         _ratings_state(study, out),
+        *(files.sha256(plan) for plan in (out / FROZEN,) if plan.is_file()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow
+from studykit.ratings.screening import withdrawn_words
 from studykit.report import figures, previews, tables, words
 from studykit.report.blocks import (
     Absent,
@@ -74,6 +75,8 @@ def summary(results: Results) -> Section:
     for heading, points in words.summary(results).items():
         blocks += [Words(f"### {heading}")] if heading else []
         blocks.append(Words(_bullets(points)))
+    if planned := words.plan(results):
+        blocks += [Words("### The plan"), Words(_bullets(planned))]
     cautions = words.cautions(results)
     if cautions:
         text = f"**Read with care.**\n\n{_bullets(map(plain, cautions))}"
@@ -279,6 +282,8 @@ def raters(results: Results) -> Section:
     held = results.raters["complete"].dropna()
     if len(held):
         said += f" {int(held.sum())} of {len(held)} sessions were finished."
+    if results.withdrawn:
+        said += f" {withdrawn_words(results.withdrawn)}."
     blocks: list[Block] = [Words(said)]
     answers = tables.rater_answers(results)
     if answers is not None:

@@ -130,6 +130,7 @@ def statistic(results: Results, part: str) -> Table:
 def findings(results: Results) -> Table:
     """What may be claimed of raters, sources and drivings like these; every claim is in the CSV."""
     data = results.analysis.findings.table
+    data = data.assign(primary=stats.is_primary(results.plan, data))
     like = data[(data["scope"] == stats.LIKE) & ~data["claim"].str.contains("predict|against")]
     shown_too = ~like["claim"].str.contains(" x ") | (like["p_adjusted"] < 0.05)
     told = like[(like["reason"] == "") & shown_too]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from studykit import metrics, stats
+from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
 from studykit.report.tables import metric_label, p_words, with_interval
@@ -129,6 +130,42 @@ def summary(results: Results) -> dict[str, list[str]]:
     return {heading: said for heading, said in points.items() if said}
 
 
+def plan(results: Results) -> list[str]:
+    """Say whether a plan was followed, where not, and what became of its hypotheses."""
+    if not results.rated:
+        return []
+    frozen = results.plan
+    if frozen is None:
+        return [
+            "**Exploratory.** No plan was frozen before the first answer (`studykit rate freeze`): "
+            "what was found is to be confirmed by another study."
+        ]
+    named = f"The plan of {frozen.frozen:%Y-%m-%d %H:%M} UTC (SHA-256 {frozen.sha256[:12]}…)"
+    if results.simulated:
+        return [f"{named} is for people: simulated raters rehearse it."]
+    departed = stats.departures(
+        frozen, results.study, results.out, results.ratings, results.screening.kept,
+        results.coverage,
+    )  # fmt: skip
+    if frozen.late:
+        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers."]
+    elif departed:
+        said = [f"**Preregistered, with departures.** {named} was not followed in what comes next."]
+    else:
+        said = [f"**Preregistered.** {named} was followed."]
+    said += map(plain, departed)
+    these = {
+        "method": results.analysis.pairwise,
+        "source type": results.analysis.source_pairwise,
+        "driving type": results.analysis.driving_pairwise,
+    }
+    tables = {claim: result.table for claim, result in these.items()}
+    for hypothesis, outcome, why in stats.outcomes(frozen, results.analysis.findings.table, tables):
+        reason = f" ({why})" if why else ""
+        said.append(plain(f"Hypothesis: {hypothesis.words}: {outcome}{reason}."))
+    return said if frozen.hypotheses else [*said, "The plan names no hypothesis."]
+
+
 def cautions(results: Results) -> list[str]:
     """Say what the ratings do not support, in whole sentences."""
     if no_scores(results):
@@ -140,6 +177,8 @@ def cautions(results: Results) -> list[str]:
             f"People rated under {versions} versions of the study file: where scale, criteria or "
             "their words were changed, their ratings do not belong together."
         )
+    if results.coverage.behind:
+        found.append(results.coverage.words)
     found += [*results.analysis.verdicts.notes, *results.analysis.bradley_terry.notes]
     found = [note for note in found if "no paired comparisons" not in note]
     return list(dict.fromkeys(found))
@@ -400,6 +439,10 @@ def _procedure(results: Results) -> str:
     who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
         else "Raters"  # fmt: skip
     share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
+    several = f" A rater had {rules.sessions} sessions." if rules.sessions > 1 else ""
+    order = "balanced over raters (Williams design, "
+    if rules.trials:
+        order = "balanced over raters, the clips rated least coming first ("
     held = {
         "training clip": rules.training,
         "hidden repeat": rules.repeats,
@@ -409,12 +452,14 @@ def _procedure(results: Results) -> str:
     counts = [_count(number, noun) for noun, number in held.items() if number]
     text = (
         f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
-        f"balanced over raters (Williams design, seed {results.study.seed}); {share} of a clip "
-        "had to be watched before an answer counted."
+        f"{order}seed {results.study.seed}); {share} of a clip had to be watched before an answer "
+        f"counted.{several}"
     )
     if counts:
         text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
-    return f"{text} {results.screening.words}"
+    gone = f" {withdrawn_words(results.withdrawn)}." if results.withdrawn else ""
+    least = f" {results.coverage.words}" if rules.trials or rules.ratings_per_clip_min else ""
+    return f"{text} {results.screening.words}{gone}{least}"
 
 
 def _measures(results: Results) -> str:
