@@ -240,7 +240,8 @@ def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
 def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of) -> None:
     results = results_of(alike(make_ratings(raters=4, **SMALL)))
     assert len(results.screening.excluded) == 4
-    assert "4 raters gave 128 scores; every one of them was excluded." in words.studied(results)
+    said = words.studied(results)
+    assert "4 raters gave 128 scores, on 8 clips each; every one of them was excluded." in said
     assert "every rater was excluded" in report.summary(results).markdown.lower()
     assert "warp" in report.raters(results).markdown  # the scores with the excluded raters
     for section in (report.verdicts, report.scores, report.statistics):

@@ -585,7 +585,9 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
         listed=tuple((s.name, d.name) for s, d in first.values()) if study.listed else (),
         methods=study.methods[: MOST_SHOWN // len(first)],
     )
-    said = Words("A sample: the first source and the first driving of each type.")
+    left = len(study.methods) - len(sample.methods)
+    more = f" The first {len(sample.methods)} of {len(study.methods)} methods." if left else ""
+    said = Words(f"A sample: the first source and the first driving of each type.{more}")
     return dataclasses.replace(results, study=sample), [said]
 
 
