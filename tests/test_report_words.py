@@ -253,6 +253,25 @@ def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of
         assert wrong not in said
 
 
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_clips_that_were_compared_in_pairs_are_not_said_to_be_unrated(results_of) -> None:
+    results = results_of(DEGENERATE["pairs only"].assign(study="small"))
+    assert "Paired comparisons" in report.scores(results).markdown
+    assert "compared in pairs" in report.verdicts(results).markdown
+    assert "preference" in report.statistics(results).markdown
+    said = " ".join(section(results).markdown for section in RATED_SECTIONS)
+    for wrong in ("no ratings", "not rated", "Higher is better on", "Agreement\n"):
+        assert wrong not in said
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_where_no_claim_can_be_tested_there_is_no_empty_table(results_of) -> None:
+    results = results_of(DEGENERATE["one rater"].assign(study="small"))
+    shown = report.statistics(results).markdown
+    assert "No claim could be tested" in shown and "| claim |" not in shown
+    assert (results.out / "tables/findings.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("ratings", "why"),
     [

@@ -74,6 +74,21 @@ def no_scores(results: Results) -> str:
     return "" if scored else "no rating was given that counts"
 
 
+def only_compared(results: Results) -> bool:
+    """Say whether clips were compared in pairs and none was rated on a scale."""
+    return not no_scores(results) and results.analysis.condition_scores.table.empty
+
+
+def better(results: Results) -> str:
+    """Say which way a score is better, "" where there are none on a scale."""
+    rules = results.study.ratings
+    if only_compared(results):
+        return ""
+    best = f": {rules.scale} in jitter is none to be seen"
+    asked = any(criterion.name == "jitter" for criterion in rules.asked)
+    return f"Higher is better on every criterion{best if asked else ''}."
+
+
 def weights(results: Results) -> list[str]:
     """Say which weights made the clips, and what shipped weights are worth."""
     done = [row for row in results.rows.values() if row.status == "done"]
@@ -143,7 +158,8 @@ def cautions(results: Results) -> list[str]:
             f"People rated under {versions} versions of the study file: where scale, criteria or "
             "their words were changed, their ratings do not belong together."
         )
-    found += [*results.analysis.verdicts.notes, *results.analysis.bradley_terry.notes]
+    judged = () if only_compared(results) else results.analysis.verdicts.notes
+    found += [*judged, *results.analysis.bradley_terry.notes]
     found = [note for note in found if "no paired comparisons" not in note]
     return list(dict.fromkeys(found))
 
