@@ -18,6 +18,7 @@ from studykit.media import video
 from studykit.media.squares import open_driving
 from studykit.media.views import View
 from studykit.metrics import pair, quality
+from studykit.metrics.pair import open_pair
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
 
@@ -72,7 +73,8 @@ def _cell(study: Study, name: str) -> Cell:
 
 
 def _true_frames(study: Study, name: str) -> list[np.ndarray]:
-    return [image for image, _ in find_truth(study, _cell(study, name))]
+    cell = _cell(study, name)
+    return [image for image, _ in find_truth(study, cell, open_pair(study, cell)[1])]
 
 
 def _faults(study: Study) -> dict[str, list[np.ndarray]]:
@@ -485,3 +487,10 @@ def test_vmaf_is_measured_frame_by_frame_where_an_ffmpeg_has_it(
     assert found["warp"].curves["vmaf"].shape == (COUNT,)
     assert found["warp"].values["psnr"] == pytest.approx(value("warp", "psnr"))
     assert "cvvdp" not in found["warp"].values
+
+
+def test_processes_beside_each_other_are_at_different_sources():
+    pairs = {(source, driving): [source + driving] for source in "abc" for driving in "xy"}
+    order = [group[0] for group in metrics.measure._apart(pairs, 2)]
+    assert order == ["ax", "bx", "ay", "by", "cx", "cy"]
+    assert metrics.measure._apart(pairs, 1) == list(pairs.values())

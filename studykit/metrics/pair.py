@@ -18,16 +18,17 @@ from studykit.cache import code_hash, kept
 from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
+from studykit.media.geometry import Point, chosen_face
 from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source, probed
-from studykit.media.views import Driving
+from studykit.media.views import Driving, Source
 from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.dynamics import LEAST_SPEECH
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
 from studykit.metrics.quality import Spool
 from studykit.metrics.truth import Transfer, TrueFrames, find_truth
-from studykit.study.file import Cell, Input, Study
+from studykit.study.file import Cell, Study
 
 FEATURES = ("inception", "truth_inception")
 """Curves that FID is made of."""
@@ -73,13 +74,15 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
         In the order of the clips: what was measured, or why nothing was.
     """
     try:
-        scene = _scene(study, clips[0][0].source, clips[0][0].driving)
+        first = clips[0][0]
+        still, opened = open_pair(study, first)
+        scene = _scene(first.driving.path, still, opened)
         truths: dict[Transfer, _Truth | None] = {}
         takes = []
         for cell, path in clips:
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
-                frames = find_truth(study, cell)
+                frames = find_truth(study, cell, opened)
                 finder = cell.driving.view.finder
                 own = scene.driving if cell.protocol == "same-identity" else None
                 truths[transfer] = None if frames is None else _Truth(frames, finder, own)
@@ -129,14 +132,16 @@ class _Scene:
     notes: tuple[str, ...]
 
 
-def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    still, _ = open_source(
-        source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
-    )
-    opened, _ = open_driving(
-        driving.path, name=driving.name, size=study.size, crop=study.crop, view=driving.view
-    )
-    opened, _ = with_reference(opened, driving.view.reference, still)
+def open_pair(study: Study, cell: Cell) -> tuple[Source, Driving]:
+    """Open a cell's source, and its driving with its reference frame."""
+    source, driving, rules = cell.source, cell.driving, {"size": study.size, "crop": study.crop}
+    still, _ = open_source(source.path, name=source.name, view=source.view, **rules)
+    opened, _ = open_driving(driving.path, name=driving.name, view=driving.view, **rules)
+    return still, with_reference(opened, driving.view.reference, still)[0]
+
+
+def _scene(path: Path, still: Source, opened: Driving) -> _Scene:
+    """Look at a source and a driving, whose sound is in the file at a path."""
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer(finder=opened.finder)
@@ -147,8 +152,8 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
     observing += " niqe" * ("niqe" not in lacking())
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
-    person = _person(still.image.tobytes(), still.image.shape, still.finder)
-    missing = [*_hear(driving.path, opened, seen)]
+    person = _person(still.image.tobytes(), still.image.shape, still.finder, still.face)
+    missing = [*_hear(path, opened, seen)]
     if person is None:
         missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
@@ -190,13 +195,15 @@ def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
 
 
 @lru_cache(maxsize=16)
-def _person(pixels: bytes, shape: tuple[int, ...], finder: Finder) -> np.ndarray | None:
+def _person(
+    pixels: bytes, shape: tuple[int, ...], finder: Finder, at: Point | None
+) -> np.ndarray | None:
     """Return the embedding of a source's face, found once for all drivings; None without one."""
     from studykit.media.dlib_faces import identity_embedding
 
     image = np.frombuffer(pixels, np.uint8).reshape(shape)
-    found = find_faces(image, finder=finder)
-    return identity_embedding(image, found[0].landmarks) if found else None
+    face = chosen_face(find_faces(image, finder=finder), at)
+    return None if face is None else identity_embedding(image, face.landmarks)
 
 
 def _figures(driving: np.ndarray) -> dict[str, float]:
