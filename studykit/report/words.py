@@ -382,7 +382,7 @@ def _stimuli(results: Results) -> str:
     }[study.crop]
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
-        f"were {combined}. All were cropped to {crop} and scaled to {study.size} × {study.size} "
+        f"were {combined}. All were cropped to {crop}, and scaled to {study.size} × {study.size} "
         f"pixels. Each pair was animated by {_joined(_described(results))}. {_in_a_line(study)}"
     )
     frames = [row.frames for row in results.rows.values() if row.status == "done"]
