@@ -27,9 +27,10 @@ from studykit.study.file import load_study
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
-fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("fastapi")
 
-from studykit.pages.animate_api import Workshop, animate_router  # noqa: E402
+from studykit.pages.animate_api import Workshop  # noqa: E402
+from studykit.pages.server import create_app  # noqa: E402
 
 LIMITS = UploadLimits(
     bytes=3_000_000, pixels=4_000_000, seconds=5, frames=100, faces=4, files=3, away=3.0
@@ -40,21 +41,11 @@ FRAMES = 6
 @contextlib.contextmanager
 def served(limits: UploadLimits) -> Iterator[tuple[str, Workshop]]:
     workshop = Workshop(limits)
-    app = fastapi.FastAPI()
-    app.include_router(animate_router(workshop))
-    from studykit.pages import front_end, guard
-
-    app.add_middleware(guard.Guard, bodies={"/api/uploads": limits.bytes + 100_000})
-
-    @app.get("/static/{version}/{name}")
-    async def static(name: str):
-        data, kind = front_end.served()[name]
-        return fastapi.Response(data, media_type=kind)
-
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(create_app(workshop=workshop), log_level="warning")
         server = uvicorn.Server(config)
+        workshop.ends = lambda: server.should_exit
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
@@ -62,7 +53,6 @@ def served(limits: UploadLimits) -> Iterator[tuple[str, Workshop]]:
         finally:
             server.should_exit = True
             thread.join()
-            workshop.close()
 
 
 @pytest.fixture(scope="module")

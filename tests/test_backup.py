@@ -16,6 +16,7 @@ from studykit.cli import main
 from studykit.errors import StudyError
 from studykit.ratings import backup, database
 from studykit.ratings.backup import back_up, restore
+from studykit.ratings.links import Links
 from studykit.ratings.store import Store, open_store
 from tests.test_store import CRITERIA, TRIALS, address, answer, begin, opened, postgres
 
@@ -24,7 +25,7 @@ __all__ = ["address", "opened", "postgres"]
 
 def everything(store: Store) -> dict[str, list[tuple]]:
     """All rows of all tables, without the numbers that databases give by themselves."""
-    with store._reading() as connection:
+    with store.reading() as connection:
         return {
             name: [
                 tuple(row)
@@ -150,7 +151,7 @@ def test_a_lost_store_comes_back_from_its_backup(
         assert restore(new, "small", path, tmp_path) is None
         assert everything(new) == held
         answer(new, session, rater, 2)
-    with opened._writing() as connection:
+    with opened.writing() as connection:
         database.create_again(connection)
     assert opened.ratings().empty
     assert restore(opened, "small", path, tmp_path) is None
@@ -167,6 +168,13 @@ def test_answers_that_the_backup_lacks_are_replaced_by_force_alone_and_kept(
     session, rater = rated(opened)
     path = back_up(opened, tmp_path / "backup.sqlite")
     restore(opened, "small", path, tmp_path)  # the same again: nothing is newer
+    link = Links(opened, "small")
+    link.make("author")
+    path = back_up(opened, tmp_path / "with a link.sqlite")
+    link.revoke(kind="author")
+    with pytest.raises(StudyError, match=r"lacks \(1 links\)"):  # it would let them in again
+        restore(opened, "small", path, tmp_path)
+    path = back_up(opened, tmp_path / "revoked.sqlite")
     saved = everything(opened)
 
     changes: dict[str, Callable[[], object]] = {
@@ -174,6 +182,7 @@ def test_answers_that_the_backup_lacks_are_replaced_by_force_alone_and_kept(
         "1 undone": lambda: opened.undo(session, 2),
         "1 events": lambda: opened.note(session, "paused"),
         "1 raters": lambda: opened.register("other"),
+        "1 links": lambda: Links(opened, "small").make("panel"),
     }
     for said, change in changes.items():
         change()

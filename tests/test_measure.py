@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving
 from studykit.media.views import View
+from studykit.metrics import pair, quality
 from studykit.metrics.pair import open_pair
 from studykit.metrics.truth import find_truth
 from studykit.study.file import Cell, Input, Study, load_study
@@ -461,6 +463,30 @@ def test_a_fault_is_a_note_with_a_traceback_and_tried_again(study, out, tmp_path
     assert "find_truth" in (results / f"logs/metrics-{cell}.txt").read_text()
     assert set(metrics.measure_study(study, results)["cell"]) == {cell}
     assert len(metrics.notes(results)) == 0
+
+
+def test_vmaf_is_measured_frame_by_frame_where_an_ffmpeg_has_it(
+    study, out, value, tmp_path, monkeypatch
+):
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    (tmp_path / "ffmpeg").symlink_to(program)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    caches = (quality.vmaf_program, pair.lacking)
+    for cache in caches:
+        cache.cache_clear()
+    if not quality.vmaf_program():
+        pytest.skip("this ffmpeg has no libvmaf: not run here")
+    found = {}
+    for cell in study.cells():
+        if cell.name in (f"{PAIR}__warp", f"{PAIR}__truth"):
+            measured = metrics.measure_cell(study, cell, out / "clips" / f"{cell.name}.mp4")
+            found[cell.method.name] = measured
+    for cache in caches:
+        cache.cache_clear()
+    assert 0 <= found["warp"].values["vmaf"] < found["truth"].values["vmaf"] <= 100
+    assert found["warp"].curves["vmaf"].shape == (COUNT,)
+    assert found["warp"].values["psnr"] == pytest.approx(value("warp", "psnr"))
+    assert "cvvdp" not in found["warp"].values
 
 
 def test_processes_beside_each_other_are_at_different_sources():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from studykit.errors import StudyError
 from studykit.pages.uploads import Refused, UploadLimits, Visitors, shown_name
 
 
@@ -78,6 +79,13 @@ def test_at_the_end_nothing_is_left(visitors: Visitors) -> None:
     visitors.new().add("source", "a.png").path.write_bytes(b"x")
     visitors.close()
     assert not visitors.folder.exists()
+
+
+def test_limits_are_named_one_by_one() -> None:
+    assert UploadLimits.named(["seconds=90", "files=3"]) == UploadLimits(seconds=90, files=3)
+    for given, says in (("secnds=9", 'did you mean "seconds"'), ("files=0", "number above 0")):
+        with pytest.raises(StudyError, match=says):
+            UploadLimits.named([given])
 
 
 def test_a_name_is_shown_without_its_folders_and_without_what_can_not_be_shown() -> None:

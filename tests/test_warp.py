@@ -9,6 +9,7 @@ import skimage
 import studykit.stimuli as stimuli
 from studykit.errors import NoFaceError
 from studykit.media.faces import find_face
+from studykit.media.following import points_of
 from studykit.media.geometry import face_crop
 from studykit.media.pose import head_pose
 from studykit.media.views import Driving, Source
@@ -21,6 +22,7 @@ from studykit.methods._warp_geometry import (
     Field,
     Motion,
     fit_head,
+    gaze_since,
     motion_since,
     smallest_area_change,
 )
@@ -170,6 +172,78 @@ def test_blinking_closes_the_eyes(astronaut, warped):
     assert (after < 90).mean() < 0.5 * (before < 90).mean()
 
 
+def test_shut_lids_leave_no_white_between_them(astronaut):
+    """Landmarks lie inside the eyes: what is white beside them would show where lids meet."""
+    points = points_of(find_face(astronaut))
+    image = astronaut.copy()
+    eyes = [mesh.mean(axis=0) for mesh in (points[36:42], points[42:48])]
+    rows, columns = np.mgrid[:256, :256]
+    for eye, corners in zip(eyes, (points[[36, 39]], points[[42, 45]]), strict=True):
+        half = np.linalg.norm(corners[1] - corners[0]) / 2
+        away = np.hypot(columns - eye[0], 2.2 * (rows - eye[1])) / half
+        image[away < 1.0] = 250
+    shut = WarpedFace(image, points).at(motion(eye_opening=0.0))
+    near = [np.hypot(columns - x, 2.2 * (rows - y)) < 12 for x, y in eyes]
+    white = [(frame[near[0] | near[1]].min(axis=1) > 225).mean() for frame in (image, shut)]
+    assert white[0] > 0.5 and white[1] < 0.02
+
+
+def test_the_irises_look_where_the_drivings_do():
+    identity = stimuli.Identity.random(5)
+    frames = [
+        stimuli.render(identity, stimuli.Pose(), stimuli.Expression(gaze_x=look)).image
+        for look in (0.0, 25.0, -25.0)
+    ]
+    found = [points_of(find_face(frame, finder="mediapipe")) for frame in frames]
+    clip = [frames[0]] + [
+        WarpedFace(frames[0], found[0]).at(motion(gaze=gaze_since(found[0], points)))
+        for points in found[1:]
+    ]
+    looks = [
+        gaze_since(found[0], points_of(find_face(frame, finder="mediapipe")))[0] for frame in clip
+    ]
+    truth = [gaze_since(found[0], points)[0] for points in found]
+    assert abs(truth[1] - truth[2]) > 0.25
+    assert 0.4 < (looks[1] - looks[2]) / (truth[1] - truth[2]) < 1.1
+
+
+def test_without_irises_there_is_no_gaze(astronaut):
+    unknown = points_of(find_face(astronaut, finder="dlib"))
+    assert not gaze_since(unknown, unknown).any()
+    face = WarpedFace(astronaut, unknown)
+    assert np.array_equal(face.at(motion(gaze=np.array([0.2, 0.0]))), face.at(STILL))
+
+
+def test_lips_stay_inside_the_outline_of_a_face_that_turns(warped):
+    wide = np.zeros((68, 2))
+    wide[[48, 60]], wide[[54, 64]] = (-14, 0), (14, 0)
+    for side in (-1, 1):
+        turned = motion(turn=np.array([0, side * 0.5, 0]), expression=wide)
+        landmarks, _ = warped.field.move(turned)
+        left = np.interp(landmarks[48, 1], landmarks[:9, 1], landmarks[:9, 0])
+        right = np.interp(landmarks[54, 1], landmarks[16:7:-1, 1], landmarks[16:7:-1, 0])
+        room = 5 * warped.field.head.scale
+        assert landmarks[48, 0] - left > room and right - landmarks[54, 0] > room
+
+
+def test_the_chin_drops_with_a_lip_that_drops_alone(warped):
+    """Detectors hold the chin up; a jaw is one bone."""
+    lip = np.zeros((68, 2))
+    lip[[55, 56, 57, 58, 59, 65, 66, 67], 1] = 15
+    landmarks, _ = warped.field.move(motion(expression=lip))
+    dropped = (landmarks - warped.field.head.landmarks)[8, 1] / warped.field.head.scale
+    assert 4 < dropped < 12
+
+
+def test_motion_saturates_only_near_its_bounds():
+    small = limited(motion(turn=np.array([0.1, 0.2, 0.1]), shift=np.array([15.0, 0.0])))
+    assert small.turn == pytest.approx([0.1, 0.2, 0.1], rel=0.02)
+    assert small.shift == pytest.approx([15, 0], rel=0.02)
+    wild = limited(motion(turn=np.full(3, 5.0), growth=5.0, shift=np.array([0.0, 500.0])))
+    assert np.rad2deg(wild.turn) == pytest.approx([24, 34, 30], rel=0.01)
+    assert wild.shift[1] == pytest.approx(45, rel=0.01) and wild.growth < 0.201
+
+
 def test_a_blink_is_told_from_a_squint_and_from_noise(warped):
     """dlib sees a shut eye as one little more than half as open as before."""
     landmarks = warped.field.head.landmarks
@@ -205,7 +279,7 @@ def test_eyes_larger_than_their_landmarks_are_closed_whole(astronaut):
 def test_hair_at_the_border_goes_with_the_head(astronaut):
     """Held at the picture's border, it would be sheared; what lies beyond comes in."""
     image = np.ascontiguousarray(astronaut[:216, 40:])  # the hair begins at the left border
-    face = WarpedFace(image, find_face(image).landmarks)
+    face = WarpedFace(image, points_of(find_face(image)))
     nodes = face.field.nodes.reshape(GRID, GRID, 2) - face.edge
     left = (np.abs(nodes[..., 0]) < 2) & (np.abs(nodes[..., 1] - 80) < 20)
     _, shifts = face.field.move(motion(shift=np.array([12.0, 0.0])))
@@ -218,7 +292,7 @@ def test_what_lies_around_a_source_comes_in_where_it_moves(astronaut):
     around[:60] = (255, 0, 0)
     down = motion(shift=np.array([0.0, 30.0]))
     red, plain = (
-        WarpedFace(image, face.landmarks, given).at(down)[:6, 100:156].astype(int)
+        WarpedFace(image, points_of(face), given).at(down)[:6, 100:156].astype(int)
         for given in (around, None)
     )
     assert (red[..., 0] - red[..., 1]).max() > 150

@@ -1,14 +1,16 @@
 """A driving's face over time: its landmarks, followed and smoothed."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from studykit.media.following import interpolated
+from studykit.media.following import interpolated, is_seen, tracked
 from studykit.media.views import Driving
+from studykit.methods._face_registration import RegisteredHead
 
-MIN_CUTOFF, SPEED_COEFFICIENT = 2.0, 8.0
+MIN_CUTOFF, SPEED_COEFFICIENT = 4.0, 16.0
 """Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""
 
 
@@ -17,16 +19,31 @@ def follow(
     min_cutoff: float = MIN_CUTOFF,
     speed_coefficient: float = SPEED_COEFFICIENT,
 ) -> Iterator[np.ndarray]:
-    """Yield each frame's smoothed landmarks, (68, 2) float64, NaN where the face is lost."""
+    """Yield where each frame's face is, (70, 2) float64, NaN where it is lost.
+
+    As :meth:`Driving.points_seen` gives it, registered to the first frame with a face and smoothed.
+    """
     smooth: OneEuroFilter | None = None
-    known = driving.points
-    for points in driving.points_seen() if known is None else interpolated(known):
-        landmarks = points[:68]
-        lost = np.isnan(landmarks).any()
-        if not lost and smooth is None:
-            size = float(np.ptp(landmarks, axis=0).max())
+    frames = iter(driving)
+    if driving.points is None:
+        frames, shown = itertools.tee(frames)
+        found, seen = tracked(shown, finder=driving.finder), itertools.repeat(True)
+    else:
+        found, seen = interpolated(driving.points), is_seen(driving.points)
+    for points, frame, there in zip(found, frames, seen, strict=False):
+        if is_lost(points):
+            yield points
+            continue
+        if smooth is None:
+            size = float(np.ptp(points[:68], axis=0).max())
             smooth = OneEuroFilter(float(driving.frame_rate), min_cutoff, speed_coefficient / size)
-        yield landmarks if lost or smooth is None else smooth(landmarks)
+            head = RegisteredHead(frame, points[:68])
+        yield smooth(head.refined(frame, points) if there else points)
+
+
+def is_lost(points: np.ndarray) -> bool:
+    """Say whether a frame's points show no face: irises alone may be unknown."""
+    return bool(np.isnan(points[0, 0]))
 
 
 def counted_from(
@@ -40,7 +57,7 @@ def counted_from(
     if not driving.reference:
         return None, iter(rows)
     rows = list(rows)  # as smoothed as the others, so that no motion is left in it
-    seen = (row for row in rows[driving.reference :] if not np.isnan(row).any())
+    seen = (row for row in rows[driving.reference :] if not is_lost(row))
     return next(seen, None), iter(rows)
 
 

@@ -4,7 +4,7 @@ A head is the generic 3-D face fitted to landmarks, so that a turn shifts the no
 cheeks and leaves the head's outline where it is, as a real turn does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -29,6 +29,9 @@ _SKULL_AXES = np.array([84.0, 124.0, 100.0])
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
 _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 45.0
+# How far an iris can go in its eye, in widths of that, to a side and up or down; and how much
+# further irises are than MediaPipe sees them, on rendered faces that look aside.
+_MAX_GAZE, _GAZE_GAIN = np.array([0.22, 0.1]), 1.7
 _MAX_GROWTH = 0.2
 
 UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
@@ -55,6 +58,9 @@ _LID_OVERLAP = 0.22
 # Changes of the gap between lips below this, in millimetres, are noise; what is left of larger ones
 # falls short by this factor, on rendered faces, whether dlib or MediaPipe sees them.
 _LIP_NOISE, _LIP_GAIN = 1.5, 1.3
+# Nearer to the face's outline than this, in millimetres, no lip goes that was not so near before.
+_LIP_ROOM = 10.0
+_UPPER_RISE, _JAW_SHARE = 0.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,11 @@ class Head:
     scale: float
     offset: np.ndarray
 
+    def seen(self, shape: np.ndarray | None = None) -> np.ndarray:
+        """Return where its shape, or another, is seen: (68, 2), in pixels."""
+        shape = self.shape if shape is None else shape
+        return self.scale * shape @ self.rotation[:2].T + self.offset
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -97,6 +108,9 @@ class Motion:
         Each landmark's way in the plane of the face, in millimetres.
     eye_opening : float
         1 as in the reference, 0 shut.
+    gaze : (2,) float64
+        The irises' way between the eyes' corners, to the right and down, in widths of an eye; 0
+        where no irises are known.
     """
 
     turn: np.ndarray
@@ -104,11 +118,12 @@ class Motion:
     shift: np.ndarray
     expression: np.ndarray
     eye_opening: float
+    gaze: np.ndarray = field(default_factory=lambda: np.zeros(2))
 
 
 def fit_head(landmarks: np.ndarray) -> Head:
     """Fit the generic head and bend it, in its own plane, onto these (68, 2) landmarks."""
-    return bent_onto(landmarks, _posed(face_model() - _PIVOT, landmarks))
+    return bent_onto(landmarks, posed(face_model() - _PIVOT, landmarks))
 
 
 def bent_onto(landmarks: np.ndarray, head: Head) -> Head:
@@ -125,7 +140,7 @@ def motion_since(
 
     ``expressive`` says how much of each landmark's way in the plane of the face counts: (68,).
     """
-    now = _posed(reference.shape, landmarks)
+    now = posed(reference.shape, landmarks)
     ways = _ways_to(landmarks, now) - _ways_to(reference.landmarks, reference)
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
     shut = smoothstep((_EYE_NARROW - ratio) / (_EYE_NARROW - _EYE_SHUT))
@@ -136,6 +151,21 @@ def motion_since(
         expression=ways * expressive[:, None],
         eye_opening=float(min(ratio, _EYE_WIDE) * (1 - shut)),
     )
+
+
+def gaze_since(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the (2,) gaze of a :class:`Motion` between two (70, 2) faces with irises."""
+    way = _irises(points) - _irises(reference)
+    return np.zeros(2) if np.isnan(way).any() else _saturated(_GAZE_GAIN * way, _MAX_GAZE)
+
+
+def _irises(points: np.ndarray) -> np.ndarray:
+    """Mean place of the irises between the eyes' corners: along the line and below it."""
+    across = points[[39, 45]] - points[[36, 42]]
+    away = points[68:] - points[[36, 42]]
+    below = np.stack([-across[:, 1], across[:, 0]], axis=1)
+    parts = [(away * axis).sum(axis=1) / (across**2).sum(axis=1) for axis in (across, below)]
+    return np.mean(parts, axis=1)
 
 
 def moved_head(head: Head, motion: Motion) -> Head:
@@ -152,14 +182,10 @@ def moved_landmarks(head: Head, motion: Motion) -> np.ndarray:
     """Return where a motion takes a head's landmarks, (68, 2), each as far as it says."""
     now, shape = moved_head(head, motion), head.shape.copy()
     shape[:, :2] += motion.expression
-    return head.landmarks + _seen(now, shape) - _seen(head, head.shape)
+    return head.landmarks + now.seen(shape) - head.seen()
 
 
-def _seen(head: Head, shape: np.ndarray) -> np.ndarray:
-    return head.scale * shape @ head.rotation[:2].T + head.offset
-
-
-def _posed(shape: np.ndarray, landmarks: np.ndarray) -> Head:
+def posed(shape: np.ndarray, landmarks: np.ndarray) -> Head:
     """Find the pose in which a (68, 3) shape is seen at (68, 2) landmarks."""
     pose = fit_scaled_orthographic(shape[RIGID_POINTS], landmarks[RIGID_POINTS])
     return Head(landmarks, shape, *pose)
@@ -217,6 +243,7 @@ class Field:
         rigid = self._rigid(motion)
         in_plane = self._fitting_expression(motion)
         expressed = scale * in_plane @ (turn @ self.head.rotation)[:2, :2].T
+        expressed[48:] += self._inside_outline(rigid, expressed)
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
         shifts[:] = rigid
         shifts[0] += self._upper @ expressed.astype(np.float32)
@@ -251,6 +278,28 @@ class Field:
         moved = scale * self._seen @ _turn(motion)[:2].T + offset
         return (moved - self.nodes) * self.weight[:, None]
 
+    def _inside_outline(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
+        """How far the lips are to go back where they would pass the jaw's outline: (20, 2).
+
+        On the far side of a turned face they lie near it; a lip that is drawn wide goes round the
+        teeth, and not beyond the cheek.
+        """
+        points, up = self.head.landmarks, head_up(self.head)
+        right = np.array([-up[1], up[0]])
+        moved = points + self._at(rigid.reshape(GRID, GRID, 2), points) + expressed
+
+        def clearance(face: np.ndarray, jaw: slice, side: float) -> np.ndarray:
+            heights = np.maximum.accumulate(face[jaw] @ -up)
+            return side * (
+                np.interp(face[48:] @ -up, heights, face[jaw] @ right) - face[48:] @ right
+            )
+
+        back = np.zeros(20)
+        for jaw, side in ((slice(0, 9), -1.0), (slice(16, 7, -1), 1.0)):
+            wanted = np.minimum(clearance(points, jaw, side), _LIP_ROOM * self.head.scale)
+            back -= side * np.maximum(wanted - clearance(moved, jaw, side), 0)
+        return back[:, None] * right
+
     def _fitting_expression(self, motion: Motion) -> np.ndarray:
         """The driving's expression as this face can make it: lids by their opening, lips closed."""
         shape = self.head.shape[:, :2]
@@ -260,14 +309,20 @@ class Field:
         overlap = _LID_OVERLAP * max(closing, 0.0) ** 2
         moves[UPPER_LIDS] = (closing * _UPPER_LID_SHARE + overlap) * aperture
         moves[LOWER_LIDS] = -(closing * (1 - _UPPER_LID_SHARE) + overlap) * aperture
+        most = 0.0
         for upper, with_upper, lower, with_lower in _LIP_PAIRS:
             gap = shape[lower, 1] - shape[upper, 1]
             opening = moves[lower, 1] - moves[upper, 1]
             opened = _beyond(opening, _LIP_NOISE) * (_LIP_GAIN if opening > 0 else 1)
             wanted = max(gap + opened, min(gap, 0.0))
-            correction = (wanted - gap - opening) / 2
-            moves[[upper, *with_upper], 1] -= correction
-            moves[[lower, *with_lower], 1] += correction
+            correction = wanted - gap - opening
+            rise = correction * (_UPPER_RISE if correction > 0 else 0.5)
+            moves[[upper, *with_upper], 1] -= rise
+            moves[[lower, *with_lower], 1] += correction - rise
+            most = max(most, wanted - gap)
+        # A jaw is one bone: it drops with the lip, where detectors hold the chin up.
+        jaw = slice(3, 14)
+        moves[jaw, 1] = np.maximum(moves[jaw, 1], _JAW_SHARE * most * _EXPRESSIVE[jaw])
         return moves
 
     def _at(self, grid: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -383,10 +438,15 @@ def limited(motion: Motion, shift: float = _MAX_SHIFT, growth: float = _MAX_GROW
     length = np.linalg.norm(motion.shift)
     return replace(
         motion,
-        turn=_MAX_TURN * np.tanh(motion.turn / _MAX_TURN),
-        growth=float(growth * np.tanh(motion.growth / growth)),
-        shift=motion.shift * (shift * np.tanh(length / shift) / max(length, 1e-9)),
+        turn=_saturated(motion.turn, _MAX_TURN),
+        growth=float(_saturated(motion.growth, growth)),
+        shift=motion.shift * (_saturated(length, shift) / max(length, 1e-9)),
     )
+
+
+def _saturated(value: np.ndarray | float, most: np.ndarray | float) -> np.ndarray | float:
+    """Keep what is well below a bound as it is, within 2 % up to half of it, and never pass it."""
+    return value / (1 + (np.abs(value) / most) ** 4) ** 0.25
 
 
 def _turn(motion: Motion) -> np.ndarray:

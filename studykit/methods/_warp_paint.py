@@ -21,6 +21,9 @@ _EDGE = 0.8
 # nothing else.
 _AJAR, _OPEN, _TONGUE_FROM = 0.02, 0.08, 0.3
 _TEETH = 0.13
+# An iris' radius in widths of its eye; in heights of it, how far beside the lids' landmarks white
+# may be seen, and how far inside there is nothing else.
+_IRIS, _RIM, _WATERLINE = 0.2, 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -162,22 +165,31 @@ class Painter:
     image : (S + 2 E, S + 2 E, 3) uint8
     landmarks : (68, 2) float64
         The source's.
+    irises : (2, 2) float64
+        Their middles; NaN where they are not known, and then they rest.
     edge : int
         E: what lies around the picture that is drawn.
     """
 
-    def __init__(self, image: np.ndarray, landmarks: np.ndarray, edge: int = 0) -> None:
+    def __init__(
+        self, image: np.ndarray, landmarks: np.ndarray, irises: np.ndarray, edge: int = 0
+    ) -> None:
         self.image, self.edge = image.astype(np.float32), edge
         self.size = image.shape[0] - 2 * edge
         steps = np.arange(edge, edge + self.size, dtype=np.float64)
         self.pixels = np.stack(np.meshgrid(steps, steps), axis=-1)
         self.softness = _EDGE * max(1.0, np.ptp(landmarks[:17, 0]) / 128)
-        self.mouth = mouth_slit(landmarks)
+        self.mouth, self.eyes, self.irises = mouth_slit(landmarks), eye_slits(landmarks), irises
         self.lashes = self._lash_colour(landmarks)
         self.lips, self.skin = self._lip_colour(landmarks), self._skin_colour(landmarks)
 
     def paint(
-        self, landmarks: np.ndarray, sources: np.ndarray, spacing: float, eye_opening: float
+        self,
+        landmarks: np.ndarray,
+        sources: np.ndarray,
+        spacing: float,
+        eye_opening: float,
+        gaze: np.ndarray,
     ) -> np.ndarray:
         """Draw a frame: (S, S, 3) uint8.
 
@@ -192,15 +204,20 @@ class Painter:
             Pixels between nodes.
         eye_opening : float
             1 as in the source.
+        gaze : (2,) float64
+            The irises' way, in widths of an eye.
         """
         eyes, mouth = eye_slits(landmarks), mouth_slit(landmarks)
         flat = self.pixels.reshape(-1, 2)
         lower = self._lower_share(eyes, mouth).reshape(-1, 1)
         upper_places, lower_places = (look_up(grid, spacing, flat) for grid in sources[:2])
         places = upper_places + lower * (lower_places - upper_places)
+        if eye_opening < 1:
+            for eye, own in zip(eyes, self.eyes, strict=True):
+                self._draw_lids(places, lower, eye, own, 1 - eye_opening)
         frame = sample(self.image, places).reshape(self.size, self.size, 3)
-        for eye in eyes:
-            self._paint_eye(frame, eye, sources[2], spacing, eye_opening)
+        for which, eye in enumerate(eyes):
+            self._paint_eye(frame, eye, which, sources[2], spacing, eye_opening, gaze)
         self._paint_mouth(frame, mouth, sources[0], spacing)
         return np.rint(frame).astype(np.uint8)
 
@@ -225,8 +242,49 @@ class Painter:
         at_eyes += below(right, which, (which > 0) & (to_mouth < 1))
         return at_eyes * (1 - to_mouth) + below(mouth, to_mouth, to_mouth > 0)
 
+    def _draw_lids(
+        self, places: np.ndarray, lower: np.ndarray, eye: Slit, own: Slit, closed: float
+    ) -> None:
+        """Have skin and lashes alone go with the lids, and no white of the eye beside them.
+
+        Places in the source's own opening, or nearer to it than landmarks are sure, go to its rim.
+        """
+        rows, columns = eye.bounds(3 * self.softness, self.size, self.edge)
+        grid = places.reshape(self.size, self.size, 2)[rows, columns]
+        side = lower.reshape(self.size, self.size)[rows, columns]
+        u, v = own.frame(grid)
+        top, bottom = own.edges(u)
+        rim = _RIM * max(own.gap, 0.0) * np.sqrt(np.clip(4 * u * (1 - u), 0, 1))
+        over, under = top - rim, bottom + rim
+        back = np.where(side < 0.5, np.minimum(over - v, 0), np.maximum(under - v, 0))
+        inside = (v > over) & (v < under) & (u > 0) & (u < 1)
+        grid += (back * inside * smoothstep(closed / 0.5))[..., None] * own.down
+
+    def _looking(self, places: np.ndarray, which: int, gaze: np.ndarray) -> np.ndarray:
+        """Return which places of a source's eyeball are seen at (N, 2) others after its turn."""
+        eye, iris = self.eyes[which], self.irises[which]
+        if np.isnan(iris).any() or not gaze.any():
+            return places
+        way = gaze[0] * eye.along + gaze[1] * eye.down
+        away = np.linalg.norm(places - iris - way, axis=1) / eye.width
+        share = 1 - smoothstep((away - _IRIS) / (1.6 * np.linalg.norm(gaze) + 0.1))
+        moved = places - share[:, None] * way
+        # What comes from under a lid looks like what was seen at its rim.
+        u, v = eye.frame(moved)
+        top, bottom = eye.edges(u)
+        rim = np.minimum(_WATERLINE * eye.gap, (bottom - top) / 2)
+        kept = np.maximum(np.minimum(v, bottom - rim), top + rim)
+        return moved + (kept - v)[:, None] * eye.down
+
     def _paint_eye(
-        self, frame: np.ndarray, eye: Slit, rigid: np.ndarray, spacing: float, opening: float
+        self,
+        frame: np.ndarray,
+        eye: Slit,
+        which: int,
+        rigid: np.ndarray,
+        spacing: float,
+        opening: float,
+        gaze: np.ndarray,
     ) -> None:
         rows, columns = eye.bounds(3 * self.softness, self.size, self.edge)
         pixels = self.pixels[rows, columns]
@@ -236,6 +294,7 @@ class Painter:
             v = eye.frame(pixels)[1]
             pixels = pixels + ((1 / opening - 1) * v)[..., None] * eye.down
         places = look_up(rigid, spacing, pixels.reshape(-1, 2))
+        places = self._looking(places, which, gaze)
         eyeball = sample(self.image, places).reshape(*shown.shape, 3)
         patch = frame[rows, columns]
         patch += shown[..., None] * (eyeball - patch)

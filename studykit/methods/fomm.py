@@ -23,7 +23,7 @@ from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media.faces import extractor, find_face
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
-from studykit.methods._face_motion import counted_from, follow
+from studykit.methods._face_motion import counted_from, follow, is_lost
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
 from studykit.methods._fomm_landmarks import MarkedSource, have_meaning
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
@@ -204,13 +204,13 @@ class FOMM:
 
         A frame without a face repeats the one before; before the first, the source rests.
         """
-        source, reference = state.marked, None if start is None else fit_head(start)
+        source, reference = state.marked, None if start is None else fit_head(start[:68])
         reference = reference if self.relative else source.head
         last = source.rest
         for found in marks:
-            if not np.isnan(found).any():
-                reference = reference or fit_head(found)
-                motion = motion_since(reference, found, np.ones(len(found)))
+            if not is_lost(found):
+                reference = reference or fit_head(found[:68])
+                motion = motion_since(reference, found[:68], np.ones(68))
                 if self.relative and not self.adapt_scale:
                     factor = reference.scale / source.head.scale
                     shift, expression = factor * motion.shift, factor * motion.expression
@@ -236,7 +236,7 @@ class FOMM:
         # Frames before the reference, such as black ones, say nothing of the face.
         first = driving.reference
         ahead = list(itertools.islice(rows, first + round(_SECONDS_AHEAD * driving.frame_rate)))
-        seen = np.mean([not np.isnan(row).any() for row in ahead[first:]])
+        seen = np.mean([not is_lost(row) for row in ahead[first:]])
         if asked and not seen:
             raise NoFaceError(
                 f"{driving.name}: no human face found in the driving's first {_SECONDS_AHEAD} "

@@ -11,6 +11,7 @@ import numpy as np
 from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.faces import extractor, find_face
+from studykit.media.following import points_of
 from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.methods._face_motion import (
@@ -18,12 +19,14 @@ from studykit.methods._face_motion import (
     SPEED_COEFFICIENT,
     counted_from,
     follow,
+    is_lost,
 )
 from studykit.methods._warp_geometry import (
     Field,
     Motion,
     bent_onto,
     fit_head,
+    gaze_since,
     head_part,
     limited,
     motion_since,
@@ -75,7 +78,7 @@ class Warp:
             The source shows no face.
         """
         face = find_face(source.image, name=source.name, finder=source.finder, at=source.face)
-        return WarpedFace(source.image, face.landmarks, source.around)
+        return WarpedFace(source.image, points_of(face), source.around)
 
     def animate(self, state: "WarpedFace", driving: Driving) -> Iterator[np.ndarray]:
         """Give one frame a driving frame; frames are not held.
@@ -88,23 +91,24 @@ class Warp:
         motion = None
         rows = kept(driving, self._found_by(driving), lambda: self._landmarks(driving))
         start, rows = counted_from(driving, rows)
-        reference = None if start is None else fit_head(start)
-        for landmarks in rows:
-            if not np.isnan(landmarks).any():
+        reference = None if start is None else fit_head(start[:68])
+        for points in rows:
+            if not is_lost(points):
                 if reference is None:
-                    reference = fit_head(landmarks)
-                motion = motion_since(reference, landmarks)
+                    start, reference = points, fit_head(points[:68])
+                gaze = gaze_since(start, points)
+                motion = replace(motion_since(reference, points[:68]), gaze=gaze)
             yield state.image if motion is None else state.at(scaled(motion, self.strength))
 
     def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
         """Yield what :func:`follow` does; a driving must begin with a face."""
         patience, seen = max(1, round(driving.frame_rate)), False
         found = follow(driving, self.min_cutoff, self.speed_coefficient)
-        for index, landmarks in enumerate(found, start=1):
-            seen = seen or not np.isnan(landmarks).any()
+        for index, points in enumerate(found, start=1):
+            seen = seen or not is_lost(points)
             if not seen and index >= patience:
                 break
-            yield landmarks
+            yield points
         if not seen:
             raise NoFaceError(
                 f"{driving.name}: no human face found in the driving's first second; use a video "
@@ -123,14 +127,15 @@ class WarpedFace:
     Parameters
     ----------
     image : (S, S, 3) uint8
-    landmarks : (68, 2) float64
+    points : (70, 2) float64
+        Landmarks and irises, as :func:`studykit.media.following.points_of` gives them.
     around : (S + 2 E, S + 2 E, 3) uint8, optional
         The image and what lies around it, E = S // 4; without, its border is repeated. What moves
         is held at the outer border of this: at the image's own, hair would be sheared.
     """
 
     def __init__(
-        self, image: np.ndarray, landmarks: np.ndarray, around: np.ndarray | None = None
+        self, image: np.ndarray, points: np.ndarray, around: np.ndarray | None = None
     ) -> None:
         from studykit.methods._warp_paint import Painter, with_whole_eyes
 
@@ -140,10 +145,10 @@ class WarpedFace:
         if around is not None:
             canvas = around.copy()
             canvas[edge:-edge, edge:-edge] = image
-        landmarks = landmarks + edge
+        landmarks, irises = points[:68] + edge, points[68:] + edge
         whole = with_whole_eyes(canvas, landmarks)
         self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])
-        self.painter = Painter(canvas, whole, edge)
+        self.painter = Painter(canvas, whole, irises, edge)
 
     def at(self, motion: Motion) -> np.ndarray:
         """Show it after a motion: (S, S, 3) uint8."""
@@ -152,7 +157,9 @@ class WarpedFace:
         motion = self.field.bearable(limited(motion), _LEAST_AREA)
         landmarks, shifts = self.field.move(motion)
         sources = np.stack([invert(s, self.field.spacing, _NEWTON_STEPS) for s in shifts])
-        return self.painter.paint(landmarks, sources, self.field.spacing, motion.eye_opening)
+        return self.painter.paint(
+            landmarks, sources, self.field.spacing, motion.eye_opening, motion.gaze
+        )
 
 
 def scaled(motion: Motion, strength: float) -> Motion:
@@ -161,4 +168,5 @@ def scaled(motion: Motion, strength: float) -> Motion:
         head_part(motion, strength),
         expression=motion.expression * strength,
         eye_opening=max(0.0, 1 + (motion.eye_opening - 1) * strength),
+        gaze=motion.gaze * strength,
     )

@@ -4,10 +4,12 @@ They are measured side by side, since they share the true frames, which may have
 What is seen in a frame is found once and serves all metrics.
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.dynamics import LEAST_SPEECH
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
+from studykit.metrics.quality import Spool
 from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.study.file import Cell, Study
 
@@ -92,12 +95,12 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             under_way = any([take.advance() for take in takes])  # noqa: C419
     except StudyError as error:
         return [error] * len(clips)
-    return [take.failure or take.measurement(scene) for take in takes]
+    return [take.failure or take.ended(scene) for take in takes]
 
 
 @cache
 def lacking() -> frozenset[str]:
-    """Return which of "lpips", "fid" and "speech" can't be measured here."""
+    """Return which metrics can't be measured here for lack of their parts, "speech" among them."""
     return frozenset(perceptual.unavailable()) | (set() if speech.detector() else {"speech"})
 
 
@@ -147,6 +150,7 @@ def _scene(path: Path, still: Source, opened: Driving) -> _Scene:
         return map(observer.update, opened, opened.points)
 
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
+    observing += " niqe" * ("niqe" not in lacking())
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
     person = _person(still.image.tobytes(), still.image.shape, still.finder, still.face)
     missing = [*_hear(path, opened, seen)]
@@ -227,11 +231,13 @@ class _Truth:
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
+        self.size = (0, 0)
 
     def advance(self) -> None:
         self.image, self.face = next(self._frames, (None, None))
         if self.image is None:
             return
+        self.size = self.image.shape[:2]
         known = self._known
         seen = self._observer.update(self.image) if known is None else known[len(self.rows)]
         self.rows.append(seen)
@@ -251,6 +257,10 @@ class _Take:
         self._observer = Observer(finder=cell.driving.view.finder)
         self._scores: list[dict[str, float]] = []
         self._features: list[np.ndarray] = []
+        self._spool: BinaryIO | None = None
+        if truth is not None and not {"vmaf", "cvvdp"} <= lacking():
+            self._folder = tempfile.TemporaryDirectory()
+            self._spool = (Path(self._folder.name) / "frames.rgb").open("wb")
 
     def advance(self) -> bool:
         """Take the next frame; False once there is none."""
@@ -265,7 +275,20 @@ class _Take:
             self._scores.append(_pixel_scores(frame, self.truth.image, self.truth.face))
             if "fid" not in lacking():
                 self._features.append(perceptual.inception_features(frame))
+            if self._spool is not None:
+                self._spool.write(frame.tobytes() + self.truth.image.tobytes())
         return True
+
+    def ended(self, scene: _Scene) -> Measurement | StudyError:
+        """Sum up, or say why that can't be done."""
+        try:
+            return self.measurement(scene)
+        except StudyError as error:
+            return error
+        finally:
+            if self._spool is not None:
+                self._spool.close()
+                self._folder.cleanup()
 
     def measurement(self, scene: _Scene) -> Measurement:
         """Sum up, against the driving, the source and, where there are any, the true frames."""
@@ -280,6 +303,10 @@ class _Take:
         if self.truth is not None:
             shown["truth_"] = fitted(np.array(self.truth.rows, SEEN), count)
             against["truth"] = (shown["truth_"],)
+        if self._spool is not None and self._scores:
+            self._spool.close()
+            size = self.truth.size
+            against["spool"] = (Spool(Path(self._spool.name), size, scene.frame_rate),)
         found = _measured(seen, **against)
         scores = pd.DataFrame(self._scores).reindex(range(count))
         found |= dict(zip(scores, scores.to_numpy().T, strict=True))
@@ -323,7 +350,7 @@ def _measured(seen: np.ndarray, **against: tuple) -> dict[str, np.ndarray | floa
     return {
         name: metric.measure(seen, *against[metric.against])
         for name, metric in METRICS.items()
-        if metric.against in against
+        if metric.against in against and name not in lacking()
     }
 
 

@@ -10,7 +10,7 @@ import mimetypes
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,7 +112,15 @@ class Animation:
 
 
 class Workshop:
-    """All that stands behind the API: who is here, and the two lanes in which work is done."""
+    """All that stands behind the API: who is here, and the two lanes in which work is done.
+
+    Attributes
+    ----------
+    ends : callable
+        Says whether the server ends, and with it all streams of events.
+    """
+
+    ends: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, limits: UploadLimits | None = None) -> None:
         self.limits = limits or UploadLimits()
@@ -120,7 +128,10 @@ class Workshop:
         self.visitors = Visitors(self.limits, self._left)
         self.paces: dict[str, float] = {}
 
-    def close(self) -> None:
+    def __enter__(self) -> "Workshop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for lane in (self.looks, self.makes):
             lane.close()
         self.visitors.close()
@@ -267,7 +278,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
     @api.get("/options", summary="Limits, methods with their settings, and examples")
     async def options(visitor: Here) -> dict[str, Any]:
         return {
-            "limits": workshop.limits.stated(),
+            "limits": asdict(workshop.limits),
             "methods": offered(),
             "examples": {role: list(found) for role, found in examples().items()},
             "signed": marks.can_sign(),
@@ -282,7 +293,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         async def stream() -> AsyncIterator[str]:
             with visitor.listens():
                 last, said = "", 0.0
-                while True:
+                while not workshop.ends():
                     now = json.dumps(workshop.state(visitor))
                     if now != last:
                         yield f"data: {now}\n\n"

@@ -14,15 +14,21 @@ from studykit.study.file import load_study
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from studykit.pages.animate_api import Workshop
     from studykit.pages.guard import Limits
     from studykit.pages.rating import RatingDesk
+    from studykit.pages.uploads import UploadLimits
 
 _INSTALL = 'pip install "fastapi>=0.115" "uvicorn>=0.30" "websockets>=13"'
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 
 def create_app(
-    desk: "RatingDesk | None" = None, *, names: Iterable[str] = (), limits: "Limits | None" = None
+    desk: "RatingDesk | None" = None,
+    workshop: "Workshop | None" = None,
+    *,
+    names: Iterable[str] = (),
+    limits: "Limits | None" = None,
 ) -> "FastAPI":
     """Make the application that shows the pages.
 
@@ -32,6 +38,8 @@ def create_app(
     ----------
     desk : RatingDesk, optional
         Where raters of a study are received.
+    workshop : Workshop, optional
+        Where visitors animate what they bring.
     names : iterable of str
         By which the server is reached, besides ``localhost`` and numeric addresses.
     limits : Limits, optional
@@ -40,18 +48,20 @@ def create_app(
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse
 
-    from studykit.pages import rating
+    from studykit.pages import author, rating
     from studykit.pages.guard import Guard, Limits
 
     limits = limits or Limits()
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        with desk or contextlib.nullcontext():
+        with desk or contextlib.nullcontext(), workshop or contextlib.nullcontext():
             yield
 
     app = FastAPI(title="studykit", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
-    app.add_middleware(Guard, names=tuple(names), limits=limits)
+    # A little more, so that what is too large is said by whoever takes uploads.
+    bodies = {"/api/uploads": workshop.limits.bytes + limits.body_bytes} if workshop else {}
+    app.add_middleware(Guard, names=tuple(names), limits=limits, bodies=bodies)
 
     @app.get("/static/{version}/{name}")
     async def static(version: str, name: str) -> Response:
@@ -63,6 +73,11 @@ def create_app(
 
     if desk is not None:
         app.include_router(rating.router(desk))
+        app.include_router(author.router(desk))
+    if workshop is not None:
+        from studykit.pages.animate_api import animate_router
+
+        app.include_router(animate_router(workshop))
 
     @app.exception_handler(Exception)
     async def failed(_request: object, _error: Exception) -> Response:
@@ -80,8 +95,11 @@ def serve(
     port: int = 8866,
     address: str = "",
     limits: "Limits | None" = None,
+    uploads: "UploadLimits | None" = None,
 ) -> None:
     """Show the pages of a study to everybody who has a link to them, until Ctrl-C.
+
+    Without a study, the page that animates what visitors bring, to everybody.
 
     Parameters
     ----------
@@ -100,6 +118,8 @@ def serve(
         proxy stands before it; "" where they reach it as it listens.
     limits : Limits, optional
         Others than the defaults.
+    uploads : UploadLimits, optional
+        Of what visitors bring to animate.
 
     Raises
     ------
@@ -116,22 +136,28 @@ def serve(
         raise MissingPackageError(
             f"{error.name}, with which pages are served, is not installed: {_INSTALL}"
         ) from None
-    from studykit.pages.guard import Limits, WatchedHttp, WatchedWebSocket, check_name
-    from studykit.pages.rating import RatingDesk
+    from studykit.pages.guard import Limits, check_name, protocols
 
-    if study is None:
-        raise StudyError("serve needs a study: studykit serve STUDY.yaml")
     limits = limits or Limits()
     names = [check_name(address)] if address else [socket.gethostname()]
-    loaded = load_study(study)
-    desk = RatingDesk(loaded, study_folder(loaded, out), store, limits)
+    desk = workshop = None
+    if study is None:
+        from studykit.pages.animate_api import Workshop
+
+        workshop = Workshop(uploads)
+    else:
+        from studykit.pages.rating import RatingDesk
+
+        loaded = load_study(study)
+        desk = RatingDesk(loaded, study_folder(loaded, out), store, limits)
     listening = _listen(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
     address = address.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
+    http, websocket = protocols(limits)
     settings = uvicorn.Config(
-        create_app(desk, names=names, limits=limits),
-        http=WatchedHttp,
-        ws=WatchedWebSocket,
+        create_app(desk, workshop, names=names, limits=limits),
+        http=http,
+        ws=websocket,
         ws_max_size=limits.message_bytes,
         ws_per_message_deflate=False,  # costs memory per visitor, and clips are compressed
         limit_concurrency=limits.connections,
@@ -141,8 +167,12 @@ def serve(
         server_header=False,
     )
     with listening:
-        print("\n".join(desk.words(address)), flush=True)
-        uvicorn.Server(settings).run(sockets=[listening])
+        said = desk.words(address) if desk else [f"animate: {address}/", "Ctrl-C ends it"]
+        print("\n".join(said), flush=True)
+        server = uvicorn.Server(settings)
+        if workshop is not None:
+            workshop.ends = lambda: server.should_exit
+        server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

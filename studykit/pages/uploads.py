@@ -7,12 +7,12 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from studykit.errors import StudyError
+from studykit.errors import StudyError, did_you_mean
 from studykit.study.inputs import slug
 
 Role = Literal["source", "driving"]
@@ -50,9 +50,24 @@ class UploadLimits:
     away: float = 30.0
     job_seconds: float = 3600.0
 
-    def stated(self) -> dict[str, Any]:
-        """Return the limits as the page states them."""
-        return asdict(self)
+    @classmethod
+    def named(cls, given: Iterable[str]) -> "UploadLimits":
+        """Return the limits with some of them as given, each as "name=number".
+
+        Raises
+        ------
+        StudyError
+            There is no such limit, or it is no number above 0.
+        """
+        usual, limits = asdict(cls()), {}
+        for text in given:
+            name, _, number = text.partition("=")
+            if name not in usual:
+                raise StudyError(f'no limit "{name}": {did_you_mean(name, usual)}')
+            if not re.fullmatch(r"\d+", number) or not int(number):
+                raise StudyError(f"the limit {name} must be a whole number above 0: {name}=NUMBER")
+            limits[name] = int(number)
+        return cls(**limits)
 
 
 class Refused(StudyError):

@@ -20,6 +20,9 @@ from studykit.errors import StudyError
 from studykit.ratings.database import TABLES, create_again
 from studykit.ratings.store import Store, open_store
 
+# Both sides have had the same migrations before anything is copied.
+_CONTENT = [table for table in TABLES.sorted_tables if table.name != "migrations"]
+
 
 def back_up(store: Store, path: str | Path) -> Path:
     """Copy a store as it is at one moment into a new file; nobody who rates has to wait.
@@ -36,7 +39,7 @@ def back_up(store: Store, path: str | Path) -> Path:
         if store._engine.dialect.name == "sqlite":
             _copy_file(store, part)
         else:
-            with store._reading() as connection:
+            with store.reading() as connection:
                 # Every table as it is at the first one's moment.
                 connection.execution_options(isolation_level="REPEATABLE READ")
                 _copy_tables(connection, part)
@@ -71,7 +74,7 @@ def restore(
         The file is no backup or knows no rater of the study, the store holds what it lacks, or
         can't be written. The store is as it was then.
     """
-    with _opened(Path(path)) as backup, backup._reading() as source:
+    with _opened(Path(path)) as backup, backup.reading() as source:
         held = source.scalars(sa.select(TABLES.tables["raters"].c.study).distinct()).all()
         if study not in held:
             raise StudyError(
@@ -79,7 +82,7 @@ def restore(
                 + (f", but of {', '.join(sorted(held))}" * bool(held))
                 + ": is it the backup of another study?"
             )
-        with store._writing() as target:
+        with store.writing() as target:
             if target.dialect.name == "postgresql":  # from here on nobody else reads or writes
                 names = ", ".join(TABLES.tables)
                 target.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
@@ -115,7 +118,7 @@ def _copy_file(store: Store, part: Path) -> None:
 
 
 def _copy_tables(source: sa.Connection, part: Path) -> None:
-    with open_store(part) as copy, copy._writing() as target:
+    with open_store(part) as copy, copy.writing() as target:
         _copy_rows(source, target)
     with contextlib.closing(sqlite3.connect(part)) as copied:
         copied.execute("PRAGMA journal_mode = DELETE")
@@ -123,19 +126,18 @@ def _copy_tables(source: sa.Connection, part: Path) -> None:
 
 def _copy_rows(source: sa.Connection, target: sa.Connection) -> None:
     """Copy all rows, in their order; those that count themselves get new numbers in that order."""
-    for table in TABLES.sorted_tables:
-        if table.name != "migrations":  # both have all of them
-            rows = source.execute(sa.select(*_columns(table)).order_by(*table.primary_key))
-            if found := [dict(row) for row in rows.mappings()]:
-                target.execute(sa.insert(table), found)
+    for table in _CONTENT:
+        rows = source.execute(sa.select(*_columns(table)).order_by(*table.primary_key))
+        if found := [dict(row) for row in rows.mappings()]:
+            target.execute(sa.insert(table), found)
 
 
 def _lacking(backup: sa.Connection, store: sa.Connection) -> dict[str, int]:
     """Count, by table, the rows of a store that its backup does not have."""
     newer = {}
-    for table in TABLES.sorted_tables:
-        key = [column for column in table.primary_key if column.identity is None]
-        columns = key or _columns(table)
+    for table in _CONTENT:
+        # Of a count that only grows there is one row a study, here as there.
+        columns = list(table.primary_key) if table.name == "numbers" else _columns(table)
         held, known = (
             Counter(map(tuple, connection.execute(sa.select(*columns))))
             for connection in (store, backup)

@@ -29,7 +29,7 @@ export class Cropper {
         "button",
         {
           type: "button",
-          class: "an-face",
+          class: "an-number",
           "aria-pressed": "false",
           "aria-label": `Face ${face.number}`,
           onclick: () => this.choose({ face: face.number }),
@@ -37,8 +37,11 @@ export class Cropper {
         String(face.number),
       ),
     );
-    looks.faces.forEach((face, index) => {
-      this.put(this.chips[index], face.left, face.top, face.right - face.left, face.bottom - face.top);
+    // The square is dragged through the face: of a face only its number takes the pointer.
+    this.faces = looks.faces.map((face, index) => {
+      const frame = h("div", { class: "an-face" }, this.chips[index]);
+      this.put(frame, face.left, face.top, face.right - face.left, face.bottom - face.top);
+      return frame;
     });
     this.margins = h("input", {
       type: "range",
@@ -48,7 +51,7 @@ export class Cropper {
       value: 0.5,
       oninput: () => this.later({ margin: Number(this.margins.value) }),
     });
-    this.whole = h("div", { class: "an-picture" }, media, this.box, ...this.chips);
+    this.whole = h("div", { class: "an-picture" }, media, this.box, ...this.faces);
     this.reset = h(
       "button",
       { type: "button", class: "an-link", onclick: () => this.back() },
@@ -57,7 +60,7 @@ export class Cropper {
     this.controls = h(
       "div",
       { class: "an-fields" },
-      h("label", { class: "an-field" }, h("span", {}, "Margin around the face"), this.margins),
+      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins),
       this.reset,
     );
     this.controls.hidden = !looks.faces.length;
@@ -91,8 +94,10 @@ export class Cropper {
     this.whole.style.setProperty("--x", x / this.size[0]);
     this.whole.style.setProperty("--y", y / this.size[1]);
     this.chips.forEach((chip, index) => {
-      chip.setAttribute("aria-pressed", String(this.face === index + 1));
-      chip.hidden = this.chips.length < 2;
+      const chosen = this.face === index + 1;
+      chip.setAttribute("aria-pressed", String(chosen));
+      this.faces[index].classList.toggle("an-chosen", chosen);
+      this.faces[index].hidden = this.chips.length < 2;
     });
     this.reset.hidden = !this.byHand && this.face === null && this.margin === null;
   }

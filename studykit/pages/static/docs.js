@@ -39,13 +39,13 @@ const fields = ({ properties = {} }) =>
 
 function operation(path, verb, { summary, parameters = [], requestBody }) {
   const body = requestBody?.content["application/json"]?.schema;
-  const given = parameters.filter((each) => each.in === "query" || each.in === "path");
+  const given = parameters.filter((each) => each.in === "query" || each.schema.enum);
   return h(
     "section",
     { class: "an-operation" },
     h("h3", {}, h("code", {}, h("b", {}, verb.toUpperCase()), ` ${path}`)),
     h("p", {}, summary),
-    table(given.map((each) => [h("code", {}, each.name), words(each.schema), each.in])),
+    table(given.map((each) => [h("code", {}, each.name), words(each.schema)])),
     body && h("p", { class: "an-quiet" }, `The body is JSON: ${words(body)}, as below.`),
   );
 }
