@@ -47,6 +47,23 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("studykit"))
 
 
+_inputs_folder: Path | None = None
+
+
+@contextlib.contextmanager
+def apart(folder: Path) -> Iterator[None]:
+    """Keep what is found in inputs in this folder and not in the cache, for as long as this lasts.
+
+    So nothing of a visitor's files stays where it outlives them.
+    """
+    global _inputs_folder
+    _inputs_folder = folder
+    try:
+        yield
+    finally:
+        _inputs_folder = None
+
+
 def file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file, also over runs hashed again only when its size or time changes.
 
@@ -55,7 +72,7 @@ def file_hash(path: str | Path) -> str:
     OSError
         It can't be read.
     """
-    return _remembered("sha256", Path(path), files.sha256)
+    return _remembered("sha256", Path(path), files.sha256, _inputs_folder)
 
 
 KINDS = {
@@ -216,12 +233,14 @@ def _used(tree: ast.AST, path: Path) -> Iterator[str]:
             yield from [str(beside)] if beside.is_file() else []
 
 
-def _remembered(kind: str, path: Path, find: Callable[[Path], str]) -> str:
+def _remembered(
+    kind: str, path: Path, find: Callable[[Path], str], folder: Path | None = None
+) -> str:
     """Return what ``find`` finds in a file, from the cache where size and time are the same."""
     stat, reader = path.stat(), Path(__file__).stat()
     state = f"{stat.st_size} {stat.st_mtime_ns} {reader.st_mtime_ns}"
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:40]
-    note = cache_folder() / "hashes" / f"{name}.{kind}"
+    note = (folder or cache_folder()) / "hashes" / f"{name}.{kind}"
     with contextlib.suppress(OSError, ValueError):
         seen, _, value = note.read_text(encoding="utf-8").partition("\n")
         if seen == state:
@@ -270,7 +289,7 @@ def kept(
         yield from find()
         return
     name = hashlib.sha256(f"{frames.key} {found_by}".encode()).hexdigest()[:40]
-    path = cache_folder() / "drivings" / f"{name}.npy"
+    path = (_inputs_folder or cache_folder()) / "drivings" / f"{name}.npy"
     try:
         rows = np.load(path)
     except (OSError, ValueError, EOFError):  # not there, or damaged

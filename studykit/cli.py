@@ -1,6 +1,7 @@
 """The command line: each verb is one public function; an error a user can cause is one line."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -133,10 +134,16 @@ def new(folder: Path, seed: int) -> None:
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
 @click.option("--remake", is_flag=True, help="Make clips again that people have rated, too.")
-def run(study: Path, only: str | None, **settings: Any) -> int:
+@click.option("--allow-commands", is_flag=True, help="Let the study file have programs run.")
+def run(study: Path, only: str | None, allow_commands: bool, **settings: Any) -> int:
     """Run a study end to end; what is already made is kept."""
     from studykit.clips.cells import read_cells
+    from studykit.methods.command import PERMISSION, programs_of
 
+    if allow_commands:
+        os.environ[PERMISSION] = "1"  # for notebooks' kernels, too
+        for text in programs_of(studykit.load_study(study)).values():
+            _say(text)
     report = studykit.run_study(study, only=only, **settings)
     table = report.parent / "cells.csv"
     rows = [row for row in read_cells(table).values() if only in (None, row.method, row.cell)]
@@ -157,6 +164,8 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
     show_default=True,
     help="auto: fomm for rendered inputs, warp for others.",
 )
+@click.option("--run", metavar="COMMAND", help="A program as the method, with {source} and so on.")
+@click.option("--result", metavar="{folder}/NAME", help="Where the program's clip is.")
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
@@ -210,6 +219,8 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
         moving["crop"] = crop
         if isinstance(crop, str):
             still.setdefault("crop", crop)
+    if "run" in given and given["method"] == "auto":
+        given["method"] = "command"
     row = studykit.animate(still, moving, clip, **given)
     if row.note:
         _say(row.note)
@@ -228,7 +239,8 @@ def check(study: Path, out: Path | None) -> int:
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
-    click.echo(f"{counts['error']} errors, {counts['warning']} warnings")
+    parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
+    click.echo(", ".join(parts))
     if not counts["error"]:
         loaded = studykit.load_study(study)
         if text := say_time_needed(loaded, results_folder(loaded, out)):
@@ -313,6 +325,57 @@ def show_status(study: "Study", out: Path | None, store: str) -> None:
         click.echo(rating_status(study, opened))
 
 
+@rate.command("links")
+@_study
+@_out
+@_store
+@click.option("--raters", default=0, type=click.IntRange(0), help="Make links for so many.")
+@click.option("--panel", is_flag=True, help="Make one that gives each visitor a rater.")
+@click.option("--author", is_flag=True, help="Make one to the author's page.")
+@click.option("--again", metavar="RATER", help="Make another for a rater, in place of the old one.")
+@click.option("--revoke", metavar="RATER|panel|author", help="Close a rater's, or all of a kind.")
+@click.option("--days", default=60, show_default=True, type=click.IntRange(1), help="They hold.")
+@click.option("--address", default="http://localhost:8866", show_default=True, metavar="URL")
+def rating_links(
+    study: "Study",
+    out: Path | None,
+    store: str,
+    raters: int,
+    panel: bool,
+    author: bool,
+    again: str | None,
+    revoke: str | None,
+    days: int,
+    address: str,
+) -> None:
+    """Make links to the pages of `studykit serve`, close them, or list those that there are."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.links import Kind, Links, link_path
+    from studykit.ratings.store import open_store, place_to_write
+
+    with open_store(store or place_to_write(study, study_folder(study, out))) as opened:
+        links = Links(opened, study.name)
+        if revoke:
+            others: dict[str, Kind] = {"panel": "panel", "author": "author"}
+            closed = links.revoke(revoke, others.get(revoke, "rater"))
+            click.echo(f"{closed} links were closed")
+        wanted: list[tuple[Kind, str]] = [("rater", "")] * raters
+        if panel:
+            wanted.append(("panel", ""))
+        if author:
+            wanted.append(("author", ""))
+        if again:
+            links.revoke(again)
+            wanted.append(("rater", again))
+        for kind, rater in wanted:
+            secret, whose = links.make(kind, rater=rater, days=days)
+            click.echo(f"{whose or kind:10} {address.rstrip('/')}{link_path(kind, secret)}")
+        if not (wanted or revoke):
+            for link in links.all():
+                until = f"until {link.expires_at:%Y-%m-%d}" if link.state == "open" else link.state
+                click.echo(f"{link.rater or link.kind:10} {until}")
+
+
 @rate.command("export")
 @_study
 @click.argument("file", type=_path)
@@ -359,6 +422,42 @@ def import_collected(
     click.echo(f"{opened.place}: {len(done.ratings)} ratings were added{left_out}")
 
 
+@rate.command("backup")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+def back_ratings_up(study: "Study", file: Path, out: Path | None, store: str) -> None:
+    """Copy the store of people's ratings into a new FILE, while raters rate."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.backup import back_up
+    from studykit.ratings.store import place_to_write
+
+    people = store or place_to_write(study, results_folder(study, out))  # never the rehearsal
+    with _collected(study, out, str(people)) as opened:
+        click.echo(back_up(opened, file))
+
+
+@rate.command("restore")
+@_study
+@click.argument("file", type=_path)
+@_out
+@_store
+@click.option("--force", is_flag=True, help="Replace answers that FILE lacks; a copy is kept.")
+def restore_ratings(study: "Study", file: Path, out: Path | None, store: str, force: bool) -> None:
+    """Put the ratings of a backup, FILE, in place of those in the store."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.backup import restore
+    from studykit.ratings.store import open_store, place_to_write
+
+    folder = study_folder(study, out)
+    with open_store(store or place_to_write(study, folder)) as opened:
+        kept = restore(opened, study.name, file, folder, force=force)
+        if kept:
+            _say(f"what was replaced is in {kept}")
+        click.echo(f"{opened.place}: {len(opened.ratings(study.name))} ratings")
+
+
 def _collected(study: "Study", out: Path | None, store: str) -> "Store":
     """Open the store of the ratings that the study's report shows, which must be there."""
     from studykit.clips.folder import results_folder
@@ -371,16 +470,24 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 
 
 @studykit_command.command()
-@_study_file
+@click.argument("study", type=_path, required=False)
 @_out
 @_store
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for other machines.")
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
-def serve(study: Path, **settings: Any) -> None:
-    """Show the rating page to raters who have a browser only."""
-    from studykit.pages.serve import serve
+@click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
+@click.option(
+    "--limit", multiple=True, metavar="NAME=NUMBER", help="Of uploads, such as seconds=90."
+)
+def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
+    """Show the pages of STUDY to whoever has a link: raters, and its author.
 
-    serve(study, **settings)
+    Without STUDY, the page that animates what its visitors bring.
+    """
+    from studykit.pages.server import serve
+    from studykit.pages.uploads import UploadLimits
+
+    serve(study, uploads=UploadLimits.named(limit), **settings)
 
 
 @studykit_command.command()
@@ -390,7 +497,7 @@ def serve(study: Path, **settings: Any) -> None:
 @_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
-    from studykit.clips.folder import study_folder
+    from studykit.clips.folder import results_folder, study_folder
     from studykit.run import write_report
 
     if compare != (other is not None):
@@ -399,7 +506,25 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         click.echo(studykit.compare_studies(study, other, out))
         return
     loaded = studykit.load_study(study)
+    found = studykit.load_results(study, results_folder(loaded, out))
+    if not found.rows and not found.rated:
+        raise StudyError(
+            f"{study} was not run yet ({found.out} holds no clips): there is nothing to report; "
+            f"studykit run {study} makes the clips and the report"
+        )
     click.echo(write_report(loaded, study_folder(loaded, out)))
+
+
+@studykit_command.command()
+@_study_file
+@click.argument("file", type=_path, required=False)
+@_out
+def archive(study: Path, file: Path | None, out: Path | None) -> None:
+    """Write a study's clips, anonymous ratings, tables and report into one FILE to publish.
+
+    A .zip, in the folder of the results where none is named.
+    """
+    click.echo(studykit.archive_study(study, file, out=out))
 
 
 class _Stimuli(_Verbs):

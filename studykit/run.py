@@ -22,10 +22,10 @@ from studykit import files, machine
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, read_cells
-from studykit.clips.folder import study_folder
+from studykit.clips.folder import results_folder, study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.report import page_key, write_page
+from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 
 _GRACE_SECONDS = 20  # for a kernel to remove what is half-made
@@ -83,18 +83,13 @@ def run_study(
     if all(holds for _, _, holds in cells) and page_key(report) == _key(study, key, out, only):
         return report
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
-    execute_notebook("1_inputs", out / "notebooks", **parameters)
-    execute_notebook(
-        "2_animate",
-        out / "notebooks",
-        **parameters,
-        device=device,
-        only=only or "",
-        jobs=jobs,
-        scheduler=scheduler or "",
-        remake=remake,
-    )
-    return write_report(study, out, key=_key(study, key, out, only))
+    places = {"device": device, "jobs": jobs, "scheduler": scheduler or ""}
+    with _Kernel() as kernel:
+        kernel.execute("1_inputs", out / "notebooks", **parameters)
+        kernel.execute(
+            "2_animate", out / "notebooks", **parameters, **places, only=only or "", remake=remake
+        )
+        return _report_by(kernel, study, out, _key(study, key, out, only))
 
 
 def make_clips(
@@ -139,21 +134,40 @@ def rehearse(study: Study, out: Path) -> None:
             simulate_into(store, study, missing, seed=study.seed)
 
 
-def write_report(study: Study, out: Path, *, key: str = "") -> Path:
-    """Make the report of what is in a study's folder, and return its path.
+def write_report(study: Study, out: Path) -> Path:
+    """Make the report of what is in a study's folder, by hand, and return its path."""
+    with _Kernel() as kernel:
+        return _report_by(kernel, study, out, key="")
 
-    ``key`` names the run that the report shows, "" for one that was made by hand.
+
+def archive_study(
+    path: str | Path, archive: str | Path | None = None, *, out: str | Path | None = None
+) -> Path:
+    """Make the report again, of all ratings that there are, and one zip of it all to publish.
+
+    Parameters
+    ----------
+    path : path
+        The study file.
+    archive : path, optional
+        The zip, as :func:`studykit.report.archive.write_archive` names it by default.
+    out : path, optional
+        The folder of the results; ``reports/<name>`` in the current folder by default.
+
+    Raises
+    ------
+    StudyError
+        Nothing was run yet, or as :func:`studykit.report.archive.write_archive`.
     """
-    executed = execute_notebook(
-        "4_report",
-        out / "notebooks",
-        study=str(study.path.resolve()),
-        out=str(out.resolve()),
-    )
-    report = out / "report.html"
-    with _Terminal("report.html"):
-        write_page(executed, report, title=study.name, key=key)
-    return report
+    from studykit.report.archive import archive_path, write_archive
+
+    study = load_study(path)
+    out = results_folder(study, out)
+    if not read_cells(out / "cells.csv"):
+        raise StudyError(f"there are no clips in {out}: studykit run {study.path} --out {out}")
+    archive_path(load_results(path, out), archive)  # what is wrong with the name is said at once
+    write_report(study, out)
+    return write_archive(load_results(path, out), archive)
 
 
 def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
@@ -166,76 +180,115 @@ def execute_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     StudyError
         It failed; the executed copy shows where.
     """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    # Paddle, once imported, prints whatever is logged anywhere.
-    logging.getLogger("papermill").setLevel(logging.WARNING)
-    path, executed = files.notebook_path(name), folder / f"{name}.ipynb"
-    known = papermill.inspect_notebook(str(path))
-    for key in parameters:
-        if key not in known:
-            raise StudyFileError(
-                f'notebook {name} has no parameter "{key}": {did_you_mean(key, known)}'
-            )
-    failure = None
-    with files.whole(executed) as part, _Terminal(f"notebook {name}") as terminal:
-        try:
-            _interruptible(
-                papermill.execute_notebook,
-                str(path),
-                str(part),
-                parameters,
-                engine_name=_engine(),
-                kernel_name="python3",
-                progress_bar=False,
-                stderr_file=terminal,
-                coalesce_streams=True,  # of a bar, its last state
-                extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
-            )
-        except papermill.PapermillExecutionError as error:
-            failure = StudyError(
-                f"notebook {name} failed: {error.ename}: {error.evalue}; see {executed}"
-            )
-        except DeadKernelError:
-            raise StudyError(
-                f"the kernel of notebook {name} died, perhaps because memory ran out: "
-                "free some and run the same command, which goes on where it stopped"
-            ) from None
-    if failure is not None:
-        raise failure
-    return executed
+    with _Kernel() as kernel:
+        return kernel.execute(name, folder, **parameters)
 
 
-def _interruptible(execute: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """Execute a notebook so that what stops this process first lets its kernel clean up.
+def _report_by(kernel: "_Kernel", study: Study, out: Path, key: str) -> Path:
+    """Make the report; ``key`` names the run that it shows, "" for one that was made by hand."""
+    parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
+    executed = kernel.execute("4_report", out / "notebooks", **parameters)
+    report = out / "report.html"
+    with _Terminal("report.html"):
+        write_page(executed, report, title=study.name, key=key)
+    return report
 
-    In a thread, since in the main one Papermill's client answers signals by itself, and reports
-    that its kernel has died.
+
+class _Kernel:
+    """One kernel in which notebooks are executed after each other, none seeing another's names.
+
+    To start a kernel, and to import there what all notebooks need, takes longer than a small
+    study's work.
     """
-    from jupyter_client.manager import AsyncKernelManager
 
-    kernels: list[Any] = []
+    def __init__(self) -> None:
+        self._papermill = _papermill()
+        from jupyter_client.manager import AsyncKernelManager
 
-    class Manager(AsyncKernelManager):
-        def __init__(self, **settings: Any) -> None:
-            super().__init__(**settings)
-            kernels.append(self)
+        self._manager = AsyncKernelManager(kernel_name="python3")
+        # In the main thread Papermill's client would answer signals by itself, and report that its
+        # kernel has died.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook")
 
-    options["kernel_manager_class"] = Manager
-    with ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook") as thread:
-        executed = thread.submit(execute, *arguments, **options)
+    def __enter__(self) -> "_Kernel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._thread as thread:
+            thread.submit(asyncio.run, self._ended())
+
+    def execute(self, name: str, folder: Path, **parameters: Any) -> Path:
+        """Execute a notebook as :func:`execute_notebook` does."""
+        from nbclient.exceptions import DeadKernelError
+
+        papermill = self._papermill
+        path, executed = files.notebook_path(name), folder / f"{name}.ipynb"
+        known = papermill.inspect_notebook(str(path))
+        for key in parameters:
+            if key not in known:
+                raise StudyFileError(
+                    f'notebook {name} has no parameter "{key}": {did_you_mean(key, known)}'
+                )
+        failure = None
+        with files.whole(executed) as part, _Terminal(f"notebook {name}") as terminal:
+            try:
+                self._interruptible(
+                    papermill.execute_notebook,
+                    str(path),
+                    str(part),
+                    parameters,
+                    engine_name=_engine(),
+                    kernel_name="python3",
+                    progress_bar=False,
+                    stderr_file=terminal,
+                    manager=self._manager,
+                )
+            except papermill.PapermillExecutionError as error:
+                failure = StudyError(
+                    f"notebook {name} failed: {error.ename}: {error.evalue}; see {executed}"
+                )
+            except DeadKernelError:
+                raise StudyError(
+                    f"the kernel of notebook {name} died, perhaps because memory ran out: "
+                    "free some and run the same command, which goes on where it stopped"
+                ) from None
+        if failure is not None:
+            raise failure
+        return executed
+
+    def _interruptible(self, execute: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Execute a notebook so that what stops this process first lets its kernel clean up."""
+        executed = self._thread.submit(execute, *arguments, **options)
         try:
             while not wait([executed], 1).done:
                 pass
         except BaseException:
-            for kernel in kernels:
-                asyncio.run(kernel.interrupt_kernel())
+            asyncio.run(self._manager.interrupt_kernel())
             if not wait([executed], _GRACE_SECONDS).done:
-                for kernel in kernels:
-                    asyncio.run(kernel.signal_kernel(getattr(signal, "SIGKILL", signal.SIGTERM)))
+                kill = getattr(signal, "SIGKILL", signal.SIGTERM)
+                asyncio.run(self._manager.signal_kernel(kill))
             raise
         executed.result()
+
+    async def _ended(self) -> None:
+        try:
+            if await self._manager.is_alive():
+                await self._manager.shutdown_kernel()
+        finally:
+            await self._manager.cleanup_resources()
+
+
+def _papermill() -> Any:
+    """Import Papermill without a grammar for addresses in schemas, which takes a second."""
+    grammar = "rfc3987_syntax"
+    before = sys.modules.setdefault(grammar, None)  # type: ignore[arg-type]
+    import papermill
+
+    if before is None:
+        del sys.modules[grammar]
+    # Paddle, once imported, prints whatever is logged anywhere.
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    return papermill
 
 
 class _Terminal:
@@ -301,22 +354,38 @@ class _Terminal:
 
 def _engine() -> str:
     """Make known to Papermill an engine that says which section of a notebook is at hand."""
-    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine, papermill_engines
 
-    class Engine(NBClientEngine):
+    class InTurn(Engine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, *arguments: Any, **options: Any) -> None:
+        def execute_managed_notebook(
+            cls, nb_man: Any, kernel_name: str, *, manager: Any, stderr_file: _Terminal, **_: Any
+        ) -> None:
             start = nb_man.cell_start
 
             def cell_start(cell: Any, index: int, **others: Any) -> None:
                 if cell.cell_type == "markdown" and cell.source.startswith("#"):
-                    options["stderr_file"].begin(cell.source.splitlines()[0].strip("# "))
+                    stderr_file.begin(cell.source.splitlines()[0].strip("# "))
                 start(cell, index, **others)
 
             nb_man.cell_start = cell_start
-            super().execute_managed_notebook(nb_man, *arguments, **options)
+            client = PapermillNotebookClient(
+                nb_man,
+                km=manager,
+                kernel_name=kernel_name,
+                stderr_file=stderr_file,
+                coalesce_streams=True,  # of a bar, its last state
+                extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
+            )
+            try:
+                client.execute()
+                client.wait_for_reply(client.kc.execute("get_ipython().reset()", silent=True))
+            finally:
+                if client.kc is not None:
+                    client.kc.stop_channels()
 
-    papermill_engines.register("studykit", Engine)
+    papermill_engines.register("studykit", InTurn)
     return "studykit"
 
 

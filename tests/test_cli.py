@@ -19,7 +19,7 @@ import studykit
 from studykit.cli import main, studykit_command
 from studykit.media import video
 from studykit.metrics.benchmark import run_benchmark
-from studykit.pages.serve import serve
+from studykit.pages.server import serve
 from studykit.ratings.simulate import simulate_into
 from studykit.stats.power import plan_raters
 

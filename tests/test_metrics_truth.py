@@ -10,7 +10,8 @@ import pytest
 from studykit.media import video
 from studykit.media.squares import find_square, open_driving, open_source
 from studykit.media.views import View
-from studykit.metrics.truth import Transfer, find_truth
+from studykit.metrics.pair import open_pair
+from studykit.metrics.truth import Transfer, TrueFrames, find_truth
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
@@ -30,8 +31,12 @@ def study() -> Study:
     return Study("s", sources, (DRIVING,), (RELATIVE, ABSOLUTE), INPUTS / "s.yaml", size=128)
 
 
+def truth_of(study: Study, cell: Cell) -> TrueFrames | None:
+    return find_truth(study, cell, open_pair(study, cell)[1])
+
+
 def _some(study: Study, cell: Cell, count: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    frames = find_truth(study, cell)
+    frames = truth_of(study, cell)
     return [next(frames) for _ in range(count)]
 
 
@@ -56,7 +61,7 @@ def test_the_drivings_own_person_moved_relatively_is_the_driving_itself(study, t
     source = Input("her", "frontal", tmp_path / "sources/frontal/her.png")
     driving, _ = open_driving(DRIVING.path, name="d", size=128, crop="centre")
     for method in (RELATIVE, ABSOLUTE):
-        found = find_truth(study, Cell(source, DRIVING, method))
+        found = truth_of(study, Cell(source, DRIVING, method))
         for _, (true, _), frame in zip(range(8), found, driving, strict=False):
             assert _difference(true, frame) < 2.5  # what the video's compression changes
 
@@ -79,7 +84,7 @@ def test_a_face_mask_comes_with_every_true_frame(study):
 
 
 def test_same_identity_has_the_drivings_own_frames(study):
-    found = find_truth(study, Cell(FIRST, DRIVING, RELATIVE))
+    found = truth_of(study, Cell(FIRST, DRIVING, RELATIVE))
     driving, _ = open_driving(DRIVING.path, name="d", size=128, crop=study.crop)
     for _, (true, _), frame in zip(range(3), found, driving, strict=False):
         np.testing.assert_array_equal(true, frame)
@@ -98,7 +103,7 @@ def test_same_identity_needs_no_truth_file(study, tmp_path):
 
 
 def test_a_photograph_has_no_truth(study):
-    assert find_truth(study, Cell(PHOTO, DRIVING, RELATIVE)) is None
+    assert truth_of(study, Cell(PHOTO, DRIVING, RELATIVE)) is None
 
 
 def test_a_picture_put_in_a_rendered_ones_place_has_no_truth(study, tmp_path):
@@ -108,9 +113,9 @@ def test_a_picture_put_in_a_rendered_ones_place_has_no_truth(study, tmp_path):
     replaced = tmp_path / "sources/side/side-1.png"
     shutil.copy(SIDE.path, replaced)
     cell = Cell(Input("side-1", "side", replaced), DRIVING, RELATIVE)
-    assert find_truth(study, cell) is not None
+    assert truth_of(study, cell) is not None
     shutil.copy(INPUTS / "sources/side/side-2.png", replaced)
-    assert find_truth(study, cell) is None
+    assert truth_of(study, cell) is None
 
 
 def test_transfer_is_read_from_settings_or_the_methods_defaults():
@@ -144,14 +149,14 @@ def test_a_file_of_somebody_elses_in_a_folder_named_truth_is_no_truth(study, tmp
     np.savez(tmp_path / "truth/side-1.npz", depth=np.zeros(3))
     source = tmp_path / "side-1.png"
     shutil.copy(SIDE.path, source)
-    assert find_truth(study, Cell(Input("side-1", "side", source), DRIVING, RELATIVE)) is None
+    assert truth_of(study, Cell(Input("side-1", "side", source), DRIVING, RELATIVE)) is None
 
 
 def test_truth_follows_the_range_of_a_driving_and_counts_from_its_reference(study):
     """Frames 3 to 8 of the file, and motion since frame 6 of it."""
     view = View(start=0.24, end=0.72, reference=0.48)
     driving = dataclasses.replace(DRIVING, view=view)
-    frames = list(find_truth(study, Cell(SIDE, driving, RELATIVE)))
+    frames = list(truth_of(study, Cell(SIDE, driving, RELATIVE)))
     assert len(frames) == 6
     source, _ = open_source(SIDE.path, name="side", size=128, crop=study.crop)
     assert [_difference(image, source.image) < 0.5 for image, _ in frames] == [
@@ -159,13 +164,13 @@ def test_truth_follows_the_range_of_a_driving_and_counts_from_its_reference(stud
     ]  # fmt: skip
     opened, _ = open_driving(DRIVING.path, name="d", size=128, crop=study.crop, view=view)
     first = dataclasses.replace(FIRST, view=view)
-    own = list(find_truth(study, Cell(first, driving, RELATIVE)))
+    own = list(truth_of(study, Cell(first, driving, RELATIVE)))
     np.testing.assert_array_equal([image for image, _ in own], list(opened))
     source, _ = open_source(FIRST.path, name="first", size=128, crop=study.crop, view=view)
     np.testing.assert_array_equal(source.image, own[3][0])
     study = dataclasses.replace(study, crop="centre")
     part, whole = (
-        list(find_truth(study, Cell(dataclasses.replace(FIRST, view=each.view), each, RELATIVE)))
+        list(truth_of(study, Cell(dataclasses.replace(FIRST, view=each.view), each, RELATIVE)))
         for each in (driving, DRIVING)
     )
     np.testing.assert_array_equal(part[3][1], whole[6][1])

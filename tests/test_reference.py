@@ -131,6 +131,17 @@ def test_the_best_frame_moves_least_from_the_source(
     assert note.endswith("the nearest to the source")
 
 
+def test_the_best_frame_is_like_the_face_that_is_meant(
+    states: list[tuple[Pose, Expression]],
+) -> None:
+    frames = [render(Identity.random(7), *states[like]).image for like in (1, 2)]
+    two = np.hstack([render(Identity.random(3), *states[like]).image for like in (1, 2)])
+    group = np.vstack([two, np.zeros_like(two)])[:512]
+    for index, middle in enumerate(((128.0, 140.0), (384.0, 140.0))):
+        source = Source("anna", group, face=middle)
+        assert with_reference(shown(frames, key="two"), "best", source)[0].reference == index
+
+
 def test_without_a_source_the_best_frame_is_the_most_typical(
     states: list[tuple[Pose, Expression]],
 ) -> None:

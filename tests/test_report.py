@@ -1,21 +1,24 @@
 """The report shows every cell, failures included, as one page that needs nothing else."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from studykit import report
+from studykit.cli import main
 from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
 from studykit.media import video
 from studykit.report import previews, sections, strips
-from studykit.report.blocks import jpeg_url
-from studykit.report.page import page_key, write_page
+from studykit.report.blocks import Absent, Block, Picture, Section, Table, Words, jpeg_url
+from studykit.report.page import fill_page, page_key, write_page
 from studykit.report.strips import MOMENTS, moment_indices, worst_moments
 from studykit.run import execute_notebook
 from studykit.study.file import load_study
@@ -44,12 +47,15 @@ def test_the_page_is_one_file_with_every_clip_and_failure(results: report.Result
     assert text.count("no clip") == 2
     assert "turn.mp4" in text
     assert "2 have a clip, 2 failed" in text
-    assert "Nobody has rated these clips yet" in text
+    assert text.count("Nobody has rated these clips yet") == 1
     assert not re.findall(r'(?:src|href)="https?://', text)
     assert "import report" not in text  # no code cells
     markdown = (results.out / "report.md").read_text()
     assert "# Study: small" in markdown
-    assert "## Verdicts" in markdown
+    sections = re.findall("^## (.*)$", markdown, re.MULTILINE)
+    assert sections == ["What was studied", "Summary", "Clips", "Film strips", "Failures and time",
+                        "Methods", "Manifest"]  # fmt: skip
+    assert re.findall("<h2 id='section-[0-9]+'>(.*?)</h2>", text) == sections
     assert "<figure" not in markdown and "data:" not in markdown
     for link in re.findall(r"]\(([^)]+)\)", markdown):
         assert (results.out / link).exists()
@@ -69,19 +75,83 @@ def test_moments_include_the_first_and_the_last_frame() -> None:
     assert moment_indices(2) == [0, 0, 0, 1, 1]
 
 
-def test_a_study_that_was_not_run_gives_words(small_study: Path) -> None:
+def test_a_study_that_was_not_run_gives_one_reason_for_all_that_is_missing(
+    small_study: Path,
+) -> None:
     results = report.load_results(small_study, small_study.parent / "nothing")
-    assert "4 were not run" in report.studied(results).html
-    assert "Nobody has rated these clips yet" in report.summary(results).html
-    assert "No metrics were measured" in report.summary(results).html
-    assert "No clip was made yet" in report.timing(results).html
-    assert "No cell failed" in report.failures(results).html
-    assert "not run yet" in report.manifest(results).html
-    assert "not run yet" in report.clips(results).html
-    for section in (report.verdicts, report.scores, report.statistics, report.raters):
-        assert len(section(results).markdown.splitlines()) == 1
-    assert "No clip was measured" in report.metrics(results).html
-    assert "**Stimuli.**" in report.methods(results).markdown
+    studied = report.studied(results).markdown
+    assert studied.rstrip().endswith("4 cells in 4 conditions. The study was not run yet.")
+    assert "The study was not run yet, so that nothing can be said" in report.summary(results).html
+    for section in (
+        report.clips, report.film_strips, report.verdicts, report.scores, report.statistics,
+        report.metrics, report.failures, report.timing, report.raters, report.methods,
+        report.manifest,
+    ):  # fmt: skip
+        shown = section(results)
+        assert shown.html.startswith("<div class='absent'>")
+        assert shown.markdown.endswith(": the study was not run yet.")
+
+
+def test_a_study_without_a_clip_is_a_short_page_that_says_why(results: report.Results) -> None:
+    rows = {name: replace(row, status="failed", error=row.error or "no")
+            for name, row in results.rows.items()}  # fmt: skip
+    failed = replace(results, rows=rows)
+    assert "0 have a clip, 4 failed." in report.studied(failed).markdown
+    assert "weights" not in report.studied(failed).markdown
+    said = report.summary(failed).markdown
+    assert said == ("- No clip could be made, so that nothing can be said about how good clips "
+                    "look: the reasons stand under Failures and time.")  # fmt: skip
+    assert "turn.mp4" in report.failures(failed).markdown
+    for section in (
+        report.clips, report.film_strips, report.verdicts, report.scores, report.statistics,
+        report.metrics, report.timing, report.raters, report.methods,
+    ):  # fmt: skip
+        assert section(failed).html.startswith("<div class='absent'>")
+        assert section(failed).markdown.endswith(": no clip could be made.")
+
+
+def test_the_command_refuses_a_study_that_was_not_run(
+    small_study: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = small_study.parent / "nothing"
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(small_study), "--out", str(out)])
+    assert ended.value.code == 2
+    assert "was not run yet" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_contents_lead_to_every_section_figure_and_table(tmp_path: Path) -> None:
+    data = pd.DataFrame({"a": [1]})
+    Image.new("RGB", (4, 4)).save(tmp_path / "drawn.png")
+    picture = Picture(tmp_path / "drawn.png", tmp_path, "A picture: of 2. More.")
+    tables = [Table(name, f"The {name} table. More.", data, data) for name in ("one", "two")]
+    blocks = [Words("# T"), Words("## First"), tables[0], picture, Words("## Second"), tables[1]]
+    fill_page(tmp_path / "page.html", Section(blocks), title="t")
+    text = (tmp_path / "page.html").read_text()
+    links = re.findall("href='#([^']+)'", text)
+    assert links == ["section-1", "section-2", "table-1", "figure-1", "table-2"]
+    assert [text.count(f"id='{link}'") for link in links] == [1] * 5
+    assert text.index("<h1>") < text.index("<nav") < text.index("<h2")
+    assert "<b>Table 2.</b> The two table. More. <a href='tables/two.csv'>CSV</a>" in text
+    assert "<a href='#figure-1'>Figure 1</a>. A picture</li>" in text
+    assert "<summary>1 figure and 2 tables</summary>" in text
+    assert "<a href='drawn.png'><img " in text
+
+
+def test_a_heading_with_nothing_below_it_is_left_out(tmp_path: Path) -> None:
+    def output(block: Block) -> dict:
+        forms = {"text/html": block.to_html(), "text/markdown": block.to_markdown()}
+        return {"cell_type": "code", "outputs": [{"data": forms}]}
+
+    def text(words: str) -> dict:
+        return {"cell_type": "markdown", "source": [words]}
+
+    cells = [text("## Empty"), output(Absent("No.")), text("## Half"), output(Absent("No.")),
+             output(Words("Yes.")), text("## Last")]  # fmt: skip
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    write_page(tmp_path / "n.ipynb", tmp_path / "page.html", title="t")
+    assert (tmp_path / "page.md").read_text() == "## Half\n\nYes.\n"
 
 
 def test_a_large_study_is_shown_by_sums_a_sample_and_links(

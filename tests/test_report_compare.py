@@ -28,6 +28,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         methods: tuple[str, ...],
         *,
         rated: bool = True,
+        alike: bool = False,
         simulated: bool = False,
         seed: int = 0,
         psnr: float = 20,
@@ -69,6 +70,8 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
         if rated:
+            if alike:  # which screening excludes
+                ratings = ratings.assign(value=3)
             trials = ratings.groupby(["rater", "criterion"]).cumcount()
             full = ratings.assign(
                 study=name,
@@ -109,7 +112,8 @@ def test_what_both_studies_have_is_compared_and_what_differs_is_listed(
     assert "numpy (version)" not in differs.index
     assert "side input a" not in differs.index
     assert (tmp_path / "out/figures/compared-scores.svg").is_file()
-    assert "is no test" in (tmp_path / "out/compare.md").read_text()
+    said = " ".join((tmp_path / "out/compare.md").read_text().split())
+    assert "A difference between the two is no test" in said
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 
@@ -120,22 +124,37 @@ def test_a_study_without_ratings_or_alike_in_its_making_gives_words(
     second = make_folder("two", ("copy",), rated=False)
     (second / "metrics.csv").unlink()
     text = compare_studies(first, second, tmp_path / "out").read_text()
-    assert "No scores to compare: no ratings of two." in text
+    assert "No scores to compare: nobody has rated two." in text
     assert "No metrics to compare: two has none." in text
     assert "Nothing: methods, weights, versions, inputs and settings are the same." in text
 
 
-def test_people_are_not_compared_with_simulated_raters(
+def test_people_are_not_compared_with_simulated_raters_but_their_clips_are(
     make_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    first, second = make_folder("one", ("copy",)), make_folder("two", ("copy",), simulated=True)
-    with pytest.raises(StudyError, match="can't be compared"):
-        compare_studies(first, second, tmp_path / "out")
+    first = make_folder("one", ("copy",))
+    second = make_folder("two", ("copy",), simulated=True, psnr=23)
+    text = compare_studies(first, second, tmp_path / "out").read_text()
+    assert ("No scores to compare: one was rated by people and two was rated by simulated raters."
+            in text)  # fmt: skip
+    assert "no person rated" not in text and "simulated-running'" not in text
+    assert pd.read_csv(tmp_path / "out/tables/compared-metrics.csv")["difference"].eq(3).all()
     both = tmp_path / "copy-of-two"
     shutil.copytree(second, both)
     text = compare_studies(second, both, tmp_path / "out").read_text()
     assert "class='simulated-running'" in text
     assert "copy-of-two" in text  # two studies of one name are known by their folders
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_a_study_whose_raters_were_all_excluded_was_rated_all_the_same(
+    make_folder: Callable[..., Path], tmp_path: Path, simulated: bool
+) -> None:
+    first = make_folder("one", ("copy", "warp"), alike=True)
+    second = make_folder("two", ("copy",), simulated=simulated)
+    text = compare_studies(first, second, tmp_path / "out").read_text()
+    assert "No scores to compare: every rater of one was excluded." in text
+    assert "no person rated" not in text and "nobody has rated" not in text
 
 
 def test_a_folder_without_a_run_and_one_study_twice_are_refused(

@@ -157,6 +157,15 @@ def test_each_condition_stands_under_its_verdict(results_of) -> None:
         "**warp**: of 9 conditions (source × driving), good in 1 (frontal × frontal) and poor in "
         "the other 8."
     )
+
+    def turned(rater: int, source: str, driving: str, method: str, criterion: str) -> int:
+        worst = (source, driving) == ("frontal", "frontal")
+        return (1 if worst else 4) + (rater + len(source + driving + criterion)) % 2
+
+    worst = make_ratings(turned, raters=8, methods=("warp",))
+    (verdict, *_) = words.summary(results_of(worst))["About these clips, as raters like these "
+                                                    "see them"]  # fmt: skip
+    assert verdict.endswith("poor in 1 (frontal × frontal) and good in the other 8.")
     shown = report.verdicts(results).html
     assert shown.count("class='verdict-poor'") == 8
     assert shown.count("class='verdict-good'") == 1
@@ -210,6 +219,7 @@ DEGENERATE = {
     "pairs only": make_pairs({("copy", "warp"): 9, ("warp", "copy"): 3}),
     "nobody's rating counts": make_ratings(raters=3, types=("side",)).assign(role="training"),
     "no ratings": make_ratings(raters=1).head(0),
+    "every rater alike": alike(make_ratings(raters=4, **SMALL)),
 }
 
 
@@ -227,11 +237,36 @@ def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
 
 
 @pytest.mark.usefixtures("pictures_unpainted")
-def test_a_study_whose_raters_were_all_excluded_still_has_a_report(results_of) -> None:
+def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of) -> None:
     results = results_of(alike(make_ratings(raters=4, **SMALL)))
     assert len(results.screening.excluded) == 4
-    assert "4 of them were excluded" in words.studied(results)
+    assert "4 raters gave 128 scores; every one of them was excluded." in words.studied(results)
+    assert "every rater was excluded" in report.summary(results).markdown.lower()
     assert "warp" in report.raters(results).markdown  # the scores with the excluded raters
+    for section in (report.verdicts, report.scores, report.statistics):
+        assert section(results).html.startswith("<div class='absent'>")
+        assert section(results).markdown.endswith(": every rater was excluded.")
+    said = " ".join(section(results).markdown for section in RATED_SECTIONS)
+    for wrong in ("no ratings yet", "Nobody has rated", "**Statistics.**", "Read with care",
+                  "Had nobody been excluded"):  # fmt: skip
+        assert wrong not in said
+
+
+@pytest.mark.parametrize(
+    ("ratings", "why"),
+    [
+        ("nobody's rating counts", "No rating was given that counts"),
+        ("no ratings", "The study was not run yet"),
+        ("every rater alike", "Every rater was excluded"),
+    ],
+)
+def test_why_there_are_no_scores_is_one_reason_in_every_section(
+    results_of, ratings: str, why: str
+) -> None:
+    results = results_of(DEGENERATE[ratings].assign(study="small"))
+    assert report.summary(results).markdown.startswith(f"- {why}, so that nothing can be said")
+    for section in (report.verdicts, report.scores, report.statistics):
+        assert section(results).markdown.endswith(f": {why[0].lower()}{why[1:]}.")
 
 
 def test_a_primary_metric_that_goes_with_the_ratings_is_named(results_of) -> None:

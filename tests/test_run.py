@@ -53,7 +53,9 @@ def test_a_study_leaves_every_file_of_the_design_and_a_second_run_does_nothing(
     for name in ("cells.csv", "manifest.json", "tables/timing.csv"):
         assert (out / name).is_file()
     for name in ("1_inputs", "2_animate", "4_report"):
-        assert (out / "notebooks" / f"{name}.ipynb").is_file()
+        executed = json.loads((out / "notebooks" / f"{name}.ipynb").read_text())
+        counts = [cell.get("execution_count") for cell in executed["cells"]]
+        assert min(filter(None, counts)) == 1  # none sees what another has left in the kernel
     assert len(list((out / "clips").glob("*.mp4"))) == 4
     assert len(list((out / "figures").glob("*.png"))) == 2
     manifest = json.loads((out / "manifest.json").read_text())

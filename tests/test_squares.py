@@ -6,7 +6,8 @@ from PIL import Image
 
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
-from studykit.media.geometry import Crop
+from studykit.media.faces import find_faces
+from studykit.media.geometry import Crop, chosen_face
 from studykit.media.squares import find_square, is_video, open_driving, open_source
 from studykit.media.views import Square, View
 
@@ -89,6 +90,27 @@ def test_the_face_that_is_named_is_in_the_square(tmp_path, portrait):
         square_of(path, face=3)
     with pytest.raises(NoFaceError, match=r"shows no face \[5, 5\]"):
         square_of(path, face=(5, 5))
+
+
+@pytest.mark.parametrize("crop", ["face", Square((300, 150), 300)])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_method_gets_a_point_in_the_face_whose_number_is_named(tmp_path, portrait, number, crop):
+    """Also where both faces are in the square."""
+    pair = np.hstack([portrait[:300, 60:360], portrait[:300, 60:360][:, ::-1]])
+    path = tmp_path / "pair.png"
+    video.write_image(path, pair)
+    view = View(face=number, crop=crop, margin=1.5)
+    source, _ = open_source(path, name="a", size=256, crop="face", view=view)
+    (face,) = (f for f in find_faces(source.image) if chosen_face([f], source.face))
+    square = square_of(path, face=number, crop=crop, margin=1.5)
+    middle = square.left + face.centre[0] * square.side / 256
+    assert (middle > 300) == (number == 2)
+
+
+def test_a_video_as_source_has_a_point_in_its_named_face(tmp_path, make_driving):
+    path = make_driving(tmp_path / "talk.mp4", size=256)
+    source, _ = open_source(path, name="a", size=128, crop="face", view=View(face=1))
+    assert chosen_face(find_faces(source.image), source.face)
 
 
 def test_a_square_is_named_by_hand_or_has_another_margin(tmp_path, portrait):

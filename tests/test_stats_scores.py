@@ -7,7 +7,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import proportion_confint
 
 from studykit import stats
-from studykit.stats.intervals import bootstrap_interval, score_interval, t_interval
+from studykit.stats.intervals import score_interval, t_interval
 from studykit.study.wording import CRITERIA
 
 
@@ -45,14 +45,6 @@ def test_scores_and_their_intervals_are_those_of_r():
     assert score_interval(np.full(9, 5.0)) == pytest.approx(expected["alike"]["score"], rel=1e-9)
 
 
-def test_the_bootstrap_interval_is_that_of_boot():
-    """Up to the chance of resampling: a fiftieth of the interval."""
-    expected = known("comparisons")["scores"]["bootstrap"]
-    found = bootstrap_interval(np.array(expected["values"]))
-    error = np.ptp(expected["bootstrap"]) / 50
-    assert found == pytest.approx(expected["bootstrap"], abs=error)
-
-
 def test_the_score_interval_stays_on_the_scale_and_is_never_without_width():
     for value in (1.0, 3.0, 5.0):
         low, high = score_interval(np.full(15, value))
@@ -64,12 +56,6 @@ def test_the_score_interval_stays_on_the_scale_and_is_never_without_width():
 def test_the_score_interval_is_the_t_interval_far_from_the_ends():
     values = np.random.default_rng(0).normal(50, 1, 30)
     np.testing.assert_allclose(score_interval(values, scale=99), t_interval(values), rtol=1e-3)
-
-
-def test_the_bootstrap_interval_is_as_wide_as_t_where_that_is_right():
-    values = np.random.default_rng(0).normal(3, 1, 20)
-    (low, high), (t_low, t_high) = bootstrap_interval(values), t_interval(values)
-    assert (high - low) / (t_high - t_low) == pytest.approx(1, abs=0.06)
 
 
 def test_raters_and_not_ratings_are_the_unit():

@@ -78,3 +78,9 @@ def test_a_clip_that_was_rated_twice_counts_with_the_mean():
     once = make_ratings(lambda *_: 2, raters=1)
     twice = rated(pd.concat([once, once.assign(value=4)]))
     assert len(twice) == len(rated(once)) and set(twice["value"]) == {3}
+
+
+def test_a_row_of_millions_takes_few_bytes_whatever_the_names():
+    few = make_ratings(raters=2, per_type=4)
+    many = pd.concat([few.assign(rater=few["rater"] + str(number)) for number in range(20)])
+    assert rated(many).memory_usage(index=False).sum() <= 32 * len(rated(many))

@@ -1,5 +1,6 @@
 """A study file is read whole, or refused with the line and what to do."""
 
+import dataclasses
 import unicodedata
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from studykit.clips.check import check_study
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
 from studykit.study.file import load_study, slug
-from studykit.study.ratings import Ratings
-from studykit.study.wording import CRITERIA, TEXTS
+from studykit.study.ratings import Ratings, ScreeningRules
+from studykit.study.wording import CRITERIA, TEXTS, words_in
 
 
 def test_a_whole_file_is_read(small_study: Path) -> None:
@@ -53,6 +54,43 @@ def test_the_words_can_be_those_of_another_language(small_study: Path) -> None:
     assert ratings.texts == TEXTS | {"next": "Weiter", "progress": "{done}/{total}"}
     assert [(q.label, q.choices) for q in ratings.questions] == [("Schirm?", ("klein", "groß"))]
     assert (ratings.language, ratings.consent) == ("de", "Ja?")
+
+
+def test_a_language_that_comes_along_is_asked_for_by_its_name(small_study: Path) -> None:
+    ratings = with_ratings(
+        small_study,
+        "{language: es, overall: true, kept: hasta 2031, texts: {next: Sigue}, "
+        "questions: [vision], criteria: {jitter: {}, structure: {label: Cara}}}",
+    )
+    spanish = words_in("es")
+    assert ratings.texts == spanish.texts | {"next": "Sigue"}
+    jitter, structure, overall = ratings.asked
+    assert jitter == spanish.criteria["jitter"]
+    assert (structure.label, structure.steps) == ("Cara", spanish.criteria["structure"].steps)
+    assert overall == spanish.overall
+    assert ratings.questions == (spanish.questions["vision"],)
+    assert "se conservan hasta 2031" in ratings.consent
+
+
+def test_rights_and_what_raters_get_at_the_end_are_the_studys(small_study: Path) -> None:
+    ratings = with_ratings(
+        small_study,
+        "{responsible: Dr. A. Rivera, contact: a@b.org, completion_code: C1X2, return_address: "
+        "'https://app.prolific.com/submissions/complete?cc={code}'}",
+    )
+    assert "Responsible for this study: Dr. A. Rivera. Contact: a@b.org." in ratings.consent
+    assert ratings.completion_code == "C1X2"
+    assert ratings.return_address.endswith("?cc={code}")
+
+
+def test_who_is_excluded_can_be_the_studys_own_choice(small_study: Path) -> None:
+    rules = with_ratings(
+        small_study, "{screening: {gold: 0.75, agreement: null, seconds: 2, keep: [r-1a]}}"
+    ).screening
+    usual = ScreeningRules()
+    assert rules == dataclasses.replace(
+        usual, gold=0.75, agreement=None, seconds=2.0, keep=("r-1a",)
+    )
 
 
 def test_own_criteria_and_questions_can_be_added(small_study: Path) -> None:
@@ -256,6 +294,18 @@ def test_a_wrong_file_is_refused_with_its_line(
         ("{texts: {nxt: N}}", r'unknown key "nxt": did you mean "next"'),
         ("{texts: {progress: '{don} of {total}'}}", r"braces in progress may hold {done}"),
         ("{consent: 3}", r"consent must be a text, not 3"),
+        ("{sessions: 0}", r"sessions must be a whole number >= 1, not 0"),
+        ("{kept: 10}", r"kept must be a text, not 10"),
+        ("{return_address: here}", r"return_address must be that of a page, https://.."),
+        ("{return_address: 'javascript:1'}", r"return_address must be that of a page"),
+        ("{screening: {glod: 1}}", r'unknown key "glod": did you mean "gold"'),
+        ("{screening: {gold: high}}", r"gold must be a number of at least 0, or null"),
+        ("{screening: {seconds: null}}", r"seconds must be a number of at least 0, not None"),
+        ("{screening: {keep: r-1a}}", r"keep must be a list"),
+        ("{preset: p910}", r'no preset "p910": did you mean "p910-avatar"'),
+        ("{preset: p910-avatar, task: pair}", r'no task "pair": '),
+        ("{checks: [color]}", r'no check "color": did you mean "colour"'),
+        ("{feedback: 1}", r"feedback must be true or false, not 1"),
         ("{store: ratings.db}", r"store must be an address, postgresql"),
     ],
 )
@@ -266,6 +316,27 @@ def test_a_wrong_ratings_section_is_refused_with_its_line(
         with_ratings(small_study, section)
     assert f"{small_study}, line 8: " in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("task", "items"), [("acr", 8), ("dcr", 3)])
+def test_a_preset_brings_its_criteria_and_feedback(
+    small_study: Path, task: str, items: int
+) -> None:
+    ratings = with_ratings(small_study, f"{{preset: p910-avatar, task: {task}}}")
+    assert len(ratings.asked) == items
+    assert ratings.feedback
+    best = {criterion.steps[-1] for criterion in ratings.asked if criterion.name != "creepy"}
+    assert best == {"Strongly agree"}
+    assert {len(criterion.steps) for criterion in ratings.asked} == {5}
+
+
+def test_of_a_preset_some_items_can_be_asked(small_study: Path) -> None:
+    ratings = with_ratings(
+        small_study, "{preset: p910-avatar, criteria: {creepy: {}, realistic: {}}, feedback: false}"
+    )
+    assert [criterion.name for criterion in ratings.asked] == ["creepy", "realistic"]
+    assert ratings.asked[0].steps[-1] == "Strongly disagree"  # the best is always the highest
+    assert not ratings.feedback
 
 
 def test_a_source_may_not_be_named_like_a_first_frame(small_study: Path) -> None:

@@ -279,20 +279,6 @@ def test_a_study_without_clips_says_how_to_make_them(small_study: Path) -> None:
     assert f"studykit run {small_study}" in said.data
 
 
-def test_under_voila_the_rater_stands_in_the_address(
-    open_page: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    browser = open_page()
-    browser.begin()
-    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
-    monkeypatch.setenv("QUERY_STRING", f"rater={browser.state['rater']}")
-    served = open_page()
-    assert served.setup["alone"]
-    assert served.state["rater"] == browser.state["rater"]
-    monkeypatch.setenv("QUERY_STRING", "rater=me%40mail.org")
-    assert open_page().state["page"] == "consent"
-
-
 def test_an_id_that_may_be_a_name_is_refused(open_page: Callable[..., Browser]) -> None:
     with pytest.raises(StudyError):
         open_page(rater="me@mail.org")

@@ -6,11 +6,13 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, Literal
+
+import numpy as np
 
 import studykit
 from studykit import files
@@ -40,6 +42,7 @@ from studykit.media.paste import Whole, look_at_whole
 from studykit.media.squares import check_still, frames_taken, truth_file
 from studykit.media.views import BY_FACE, CropRule
 from studykit.methods import create_method, weights
+from studykit.methods.command import allowed, programs_of
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input
 
@@ -103,8 +106,10 @@ def animate_cells(
 def say_time_needed(study: Study, out: Path) -> str:
     """Say how long the clips that are missing will take, as a run says it; "" where it is soon.
 
-    Nothing is fetched: a study whose weights are not here yet has no answer.
+    Nothing is fetched, and no program runs that nobody has allowed: such studies have no answer.
     """
+    if programs_of(study) and not allowed():
+        return ""
     named = {spec.settings.get("weights") for spec in study.methods}
     if any(known.name in named and not known.cached for known in weights.status()):
         return ""
@@ -192,6 +197,7 @@ def animate(
     finder: Finder = "auto",
     faces: Literal["one", "all"] = "one",
     paste: bool = False,
+    watch: Callable[[int, int, np.ndarray], None] | None = None,
     **settings: Any,
 ) -> CellRow:
     """Animate one source with one driving and write the clip.
@@ -218,6 +224,9 @@ def animate(
     paste : bool
         Whether the clip shows the whole picture with the animated face in it
         (:mod:`studykit.media.paste`), not the square around the face.
+    watch : callable, optional
+        Gets, in place of a bar on the standard error, how many frames are made, how many there will
+        be, and the newest of them: (H, W, 3) uint8.
 
     Raises
     ------
@@ -226,6 +235,52 @@ def animate(
         is left.
     """
     clip, start = Path(clip), time.monotonic()
+    task, chosen = pair_task(
+        source, driving, clip, method=method, size=size, crop=crop, finder=finder, **settings
+    )
+    moving = task.cell.driving
+    whole = _whole(task, faces, size) if paste or faces != "one" else None
+    total = len(frames_taken(moving.path, moving.view))
+    with contextlib.ExitStack() as stack:
+        meter = None if watch else stack.enter_context(Meter(1, total))
+
+        def seen(name: str, count: int, frame: np.ndarray) -> None:
+            if watch is not None:
+                watch(count, total, frame)
+            elif meter is not None:
+                meter.frame(name, count)
+
+        frames, note = write_clip(task, clip, seen, whole)
+    return dataclasses.replace(
+        task.row(),
+        cell=clip.stem,
+        status="done",
+        note="; ".join(filter(None, (chosen, note))),
+        seconds=time.monotonic() - start,
+        frames=frames,
+    )
+
+
+def pair_task(
+    source: str | Path | Mapping[str, Any],
+    driving: str | Path | Mapping[str, Any],
+    clip: Path,
+    *,
+    method: str = "auto",
+    size: int | None = None,
+    crop: CropRule = "face",
+    finder: Finder = "auto",
+    **settings: Any,
+) -> tuple[Task, str]:
+    """Make the task of one pair, and say which method it is where none was named.
+
+    Parameters are those of :func:`animate`.
+
+    Raises
+    ------
+    StudyError
+        What is said of an input or of the method is wrong, or the clip would replace an input.
+    """
     still, moving = (
         dataclasses.replace(item, view=dataclasses.replace(item.view, finder=finder))
         for item in (as_input(source, still=True), as_input(driving, still=False))
@@ -243,18 +298,7 @@ def animate(
     if equipped.error is not None:
         raise equipped.error
     cell = Cell(still, moving, MethodSpec(method, method, settings))
-    task = Task(cell, size or _SIZE, crop, equipped, "", clip.parent, uuid.uuid4().hex)
-    whole = _whole(task, faces, size) if paste or faces != "one" else None
-    with Meter(1, len(frames_taken(moving.path, moving.view))) as meter:
-        frames, note = write_clip(task, clip, meter.frame, whole)
-    return dataclasses.replace(
-        task.row(),
-        cell=clip.stem,
-        status="done",
-        note="; ".join(filter(None, (chosen, note))),
-        seconds=time.monotonic() - start,
-        frames=frames,
-    )
+    return Task(cell, size or _SIZE, crop, equipped, "", clip.parent, uuid.uuid4().hex), chosen
 
 
 def _whole(task: Task, faces: str, size: int | None) -> Whole:

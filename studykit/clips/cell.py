@@ -38,6 +38,9 @@ from studykit.study.file import Cell
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SYNTHETIC = "Synthetic: a face animation, made by studykit"
+"""What each clip says of itself, in words that never differ, so that its bytes stay the same."""
+
 _END = object()
 
 
@@ -145,7 +148,7 @@ def make_cell(task: Task, report: Report = lambda *_: None) -> Made:
 
 
 def write_clip(
-    task: Task, clip: Path, report: Report, into: Whole | None = None
+    task: Task, clip: Path, seen: Callable[[str, int, np.ndarray], None], into: Whole | None = None
 ) -> tuple[int, str]:
     """Animate one pair into a clip: decoding, the method and encoding at the same time.
 
@@ -155,8 +158,8 @@ def write_clip(
         Its files are read where they are named.
     clip : Path
         The mp4 to write.
-    report : callable
-        As for :func:`make_cell`.
+    seen : callable
+        Gets the cell's name, how many of its frames are done, and the newest of these.
     into : Whole, optional
         The source's whole picture: its squares are animated side by side, and pasted into it.
 
@@ -186,8 +189,9 @@ def write_clip(
         def counted() -> Iterator[np.ndarray]:
             count, streams = 0, [animated(state, driving) for state, driving, _ in pairs]
             for count, frames in enumerate(zip(*streams, strict=False), start=1):
-                yield join(frames)
-                report(task.cell.name, count)
+                frame = join(frames)
+                yield frame
+                seen(task.cell.name, count, frame)
             if count != opened.frame_count:
                 raise MediaError(
                     f"{count} frames came out of {driving.path}, which has {opened.frame_count}: "
@@ -202,6 +206,7 @@ def write_clip(
                 like=driving.path if opened.whole else None,
                 like_from=opened.first,
                 notes=opened.notes,
+                comment=SYNTHETIC,
             )
 
         frames = behind(write, counted())
@@ -258,9 +263,14 @@ def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
 
 
 def failed(row: CellRow, error: Exception) -> Made:
-    """Return what became of a cell that failed; an error that is not the user's has a traceback."""
+    """Return what became of a cell that failed; an error that is not the user's has a traceback.
+
+    What a program has printed stands in its place.
+    """
     if isinstance(error, StudyError):
-        return Made(dataclasses.replace(row, status="failed", error=str(error)))
+        log = getattr(error, "log", "")
+        text = f"{error}; what it printed is in logs/{row.cell}.txt" if log else str(error)
+        return Made(dataclasses.replace(row, status="failed", error=text), log)
     text = f"{type(error).__name__}: {error}; the traceback is in logs/{row.cell}.txt"
     trace = "".join(traceback.format_exception(error))
     return Made(dataclasses.replace(row, status="failed", error=text), trace)
@@ -271,11 +281,12 @@ def _make(task: Task, report: Report) -> Made:
     try:
         if task.equipped.error is not None:
             raise task.equipped.error
-        _check_weights(task.equipped)
+        _check_same(task)
         device = task.equipped.device or device_of(task.equipped.method)
         row = dataclasses.replace(row, device=device)
         report(row.cell, 0)
-        frames, note = write_clip(task, task.out / row.clip, report)
+        seen = lambda name, count, _: report(name, count)  # noqa: E731
+        frames, note = write_clip(task, task.out / row.clip, seen)
         made = Made(dataclasses.replace(row, status="done", frames=frames, note=note))
     except Exception as error:
         made = failed(row, error)
@@ -285,12 +296,18 @@ def _make(task: Task, report: Report) -> Made:
     return dataclasses.replace(made, row=dataclasses.replace(made.row, seconds=seconds))
 
 
-def _check_weights(equipped: Equipped) -> None:
-    """Refuse other weights than those that the run was planned with; a cluster's may differ."""
-    if equipped.weights_hash and equipped.method.weights_hash() != equipped.weights_hash:
+def _check_same(task: Task) -> None:
+    """Refuse other weights or programs than those of the plan; a cluster's may differ."""
+    equipped, method = task.equipped, task.equipped.method
+    if equipped.weights_hash and method.weights_hash() != equipped.weights_hash:
         raise WeightsError(
             f"the weights {equipped.weights} are not the same file here and where the run was "
             "started: put the same file in both places"
+        )
+    if task.mark and equipped.version and (here := method.version_used()) != equipped.version:
+        raise StudyError(
+            f"the program's version is {here} here and {equipped.version} where the run was "
+            "started: install the same in both places"
         )
 
 
@@ -377,7 +394,7 @@ def _reading_from(equipped: Equipped, here: dict[Path, Path]) -> Equipped:
     changes = {
         name: moved[value]
         for name, value in method_settings(equipped.method).items()
-        if isinstance(value, str) and value in moved
+        if isinstance(value, str) and value in moved and name != "cwd"  # no file of ours
     }
     return dataclasses.replace(equipped, method=dataclasses.replace(equipped.method, **changes))
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from studykit.media.faces import find_faces
 from studykit.media.following import face_of
-from studykit.media.geometry import Face
+from studykit.media.geometry import Face, chosen_face
 from studykit.media.pose import eye_opening, head_pose, mouth_opening
 from studykit.media.views import Driving, Reference, Source
 
@@ -87,9 +87,11 @@ def _nearest(driving: Driving, source: Source | None) -> tuple[int, str] | None:
         return None
     indices, features = zip(*looks, strict=True)
     goal, why = np.median(features, axis=0), "the most typical"
-    image = None if source is None else _enlarged(source.image)
-    if image is not None and (faces := find_faces(image, finder=source.finder)):
-        goal, why = _feature(faces[0], image.shape), "the nearest to the source"
+    if source is not None:
+        image = _enlarged(source.image)
+        at = source.face and tuple(c * len(image) / len(source.image) for c in source.face)
+        if face := chosen_face(find_faces(image, finder=source.finder), at):
+            goal, why = _feature(face, image.shape), "the nearest to the source"
     return indices[np.linalg.norm(np.array(features) - goal, axis=1).argmin()], why
 
 

@@ -14,17 +14,18 @@ from studykit.cache import code_hash, file_hash, kept
 from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import extractor, find_faces
-from studykit.media.following import is_seen, squares_around, tracked
+from studykit.media.following import face_of, is_seen, squares_around, tracked
 from studykit.media.geometry import (
     Crop,
     Face,
+    Point,
     centre_crop,
     chosen_face,
     continued,
     face_crop,
 )
 from studykit.media.reference import with_reference
-from studykit.media.views import AS_IT_IS, CropRule, Driving, Source, Square, View
+from studykit.media.views import AS_IT_IS, BY_FACE, CropRule, Driving, Source, Square, View
 
 
 def _remembered(find: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,16 +66,18 @@ def open_source(
     if is_video(path):
         driving, note = open_driving(path, name=name, size=size, crop=crop, view=view)
         driving, where = with_reference(driving, view.reference)
-        notes = "; ".join(filter(None, (note, where)))
-        return Source(name, driving.reference_frame(), view.finder), notes
-    square, note = find_square(path, crop, view)
+        notes, point = "; ".join(filter(None, (note, where))), None
+        if view.face is not None and driving.points is not None:
+            marks = driving.points[driving.reference, :68]
+            point = None if np.isnan(marks).any() else face_of(marks).centre
+        return Source(name, driving.reference_frame(), view.finder, face=point), notes
+    square, note, point = _found_square(path, crop, view)
     image = video.read_image(path)
     around = _around(image, square, size)
-    point = None
-    if isinstance(view.face, tuple):
-        (x, y), scale = view.face, size / square.side
+    if point is not None:
+        (x, y), scale = point, size / square.side
         point = (x - square.left) * scale, (y - square.top) * scale
-    return Source(name, square.apply(image, size), view.finder, around, point), note
+    return Source(name, square.apply(image, size), view.finder, around, point, path), note
 
 
 def open_driving(
@@ -129,6 +132,7 @@ def open_driving(
         whole=len(order) == len(taken),
         notes=notes,
         rendered=truth_file(path) is not None,
+        path=path,
     )
     return driving, "; ".join(filter(None, (seen.note, *info.notes)))
 
@@ -173,24 +177,30 @@ def frames_taken(path: Path, view: View = AS_IT_IS) -> range:
     return taken[: view.max_frames]
 
 
-@_remembered
 def find_square(path: Path, crop: CropRule, view: View = AS_IT_IS) -> tuple[Crop, str]:
     """Return the square that an input is first seen in; raises as :func:`open_source`."""
     if is_video(path):
         seen = _seen(path, crop, view)
         return seen.squares[0], seen.note
-    image = video.read_image(path)
-    rule = view.rule(crop)
-    if isinstance(rule, Square):
-        return _named_square(rule, image.shape, path), ""
-    if rule == "centre":
-        return centre_crop(image.shape), ""
+    return _found_square(path, crop, view)[:2]
+
+
+@_remembered
+def _found_square(path: Path, crop: CropRule, view: View) -> tuple[Crop, str, Point | None]:
+    """Return an image's square, a note, and where one is named, a point in the face."""
+    image, rule = video.read_image(path), view.rule(crop)
+    square = _named_square(rule, image.shape, path) if isinstance(rule, Square) else None
+    if rule not in BY_FACE and not isinstance(view.face, int):
+        return square or centre_crop(image.shape), "", view.face
     faces = find_faces(image, finder=view.finder)
     face = chosen_face(faces, view.face)
     if face is None:
-        return _without_face(path, rule, view, len(faces), image.shape)
-    square = face_crop(face, image.shape, scale=1 + 2 * view.margin)
-    return square, _which(face, faces, view)
+        centred, note = _without_face(path, rule, view, len(faces), image.shape)
+        return square or centred, "" if square else note, None
+    if rule in BY_FACE:
+        square = face_crop(face, image.shape, scale=1 + 2 * view.margin)
+    point = face.centre if isinstance(view.face, int) else view.face
+    return square or centre_crop(image.shape), _which(face, faces, view), point
 
 
 @dataclass(frozen=True)

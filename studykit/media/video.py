@@ -239,6 +239,7 @@ def write_video(
     like_from: int = 0,
     crf: int = 18,
     notes: list[str] | None = None,
+    comment: str = "",
 ) -> int:
     """Write frames as an H.264 mp4 that browsers play; the file appears when it is whole.
 
@@ -262,6 +263,8 @@ def write_video(
         x264's constant rate factor, 0 (lossless) to 51.
     notes : list of str, optional
         Gets why the sound, or a part of it, could not be carried over.
+    comment : str
+        What the file says of itself.
 
     Returns
     -------
@@ -289,6 +292,7 @@ def write_video(
         first = next(images, None)
         if first is None:
             raise MediaError(f"{path}: there are no frames to write")
+        output.metadata.update({"comment": comment} if comment else {})
         video = _h264_stream(output, frame_rate, crf, first)
         video.codec_context.time_base = tick
         sound: Iterator[tuple[Fraction, Any]] = iter(())

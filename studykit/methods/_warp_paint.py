@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS, smoothstep
+from studykit.media.geometry import smoothstep
+from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS
 from studykit.methods._warp_kernels import look_up, sample
 
 # Half the width of a soft edge, in pixels of a face 128 pixels wide.
@@ -227,13 +228,19 @@ class Painter:
         across = right.corner - left.corner - left.along
         side = (self.pixels - middle) @ across / (across @ across)
         which = smoothstep(side + 0.5)
-        at_eyes = left.below(self.pixels, self.softness) * (1 - which)
-        at_eyes += right.below(self.pixels, self.softness) * which
         # From the eyes' field to the mouth's on the way down the nose.
         down = mouth.corner + mouth.along / 2 - middle
         way = (self.pixels - middle) @ down / (down @ down)
         to_mouth = smoothstep((way - 0.3) / 0.35)
-        return at_eyes * (1 - to_mouth) + mouth.below(self.pixels, self.softness) * to_mouth
+
+        def below(slit: Slit, share: np.ndarray, where: np.ndarray) -> np.ndarray:
+            found = np.zeros_like(share)
+            found[where] = slit.below(self.pixels[where], self.softness) * share[where]
+            return found
+
+        at_eyes = below(left, 1 - which, (which < 1) & (to_mouth < 1))
+        at_eyes += below(right, which, (which > 0) & (to_mouth < 1))
+        return at_eyes * (1 - to_mouth) + below(mouth, to_mouth, to_mouth > 0)
 
     def _draw_lids(
         self, places: np.ndarray, lower: np.ndarray, eye: Slit, own: Slit, closed: float

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from studykit.media.pose import eye_opening, mouth_opening
-from studykit.metrics import dynamics, identity, motion, perceptual, pixels, temporal
+from studykit.metrics import dynamics, identity, motion, perceptual, pixels, quality, temporal
 from studykit.metrics.alignment import aligned_error
 from studykit.metrics.observe import at_256, faces_found
 
 Direction = Literal["higher", "lower"]
-Against = Literal["nothing", "driving", "source", "truth", "pixels"]
+Against = Literal["nothing", "driving", "source", "truth", "pixels", "spool"]
 Measure = Callable[..., Any]
 
 LANDMARKS, IDENTITY, SPEECH = "landmarks", "identity", "speech"
@@ -38,7 +38,7 @@ class Metric:
     group : {"reconstruction", "motion", "identity", "temporal"}
     text : str
         What it is, in one sentence for a methods section.
-    against : {"nothing", "driving", "source", "truth", "pixels"}
+    against : {"nothing", "driving", "source", "truth", "pixels", "spool"}
         What a clip is compared with. Where that is not there, the metric has no row.
     measure : callable or None
         Returns a figure a frame, (T,) float, whose mean is the clip's, or one figure of the clip;
@@ -52,7 +52,9 @@ class Metric:
         - "truth": ``measure(clip, truth)``, what is seen in the true frames;
         - "pixels": ``measure(pair, masks)`` of one frame and its true one, a
           :class:`studykit.metrics.pixels.Comparison`; a list of figures, for the whole image and,
-          if that makes sense, for the face.
+          if that makes sense, for the face;
+        - "spool": ``measure(clip, spool)``, the frames beside the true ones, a
+          :class:`studykit.metrics.quality.Spool`.
 
         None for a figure in the face, which comes with that of the whole image.
     """
@@ -102,6 +104,11 @@ def _aligned(both: Measure, of: Measure, error: Measure) -> Measure:
     return lambda clip, driving, since: aligned_error(*both(of(clip), of(driving), since), error)
 
 
+def _padded(figures: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """Fill up with NaN for frames that have no true one."""
+    return np.pad(figures, (0, len(clip) - len(figures)), constant_values=np.nan)
+
+
 def _as_lively(measure: Measure, *own: str, heard: tuple[str, ...] = ()) -> Measure:
     """Compare a clip's sum with the driving's, whose sound (``heard``) serves both."""
     return lambda clip, driving, _since: dynamics.closeness(*(
@@ -136,8 +143,17 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("lpips", "LPIPS", "of 1", "lower", "AlexNet", "reconstruction",
      "learned perceptual image patch similarity to the true frame",
      "pixels", lambda pair, _: [perceptual.learned_similarity(pair.image, pair.truth)]),
+    ("vmaf", "VMAF", "of 100", "higher", "vmaf_v0.6.1", "reconstruction",
+     "video multi-method assessment fusion against the true frames, at their own size",
+     "spool", lambda clip, spool: _padded(quality.multi_method_assessment(spool), clip)),
+    ("cvvdp", "ColorVideoVDP", "JOD", "higher", "standard_fhd", "reconstruction",
+     "just-objectionable differences from the true frames on a full HD display; 10 is none",
+     "spool", lambda clip, spool: quality.visible_difference(spool)),
+    ("niqe", "NIQE", "distance", "lower", "scikit-video", "reconstruction",
+     "distance of every sixth frame's luma from statistics of natural photographs",
+     "nothing", lambda clip: clip["niqe"]),
     ("akd", "AKD", "px", "lower", LANDMARKS, "motion",
-     "average distance of the 68 landmarks from those of the true frame",
+     "average Euclidean distance of the 68 landmarks from those of the true frame",
      "truth", lambda clip, truth: motion.keypoint_distance(clip["landmarks"], truth["landmarks"])),
     ("mkr", "MKR", "%", "lower", LANDMARKS, "motion",
      "share of the true frames' keypoints that are missing in the clip",
@@ -205,20 +221,24 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("face_found", "face found", "% of frames", "higher", LANDMARKS, "motion",
      "share of the frames that show a face",
      "nothing", lambda clip: 100 * float(faces_found(clip).mean())),
-    ("aed", "AED", "L2", "lower", IDENTITY, "identity",
+    ("aed", "AED (source)", "L2", "lower", IDENTITY, "identity",
      "average Euclidean distance of identity embeddings, of every sixth frame, from the source's",
      "source", lambda clip, person: identity.embedding_distance(clip["embedding"], person)),
     ("csim", "CSIM", "of 1", "higher", IDENTITY, "identity",
      "cosine similarity of identity embeddings, of every sixth frame, with the source's",
      "source", lambda clip, person: identity.cosine_similarity(clip["embedding"], person)),
-    ("aed_truth", "AED (truth)", "L2", "lower", IDENTITY, "identity",
+    ("aed_truth", "AED", "L2", "lower", IDENTITY, "identity",
      "average Euclidean distance of identity embeddings, of every sixth frame, from the true "
      "frame's",
      "truth", lambda clip, truth: identity.embedding_distance(
          clip["embedding"], truth["embedding"])),
-    ("sms", "SMS", "% of eye distance", "lower", LANDMARKS, "temporal",
+    ("sms", "SMS", "px", "lower", LANDMARKS, "temporal",
+     "distance (L1, summed over the landmarks' coordinates, frames at 256 x 256) of the landmarks "
+     "from half way between the frames beside them (Zhao, Wu and Guo 2021, eq. 9)",
+     "nothing", lambda clip: temporal.landmark_smoothness(at_256(clip))),
+    ("acceleration", "landmark acceleration", "% of eye distance", "lower", LANDMARKS, "temporal",
      "length of the landmarks' second difference over frames",
-     "nothing", lambda clip: temporal.landmark_smoothness(clip["landmarks"])),
+     "nothing", lambda clip: temporal.acceleration(clip["landmarks"])),
     ("jerk", "jerk", "% of eye distance", "lower", LANDMARKS, "temporal",
      "length of the landmarks' third difference over frames",
      "nothing", lambda clip: temporal.jerk(clip["landmarks"])),

@@ -10,9 +10,12 @@ import numpy as np
 def embedding_distance(embeddings: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the Euclidean distance of embeddings from a reference: (T,), NaN where unknown.
 
-    Its mean is the average Euclidean distance, AED, of Siarohin et al. 2019 ("Animating Arbitrary
-    Objects via Deep Motion Transfer"): identity there, while later papers use the name for
-    expressions too. 0 is best; dlib takes two faces less than 0.6 apart for one person.
+    From the true frames', its mean is the average Euclidean distance, AED, of Siarohin et al. 2019
+    ("Animating Arbitrary Objects via Deep Motion Transfer"): identity there, while later papers use
+    the name for expressions too. From the source's, a clip that holds the source still is best,
+    which is why the papers don't take it. Their published code averages the absolute differences
+    of OpenFace's embeddings instead, so that no figure of theirs can stand beside these. 0 is best;
+    dlib takes two faces less than 0.6 apart for one person.
 
     Parameters
     ----------

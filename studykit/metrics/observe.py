@@ -6,7 +6,7 @@ from studykit.media.dlib_faces import identity_embedding
 from studykit.media.faces import FaceTracker, Finder
 from studykit.media.following import points_of
 from studykit.media.pose import head_pose
-from studykit.metrics import temporal
+from studykit.metrics import perceptual, quality, temporal
 from studykit.metrics.motion import faces_seen
 
 # An embedding takes longer than all else that is done for a frame; identity changes slowly.
@@ -19,6 +19,7 @@ SEEN = np.dtype(
         ("embedding", float, 128),
         ("flow_warping_error", float),
         ("flicker", float),
+        ("niqe", float),
         ("size", float, 2),
         ("voice", float),
         ("loudness", float),
@@ -28,8 +29,8 @@ SEEN = np.dtype(
 
 The landmarks of the face that is followed, in pixels; yaw, pitch and roll in degrees; dlib's
 identity embedding, of every sixth frame; the figures of :mod:`studykit.metrics.temporal` between
-the frame before and this one; the frame's width and height; and of a driving, what is heard
-(:func:`studykit.metrics.speech.heard`).
+the frame before and this one; NIQE of every sixth frame, where its parameters are installed; the
+frame's width and height; and of a driving, what is heard (:func:`studykit.metrics.speech.heard`).
 """
 
 
@@ -39,7 +40,7 @@ class Observer:
     Parameters
     ----------
     steadiness : bool
-        Whether the flow-warping error and the flicker are wanted, which take the longest.
+        Whether the flow-warping error, the flicker and NIQE are wanted, which take the longest.
     finder : {"auto", "mediapipe", "dlib"}
         What finds faces.
     """
@@ -47,6 +48,7 @@ class Observer:
     def __init__(self, *, steadiness: bool = True, finder: Finder = "auto") -> None:
         self._tracker = FaceTracker(finder=finder)
         self._steadiness = steadiness
+        self._natural = steadiness and "niqe" not in perceptual.unavailable()
         self._last: np.ndarray | None = None
         self._marks = np.full((68, 2), np.nan)
         self._person: np.ndarray | None = None
@@ -70,6 +72,8 @@ class Observer:
                 if self._person is None:
                     self._person = identity_embedding(frame, marks)
                 seen["embedding"] = self._person
+        if self._natural and len(self._seen) % EMBED_EVERY == 0:
+            seen["niqe"] = quality.natural_image_quality(frame)
         if self._steadiness and last is not None:
             before = self._seen[-1]["landmarks"]
             seen["flow_warping_error"] = temporal.flow_warping_error(last, frame)

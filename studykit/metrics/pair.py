@@ -4,10 +4,12 @@ They are measured side by side, since they share the true frames, which may have
 What is seen in a frame is found once and serves all metrics.
 """
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -16,15 +18,17 @@ from studykit.cache import code_hash, kept
 from studykit.errors import MediaError, StudyError, first_line
 from studykit.media import video
 from studykit.media.faces import Finder, extractor, find_faces
+from studykit.media.geometry import Point, chosen_face
 from studykit.media.reference import with_reference
 from studykit.media.squares import open_driving, open_source, probed
-from studykit.media.views import Driving
+from studykit.media.views import Driving, Source
 from studykit.metrics import perceptual, pixels, speech
 from studykit.metrics.catalogue import CURVES, METRICS, SIGNALS
 from studykit.metrics.dynamics import LEAST_SPEECH
 from studykit.metrics.observe import SEEN, Observer, faces_found, fitted
+from studykit.metrics.quality import Spool
 from studykit.metrics.truth import Transfer, TrueFrames, find_truth
-from studykit.study.file import Cell, Input, Study
+from studykit.study.file import Cell, Study
 
 FEATURES = ("inception", "truth_inception")
 """Curves that FID is made of."""
@@ -70,13 +74,15 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
         In the order of the clips: what was measured, or why nothing was.
     """
     try:
-        scene = _scene(study, clips[0][0].source, clips[0][0].driving)
+        first = clips[0][0]
+        still, opened = open_pair(study, first)
+        scene = _scene(first.driving.path, still, opened)
         truths: dict[Transfer, _Truth | None] = {}
         takes = []
         for cell, path in clips:
             transfer = Transfer.of(cell.method)
             if transfer not in truths:
-                frames = find_truth(study, cell)
+                frames = find_truth(study, cell, opened)
                 finder = cell.driving.view.finder
                 own = scene.driving if cell.protocol == "same-identity" else None
                 truths[transfer] = None if frames is None else _Truth(frames, finder, own)
@@ -89,12 +95,12 @@ def measure_pair(study: Study, clips: list[tuple[Cell, Path]]) -> list[Measureme
             under_way = any([take.advance() for take in takes])  # noqa: C419
     except StudyError as error:
         return [error] * len(clips)
-    return [take.failure or take.measurement(scene) for take in takes]
+    return [take.failure or take.ended(scene) for take in takes]
 
 
 @cache
 def lacking() -> frozenset[str]:
-    """Return which of "lpips", "fid" and "speech" can't be measured here."""
+    """Return which metrics can't be measured here for lack of their parts, "speech" among them."""
     return frozenset(perceptual.unavailable()) | (set() if speech.detector() else {"speech"})
 
 
@@ -126,14 +132,16 @@ class _Scene:
     notes: tuple[str, ...]
 
 
-def _scene(study: Study, source: Input, driving: Input) -> _Scene:
-    still, _ = open_source(
-        source.path, name=source.name, size=study.size, crop=study.crop, view=source.view
-    )
-    opened, _ = open_driving(
-        driving.path, name=driving.name, size=study.size, crop=study.crop, view=driving.view
-    )
-    opened, _ = with_reference(opened, driving.view.reference, still)
+def open_pair(study: Study, cell: Cell) -> tuple[Source, Driving]:
+    """Open a cell's source, and its driving with its reference frame."""
+    source, driving, rules = cell.source, cell.driving, {"size": study.size, "crop": study.crop}
+    still, _ = open_source(source.path, name=source.name, view=source.view, **rules)
+    opened, _ = open_driving(driving.path, name=driving.name, view=driving.view, **rules)
+    return still, with_reference(opened, driving.view.reference, still)[0]
+
+
+def _scene(path: Path, still: Source, opened: Driving) -> _Scene:
+    """Look at a source and a driving, whose sound is in the file at a path."""
 
     def watch() -> Iterator[np.ndarray]:
         observer = Observer(finder=opened.finder)
@@ -142,9 +150,10 @@ def _scene(study: Study, source: Input, driving: Input) -> _Scene:
         return map(observer.update, opened, opened.points)
 
     observing = f"{extractor(opened.finder)} {code_hash('studykit.metrics.observe')}"
+    observing += " niqe" * ("niqe" not in lacking())
     seen = np.array(list(kept(opened, f"metrics {observing}", watch)), SEEN)
-    person = _person(still.image.tobytes(), still.image.shape, still.finder)
-    missing = [*_hear(driving.path, opened, seen)]
+    person = _person(still.image.tobytes(), still.image.shape, still.finder, still.face)
+    missing = [*_hear(path, opened, seen)]
     if person is None:
         missing.append("no face found in the source: AED and CSIM have no figure")
     if not faces_found(seen).any():
@@ -186,13 +195,15 @@ def _hear(path: Path, driving: Driving, seen: np.ndarray) -> Iterator[str]:
 
 
 @lru_cache(maxsize=16)
-def _person(pixels: bytes, shape: tuple[int, ...], finder: Finder) -> np.ndarray | None:
+def _person(
+    pixels: bytes, shape: tuple[int, ...], finder: Finder, at: Point | None
+) -> np.ndarray | None:
     """Return the embedding of a source's face, found once for all drivings; None without one."""
     from studykit.media.dlib_faces import identity_embedding
 
     image = np.frombuffer(pixels, np.uint8).reshape(shape)
-    found = find_faces(image, finder=finder)
-    return identity_embedding(image, found[0].landmarks) if found else None
+    face = chosen_face(find_faces(image, finder=finder), at)
+    return None if face is None else identity_embedding(image, face.landmarks)
 
 
 def _figures(driving: np.ndarray) -> dict[str, float]:
@@ -220,11 +231,13 @@ class _Truth:
         self.features: list[np.ndarray] = []
         self.image: np.ndarray | None = None
         self.face: np.ndarray | None = None
+        self.size = (0, 0)
 
     def advance(self) -> None:
         self.image, self.face = next(self._frames, (None, None))
         if self.image is None:
             return
+        self.size = self.image.shape[:2]
         known = self._known
         seen = self._observer.update(self.image) if known is None else known[len(self.rows)]
         self.rows.append(seen)
@@ -244,6 +257,10 @@ class _Take:
         self._observer = Observer(finder=cell.driving.view.finder)
         self._scores: list[dict[str, float]] = []
         self._features: list[np.ndarray] = []
+        self._spool: BinaryIO | None = None
+        if truth is not None and not {"vmaf", "cvvdp"} <= lacking():
+            self._folder = tempfile.TemporaryDirectory()
+            self._spool = (Path(self._folder.name) / "frames.rgb").open("wb")
 
     def advance(self) -> bool:
         """Take the next frame; False once there is none."""
@@ -258,7 +275,20 @@ class _Take:
             self._scores.append(_pixel_scores(frame, self.truth.image, self.truth.face))
             if "fid" not in lacking():
                 self._features.append(perceptual.inception_features(frame))
+            if self._spool is not None:
+                self._spool.write(frame.tobytes() + self.truth.image.tobytes())
         return True
+
+    def ended(self, scene: _Scene) -> Measurement | StudyError:
+        """Sum up, or say why that can't be done."""
+        try:
+            return self.measurement(scene)
+        except StudyError as error:
+            return error
+        finally:
+            if self._spool is not None:
+                self._spool.close()
+                self._folder.cleanup()
 
     def measurement(self, scene: _Scene) -> Measurement:
         """Sum up, against the driving, the source and, where there are any, the true frames."""
@@ -273,6 +303,10 @@ class _Take:
         if self.truth is not None:
             shown["truth_"] = fitted(np.array(self.truth.rows, SEEN), count)
             against["truth"] = (shown["truth_"],)
+        if self._spool is not None and self._scores:
+            self._spool.close()
+            size = self.truth.size
+            against["spool"] = (Spool(Path(self._spool.name), size, scene.frame_rate),)
         found = _measured(seen, **against)
         scores = pd.DataFrame(self._scores).reindex(range(count))
         found |= dict(zip(scores, scores.to_numpy().T, strict=True))
@@ -316,7 +350,7 @@ def _measured(seen: np.ndarray, **against: tuple) -> dict[str, np.ndarray | floa
     return {
         name: metric.measure(seen, *against[metric.against])
         for name, metric in METRICS.items()
-        if metric.against in against
+        if metric.against in against and name not in lacking()
     }
 
 

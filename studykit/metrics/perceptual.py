@@ -8,22 +8,31 @@ from typing import Any
 
 import numpy as np
 
+from studykit.metrics import quality
+
+# The packages that each imports, and the weights that it reads, "" where they come with a package.
 _NEEDS = {
     "lpips": (("torch", "torchvision", "lpips"), "alexnet-owt-7be5be79.pth"),
     "fid": (("torch", "torchvision", "pytorch_fid"), "pt_inception-2015-12-05-6726825d.pth"),
+    "cvvdp": (("torch", "torchvision", "pycvvdp"), ""),
+    "niqe": (("skvideo",), ""),
 }
+_PACKAGES = {"pycvvdp": "cvvdp", "pytorch_fid": "pytorch-fid", "skvideo": "scikit-video"}
 
 
 def unavailable() -> dict[str, str]:
-    """Return which of "lpips" and "fid" can't be measured here, each with why."""
+    """Return which of these and "vmaf" can't be measured here, each with why."""
     reasons = {}
-    for metric, (packages, weights) in _NEEDS.items():
+    for metric, (modules, weights) in _NEEDS.items():
         path = _hub() / "checkpoints" / weights
-        absent = [name for name in packages if importlib.util.find_spec(name) is None]
-        if not path.is_file():
+        absent = [_PACKAGES.get(name, name) for name in modules
+                  if importlib.util.find_spec(name) is None]  # fmt: skip
+        if weights and not path.is_file():
             reasons[metric] = f"weights not present: {weights} is not in {_shown(path.parent)}"
         elif absent:
             reasons[metric] = f"package not present: pip install {' '.join(absent)}"
+    if not quality.vmaf_program():
+        reasons["vmaf"] = "program not present: no ffmpeg with libvmaf is on the PATH"
     return reasons
 
 

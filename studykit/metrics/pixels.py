@@ -108,7 +108,8 @@ def structural_similarity(pair: Comparison, masks: Masks = (None,)) -> list[floa
 
     Wang, Bovik, Sheikh and Simoncelli 2004, "Image quality assessment: from error visibility to
     structural similarity", with their Gaussian window of 11 pixels. The border of 5 pixels, where
-    the window does not fit, is left out.
+    the window does not fit, is left out. Others take the mean over R, G and B and mirror the border
+    (torchmetrics): on clips of faces that differs by 0.01 to 0.02, under coloured noise by 0.1.
 
     Parameters
     ----------

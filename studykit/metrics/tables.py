@@ -18,7 +18,7 @@ _COLUMNS = {
     "LPIPS": "lpips",
     "FID": "fid",
     "AKD": "akd",
-    "AED": "aed",
+    "AED": "aed_truth",
 }
 
 
@@ -26,9 +26,9 @@ def paper_table(study: Study, out: str | Path) -> pd.DataFrame:
     """Return the metrics in the papers' form.
 
     One row a protocol and method, in that order. ``clips`` were measured, ``with truth`` of them
-    have true frames and enter L1 to AKD. AED is that to the true frame for the same identity, that
-    to the source else. Means over clips; FID over all their frames together. What can't be had is
-    a text: "weights not present", "package not present", "no truth", "not measured".
+    have true frames and enter the metrics, all of which compare with them, AED as well. Means over
+    clips; FID over all their frames together. What can't be had is a text: "weights not present",
+    "package not present", "no truth", "not measured".
 
     Returns
     -------
@@ -36,7 +36,7 @@ def paper_table(study: Study, out: str | Path) -> pd.DataFrame:
         Columns: protocol, method, clips, with truth, L1, PSNR, SSIM, MS-SSIM, LPIPS, FID, AKD, AED.
     """
     values = load(out).pivot(index="cell", columns="metric", values="value")
-    values = values.reindex(columns=[*_COLUMNS.values(), "aed_truth"])
+    values = values.reindex(columns=[*_COLUMNS.values()])
     rows = []
     for protocol in ("same-identity", "cross-identity"):
         for method in study.methods:
@@ -44,8 +44,6 @@ def paper_table(study: Study, out: str | Path) -> pd.DataFrame:
             here = values.loc[[cell.name for cell in cells if cell.name in values.index]]
             if here.empty:
                 continue
-            if protocol == "same-identity":  # papers compare with the true frame there
-                here = here.assign(aed=here["aed_truth"])
             true = here["l1"].notna()
             about = (protocol, method.name, len(here), int(true.sum()))
             rows.append((*about, *(_entry(m, here[m], true, Path(out)) for m in _COLUMNS.values())))
@@ -57,7 +55,7 @@ def _entry(metric: str, values: pd.Series, true: pd.Series, out: Path) -> float 
     """Return a metric's mean over clips, by its values and whether true frames are known."""
     if metric in (lacking := unavailable()):
         return lacking[metric].partition(":")[0]
-    if metric != "aed" and not true.any():
+    if not true.any():
         return "no truth"
     if metric == "fid":
         pairs = [pair for name in values.index[true] if (pair := features(out, name)) is not None]

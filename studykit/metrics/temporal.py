@@ -23,13 +23,37 @@ _LEAST_BACKGROUND = 0.02
 
 
 def landmark_smoothness(landmarks: np.ndarray) -> np.ndarray:
+    """Return how far landmarks lie from half way between the frames beside them, in pixels: (T,).
+
+    SMS of Zhao, Wu and Guo 2021 ("Sparse to dense motion transfer for face image animation", arXiv
+    2109.00471), equation 9: |(D(t-1) + D(t+1)) / 2 - D(t)|, the L1 norm over the coordinates, so
+    the sum of 2 x 68 absolute values; 0 is still or steady motion, and best. Their landmarks come
+    from a detector of their own: figures that other landmarks give can't stand beside theirs.
+
+    Parameters
+    ----------
+    landmarks : (T, 68, 2) float
+        In pixels of frames of 256 x 256, NaN in frames without a face.
+
+    Returns
+    -------
+    (T,) float64
+        At frame t, of the frames t-1 to t+1; NaN at both ends and beside frames without a face, so
+        that their mean is over T - 2 frames where all show a face.
+    """
+    found = np.full(len(landmarks), np.nan)
+    if len(landmarks) > 2:
+        bends = np.diff(landmarks, n=2, axis=0) / 2
+        found[1:-1] = np.abs(bends).sum(axis=(1, 2))
+    return found
+
+
+def acceleration(landmarks: np.ndarray) -> np.ndarray:
     """Return how abruptly landmarks change their motion, in % of the eyes' distance: (T,).
 
     The mean length of the landmarks' second difference, |p(t+1) - 2 p(t) + p(t-1)|; 0 is still or
-    steady motion, and best. Unlike pixels, eye distances allow comparing faces of different size.
-    Called SMS for a landmark smoothness that Zhao, Wu and Guo 2021 ("Sparse to dense motion
-    transfer for face image animation", arXiv 2109.00471) report. Their definition could not be
-    read, so this one is ours: don't set it beside that paper's figures.
+    steady motion, and best. The vector is twice that of :func:`landmark_smoothness`; unlike pixels,
+    eye distances allow comparing faces of different size.
 
     Parameters
     ----------

@@ -16,21 +16,13 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from studykit.cache import code_hash, file_hash, kept
 from studykit.media import video
-from studykit.media.reference import with_reference
-from studykit.media.squares import (
-    find_square,
-    is_video,
-    moves,
-    open_driving,
-    open_source,
-    probed,
-    truth_file,
-)
+from studykit.media.squares import find_square, is_video, moves, probed, truth_file
 from studykit.media.views import Driving
 from studykit.methods import method_class
 from studykit.study.file import Cell, Input, MethodSpec, Study
@@ -65,8 +57,14 @@ TrueFrames = Iterator[tuple[np.ndarray, np.ndarray | None]]
 not known exactly."""
 
 
-def find_truth(study: Study, cell: Cell) -> TrueFrames | None:
+def find_truth(study: Study, cell: Cell, opened: Driving) -> TrueFrames | None:
     """Return the frames that a cell's clip should have shown, None where nobody knows.
+
+    Parameters
+    ----------
+    study, cell
+    opened : Driving
+        The cell's, with its reference frame.
 
     Raises
     ------
@@ -77,11 +75,11 @@ def find_truth(study: Study, cell: Cell) -> TrueFrames | None:
     if driving and moves(cell.driving.path, study.crop, cell.driving.view):
         driving = None  # its frames are not those of the script
     if cell.protocol == "same-identity":
-        return _own_frames(study, cell.driving, driving)
+        return _own_frames(study, cell.driving, opened, driving)
     source = _script(cell.source)
     if source is None or driving is None:
         return None
-    return _rendered(study, cell, source, driving)
+    return _rendered(study, cell, opened, source, driving)
 
 
 def truth_files(cell: Cell) -> list[Path]:
@@ -109,7 +107,7 @@ def _script(item: Input) -> _Script | None:
 @functools.lru_cache(maxsize=256)
 def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -> _Script | None:
     """Read a truth file; None where the input is not, or no longer, the picture it describes."""
-    from studykit.stimuli import Expression, Pose, read_identity, render
+    from studykit.stimuli import Expression, Pose, read_identity
 
     with np.load(truth) as data:
         if not {"identity", "size", "pose", "expression"} <= set(data.files):
@@ -119,23 +117,34 @@ def _checked_script(path: Path, changed: int, truth: Path, truth_changed: int) -
         (Pose(*pose.tolist()), Expression(*expression.tolist()))
         for pose, expression in zip(poses, expressions, strict=True)
     )
-    if is_video(path):
-        if probed(path).frame_count != len(states):
-            return None
-        image = next(iter(video.read_frames(path)))
-    else:
-        image = video.read_image(path)
-    script = _Script(truth, read_identity(truth), size, states)
-    rendered = render(script.identity, *states[0], size=size).image
-    if image.shape != rendered.shape:
+    if is_video(path) and probed(path).frame_count != len(states):
         return None
-    return script if np.abs(image.astype(float) - rendered).mean() < _LIKENESS else None
+    script = _Script(truth, read_identity(truth), size, states)
+    # The model of a driving's person is built for this alone.
+    look = f"{code_hash('studykit.stimuli.render')} {file_hash(truth)}"
+    (difference,) = kept(_FirstFrame(file_hash(path)), look, lambda: [_difference(path, script)])
+    return script if difference < _LIKENESS else None
 
 
-def _own_frames(study: Study, item: Input, script: _Script | None) -> TrueFrames:
-    driving, _ = open_driving(
-        item.path, name=item.name, size=study.size, crop=study.crop, view=item.view
-    )
+class _FirstFrame(NamedTuple):
+    """What is kept of a video's first frame, or of a still image."""
+
+    key: str
+    frame_count: int = 1
+
+
+def _difference(path: Path, script: _Script) -> np.ndarray:
+    """Return how much an input differs from what its script renders, of 255, in the mean."""
+    from studykit.stimuli import render
+
+    image = next(iter(video.read_frames(path))) if is_video(path) else video.read_image(path)
+    rendered = render(script.identity, *script.states[0], size=script.size).image
+    if image.shape != rendered.shape:
+        return np.array(np.inf)
+    return np.abs(image.astype(float) - rendered).mean()
+
+
+def _own_frames(study: Study, item: Input, driving: Driving, script: _Script | None) -> TrueFrames:
     if script is None:
         yield from ((frame, None) for frame in driving)
         return
@@ -146,7 +155,9 @@ def _own_frames(study: Study, item: Input, script: _Script | None) -> TrueFrames
         yield frame, _cut(square, masks[driving.number(index)], study.size)
 
 
-def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> TrueFrames:
+def _rendered(
+    study: Study, cell: Cell, opened: Driving, source: _Script, driving: _Script
+) -> TrueFrames:
     from studykit.stimuli import render, transferred
 
     transfer = Transfer.of(cell.method)
@@ -155,7 +166,6 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
     ]
     sides = [s.side / script.size for s, script in zip(squares, (source, driving), strict=True)]
     square = squares[0 if transfer.relative else 1]
-    opened = _opened(study, cell)
     rest, first = source.states[0], driving.states[opened.number(opened.reference)]
     factor = None if transfer.adapt_scale else sides[0] / sides[1]
     for index in range(opened.frame_count):
@@ -164,15 +174,6 @@ def _rendered(study: Study, cell: Cell, source: _Script, driving: _Script) -> Tr
             state, size = transferred(rest, first, state, shift_factor=factor), source.size
         frame = render(source.identity, *state, size=size)
         yield square.apply(frame.image, study.size), _cut(square, frame.face_mask, study.size)
-
-
-def _opened(study: Study, cell: Cell) -> Driving:
-    """Open a cell's driving with its reference frame."""
-    source, driving = cell.source, cell.driving
-    rules = {"size": study.size, "crop": study.crop}
-    still, _ = open_source(source.path, name=source.name, view=source.view, **rules)
-    opened, _ = open_driving(driving.path, name=driving.name, view=driving.view, **rules)
-    return with_reference(opened, driving.view.reference, still)[0]
 
 
 def _cut(square: "Crop", mask: np.ndarray, size: int) -> np.ndarray:

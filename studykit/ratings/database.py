@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ READ_ONLY = "studykit_reading"
 
 _BUSY_SECONDS = 60.0
 _LOCK = 0x73747564  # names studykit among the advisory locks of a PostgreSQL database
-_TABLES = sa.MetaData()
+TABLES = sa.MetaData()
 
 
 class _Moment(sa.TypeDecorator):
@@ -43,7 +43,7 @@ def _table(name: str, *parts: Any, **options: Any) -> sa.Table:
         for part in parts
     ]
     software = sa.Column("software", sa.Text, nullable=False, default=studykit.__version__)
-    return sa.Table(name, _TABLES, *columns, software, **options)
+    return sa.Table(name, TABLES, *columns, software, **options)
 
 
 def _key(name: str, kind: Any = sa.Text) -> sa.Column:
@@ -69,7 +69,7 @@ def _session(**options: Any) -> sa.Column:
 
 migrations = _table("migrations", _key("name"), _now("applied_at"))
 # How many numbers were given to a study's raters.
-numbers = sa.Table("numbers", _TABLES, _key("study"), _key("simulated", sa.Boolean), _whole("used"))
+numbers = sa.Table("numbers", TABLES, _key("study"), _key("simulated", sa.Boolean), _whole("used"))
 raters = _table(
     "raters",
     _key("study"),
@@ -108,10 +108,20 @@ events = _table(
     sa.Index("events_of_session", "session"),
     sqlite_autoincrement=True,
 )
+# What lets somebody in without saying who it is: only the hash of each secret is kept.
+links = _table(
+    "links",
+    _key("hash"),
+    *("study", "kind"),
+    *(sa.Column(name, sa.Text) for name in ("rater", "outside")),
+    _now("created_at"),
+    *(sa.Column(name, _Moment) for name in ("expires_at", "revoked_at")),
+    sa.UniqueConstraint("study", "outside"),
+)
 
 
 def _first_tables(connection: sa.Connection) -> None:
-    _TABLES.create_all(connection)
+    TABLES.create_all(connection)
 
 
 def _rows_are_only_added(connection: sa.Connection) -> None:
@@ -119,7 +129,7 @@ def _rows_are_only_added(connection: sa.Connection) -> None:
     tables, refusal = ("answers", "undone", "events"), "ratings are only ever added"
     if connection.dialect.name == "postgresql":
         statements = [
-            "CREATE FUNCTION studykit_only_add() RETURNS trigger LANGUAGE plpgsql AS "
+            "CREATE OR REPLACE FUNCTION studykit_only_add() RETURNS trigger LANGUAGE plpgsql AS "
             f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$",
             *(
                 f"CREATE TRIGGER only_add BEFORE UPDATE OR DELETE ON {table} "
@@ -138,9 +148,17 @@ def _rows_are_only_added(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _links(connection: sa.Connection) -> None:
+    links.create(connection, checkfirst=True)
+
+
 # Applied in this order, each once, under names that stay. A migration that adds what the tables
 # above have by now looks first whether it is there: a new database has it from the start.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first_tables, _rows_are_only_added)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _first_tables,
+    _rows_are_only_added,
+    _links,
+)
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -164,9 +182,21 @@ def migrate(engine: sa.Engine) -> None:
             raise StudyError(
                 f"{place_of(engine)} was written by a newer studykit ({newer[0]}): update studykit"
             )
-        for name in [name for name in known if name not in applied]:
-            known[name](connection)
-            connection.execute(sa.insert(migrations).values(name=name))
+        _apply(connection, [name for name in known if name not in applied])
+
+
+def create_again(connection: sa.Connection) -> None:
+    """Leave nothing but empty tables of today's schema, within the transaction that is going on."""
+    TABLES.drop_all(connection)
+    migrations.create(connection)
+    _apply(connection, [migration.__name__ for migration in MIGRATIONS])
+
+
+def _apply(connection: sa.Connection, names: Sequence[str]) -> None:
+    for migration in MIGRATIONS:
+        if migration.__name__ in names:
+            migration(connection)
+            connection.execute(sa.insert(migrations).values(name=migration.__name__))
 
 
 def _applied(connection: sa.Connection) -> set[str]:

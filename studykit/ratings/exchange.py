@@ -362,7 +362,7 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 def _hash(row: dict[str, Any], name: str) -> str:
     text = _text(row, name)
-    if not re.fullmatch(r"[0-9A-Za-z]{,128}", text, re.ASCII):
+    if not re.fullmatch(r"[0-9A-Za-z]{,128}( [0-9A-Za-z]{,128})?", text, re.ASCII):  # of a pair two
         raise ValueError(f'{name} must be a hash, digits and letters, not "{text:.80}"')
     return text
 

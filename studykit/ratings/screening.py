@@ -17,6 +17,7 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings.design import Condition, study_clips
 from studykit.study.file import Study
+from studykit.study.ratings import ScreeningRules
 
 if TYPE_CHECKING:
     from studykit.ratings.store import SessionRecord, Store
@@ -30,56 +31,6 @@ _STEPS = 5  # of the scale that thresholds in steps are for
 # Fewer give a figure that chance alone moves across a threshold.
 _FEWEST_TRIALS, _FEWEST_OTHERS, _FEWEST_REPEATS, _FEWEST_SCORED = 6, 2, 2, 20
 _DIGITS = 9  # an answer on a limit counts as over it, whatever the last bits say
-
-
-@dataclass(frozen=True)
-class ScreeningRules:
-    """The threshold of each rule; None turns a rule off.
-
-    Attributes
-    ----------
-    gold : float or None
-        Least share of gold answers inside their expected range.
-    repeat : float or None
-        Most steps, on average, between the first and the repeated answer.
-    variance : float or None
-        Least standard deviation of a rater's answers, in steps.
-    run : float or None
-        Largest share of a rater's trials that may be answered alike in one run.
-    speed : float or None
-        Largest share of trials answered too fast: less than ``seconds`` after the clip's end, or
-        in less than ``share_of_median`` of the median time that the raters took for that clip.
-    watched : float or None
-        Largest share of trials answered before ``played`` of the clip was played.
-    agreement : float or None
-        Least correlation with the mean of the other raters. The customary limit, 0.75 (VQEG's
-        HDTV test plan; ITU-T P.913 by public scripts of it), is for clips from bad to excellent
-        and, in VQEG's script, for the mean of all raters, which is nearer to each. Where
-        conditions lie closer, good raters correlate less: 0.2 is a choice of our own. The rule
-        judges nobody where the median rater has less than ``agreement_median``: such clips are
-        too alike to tell who is careless.
-    bt500 : float or None
-        Largest share of outliers among the presentations that the rater scored, by ITU-R BT.500,
-        which excludes only if they also lie on both sides. 0.05 is the recommendation's.
-    seconds, share_of_median, played, agreement_median : float
-        See ``speed``, ``watched`` and ``agreement``.
-    keep : tuple of str
-        Raters who are kept whatever the rules say.
-    """
-
-    gold: float | None = 0.5
-    repeat: float | None = 1.25
-    variance: float | None = 0.25
-    run: float | None = 0.5
-    speed: float | None = 0.2
-    watched: float | None = 0.1
-    agreement: float | None = 0.2
-    bt500: float | None = 0.05
-    seconds: float = 1.0
-    share_of_median: float = 0.4
-    played: float = 0.99
-    agreement_median: float = 0.5
-    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +77,9 @@ class Screening:
 
 
 def screen_study(
-    study: Study, ratings: pd.DataFrame, rules: ScreeningRules = ScreeningRules()
+    study: Study, ratings: pd.DataFrame, rules: ScreeningRules | None = None
 ) -> Screening:
-    """Screen a study's ratings: as :func:`screen`, with what the study says of its clips.
+    """Screen a study's ratings by its rules: as :func:`screen`, with what it says of its clips.
 
     Clips last as long as their drivings, no more of them need have been played than raters were
     asked to, and thresholds in steps, which are for a scale of 5, are stretched to the study's.
@@ -141,6 +92,7 @@ def screen_study(
         The table mixes simulated and human ratings.
     """
     stretch = 1.0 if study.ratings.task == "pair" else (study.ratings.scale - 1) / (_STEPS - 1)
+    rules = rules or study.ratings.screening
     rules = dataclasses.replace(
         rules,
         played=min(rules.played, study.ratings.watch),
@@ -163,7 +115,7 @@ def driving_seconds(study: Study) -> dict[str, float]:
 
 def screen(
     ratings: pd.DataFrame,
-    rules: ScreeningRules = ScreeningRules(),
+    rules: ScreeningRules | None = None,
     *,
     clip_seconds: Mapping[str, float] | None = None,
 ) -> Screening:
@@ -173,7 +125,8 @@ def screen(
     ----------
     ratings : pandas.DataFrame
         The ratings table, with all its roles.
-    rules : ScreeningRules
+    rules : ScreeningRules, optional
+        The defaults without it.
     clip_seconds : mapping of float, optional
         How long clips last, by their driving (:func:`driving_seconds`). Without it, only times
         far below the other raters' count as too fast.
@@ -192,6 +145,7 @@ def screen(
     Self-consistency, agreement and BT.500 look at answers on a scale; of paired comparisons, gold,
     straight-lining and time are judged.
     """
+    rules = rules or ScreeningRules()
     if ratings["simulated"].nunique() > 1:
         raise StudyError("these ratings mix simulated raters with people: screen one kind only")
     if ratings.empty:
@@ -244,7 +198,7 @@ class Status:
         return "\n".join(lines)
 
 
-def rating_status(study: Study, store: "Store", rules: ScreeningRules = ScreeningRules()) -> Status:
+def rating_status(study: Study, store: "Store", rules: ScreeningRules | None = None) -> Status:
     """Say how far the collection of a study's ratings is, and who would be excluded."""
     ratings = store.ratings(study.name)
     rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])

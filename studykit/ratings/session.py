@@ -6,7 +6,7 @@ on another machine.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,15 +15,16 @@ from typing import Literal
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
-from studykit.ratings import controls
+from studykit.ratings.checks import Plate, plates
 from studykit.ratings.controls import Shown
-from studykit.ratings.design import Trial, plan_session, rating_rows, study_hash
+from studykit.ratings.design import Trial, rating_rows, study_hash
+from studykit.ratings.material import Material
 from studykit.ratings.store import SessionRecord, Store, check_rater_id
 from studykit.study.file import Study
 from studykit.study.ratings import Ratings
 from studykit.study.wording import Criterion
 
-State = Literal["consent", "declined", "questions", "training", "rating", "finished"]
+State = Literal["consent", "declined", "questions", "checks", "training", "rating", "finished"]
 Clock = Callable[[], datetime]
 
 
@@ -55,12 +56,15 @@ class Session:
         rater gets one with consent; nothing is stored before.
     clock : callable
         Gives the time in UTC.
+    material : Material, optional
+        The files that are shown; many sessions at once share one.
 
     Attributes
     ----------
     store : Store
     study : Study
     out : Path
+    material : Material
     rater : str
         The rater's id; "" before consent where it is not given.
     watched : float
@@ -73,12 +77,19 @@ class Session:
     """
 
     def __init__(
-        self, store: Store, study: Study, out: Path, rater: str | None = None, clock: Clock = _now
+        self,
+        store: Store,
+        study: Study,
+        out: Path,
+        rater: str | None = None,
+        clock: Clock = _now,
+        material: Material | None = None,
     ) -> None:
         if rater is not None:
             check_rater_id(rater)
         store.refuse_other_kind(study.name, simulated=False)
         self.store, self.study, self.out, self._clock = store, study, out, clock
+        self.material = material or Material(study, out)
         self.rater = rater or ""
         self._study_hash = study_hash(study)
         self._declined = self._waiting = False
@@ -93,9 +104,7 @@ class Session:
                     "put that back, or give another id"
                 )
         if self._record is None:
-            # Whoever agrees should find clips: if there are none, that is said before.
-            self._clips = controls.available_clips(study, out)
-            plan_session(study, self._clips, 0)
+            self.material.plan(0)  # where there are no clips, that is said before a rater agrees
 
     @property
     def state(self) -> State:
@@ -104,6 +113,8 @@ class Session:
             return "declined" if self._declined else "consent"
         if self._record.questions is None and self.ratings.questions:
             return "questions"
+        if self._record.checks is None and self.ratings.checks:
+            return "checks"
         if self.trial is None:
             return "finished"
         return "training" if self.trial.role == "training" else "rating"
@@ -143,12 +154,18 @@ class Session:
         """The files of the trial to show, made if they are not there yet."""
         if self.trial is None:
             raise StudyError("no trial is to be shown now")
-        return controls.shown(self.study, self.out, self.trial)
+        return self.material.shown(self.trial)
 
     @property
     def progress(self) -> Progress:
         """How far the session is."""
         return Progress(self._record.answered if self._record else 0, len(self.trials))
+
+    @property
+    def turn(self) -> str:
+        """What names this moment: the same after a restart, another after each step."""
+        steps = self._record.steps if self._record else 0
+        return f"{self.state}.{steps}" + (".paused" if self.paused else "")
 
     @property
     def can_answer(self) -> bool:
@@ -167,7 +184,7 @@ class Session:
         self._expect("consent")
         study = self.study
         known = self.store.register(study.name, rater=self.rater or None)
-        trials = plan_session(study, self._clips, known.number)
+        trials = self.material.plan(known.number)
         self._record = self.store.begin(
             study.name, self._study_hash, known, trials, consent=self.ratings.consent
         )
@@ -198,25 +215,81 @@ class Session:
         self.store.note(self._record.session, "questions", **given)
         self._record = replace(self._record, questions=given)
 
-    def show(self) -> None:
-        """Start the clock: the trial's media are on the screen from now on, not yet played."""
+    @property
+    def plates(self) -> tuple[Plate, ...]:
+        """What is to be read before the practice."""
+        return plates(self.ratings.checks, self._record.session)
+
+    def answer_checks(self, answers: Sequence[str]) -> None:
+        """Store how much of the plates a rater has read.
+
+        Parameters
+        ----------
+        answers : sequence of str
+            One a plate.
+        """
+        self._expect("checks")
+        read = [plate.is_right(given) for plate, given in zip(self.plates, answers, strict=True)]
+        found = {
+            check: sum(
+                right
+                for plate, right in zip(self.plates, read, strict=True)
+                if plate.check == check
+            )
+            / sum(p.check == check for p in self.plates)
+            for check in self.ratings.checks
+        }
+        self.store.note(self._record.session, "checks", **found)
+        self._record = replace(self._record, checks=found)
+
+    def note(self, kind: str, **detail: str | float) -> None:
+        """Keep what was seen of the rater's device ("device"), or of a clip ("failed")."""
+        if self._record is not None:
+            self.store.note(self._record.session, kind, **detail)
+
+    def feedback(self, values: Mapping[str, int]) -> list[tuple[Criterion, tuple[int, int], int]]:
+        """Return what a rater should learn of answers to a practice clip that was spoilt.
+
+        Returns
+        -------
+        list of tuple
+            Each criterion with a known answer, the lowest and the highest that is right, and the
+            one given; empty where there is none, or the study gives no feedback.
+        """
+        if self.state != "training" or not self.ratings.feedback:
+            return []
+        expected = self.trial.expected
+        return [
+            (it, expected[it.name], values[it.name]) for it in self.asked if it.name in expected
+        ]
+
+    def show(self, at: datetime | None = None) -> None:
+        """Start the clock: the trial's media are on the screen from now on, not yet played.
+
+        Parameters
+        ----------
+        at : datetime, optional
+            When they came there, where that was not now.
+        """
         self._expect("training", "rating")
         self._leave()
-        self._shown_at = self._clock()
+        self._shown_at = at or self._clock()
 
-    def play(self, share: float) -> None:
+    def play(self, share: float, at: datetime | None = None) -> None:
         """Take note of how far the clip was played; it counts only while a trial is shown.
 
         Parameters
         ----------
         share : float
             From its start, 0 to 1; 1 is to the end.
+        at : datetime, optional
+            When it was, where that was not now.
         """
         if self._shown_at is None or not math.isfinite(share):
             return
         self.watched = max(self.watched, float(share))
         if self._played_at is None and self.watched >= 1:
-            self._played_at = self._clock()
+            self._played_at = at or self._clock()
 
     def answer(self, values: Mapping[str, int]) -> None:
         """Answer the trial and go on to the next.
@@ -298,7 +371,8 @@ class Session:
         return {name: values[name] for name in names}
 
     def _advance(self, answered: int, *, undoable: bool) -> None:
-        self._record = replace(self._record, answered=answered, undoable=undoable)
+        steps = self._record.steps + 1
+        self._record = replace(self._record, answered=answered, undoable=undoable, steps=steps)
         self._leave()
 
     def _rest(self, resting: bool) -> None:

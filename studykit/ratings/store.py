@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 import secrets
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from studykit.ratings.database import (
     READ_ONLY,
     answers,
     events,
+    links,
     make_engine,
     migrate,
     numbers,
@@ -74,8 +76,12 @@ class SessionRecord:
         How many trials, from the first, have an answer that holds.
     undoable : bool
         Whether the newest answer holds, so that it can be taken back.
+    steps : int
+        How often a trial was answered or an answer taken back.
     questions : dict of str or None
         What the rater said of itself; None if that was not asked yet.
+    checks : dict of float or None
+        The share that was read of the plates of each check; None if that was not done yet.
     paused : bool
     """
 
@@ -88,7 +94,9 @@ class SessionRecord:
     trials: tuple[Trial, ...]
     answered: int = 0
     undoable: bool = False
+    steps: int = 0
     questions: dict[str, str] | None = None
+    checks: dict[str, float] | None = None
     paused: bool = False
 
 
@@ -229,7 +237,7 @@ class Store:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+        self._engine, self._line = engine, threading.Lock()
         self.place = place_of(engine)
 
     def __enter__(self) -> "Store":
@@ -264,10 +272,10 @@ class Store:
         """
         if rater is not None:
             check_rater_id(rater)
-            with self._reading() as connection:
+            with self.reading() as connection:
                 if known := _rater(connection, study, rater):
                     return _numbered(known, study, simulated)
-        with self._writing() as connection:
+        with self.writing() as connection:
             kind = {"study": study, "simulated": simulated}
             # This row is locked until the end, so that nobody else gets the same number.
             connection.execute(
@@ -280,10 +288,11 @@ class Store:
             number = connection.scalar(sa.select(numbers.c.used - 1).filter_by(**kind))
             made_up = rater is None
             rater = rater or new_rater_id()
-            while known := _rater(connection, study, rater):
-                if not made_up:  # another process was first, a moment ago
-                    return _numbered(known, study, simulated)
-                rater = new_rater_id()
+            if made_up:
+                while is_known(connection, study, rater):
+                    rater = new_rater_id()
+            elif known := _rater(connection, study, rater):  # another process was first
+                return _numbered(known, study, simulated)
             _add(connection, raters, **kind, rater=rater, number=number)
         return RaterRecord(rater, number, simulated)
 
@@ -306,7 +315,7 @@ class Store:
         who = {"study": study, "rater": rater.rater}
         session = f"{study}/{rater.rater}/1"
         plan = json.dumps(list(map(asdict, trials)), ensure_ascii=False)
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, raters, **who)
             if connection.execute(sa.select(sessions).filter_by(session=session)).first():
                 raise StudyError(_ELSEWHERE)
@@ -332,7 +341,7 @@ class Store:
         StudyError
             The session went on elsewhere, or nothing could be stored.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, sessions, session=session)
             answered, _ = _progress(connection, session)
             if answered != trial:
@@ -351,7 +360,7 @@ class Store:
         StudyError
             The session went on elsewhere, or this answer was taken back already.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             _lock(connection, sessions, session=session)
             answered, attempt = _progress(connection, session)
             if attempt is None or answered != trial + 1:
@@ -360,8 +369,19 @@ class Store:
 
     def note(self, session: str, kind: str, **detail: Any) -> None:
         """Store something else that happened in a session: consent, questions, paused, resumed."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             _note(connection, session, kind, detail)
+
+    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
+        """Return what was noted in a study's sessions: rater, kind, details and time."""
+        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
+        with self.reading() as connection:
+            rows = connection.execute(
+                wanted.join_from(events, sessions)
+                .where(sessions.c.study == study, events.c.kind.in_(kinds))
+                .order_by(events.c.id)
+            ).all()
+        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
 
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""
@@ -371,7 +391,7 @@ class Store:
         """Return all sessions, or those of a study or rater, in the order in which they began."""
         wanted = {sessions.c.study: study, sessions.c.rater: rater}
         conditions = [column == value for column, value in wanted.items() if value is not None]
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(
                 sa.select(sessions, raters.c.number, raters.c.simulated)
                 .join_from(sessions, raters)
@@ -385,10 +405,11 @@ class Store:
                 .order_by(events.c.id)
             ).all()
             progress = {row.session: _progress(connection, row.session) for row in found}
+            steps = {row.session: _steps(connection, row.session) for row in found}
         known = defaultdict(dict)
         for session, kind, detail in noted:
-            if kind == "questions":
-                known[session]["questions"] = json.loads(detail)
+            if kind in ("questions", "checks"):
+                known[session][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
         return [
@@ -397,6 +418,7 @@ class Store:
                 trials=tuple(map(Trial.from_json, json.loads(row.plan))),
                 answered=progress[row.session][0],
                 undoable=progress[row.session][1] is not None,
+                steps=steps[row.session],
                 **known[row.session],
             )
             for row in found
@@ -432,7 +454,7 @@ class Store:
         people = {(row["study"], row["rater"], row.pop("simulated")) for row in rows}
         by_session = {row["session"]: row for row in rows}
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 for study, rater, simulated in sorted(people):
                     known = _rater(connection, study, rater)
                     if known is None:
@@ -465,7 +487,7 @@ class Store:
         StudyError
             The store knows raters of the other kind in this study.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             others = sa.select(raters).filter_by(study=study, simulated=not simulated)
             if not connection.execute(others).first():
                 return
@@ -477,7 +499,7 @@ class Store:
 
     def study_hashes(self, study: str) -> set[str]:
         """Return which versions of a study's file answers were given under, by their hashes."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = sa.select(answers.c.study_hash).filter_by(study=study).distinct()
             return set(connection.scalars(found))
 
@@ -486,7 +508,7 @@ class Store:
         newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
         given = sa.select(sa.func.count(), newest).where(answers.c.study == study)
         taken_back = sa.select(sa.func.count()).select_from(undone.join(sessions))
-        with self._reading() as connection:
+        with self.reading() as connection:
             figures = [
                 *connection.execute(given).one(),
                 connection.scalar(taken_back.where(sessions.c.study == study)),
@@ -522,16 +544,18 @@ class Store:
             found = found.where(answers.c.study == study)
         if not history:
             found = found.where(~_IS_UNDONE)
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(found).all()
         table = pd.DataFrame.from_records(rows, columns=list(names))
         return table.astype({name: _TYPES.get(name, object) for name in names})
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
         """Give a connection in one transaction that nobody else can cross."""
         try:
-            with self._engine.begin() as connection:
+            # Threads of this process wait in line; a file that is locked would be asked for again
+            # and again, and whoever asks at the right moment comes first.
+            with self._line, self._engine.begin() as connection:
                 yield connection
         except sa.exc.IntegrityError:
             raise
@@ -542,7 +566,8 @@ class Store:
             ) from None
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection that only reads."""
         try:
             with self._engine.connect() as connection:
                 yield connection.execution_options(**{READ_ONLY: True})
@@ -582,6 +607,14 @@ def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | N
     return row and RaterRecord(*row)
 
 
+def is_known(connection: sa.Connection, study: str, rater: str) -> bool:
+    """Return whether an id belongs to a rater of a study, or to somebody who was invited."""
+    return any(
+        connection.execute(sa.select(table).filter_by(study=study, rater=rater)).first()
+        for table in (raters, links)
+    )
+
+
 def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
     if known.simulated != simulated:
         kind = "simulated" if known.simulated else "human"
@@ -613,6 +646,14 @@ def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None]
     if newest is None:
         return 0, None
     return (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
+
+
+def _steps(connection: sa.Connection, session: str) -> int:
+    """Return how often a trial of a session was answered or an answer taken back."""
+    each = sa.select(answers.c.trial, answers.c.attempt).filter_by(session=session).distinct()
+    taken_back = sa.select(sa.func.count()).select_from(undone).filter_by(session=session)
+    counted = sa.select(sa.func.count()).select_from(each.subquery())
+    return connection.scalar(counted) + connection.scalar(taken_back)
 
 
 def _plain_rows(ratings: "pd.DataFrame") -> list[dict[str, Any]]:

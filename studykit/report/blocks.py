@@ -61,13 +61,21 @@ class Note(Words):
 
 
 @dataclass(frozen=True)
+class Absent(Words):
+    """Why a section has nothing to show; the page leaves out a heading with nothing else."""
+
+    def to_html(self) -> str:
+        return f"<div class='absent'>{super().to_html()}</div>"
+
+
+@dataclass(frozen=True)
 class Table:
     """Numbers as they were calculated, and as a reader sees them.
 
     Attributes
     ----------
     name : str
-        The stem of its files under ``tables/``.
+        The stem of its files under ``tables/``, "" where it has none.
     caption : str
     data : DataFrame
         As calculated, at full precision: the CSV.
@@ -92,7 +100,8 @@ class Table:
             ]
             for row, values in enumerate(self.shown.itertuples(index=False))
         ]
-        caption = f"<figcaption>{escaped(self.caption)}</figcaption>"
+        file = f" <a href='tables/{self.name}.csv'>CSV</a>" if self.name else ""
+        caption = f"<figcaption>{escaped(self.caption)}{file}</figcaption>"
         return f"<figure class='table'>{caption}{grid(titles(self.shown.columns), rows)}</figure>"
 
     def to_markdown(self) -> str:
@@ -136,7 +145,7 @@ class Picture:
     folder : Path
         The study's folder, from which report.md links.
     wide : bool
-        Whether it needs the page's whole width, and scrolls where that is not to be had.
+        Whether it may take the page's whole width.
     room : int
         How many bytes it may take on the page, where it is a photograph.
     """
@@ -148,10 +157,11 @@ class Picture:
     room: int = 400_000
 
     def to_html(self) -> str:
-        kind = "wide" if self.wide else "narrow"
-        caption = escaped(self.caption)
+        kind, caption = "wide" if self.wide else "narrow", escaped(self.caption)
+        file = escaped(self.path.relative_to(self.folder).as_posix())
         return (
-            f"<figure class='{kind}'><img src='{self._source()}' alt='{caption}' loading='lazy'>"
+            f"<figure class='{kind}'><a href='{file}'>"
+            f"<img src='{self._source()}' alt='{caption}' loading='lazy'></a>"
             f"<figcaption>{caption}</figcaption></figure>"
         )
 

@@ -26,6 +26,7 @@ from studykit.report.sections import kept, simulated_banner
 from studykit.study.file import Ratings, load_study
 
 _BY = list(stats.CONDITION_COLUMNS)
+_SIMULATED = "simulated raters"
 _METHOD_FACTS = ("method", "settings", "weights", "device")
 
 
@@ -39,6 +40,8 @@ class Side:
         What it is called on the page: its name, and its folder's where both have one name.
     scale : int
         Steps of its rating scale.
+    rated_by : str
+        Whose ratings there are, also where no rater was kept: "people", "simulated raters" or "".
     ratings, metrics : DataFrame
         Those of the kept raters, and metrics with the condition of each cell; empty where there
         are none.
@@ -48,6 +51,7 @@ class Side:
     manifest: Mapping[str, Any]
     conditions: frozenset[tuple[str, str, str]]
     scale: int
+    rated_by: str
     ratings: pd.DataFrame
     metrics: pd.DataFrame
 
@@ -66,8 +70,7 @@ def compare_studies(first: str | Path, second: str | Path, out: str | Path | Non
     Raises
     ------
     StudyError
-        A folder holds no study that was run; or one study's ratings are simulated and the
-        other's are not.
+        A folder holds no study that was run, or both are one.
     """
     folders = [_folder_of(Path(path)) for path in (first, second)]
     names = [_manifest(folder)["study"] for folder in folders]
@@ -75,26 +78,20 @@ def compare_studies(first: str | Path, second: str | Path, out: str | Path | Non
     if labels[0] == labels[1]:
         raise StudyError(f"{folders[0]} can't be compared with itself: name two studies")
     sides = [_side(folder, label) for folder, label in zip(folders, labels, strict=True)]
-    rated = [side for side in sides if len(side.ratings)]
-    kinds = {bool(side.ratings["simulated"].iloc[0]) for side in rated}
-    if len(kinds) > 1:
-        raise StudyError(
-            f"the ratings of one study are simulated and those of the other are people's: "
-            f"{labels[0]} and {labels[1]} can't be compared"
-        )
     out = Path(out) if out is not None else Path("reports") / f"{names[0]}-and-{names[1]}"
     page = out / "compare.html"
-    blocks = _blocks(sides, out, simulated=True in kinds)
+    blocks = _blocks(sides, out)
     fill_page(page, kept(out, blocks), title=" and ".join(labels))
     return page
 
 
-def _blocks(sides: list[Side], out: Path, *, simulated: bool) -> list[Block]:
+def _blocks(sides: list[Side], out: Path) -> list[Block]:
     first, second = sides
+    both = first.conditions & second.conditions
+    simulated = {side.rated_by for side in sides} == {_SIMULATED}
     blocks: list[Block] = [Words(f"# {plain(first.label)} and {plain(second.label)}")]
     if simulated:
         blocks += simulated_banner()
-    both = first.conditions & second.conditions
     blocks.append(Words(_overlap(first, second, both)))
     blocks += [Words("## Scores"), *_scores(sides, both, out, simulated=simulated)]
     blocks += [Words("## Metrics"), *_metrics(sides)]
@@ -110,15 +107,17 @@ def _overlap(first: Side, second: Side, both: frozenset) -> str:
 
     return (
         f"{len(both)} conditions (source × driving × method) are in both studies; {only(first)}; "
-        f"{only(second)}. Only what is in both is compared. The two were rated by different "
-        "people or on different occasions, so that a difference between them is no test: it may "
-        "be the raters', the inputs' or the methods'."
+        f"{only(second)}. Only what is in both is compared. A difference between the two is no "
+        "test: it may be the raters', the inputs' or the methods'."
     )
 
 
 def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -> list[Block]:
-    if lacking := _lacking(sides, "ratings"):
-        return [Words(f"No scores to compare: no ratings of {lacking}.")]
+    if why := "; ".join(filter(None, map(_no_scores, sides))):
+        return [Words(f"No scores to compare: {why}.")]
+    if len({side.rated_by for side in sides}) > 1:
+        who = " and ".join(f"{plain(side.label)} was rated by {side.rated_by}" for side in sides)
+        return [Words(f"No scores to compare: {who}.")]
     scale = sides[0].scale
     if scale != sides[1].scale:
         return [Words("No scores to compare: the rating scales have different steps.")]
@@ -179,8 +178,9 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
 
 
 def _metrics(sides: list[Side]) -> list[Block]:
-    if lacking := _lacking(sides, "metrics"):
-        return [Words(f"No metrics to compare: {lacking} has none.")]
+    if lacking := [plain(side.label) for side in sides if side.metrics.empty]:
+        have = "have" if len(lacking) > 1 else "has"
+        return [Words(f"No metrics to compare: {' and '.join(lacking)} {have} none.")]
     keys = [*_BY, "metric", "better"]
     means = [side.metrics.groupby(keys, sort=False)["value"].mean() for side in sides]
     labels = [side.label for side in sides]
@@ -200,8 +200,13 @@ def _metrics(sides: list[Side]) -> list[Block]:
     return [Table("compared-metrics", caption, data, shown)]
 
 
-def _lacking(sides: list[Side], what: str) -> str:
-    return " and ".join(plain(side.label) for side in sides if not len(getattr(side, what)))
+def _no_scores(side: Side) -> str:
+    if not side.rated_by:
+        return f"nobody has rated {plain(side.label)}"
+    if side.ratings.empty:
+        return f"every rater of {plain(side.label)} was excluded"
+    scored = (side.ratings["role"] == "rating") & side.ratings["value"].notna()
+    return "" if scored.any() else f"no rating of {plain(side.label)} counts"
 
 
 def _differences(sides: list[Side]) -> list[Block]:
@@ -265,6 +270,7 @@ def _side(folder: Path, label: str) -> Side:
         manifest,
         frozenset(cells[_BY].itertuples(index=False, name=None)),
         settings.get("scale", Ratings.scale),
+        "" if ratings.empty else _SIMULATED if ratings["simulated"].iloc[0] else "people",
         screen(ratings).kept,
         metrics.load(folder).merge(cells, on="cell"),
     )

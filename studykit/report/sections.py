@@ -15,6 +15,7 @@ from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow
 from studykit.report import figures, previews, tables, words
 from studykit.report.blocks import (
+    Absent,
     Block,
     Note,
     Picture,
@@ -35,6 +36,7 @@ from studykit.study.file import Cell, Input, Study
 MOST_SHOWN = 200
 
 _LINKS, _GROUPS = 5, 50
+_BETTER = "Higher is better on every criterion: 5 in jitter is none to be seen."
 _PAIR = "source × driving"
 _ABOUT = {stats.OVERALL: "overall score", stats.MEAN: "mean over the criteria"}
 # All film strips of a page together, in bytes of JPEG.
@@ -66,6 +68,9 @@ def studied(results: Results) -> Section:
 def summary(results: Results) -> Section:
     """Say which types work, which fail and how sure that is; then what the data don't support."""
     blocks: list[Block] = []
+    if not words.no_scores(results):
+        blocks.append(Words("Sentences are made from the numbers below: a difference is named "
+                            f"where a corrected test supports it. {_BETTER}"))  # fmt: skip
     for heading, points in words.summary(results).items():
         blocks += [Words(f"### {heading}")] if heading else []
         blocks.append(Words(_bullets(points)))
@@ -78,8 +83,8 @@ def summary(results: Results) -> Section:
 
 def verdicts(results: Results) -> Section:
     """Show the verdict of each condition and the rule behind it."""
-    if not results.rated:
-        return _nothing("No verdict without ratings.")
+    if why := words.no_scores(results):
+        return _absent(f"No verdicts: {why}.")
     table = tables.verdicts(results)
     rule = plain(results.analysis.rule.words)
     return kept(results.out, [table, Words(f"The rule: {rule}")])
@@ -87,8 +92,8 @@ def verdicts(results: Results) -> Section:
 
 def scores(results: Results) -> Section:
     """Show mean scores with their intervals: maps, dots, and the tables behind them."""
-    if not results.rated:
-        return _nothing("No scores without ratings.")
+    if why := words.no_scores(results):
+        return _absent(f"No scores: {why}.")
     by_condition = results.analysis.condition_scores.table
     by_method = results.analysis.method_scores.table
     if by_condition.empty:
@@ -116,10 +121,13 @@ def scores(results: Results) -> Section:
     }
     files = ", ".join(f"[{_ABOUT.get(name, name)}](figures/{its.path.name})"
                       for name, its in maps.items() if name != lead)  # fmt: skip
-    others = [Words(f"The same maps of others: {files}.")] if files else []
+    others = [Words(f"The same maps of what else was rated: {files}.")] if files else []
+    how = Words("Means over raters, each rater's own clips averaged first; intervals are 95 %. "
+                f"{_BETTER}")  # fmt: skip
     return kept(
         results.out,
         [
+            how,
             maps[lead],
             *others,
             _drawn(results, "scores-by-method", "Mean score by method and criterion.",
@@ -141,8 +149,8 @@ def scores(results: Results) -> Section:
 
 def statistics(results: Results) -> Section:
     """Show agreement, tests, models and correlations, each with how it was found."""
-    if not results.rated:
-        return _nothing("No statistics without ratings.")
+    if why := words.no_scores(results):
+        return _absent(f"No statistics: {why}.")
     blocks: list[Block] = [
         Words("### About raters, sources and drivings like these"), tables.findings(results),
         *_said_by(results.analysis.findings),
@@ -167,15 +175,18 @@ def statistics(results: Results) -> Section:
 
 def metrics(results: Results) -> Section:
     """Show the metrics by method and condition, beside the driving's, and beside the ratings."""
-    absent = [
-        f"{tables.metric_label(name)}: {plain(why)}."
-        for name, why in measured.unavailable().items()
-    ]
     if results.metrics.empty:
-        return _nothing("No clip was measured.")
-    blocks: list[Block] = [tables.metrics_by_method(results)]
+        return _absent(f"No metrics: {words.no_clips(results) or 'no clip was measured'}.")
+    blocks: list[Block] = [
+        Words("What can be measured without raters. A metric that does not apply to a clip is "
+              "absent, never zero. A clip that holds its source still, as `copy` does, is best by "
+              "CSIM, AED (source) and all that speaks of steadiness, whatever else it lacks."),
+        tables.metrics_by_method(results),
+    ]  # fmt: skip
+    absent = measured.unavailable()
     if absent:
-        blocks.append(Words(" ".join(absent)))
+        lines = (f"{tables.metric_label(name)}: {plain(why)}." for name, why in absent.items())
+        blocks.append(Words(f"Not measured here:\n\n{_bullets(lines)}"))
     blocks += [
         Words("### In the papers' form"),
         tables.paper_table(results),
@@ -193,8 +204,13 @@ def film_strips(results: Results) -> Section:
 
     Of a large study it shows the first source and driving of each type.
     """
+    if why := words.no_clips(results):
+        return _absent(f"No film strips: {why}.")
     shown, blocks = _shown(results)
     study = shown.study
+    which = "these" if blocks else "the"
+    blocks.append(Words(f"{which.capitalize()} drivings at five moments, and what each method "
+                        f"makes of {which} sources at the same moments."))  # fmt: skip
     room = _STRIPS_ROOM // max(1, len(study.methods) * len(study.drivings))
     for method in study.methods:
         blocks.append(Words(f"### {plain(method.name)}"))
@@ -216,10 +232,15 @@ def clips(results: Results) -> Section:
     Before them it says what is noted about how they were made. Of a large study it shows the first
     source and driving of each type, after the number of clips of every condition.
     """
+    if why := words.no_clips(results):
+        return _absent(f"No clips: {why}.")
     notes = words.notes(results)
     blocks: list[Block] = [Words(notes)] if notes else []
     blocks += [_conditions(results)] if _is_large(results) else []
     shown, said = _shown(results)
+    said.append(Screen("<p>Small previews, sources down and drivings across; they play while they "
+                       "are on the screen, and a click stops one. The full clips lie beside this "
+                       "page.</p>"))  # fmt: skip
     matrices = _matrices(shown)
     paper = "The clips move on a screen only; the film strips show moments of them."
     screen = f"<div class='methods'>{matrices}</div><p class='paper-only'><i>{paper}</i></p>"
@@ -231,13 +252,15 @@ def timing(results: Results) -> Section:
     table = tables.timing(results)
     if table.data.empty:
         table.write(results.out / "tables")
-        return _nothing("No clip was made yet.")
+        return _absent(f"No times: {words.no_clips(results)}.")
     return kept(results.out, [table])
 
 
 def failures(results: Results) -> Section:
     """List every cell that failed, with its error; of a large study, every kind of failure."""
     rows = [row for row in results.rows.values() if row.status == "failed"]
+    if not results.rows:
+        return _absent(f"No failures: {words.no_clips(results)}.")
     if not rows:
         return _nothing("No cell failed.")
     if _is_large(results):
@@ -250,7 +273,7 @@ def failures(results: Results) -> Section:
 def raters(results: Results) -> Section:
     """Say who rated, who was excluded and why, and what that changes."""
     if not results.rated:
-        return _nothing("Nobody has rated yet.")
+        return _absent(f"No raters: {words.no_scores(results)}.")
     screening = results.screening
     said = plain(screening.words)
     held = results.raters["complete"].dropna()
@@ -262,7 +285,8 @@ def raters(results: Results) -> Section:
         blocks.append(answers)
     if screening.excluded:
         blocks += [tables.exclusions(results), tables.kept_beside_all(results)]
-        blocks.append(Words(_changed_verdicts(results)))
+        if not words.no_scores(results):
+            blocks.append(Words(_changed_verdicts(results)))
     else:
         tables.exclusions(results).write(results.out / "tables")
     blocks += _levels(results)
@@ -287,14 +311,17 @@ def raters(results: Results) -> Section:
 
 def methods(results: Results) -> Section:
     """Write the methods section of a paper, from what was done."""
-    return Section([Words("\n\n".join(words.methods_section(results)))])
+    if not (text := words.methods_section(results)):
+        return _absent(f"No methods section: {words.no_clips(results)}.")
+    intro = Words("What was done, in words to be pasted into a paper.")
+    return Section([intro, Words("\n\n".join(text))])
 
 
 def manifest(results: Results) -> Section:
     """Show what is needed to repeat the study: versions, machine, inputs with their hashes."""
     data = results.manifest
     if not data:
-        return _nothing("The study was not run yet.")
+        return _absent(f"No manifest: {words.no_clips(results) or 'the run is not finished'}.")
     facts = [
         ("finished", data["finished"]),
         ("seed, size, crop", f"{data['seed']}, {data['size']} px, {data['crop']}"),
@@ -314,11 +341,14 @@ def manifest(results: Results) -> Section:
     return kept(
         results.out,
         [
+            Words("What is needed to repeat this study; `manifest.json` beside this page holds it "
+                  "in full. All tables are under `tables/` as CSV, Markdown and LaTeX, all "
+                  "pictures under `figures/` as PNG, those of numbers as SVG too."),
             tables.plain_table("run", "The run.", ("what", "which"), facts),
             tables.plain_table("methods", "Methods and their settings.", named, made_by),
             _beginning(dataclasses.replace(table, shown=short)),
         ],
-    )
+    )  # fmt: skip
 
 
 def _words(view: Mapping[str, Any]) -> str:
@@ -344,6 +374,10 @@ def kept(out: Path, blocks: Sequence[Block]) -> Section:
         if isinstance(block, Table):
             block.write(out / "tables")
     return Section(blocks)
+
+
+def _absent(text: str) -> Section:
+    return Section([Absent(text)])
 
 
 def _nothing(text: str) -> Section:
@@ -396,9 +430,10 @@ def _levels(results: Results) -> list[Block]:
     moved = (levels.clips["mean"] - levels.clips["bias_removed"]).abs()
     text = (
         f"{levels.how} It moves a clip's score by {moved.median():.2f} steps (median; at most "
-        f"{moved.max():.2f}): see [the scores](tables/scores-bias-removed.csv)."
+        f"{moved.max():.2f})"
     )
-    return [tables.rater_levels(results), Note(plain(text))]
+    see = "see [the scores](tables/scores-bias-removed.csv)."
+    return [tables.rater_levels(results), Note(f"{plain(text)}: {see}")]
 
 
 def _compared(results: Results) -> list[Block]:
@@ -410,7 +445,7 @@ def _compared(results: Results) -> list[Block]:
 
 def _metrics_and_ratings(results: Results) -> list[Block]:
     """Return how metrics go with ratings: tables and a picture; nothing without ratings."""
-    if not results.rated:
+    if words.no_scores(results):
         return []
     result, predicted = results.analysis.metric_correlation, results.analysis.prediction
     title = Words("### Metrics beside ratings")
@@ -491,13 +526,13 @@ def _changed_verdicts(results: Results) -> str:
         result.table.set_index(by)["verdict"] for result in (results.analysis.verdicts, of_all)
     )
     changed = [
-        f"{plain(' × '.join(condition))} ({everybody[condition]} instead of {verdict})"
+        f"{plain(' × '.join(condition))} ({everybody[condition]}, not {verdict})"
         for condition, verdict in kept.items()
         if condition in everybody.index and everybody[condition] != verdict
     ]
     if not changed:
-        return "With the excluded raters every verdict would be the same."
-    return f"With the excluded raters these verdicts would be others: {'; '.join(changed)}."
+        return "Had nobody been excluded, every verdict would be the same."
+    return f"Had nobody been excluded, these would differ: {'; '.join(changed)}."
 
 
 def _matrices(results: Results) -> str:

@@ -33,7 +33,13 @@ def studied(results: Results) -> str:
     sources, drivings = results.types
     pairs = {(source.type, driving.type) for source, driving in study.pairs()}
     conditions = len(pairs) * len(study.methods)
-    not_run = f", {cells - len(rows)} were not run" if cells > len(rows) else ""
+    left = cells - len(rows)
+    not_run = f", {left} {_were(left)} not run" if left else ""
+    came = f"{done} have a clip, {len(rows) - done} failed{not_run}."
+    if not rows:
+        came = f"{no_clips(results).capitalize()}."
+    elif done == cells:
+        came = "All have a clip." if cells > 1 else "It has a clip."
     listed = f"in {_count(len(study.listed), 'listed pair')} " if study.listed else ""
     return (
         f"{_count(len(study.sources), 'source image')} ({_joined(sources)}) and "
@@ -41,13 +47,35 @@ def studied(results: Results) -> str:
         f"were crossed with "
         f"{_count(len(study.methods), 'method')} ({_joined(map(plain, results.methods))}): "
         f"{_count(cells, 'cell')} in {_count(conditions, 'condition')}. "
-        f"{done} have a clip, {len(rows) - done} failed{not_run}. {_rated(results)}"
+        f"{came} {_rated(results)}".rstrip()
     )
+
+
+def no_clips(results: Results) -> str:
+    """Say why there is no clip, "" where there is one."""
+    if any(row.status == "done" for row in results.rows.values()):
+        return ""
+    if results.rows:
+        return "no clip could be made"
+    return "the clips are not in this folder" if results.rated else "the study was not run yet"
+
+
+def no_scores(results: Results) -> str:
+    """Say why no score can be given, "" where one can."""
+    if not results.rated:
+        return no_clips(results) or "nobody has rated these clips yet"
+    if results.screening.kept.empty:
+        return "every rater was excluded"
+    analysis = results.analysis
+    scored = len(analysis.condition_scores.table) or len(analysis.bradley_terry.table)
+    return "" if scored else "no rating was given that counts"
 
 
 def weights(results: Results) -> list[str]:
     """Say which weights made the clips, and what shipped weights are worth."""
     done = [row for row in results.rows.values() if row.status == "done"]
+    if not done:
+        return []
     used = sorted({(r.method, r.weights, r.weights_hash) for r in done if r.weights_hash})
     sentences = [
         f"{plain(method)} ran on the weights {plain(name)} (SHA-256 {digest[:12]}…)."
@@ -58,7 +86,7 @@ def weights(results: Results) -> list[str]:
             "The weights that studykit ships were trained on rendered faces and know no others; "
             "`studykit weights fetch vox-256` fetches those that PaddleGAN trained on real ones."
         )
-    return sentences or ["No method in this study uses learned weights."]
+    return sentences or ["No clip was made with learned weights."]
 
 
 def notes(results: Results) -> str:
@@ -75,17 +103,16 @@ def summary(results: Results) -> dict[str, list[str]]:
 
     Where there are ratings, the points are made from the rows of ``stats.findings`` alone.
     """
-    if not results.rated or results.screening.kept.empty:
-        nobody = (
-            "Nobody has rated these clips yet, so that nothing can be said about how good they "
-            "look: `studykit serve` or notebook 3 collects ratings."
-        )
-        excluded = (
-            "Every rater was excluded, so that nothing can be said about the clips: see Raters "
-            "for the reasons."
-        )
-        unmeasured = ["No metrics were measured."] if results.metrics.empty else []
-        return {"": [excluded if results.rated else nobody, *unmeasured]}
+    if why := no_scores(results):
+        more = {
+            "the study was not run yet": "`studykit run` makes its clips",
+            "no clip could be made": "the reasons stand under Failures and time",
+            "nobody has rated these clips yet": "`studykit serve` or notebook 3 collects ratings",
+            "every rater was excluded": "the reasons stand under Raters",
+        }.get(why, "training, repeats and gold clips enter no score")
+        said = f"{why[0].upper()}{why[1:]}, so that nothing can be said about how good clips look: "
+        unmeasured = results.metrics.empty and not no_clips(results)
+        return {"": [f"{said}{more}.", *["No metrics were measured."] * unmeasured]}
     found = results.analysis.findings.table
     points = {
         "About raters, sources and drivings like these": [
@@ -99,14 +126,12 @@ def summary(results: Results) -> dict[str, list[str]]:
             *_certainty(found),
         ],
     }
-    return {heading: said for heading, said in points.items() if said} or {
-        "": ["No rating was given that counts."]
-    }
+    return {heading: said for heading, said in points.items() if said}
 
 
 def cautions(results: Results) -> list[str]:
     """Say what the ratings do not support, in whole sentences."""
-    if not results.rated:
+    if no_scores(results):
         return []
     found = [*results.analysis.warnings]
     versions = results.ratings["study_hash"].nunique()
@@ -127,18 +152,22 @@ def of_result(result: stats.Result) -> str:
 
 def methods_section(results: Results) -> list[str]:
     """Return the paragraphs of a methods section, to be pasted into a paper."""
+    if not results.rated and no_clips(results):
+        return []
     parts = (_stimuli(results), _procedure(results), _measures(results), _statistics(results))
     return [*filter(None, parts)]
 
 
 def _rated(results: Results) -> str:
     if not results.rated:
-        return "No ratings were collected."
+        return "" if no_clips(results) else "No ratings were collected."
     scored = results.ratings[results.ratings["role"] == "rating"]
     raters, answers = scored["rater"].nunique(), len(scored)
     who = "simulated rater" if results.simulated else "rater"
     excluded = len(results.screening.excluded)
     left = f"; {excluded} of them {_were(excluded)} excluded" if excluded else ""
+    if excluded == raters:
+        left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
     return f"{_count(raters, who)} gave {answers:,} scores{left}."
 
 
@@ -151,6 +180,7 @@ def _verdict_findings(found: pd.DataFrame) -> list[str]:
         groups = {name: here[here["versus"] == name] for name in stats.VERDICTS}
         groups = {name: its for name, its in groups.items() if len(its)}
         most = max(groups, key=lambda name: len(groups[name]))
+        groups[most] = groups.pop(most)  # "the other 8" comes after what they are other than
         parts = [
             f"{name} in {_which(its, others=name == most, of=len(here))}"
             for name, its in groups.items()
@@ -402,7 +432,7 @@ def _measures(results: Results) -> str:
 
 
 def _statistics(results: Results) -> str:
-    if not results.rated:
+    if no_scores(results):
         return ""
     analysis = results.analysis
     used = [

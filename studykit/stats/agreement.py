@@ -135,9 +135,8 @@ def rater_levels(ratings: pd.DataFrame) -> Raters:
     """Bias and inconsistency of raters, and clips' scores without them, by ITU-T P.913, 12.6."""
     rows = rated(ratings)
     found, clips = [], []
-    for (criterion,), answers in (
-        ((name,), its) for name in asked_of(rows) for _, its in answers_of(rows, [name])
-    ):
+    for criterion in asked_of(rows):
+        ((_, answers),) = answers_of(rows, [criterion])
         values, rater, clip = answers.values[:, 0], answers.rater, answers.clip
         scores, bias, inconsistency = remove_bias(values, rater, clip)
         found.append(pd.DataFrame({

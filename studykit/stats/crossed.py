@@ -3,8 +3,8 @@
 Methods and types are compared; raters, sources, drivings and their pairs are samples, each with
 its own liking of methods and types (Judd, Westfall and Kenny 2012). A contrast is first a number a
 pair of a source and a driving; how these numbers differ from source to source, from driving to
-driving and from pair to pair is its error, and what a rater's own liking adds to that. No variance
-is ever taken to be zero because its estimate is, and no criterion or contrast borrows another's.
+driving and from pair to pair is its error, and what a rater's own liking adds to that. No criterion
+or contrast borrows another's variance, and luck with small ones lends no degrees of freedom.
 """
 
 import itertools
@@ -23,6 +23,8 @@ from studykit.stats.table import levels_of
 _RATER_RATIO = 1.0
 # Answers a clip that leave enough beyond the clip's own mean.
 _ANSWERS = 4
+# How far the least degrees of freedom lie from the fewest towards those of parts that differ alike.
+_TOWARDS = 0.25
 _TINY = 1e-9
 _ITEMS = {"source_type": "source", "driving_type": "driving"}
 
@@ -359,10 +361,12 @@ class _Model:
     def variance(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance of a weighted sum and its degrees of freedom, (k,) float each.
 
-        An unbiased estimate is a sum of mean squares, some of them subtracted. Where that makes
-        the variance of sources or of drivings negative, it is left out; its degrees of freedom
-        are not, so that the luck of a small estimate does not look like many sources. They are
-        Satterthwaite's, without those of what is subtracted, and no fewer than the fewest.
+        An unbiased estimate is a sum of mean squares, some of them subtracted. It is taken as it
+        is, but never below what the pairs alone would give. The degrees of freedom are
+        Satterthwaite's, without those of what is subtracted, and no fewer than a quarter of the way
+        from the fewest to what they would be if sources and drivings differed alike: the luck of a
+        small estimate must not look like many sources, nor that of a large one like few. Simulated
+        studies have set that quarter (docs/statistics.md).
         """
         whole = (weights**2).sum()
         shares = [((unit.T @ weights) ** 2).sum() for unit in self._units]
@@ -372,14 +376,14 @@ class _Model:
                 for share, size in zip(shares, self._sizes, strict=True)
             ]
         )
-        on = np.array(list(itertools.product((0, 1), repeat=len(parts))), dtype=float)
-        coefficients = np.column_stack([whole - on @ parts, on * parts])
-        variance = (coefficients @ self._means).max(axis=0)
-        positive = np.maximum(coefficients[-1], 0)[:, None] * self._means
-        whole = np.minimum(positive.sum(axis=0), variance)
+        coefficients = np.array([whole - parts.sum(), *parts])
+        variance = np.maximum(coefficients @ self._means, whole * self._means[0])
+        added = coefficients > _TINY * whole
+        positive = coefficients[added, None] * self._means[added]
+        total, own = np.minimum(positive.sum(axis=0), variance), self.df[added]
         with np.errstate(divide="ignore", invalid="ignore"):
-            df = 1 / ((positive / whole) ** 2 / self.df[:, None]).sum(axis=0)
-        least = self.df[coefficients[-1] > 0].min()
+            df = 1 / ((positive / total) ** 2 / own[:, None]).sum(axis=0)
+        least = own.min() + _TOWARDS * (_alike(coefficients[added], own) - own.min())
         return variance, np.where(df > least, df, least)
 
     def most(self, weights: np.ndarray) -> float:
@@ -393,8 +397,12 @@ class _Model:
         sums = [unit.T @ weights for unit in self._units]
         parts = np.array([of @ of for of in (weights, *sums)])
         rests = parts > _TINY * parts[0]
-        alike = parts[rests].sum() ** 2 / (parts[rests] ** 2 / self.df[rests]).sum()
-        return float(self.df[rests].min() + alike) / 2
+        return float(self.df[rests].min() + _alike(parts[rests], self.df[rests])) / 2
+
+
+def _alike(shares: np.ndarray, df: np.ndarray) -> float:
+    """Return Satterthwaite's degrees of freedom of a sum whose mean squares are all alike."""
+    return shares.sum() ** 2 / (shares**2 / df).sum()
 
 
 def _crossed(*groups: np.ndarray) -> np.ndarray:

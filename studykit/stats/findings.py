@@ -103,8 +103,8 @@ def gather(
             "Contrasts over matched clips, raters, sources, drivings and their pairs being samples "
             "(Judd, Westfall and Kenny 2012): mean squares of each contrast between sources, "
             "between drivings and of the rest, raters' own likings from the products of what they "
-            "say in different pairs; t tests with Satterthwaite's degrees of freedom, a negative "
-            "estimate of a variance never being made use of; Holm's correction over all contrasts "
+            "say in different pairs; t tests with Satterthwaite's degrees of freedom, within "
+            "bounds that simulated studies have set; Holm's correction over all contrasts "
             f"of a factor on all criteria; {100 * level:g}% intervals, each on its own."
         ),
         n_raters=rows["rater"].nunique(),

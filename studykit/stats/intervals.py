@@ -67,39 +67,3 @@ def score_interval(
     centre = (2 * mean + (scale + 1) * c) / (2 * (1 + c))
     half = np.sqrt(np.maximum(centre**2 - (mean**2 + scale * c) / (1 + c), 0))
     return np.clip(centre - half, 1, mean), np.clip(centre + half, mean, scale)
-
-
-def bootstrap_interval(
-    values: np.ndarray,
-    *,
-    level: float = 0.95,
-    resamples: int = 4999,
-    rng: np.random.Generator | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expanded percentile bootstrap interval for the mean: raters are drawn with replacement.
-
-    The plain percentile interval is too narrow at the numbers of raters that studies have. The
-    expanded one (Hesterberg 2015) reads the quantiles of the resampled means at
-    Phi(-t sqrt(n / (n - 1))), t being Student's quantile, and so is as wide as a t interval where
-    that is right, and skewed where the data are.
-
-    Parameters
-    ----------
-    values : (..., n) float array
-        n >= 2 raters. All rows are resampled alike.
-
-    Returns
-    -------
-    low, high : (...) float arrays
-
-    References
-    ----------
-    Hesterberg, T. C. (2015). What teachers should know about the bootstrap. The American
-    Statistician 69, 371-386.
-    """
-    rng = np.random.default_rng(0) if rng is None else rng
-    n = values.shape[-1]
-    tail = scipy.stats.norm.cdf(-np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + level) / 2, n - 1))
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
-    low, high = np.quantile(values @ weights.T, [tail, 1 - tail], axis=-1)
-    return low, high

@@ -43,8 +43,18 @@ def jackknife(
 def spread(statistic: Callable[[np.ndarray], np.ndarray], group: np.ndarray) -> tuple:
     """Return the jackknife variance over the levels of a grouping, (k,) float, and its df."""
     size = int(group.max()) + 1
-    left = np.array([statistic(group != level) for level in range(size)])
-    return (size - 1) / size * ((left - left.mean(axis=0)) ** 2).sum(axis=0), size - 1
+    return spread_of(np.array([statistic(group != level) for level in range(size)]))
+
+
+def spread_of(left: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the jackknife variance of what is found without each of n levels, and its df.
+
+    Parameters
+    ----------
+    left : (n, k) float array
+    """
+    df = len(left) - 1
+    return df / len(left) * ((left - left.mean(axis=0)) ** 2).sum(axis=0), df
 
 
 def combined(parts: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy
 
 from studykit.stats.comparison import holm
-from studykit.stats.jackknife import combined, t_test
+from studykit.stats.jackknife import combined, spread_of, t_test
 from studykit.stats.result import Result
 from studykit.stats.table import criteria_of, only_rating
 
@@ -195,4 +195,4 @@ def deletion_variance(
     np.add.at(slopes, group, sides * surprise[:, None])
     np.add.at(information, group, share[:, None, None] * sides[:, :, None] * sides[:, None])
     moved = np.linalg.solve(known - information, slopes[..., None])[..., 0] @ contrasts.T
-    return (size - 1) / size * ((moved - moved.mean(axis=0)) ** 2).sum(axis=0), size - 1
+    return spread_of(moved)

@@ -56,20 +56,27 @@ def rated(ratings: pd.DataFrame, *, scale: int | None = None) -> pd.DataFrame:
                 f"rater {worst['rater']} for {worst['cell']}: correct them, or the study's scale"
             )
     identity = ["rater", "cell", "source", "source_type", "driving", "driving_type", "method"]
-    single = rows[[*identity, "criterion"]].assign(value=rows["value"].astype(float))
+    # As numbers with a list of names, since a foreign study may have millions of rows.
+    texts = {name: rows[name].astype("category") for name in (*identity, "criterion")}
+    names = dict.fromkeys([*texts["criterion"].cat.categories, MEAN])
+    texts["criterion"] = texts["criterion"].cat.set_categories(list(names))
+    single = pd.DataFrame({**texts, "value": rows["value"].astype(float)})
     if single.duplicated(["rater", "cell", "criterion"]).any():
         single = single.groupby([*identity, "criterion"], as_index=False, observed=True).mean()
     asked = criteria_of(single)
     if len(asked) < 2 or OVERALL in asked:
         return single.reset_index(drop=True)
     clips = single.groupby(identity, as_index=False, observed=True, dropna=False)["value"]
-    mean = clips.agg(value="mean", answers="size").assign(criterion=MEAN)
+    mean = clips.agg(value="mean", answers="size")
+    mean["criterion"] = pd.Categorical([MEAN], dtype=single["criterion"].dtype).repeat(len(mean))
     mean = mean.loc[mean["answers"] == len(asked), single.columns]
     return pd.concat([single, mean], ignore_index=True)
 
 
 def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the role "rating" that hold a value, after the checks of a table.
+
+    They have the columns that statistics read, and no others.
 
     Raises
     ------
@@ -86,7 +93,9 @@ def only_rating(ratings: pd.DataFrame) -> pd.DataFrame:
             "the ratings mix simulated and human ones, which no statistic may: "
             "keep the rows of one kind"
         )
-    return ratings[(ratings["role"] == "rating") & ratings["value"].notna()]
+    kept = (ratings["role"] == "rating") & ratings["value"].notna()
+    rows = ratings[list(_NEEDED)]
+    return rows if kept.all() else rows[kept]  # pandas copies neither before it is changed
 
 
 def criteria_of(table: pd.DataFrame) -> list[str]:

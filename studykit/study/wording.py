@@ -1,9 +1,20 @@
-"""The words that raters read, in English; a study file may replace each of them.
+"""The words that raters read, a file a language; a study file may replace each of them.
 
 The wording of a criterion's steps is part of the measurement: it is hashed with the study.
 """
 
+import functools
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The files beside this one, by the language's tag; whoever adds one adds a line here.
+LANGUAGES = {"en": "words_en.yaml", "es": "words_es.yaml"}
+# What raters are asked of a clip as a whole; and what is only computed: the mean over criteria.
+OVERALL, MEAN = "overall", "mean"
 
 
 @dataclass(frozen=True)
@@ -49,151 +60,96 @@ class Question:
     choices: tuple[str, ...]
 
 
-CRITERIA = {
-    criterion.name: criterion
-    for criterion in (
-        Criterion(
-            "naturalness",
-            "Naturalness of motion",
-            "How natural is the motion of head and face?",
-            "In which clip is the motion of head and face more natural?",
-            (
-                "Bad: frozen, or moves as nobody could",
-                "Poor: clearly artificial most of the time",
-                "Fair: artificial at some moments",
-                "Good: small oddities only",
-                "Excellent: as alive as a recording",
-            ),
-        ),
-        Criterion(
-            "structure",
-            "Facial structure",
-            "How well does the face keep its shape and its parts their places?",
-            "In which clip does the face keep its shape better?",
-            (
-                "Bad: torn, or no longer a face",
-                "Poor: clearly misshapen most of the time",
-                "Fair: misshapen at some moments",
-                "Good: slightly off only",
-                "Excellent: right from start to end",
-            ),
-        ),
-        Criterion(
-            "jitter",
-            "Freedom from jitter and tearing",
-            "How free is the picture from shaking, flicker and tearing?",
-            "Which clip shows less shaking, flicker and tearing?",
-            (
-                "Bad: shakes or tears all the time",
-                "Poor: often, and it is annoying",
-                "Fair: noticeable at some moments",
-                "Good: barely noticeable",
-                "Excellent: none to be seen",
-            ),
-        ),
-        Criterion(
-            "consistency",
-            "Consistency over time",
-            "How well do face, hair and background look the same from moment to moment?",
-            "In which clip do face, hair and background change less from moment to moment?",
-            (
-                "Bad: the looks change all the time",
-                "Poor: large changes, or many",
-                "Fair: noticeable changes at some moments",
-                "Good: small changes only",
-                "Excellent: the same from start to end",
-            ),
-        ),
+@dataclass(frozen=True)
+class Words:
+    """All that a rater reads, in one language.
+
+    Attributes
+    ----------
+    criteria, questions : dict
+        By name.
+    overall : Criterion
+        Of the clip as a whole.
+    texts : dict of str
+        The page's other words, by their keys.
+    paragraphs : tuple of str
+        What a rater agrees to, with places for ``rights``.
+    rights : dict of str
+        What stands in these places unless the study says it: responsible, contact, kept.
+    """
+
+    criteria: dict[str, Criterion]
+    overall: Criterion
+    questions: dict[str, Question]
+    texts: dict[str, str]
+    paragraphs: tuple[str, ...]
+    rights: dict[str, str]
+
+    def consent(self, given: dict[str, str], text: str | None = None) -> str:
+        """Return what a rater agrees to: a study's own text, or these paragraphs.
+
+        Parameters
+        ----------
+        given : dict of str
+            What the study says of ``rights``.
+        text : str, optional
+            The study's own, in which the same {places} are filled.
+        """
+        rights = self.rights | given
+        text = "\n\n".join(self.paragraphs) if text is None else text
+        return re.sub(rf"{{({'|'.join(rights)})}}", lambda place: rights[place[1]], text)
+
+
+def _read(file: str) -> Any:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with Path(__file__).with_name(file).open(encoding="utf-8") as stream:
+        return yaml.load(stream, loader)
+
+
+@functools.cache
+def presets() -> dict[str, dict[str, dict[str, Criterion]]]:
+    """Return the criteria of published protocols: by protocol, task and name."""
+    found = _read("presets.yaml")
+    return {
+        protocol: {
+            task: {
+                name: Criterion(
+                    name,
+                    words["labels"][name],
+                    text,
+                    text,
+                    tuple(words["agreement"][:: -1 if name in words["reversed"] else 1]),
+                )
+                for name, text in words[task].items()
+            }
+            for task in ("acr", "dcr")
+        }
+        for protocol, words in found.items()
+    }
+
+
+@functools.cache
+def words_in(language: str) -> Words:
+    """Return the words of a language such as "es" or "es-MX"; English where there are no others."""
+    file = LANGUAGES.get(language.split("-")[0].lower(), LANGUAGES["en"])
+    found = _read(file)
+    return Words(
+        {name: _criterion(name, words) for name, words in found["criteria"].items()},
+        _criterion(OVERALL, found["overall"]),
+        {
+            name: Question(name, words["label"], tuple(words["choices"]))
+            for name, words in found["questions"].items()
+        },
+        found["texts"],
+        tuple(found["consent"]),
+        {name: found[name] for name in ("responsible", "contact", "kept")},
     )
-}
 
-# What raters are asked of a clip as a whole; and what is only computed: the mean over criteria.
-OVERALL, MEAN = "overall", "mean"
-OVERALL_CRITERION = Criterion(
-    OVERALL,
-    "Overall",
-    "How good is the clip?",
-    "Which clip is better?",
-    ("Bad", "Poor", "Fair", "Good", "Excellent"),
-)
 
-QUESTIONS = {
-    question.name: question
-    for question in (
-        Question(
-            "age_band",
-            "How old are you?",
-            ("18 to 24", "25 to 34", "35 to 44", "45 to 54", "55 to 64", "65 or older"),
-        ),
-        Question(
-            "vision",
-            "How well do you see the screen right now?",
-            ("Well, without glasses", "Well, with glasses or lenses", "Not so well"),
-        ),
-        Question(
-            "display",
-            "What are you looking at?",
-            ("A computer's own screen", "A separate monitor", "A tablet", "A phone"),
-        ),
-    )
-}
+def _criterion(name: str, words: dict[str, Any]) -> Criterion:
+    return Criterion(name, **words | {"steps": tuple(words["steps"])})
 
-CONSENT = (
-    "You will watch short video clips of faces and say how good they look. Some show distorted "
-    "faces. Taking part is voluntary: you can pause or stop at any time. Your answers are stored "
-    "under a random code, with the times at which you gave them; you are asked for neither your "
-    "name nor your address nor anything else that tells who you are. The answers are used for "
-    "research and may be published. Please take part only if you are 18 or older."
-)
 
-TEXTS = {
-    "title": "How do these clips look?",
-    "welcome": "Thank you for helping. There are no right or wrong answers: we want your view.",
-    "consent_title": "Before you begin",
-    "agree": "I agree, and take part",
-    "decline": "I do not want to take part",
-    "declined": "Nothing was stored. You can close this page.",
-    "questions_title": "A few questions about you",
-    "questions_hint": "Each may be left open.",
-    "no_answer": "No answer",
-    "begin": "Begin",
-    "training_title": "Practice",
-    "training_banner": "Practice: these answers do not count. Take your time to get used to it.",
-    "training_done": "That was the practice. From now on your answers count.",
-    "rating_title": "Your rating",
-    "next": "Next",
-    "undo": "Back to the last clip",
-    "pause": "Pause",
-    "resume": "Go on",
-    "paused": "Paused",
-    "paused_hint": "Everything that you answered is stored. You can go on now, later, or on "
-    "another computer.",
-    "play": "Play",
-    "replay": "Play again",
-    "half_speed": "Half speed",
-    "frame_step": "One frame on",
-    "watch_hint": "Watch the clip to its end, then answer.",
-    "answer_all_hint": "Answer every question to go on.",
-    "clip": "Clip",
-    "source": "Made from this picture",
-    "driving": "Recording",
-    "first_clip": "First clip",
-    "second_clip": "Second clip",
-    "first_better": "The first clip",
-    "second_better": "The second clip",
-    "beside_driving": "The recording shows the motion that was to be reproduced. Judge the clip "
-    "beside it.",
-    "progress": "{done} of {total}",
-    "keys_hint": "Keys: 1 to {highest} answer, Enter goes on, Backspace goes back, space plays.",
-    "saving": "Storing your answer",
-    "saved": "Stored",
-    "rater_id": "Your code: {rater}. Keep it to go on later or on another computer.",
-    "finished_title": "Thank you!",
-    "finished": "All your answers are stored. You can close this page.",
-    "known": "You have begun already, under the code {rater}.",
-    "sound": "Sound",
-    "retry": "Try again",
-    "unsaved": "Not stored yet: trying again. If this stays, open this page anew; your answers are "
-    "kept.",
-    "error": "This did not work. If it stays, tell the people who asked you.",
-}
+CRITERIA, QUESTIONS = words_in("en").criteria, words_in("en").questions
+TEXTS, OVERALL_CRITERION = words_in("en").texts, words_in("en").overall
+CONSENT = words_in("en").consent({})

@@ -1,11 +1,12 @@
-// The way to the kernel: every request is sent again until it is answered, so that an answer is
-// on the screen as stored only when it is.
+// The way to a rater's session, over any carrier that can send and hear. Every request is sent again
+// until it is answered, so that an answer is on the screen as stored only when it is.
 
 const PATIENCE = 4000; // milliseconds until a request is sent again, and the rater is warned
 // A clip that is asked for again comes again as a whole, behind which all else would wait.
 const PATIENCE_FOR_MEDIA = 60000;
+const LONGEST_WAIT = 8000; // until a clip that can't be had is asked for once more
 
-class Link {
+export class Link {
   constructor(model) {
     this.model = model;
     // Several views of one widget hear the same messages: each listens for its own only.
@@ -63,7 +64,7 @@ class Link {
 }
 
 // Pictures and clips as addresses inside the browser, which tell nothing of their origin.
-class Shelf {
+export class Shelf {
   constructor(link) {
     this.link = link;
     this.kept = new Map();
@@ -81,12 +82,26 @@ class Shelf {
 
   get({ id, type }) {
     if (!this.kept.has(id)) {
-      const address = this.link
-        .ask("media", { id })
-        .then(({ buffers }) => URL.createObjectURL(new Blob(buffers, { type })));
+      const address = this.fetch(id, type).then((blob) => URL.createObjectURL(blob));
       address.catch(() => this.kept.delete(id));
       this.kept.set(id, address);
     }
     return this.kept.get(id);
+  }
+
+  // A notebook's kernel sends the bytes; a server an address, a new one after each failure.
+  async fetch(id, type) {
+    for (let wait = 500; ; wait *= 2) {
+      const { address, buffers } = await this.link.ask("media", { id });
+      if (!address) return new Blob(buffers, { type });
+      try {
+        const answer = await fetch(address);
+        if (answer.ok) return new Blob([await answer.arrayBuffer()], { type });
+      } catch {
+        // The connection is gone for now.
+      }
+      if (wait > LONGEST_WAIT) throw new Error(`no ${id}`);
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
   }
 }

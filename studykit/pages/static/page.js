@@ -1,16 +1,22 @@
 // The rating page. It holds no knowledge of the study: the kernel names the page to show and the
 // words on it, and pictures and clips come under numbers.
 
-class RatingPage {
+import { describeDevice, draftKey, followTheme, keep, recall, remember } from "./browser.js";
+import { button, h, icon, waiting } from "./elements.js";
+import { Link, Shelf } from "./link.js";
+import { Trial } from "./trial.js";
+
+export class RatingPage {
   constructor(model, root) {
     this.root = root;
     this.link = new Link(model);
     this.shelf = new Shelf(this.link);
+    this.onshow = () => {};
     this.link.onlate = (late) => this.showLate(late);
     this.keys = (event) => this.key(event);
     this.live = h("div", { class: "rp-unseen", role: "status", "aria-live": "polite" });
     this.late = h("div", { class: "rp-late", role: "alert", hidden: true });
-    this.main = h("main", { class: "rp-main" });
+    this.main = h("main", { class: "rp-main" }, waiting(document.body.dataset.loading ?? "Loading"));
     root.append(this.late, this.main, this.live);
     root.addEventListener("keydown", this.keys);
     root.addEventListener("pointerdown", () => (this.pointed = this.touched = true));
@@ -31,11 +37,9 @@ class RatingPage {
     this.setup = setup;
     this.texts = setup.texts;
     this.root.lang = setup.language;
-    if (setup.alone) {
-      document.documentElement.classList.add("rp-alone");
-      document.title = this.texts.title;
-    }
-    const rater = recall(setup.study);
+    if (setup.alone) document.title = this.texts.title;
+    // In a notebook whoever has a rater's code may go on; elsewhere it takes the rater's link.
+    const rater = !setup.alone && recall(setup.study);
     if (rater && !state.rater) ({ state } = await this.link.ask("recall", { rater }));
     this.show(state);
   }
@@ -63,9 +67,11 @@ class RatingPage {
     if (this.busy) return;
     this.busy = true;
     try {
-      const { state } = await this.link.ask(verb, { turn: this.state.turn, ...content });
+      const { state, feedback } = await this.link.ask(verb, { turn: this.state.turn, ...content });
       if (verb === "answer") keep(draftKey(this), null);
-      this.show(state, verb);
+      if (feedback) this.learn(feedback, () => this.show(state, verb));
+      else this.show(state, verb);
+      if (verb === "agree") this.tellDevice();
     } catch {
       this.showProblem(verb === "answer" ? "unsaved" : "error", () => this.turn(verb, content));
     } finally {
@@ -78,8 +84,8 @@ class RatingPage {
     this.leave();
     this.state = state;
     this.problem?.remove();
-    if (state.rater) remember(this.setup.study, state.rater);
-    if (state.rater && this.setup.alone) keepInAddress(state.rater);
+    if (state.rater && !this.setup.alone) remember(this.setup.study, state.rater);
+    this.onshow(state, verb);
     const page = state.paused ? "paused" : state.page;
     // A page that is opened in the middle waits for a first touch, without which nothing may play.
     const started = before?.paused || before?.page === state.page || verb === "return";
@@ -87,13 +93,14 @@ class RatingPage {
       consent: () => this.consent(),
       declined: () => this.card({ sign: null, body: [h("p", {}, this.text("declined"))] }),
       questions: () => this.questions(),
+      checks: () => this.checks(),
       paused: () => this.paused(),
       training: () => (started ? this.rate() : this.before(Boolean(before))),
       rating: () => (started ? this.rate() : this.before(Boolean(before))),
       finished: () => this.finished(),
     };
     this.root.dataset.page = page;
-    this.lift(["questions", "training", "rating"].includes(page));
+    this.lift(["questions", "checks", "training", "rating"].includes(page));
     pages[page]();
   }
 
@@ -114,7 +121,7 @@ class RatingPage {
 
   place(...nodes) {
     this.main.replaceChildren(...nodes);
-    const [reached] = ["button[data-focus]", "[data-focus]"]
+    const [reached] = ["input[data-focus]", "button[data-focus]", "[data-focus]"]
       .map((wanted) => this.main.querySelector(wanted))
       .filter(Boolean);
     // A notebook that is just being run keeps its own focus.
@@ -191,6 +198,70 @@ class RatingPage {
     });
   }
 
+  // Pictures to be read, which find who can't see what the clips show.
+  checks() {
+    const fields = this.state.plates.map(({ check, image }, index) =>
+      h(
+        "label",
+        { class: `rp-plate rp-plate-${check}` },
+        h("img", { alt: "", src: `data:image/png;base64,${image}` }),
+        h("span", {}, this.text(`check_${check}`)),
+        h("input", {
+          type: "text",
+          autocomplete: "off",
+          spellcheck: "false",
+          maxlength: 20,
+          inputmode: check === "colour" ? "numeric" : "text",
+          "data-focus": index === 0,
+        }),
+      ),
+    );
+    const answers = () => fields.map((field) => field.querySelector("input").value);
+    const form = h(
+      "form",
+      {
+        class: "rp-plates",
+        id: "rp-plates",
+        onsubmit: (event) => {
+          event.preventDefault();
+          this.turn("checks", { answers: answers() });
+        },
+      },
+      ...fields,
+    );
+    this.card({
+      title: this.text("checks_title"),
+      body: [h("p", { class: "rp-lead" }, this.text("checks_hint")), form],
+      actions: [
+        button(this.text("next"), () => {}, { kind: "first", type: "submit", form: "rp-plates" }),
+      ],
+    });
+  }
+
+  // After a practice clip that was spoilt: what it should have got.
+  learn(feedback, next) {
+    this.leave();
+    const lines = feedback.map(({ label, low, high, given }) => {
+      const right = given >= low && given <= high;
+      const text = this.text(right ? "feedback_right" : "feedback_wrong", { label, low, high, given });
+      return h("p", { class: `rp-learnt rp-${right ? "right" : "wrong"}` }, text);
+    });
+    this.card({
+      title: this.text("feedback_title"),
+      body: lines,
+      actions: [button(this.text("next"), next, { kind: "first", "data-focus": true })],
+    });
+  }
+
+  // What of the rater's screen bears on what is seen; told again when it changes.
+  async tellDevice() {
+    const detail = await describeDevice(this.main.querySelector("video"));
+    const known = JSON.stringify({ ...detail, refresh_rate: 0 });
+    if (known === this.device) return;
+    this.device = known;
+    this.link.ask("device", { detail }).catch(() => {});
+  }
+
   // What stands before the practice, before the clips that count, and before going on with them.
   before(first) {
     const { page, practised, media } = this.state;
@@ -249,6 +320,7 @@ class RatingPage {
   code() {
     const { rater } = this.state;
     if (!rater) return null; // paused before consent
+    if (this.setup.alone) return h("p", {}, this.text("keep_link"));
     const [before, after] = this.texts.rater_id.split("{rater}");
     return h("p", { class: "rp-code" }, before, h("code", {}, rater), after ?? "");
   }
@@ -262,11 +334,12 @@ class RatingPage {
       h("div", {
         class: "rp-bar",
         role: "progressbar",
+        "aria-label": this.text("rating_title"),
         "aria-valuemin": 0,
         "aria-valuemax": total,
         "aria-valuenow": done,
         "aria-valuetext": text,
-        style: `--done: ${total ? done / total : 0}`,
+        style: { "--done": total ? done / total : 0 },
       }),
       h("span", { class: "rp-count", "aria-hidden": "true" }, text),
     );
@@ -316,12 +389,3 @@ class RatingPage {
     if (this.trial?.key(event)) event.preventDefault();
   }
 }
-
-export default {
-  render({ model, el }) {
-    const root = h("dialog", { class: "rp", open: true, "data-lm-suppress-shortcuts": "true" });
-    el.append(root);
-    const page = new RatingPage(model, root);
-    return () => page.close();
-  },
-};

@@ -5,7 +5,7 @@
 const REGROUP = 1.5; // frames apart from which all are halted and set going together again
 const PULL = 0.3; // seconds in which a smaller distance is closed by a slightly other speed
 
-class Player {
+export class Player {
   constructor(videos, frameRate) {
     this.videos = videos;
     this.frame = 1 / frameRate;
@@ -51,6 +51,7 @@ class Player {
   }
 
   pause() {
+    this.regrouping = false; // halted while it was regrouping, it stays so
     for (const video of this.videos) video.pause();
   }
 
@@ -111,9 +112,10 @@ class Player {
   }
 
   async regroup() {
-    this.regrouping = true;
     this.pause();
+    this.regrouping = true;
     await this.seek(this.videos[0].currentTime);
+    if (!this.regrouping) return;
     this.regrouping = false;
     await this.start();
   }

@@ -1,8 +1,12 @@
 // One clip and what is asked of it.
 
+import { draftKey, keep, kept } from "./browser.js";
+import { button, h, icon } from "./elements.js";
+import { Player } from "./player.js";
+
 const LOOK = 250; // milliseconds
 
-class Trial {
+export class Trial {
   constructor(page) {
     Object.assign(this, { page, state: page.state, setup: page.setup, answers: new Map() });
     this.watched = false;
@@ -63,7 +67,7 @@ class Trial {
         class: "rp-choices",
         role: "radiogroup",
         "aria-labelledby": `${title}-t ${title}-q`,
-        style: `--steps: ${steps.length}`,
+        style: { "--steps": steps.length },
       },
       ...choices,
     );
@@ -91,7 +95,7 @@ class Trial {
     this.playButton = button(this.text("play"), () => this.play(), { kind: "soft rp-play" });
     this.next = button(this.text("next"), () => this.submit(), { kind: "first rp-next" });
     this.hint = h("p", { class: "rp-hint" });
-    this.played = h("div", { class: "rp-played" });
+    this.track = h("div", { class: "rp-played" });
     const dots = this.questions.map(({ dot }) => dot);
     return h(
       "div",
@@ -108,7 +112,7 @@ class Trial {
         "div",
         { class: "rp-stage" },
         h("div", { class: "rp-tiles" }, ...tiles.map(({ node }) => node)),
-        this.played,
+        this.track,
         h("div", { class: "rp-controls" }, this.playButton, ...this.controls()),
         state.practice && h("p", { class: "rp-banner" }, this.text("training_banner")),
       ),
@@ -166,27 +170,40 @@ class Trial {
       moving.sort((a, b) => rank.indexOf(a.slot) - rank.indexOf(b.slot));
       this.player = new Player(moving.map(({ shown }) => shown), state.rate);
       await this.player.ready();
-    } catch {
-      if (!this.closed) page.showProblem("error", () => page.rate());
+    } catch (error) {
+      if (!this.closed) this.fail(error);
       return;
     }
     if (this.closed) return;
     this.node.classList.add("rp-loaded");
     this.player.onchange = () => this.update();
     this.player.onend = () => this.ended();
+    this.shown = performance.now();
     this.tell("show");
     page.shelf.keep([...state.media, ...state.next]);
     for (const media of state.next) page.shelf.get(media).catch(() => {});
     this.clock();
     this.update();
+    page.tellDevice();
     page.say(`${this.text("progress", state.progress)} ${this.text("watch_hint")}`);
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.player.play().catch(() => {});
+  }
+
+  // A clip that this device can't play is told to the study's author.
+  fail(error) {
+    const unplayable = error instanceof MediaError;
+    if (unplayable) {
+      const reason = `${error.code} ${error.message}`;
+      const detail = { clip: String(this.state.number), reason, browser: navigator.userAgent };
+      this.page.link.ask("failed", { detail }).catch(() => {});
+    }
+    this.page.showProblem(unplayable ? "unplayable" : "error", () => this.page.rate());
   }
 
   clock() {
     if (this.closed) return;
     const { share } = this.player;
-    this.played.style.setProperty("--played", share);
+    this.track.style.setProperty("--played", share);
     if (!this.watched && share >= this.setup.watch) this.ended();
     requestAnimationFrame(() => this.clock());
   }
@@ -216,9 +233,17 @@ class Trial {
   ended() {
     const first = !this.watched;
     this.watched = true;
+    this.played ??= performance.now();
     this.tell("play", { share: this.player.share });
     this.update();
     if (first) this.enter(this.open());
+  }
+
+  // How long ago, in seconds, the clip was shown and played: a server that was started again while
+  // it was watched has not kept that.
+  seen() {
+    const ago = (moment) => (performance.now() - moment) / 1000;
+    return { shown: ago(this.shown), played: ago(this.played), share: this.player.share };
   }
 
   // What the kernel refuses here it refuses again with the answer, where the rater is warned.
@@ -282,7 +307,7 @@ class Trial {
     this.saving = true;
     this.update();
     const values = Object.fromEntries(this.answers);
-    await this.page.turn("answer", { values });
+    await this.page.turn("answer", { values, number: this.state.number, seen: this.seen() });
     this.saving = false;
     if (this.closed) this.page.say(this.text("saved"));
     else this.update();

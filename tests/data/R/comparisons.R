@@ -1,4 +1,4 @@
-# Makes ../comparisons.json from ../ratings.csv: Rscript comparisons.R (R with boot, coin and jsonlite)
+# Makes ../comparisons.json from ../ratings.csv: Rscript comparisons.R (R with coin and jsonlite)
 # Mean scores and their intervals, Friedman's test, signed-rank tests, Holm's correction.
 suppressMessages(library(coin))
 d <- read.csv("../ratings.csv", stringsAsFactors = TRUE)
@@ -25,12 +25,6 @@ x <- rep(1:2, c(11, 4))
 z <- qt(0.975, 14) * sqrt(15 / 14)
 scores$proportion <- list(n = 15, ones = 4, score = 1 + as.numeric(
   prop.test(4, 15, conf.level = 1 - 2 * pnorm(-z), correct = FALSE)$conf.int))
-# Hesterberg's expanded percentiles of resampled means
-set.seed(1)
-x <- as.numeric(tapply(d$jitter, d$rater, mean))
-tail <- pnorm(-sqrt(9 / 8) * qt(0.975, 8))
-means <- boot::boot(x, function(x, i) mean(x[i]), 100000)$t
-scores$bootstrap <- list(values = x, bootstrap = as.numeric(quantile(means, c(tail, 1 - tail))))
 scores$alike <- list(score = score(rep(5, 9), 5))
 
 friedman <- lapply(setNames(criteria, criteria), function(name) {

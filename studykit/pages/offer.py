@@ -1,0 +1,122 @@
+"""What the page offers to animate with: methods and their settings, each in a line of plain words.
+
+Nothing that names a file, or a program to run, can be asked for from outside.
+"""
+
+import functools
+import importlib.util
+import typing
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from studykit.errors import StudyFileError, did_you_mean
+from studykit.methods import method_class, weights
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a method, as it is shown.
+
+    Attributes
+    ----------
+    low, high, step : float
+        Of a number.
+    """
+
+    name: str
+    label: str
+    text: str
+    low: float = 0.0
+    high: float = 0.0
+    step: float = 0.0
+
+
+METHODS = {
+    "auto": ("Automatic", "The method that suits these two files.", ()),
+    "warp": (
+        "Warp",
+        "Moves the picture's own pixels as the driving's face moves. Fast, sharp, made for "
+        "photographs; small motions look best.",
+        (
+            Setting("strength", "Strength", "1 moves as driven, 0 holds still.", 0, 2, 0.05),
+            Setting("min_cutoff", "Smoothing", "Hertz: lower is calmer.", 0.1, 10, 0.1),
+            Setting("speed_coefficient", "Quickness", "Higher lags less behind fast motion.",
+                    0, 20, 0.5),
+        ),
+    ),
+    "fomm": (
+        "First Order Motion Model",
+        "A learned model paints what the motion uncovers. The weights that come along know "
+        "rendered faces.",
+        (
+            Setting("weights", "Weights", "What the model has learned from."),
+            Setting("relative", "Relative motion", "Count motion from the reference frame, so that "
+                    "the face keeps its own place and shape."),
+            Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces."),
+            Setting("keypoints", "Keypoints", "Found by the network, or taken from landmarks."),
+            Setting("reach", "Reach", "How far landmarks may shift the head, in millimetres.",
+                    1, 60, 1),
+        ),
+    ),
+    "copy": ("Still", "The picture, held still: what no motion at all looks like.", ()),
+}  # fmt: skip
+
+
+def offered() -> list[dict[str, Any]]:
+    """Return the methods that can be had here, with their settings, as the page gets them."""
+    return [
+        {"name": name, "label": label, "text": text, "settings": [_shown(name, s) for s in shown]}
+        for name, (label, text, shown) in METHODS.items()
+        if name != "fomm" or _has_fomm()
+    ]
+
+
+def check_settings(method: str, settings: dict[str, Any]) -> None:
+    """Refuse what is not offered: other methods, and settings that name files.
+
+    Raises
+    ------
+    StudyFileError
+        It is not offered; the text says what is.
+    """
+    known = {each["name"]: each for each in offered()}
+    if method not in known:
+        raise StudyFileError(f'no method "{method}": {did_you_mean(method, known)}')
+    shown = {setting["name"]: setting for setting in known[method]["settings"]}
+    for name, value in settings.items():
+        if name not in shown:
+            hint = did_you_mean(name, shown) if shown else "it has none"
+            raise StudyFileError(f'method "{method}" has no setting "{name}": {hint}')
+        choices = shown[name].get("choices")
+        if choices and value not in choices:
+            raise StudyFileError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        low, high = shown[name]["low"], shown[name]["high"]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if high and not (number and low <= value <= high):
+            raise StudyFileError(f"{name} must be from {low:g} to {high:g}, not {value!r}")
+
+
+def _shown(method: str, setting: Setting) -> dict[str, Any]:
+    cls = method_class(method)
+    default = next(field.default for field in fields(cls) if field.name == setting.name)
+    hint = typing.get_type_hints(cls)[setting.name]
+    choices = list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []
+    if setting.name == "weights":
+        choices = [known.name for known in weights.status() if known.cached]
+    return asdict(setting) | {"default": default, "choices": choices}
+
+
+@functools.cache
+def _has_fomm() -> bool:
+    return all(map(importlib.util.find_spec, ("paddle", "ppgan")))
+
+
+@functools.cache
+def examples() -> dict[str, dict[str, Path]]:
+    """Return what can be tried without bringing anything: paths by name, of each role."""
+    inputs = Path(__file__).parents[2] / "inputs"
+    return {
+        "source": {path.stem: path for path in sorted(inputs.glob("sources/*/*.png"))},
+        "driving": {path.stem: path for path in sorted(inputs.glob("drivings/*/*.mp4"))},
+    }

@@ -1,0 +1,202 @@
+// How a picture or a driving is brought: dropped, chosen, pasted, from the camera, or an example.
+
+import { bring, post, Refusal, remove } from "./api.js";
+import { photograph, record } from "./camera.js";
+import { button, h, icon } from "./elements.js";
+
+const WORDS = {
+  source: {
+    title: "Picture",
+    lead: "Whose face is animated",
+    drop: "Drop a picture here",
+    types: "image/*,.heic,.tif,.tiff,.ppm,.tga,.jp2",
+    live: "Take a photograph",
+  },
+  driving: {
+    title: "Driving video",
+    lead: "Whose motion is taken",
+    drop: "Drop a video here",
+    types: "video/*,image/gif,image/apng,.mkv,.mxf",
+    live: "Record with the camera",
+  },
+};
+
+export class Picker {
+  // ``show(upload)`` gives what stands on the card when there is a file; ``onchange`` hears of it.
+  constructor(role, options, { show, onchange }) {
+    Object.assign(this, { role, options, show, onchange, words: WORDS[role] });
+    this.upload = null;
+    this.origin = null; // from which it can be brought again
+    this.body = h("div", { class: "an-card-body" });
+    this.name = h("p", { class: "an-card-name" }, this.words.lead);
+    this.replace = button("Replace", () => this.empty(), { kind: "soft", hidden: true });
+    this.node = h(
+      "section",
+      { class: "an-card", "aria-labelledby": `an-${role}` },
+      h(
+        "header",
+        {},
+        h("div", {}, h("h2", { id: `an-${role}` }, this.words.title), this.name),
+        this.replace,
+      ),
+      this.body,
+    );
+    this.file = h("input", {
+      type: "file",
+      class: "rp-unseen",
+      tabindex: -1,
+      accept: this.words.types,
+      "aria-label": `${this.words.title}: choose a file`,
+      onchange: () => this.file.files[0] && this.take(this.file.files[0]),
+    });
+    for (const event of ["dragover", "dragleave", "drop"])
+      this.node.addEventListener(event, (seen) => this.dragged(seen));
+    this.empty(false);
+  }
+
+  dragged(event) {
+    event.preventDefault();
+    this.node.classList.toggle("an-over", event.type === "dragover");
+    const file = event.type === "drop" && event.dataTransfer.files[0];
+    if (file) this.take(file);
+  }
+
+  // Back to the choice; what was here goes, unless an animation is made of it.
+  empty(focus = true) {
+    const before = this.upload;
+    this.upload = this.origin = null;
+    this.file.value = "";
+    this.name.textContent = this.words.lead;
+    this.replace.hidden = true;
+    this.problem = h("p", { class: "an-problem", role: "alert", hidden: true });
+    const choose = button("Choose a file", () => this.file.click(), { kind: "soft", sign: "folder" });
+    this.body.replaceChildren(
+      h(
+        "div",
+        { class: "an-drop" },
+        icon(this.role === "source" ? "picture" : "film"),
+        h("p", { class: "an-drop-lead" }, this.words.drop),
+        h("p", { class: "an-quiet" }, this.limits()),
+        h(
+          "div",
+          { class: "an-row" },
+          choose,
+          button(this.words.live, () => this.live(), { kind: "soft", sign: "camera" }),
+        ),
+        this.role === "source" && h("p", { class: "an-quiet" }, "or paste one, by Ctrl V"),
+        this.file,
+      ),
+      this.problem,
+      this.examples(),
+    );
+    if (focus) choose.focus();
+    if (before) this.onchange(null, before);
+  }
+
+  limits() {
+    const { bytes, seconds, pixels } = this.options.limits;
+    const most = `${Math.round(bytes / 2 ** 20)} MB`;
+    if (this.role === "driving") return `up to ${most} and ${seconds} seconds`;
+    return `up to ${most} and ${Math.round(pixels / 1e6)} megapixels`;
+  }
+
+  examples() {
+    const names = this.options.examples[this.role];
+    if (!names.length) return null;
+    const tiles = names.map((name) => {
+      const url = `api/examples/${this.role}/${encodeURIComponent(name)}`;
+      const shown =
+        this.role === "source"
+          ? h("img", { src: url, alt: "", loading: "lazy" })
+          : h("video", { src: `${url}#t=0.1`, muted: true, playsinline: true, preload: "metadata" });
+      const tile = h(
+        "button",
+        {
+          type: "button",
+          class: "an-example",
+          "aria-label": `Example ${name}`,
+          title: name,
+          onclick: () => this.choose(name),
+        },
+        shown,
+      );
+      if (this.role === "driving") {
+        tile.addEventListener("pointerenter", () => shown.play().catch(() => {}));
+        tile.addEventListener("pointerleave", () => shown.pause());
+      }
+      return tile;
+    });
+    return h(
+      "div",
+      { class: "an-examples", role: "group", "aria-label": `${this.words.title}: examples` },
+      h("p", { class: "an-quiet" }, "Or try one of these"),
+      h("div", { class: "an-tiles" }, ...tiles),
+    );
+  }
+
+  async live() {
+    const file = await (this.role === "source" ? photograph() : record(this.options.limits));
+    if (file) this.take(file);
+  }
+
+  take(file) {
+    const { bytes } = this.options.limits;
+    if (file.size > bytes) {
+      if (this.upload) this.empty(false);
+      this.say(`${file.name} is larger than ${Math.round(bytes / 2 ** 20)} MB: make it smaller.`);
+      return null;
+    }
+    return this.fetch({ file, name: file.name }, (onshare) => bring(this.role, file, onshare));
+  }
+
+  choose(name) {
+    const query = new URLSearchParams({ role: this.role, name });
+    return this.fetch({ example: name, name }, () => post(`uploads/example?${query}`));
+  }
+
+  // The files of a visitor who was away too long are gone: they are brought again.
+  again() {
+    const { file, example } = this.origin;
+    return file ? this.take(file) : this.choose(example);
+  }
+
+  async fetch(origin, start) {
+    if (this.busy) return;
+    this.busy = true;
+    const before = this.upload;
+    const bar = h("progress", { max: 1, value: 0, "aria-label": `Bringing ${origin.name}` });
+    const words = h("p", { class: "an-quiet", role: "status" }, `Bringing ${origin.name}`);
+    const covers = h("div", { class: "an-busy" }, words, bar);
+    this.node.append(covers);
+    try {
+      const upload = await start((share) => {
+        bar.value = share;
+        if (share < 1) return;
+        words.textContent = `Looking at ${origin.name}`;
+        bar.removeAttribute("value");
+      });
+      this.upload = upload;
+      this.origin = origin;
+      this.name.textContent = upload.name;
+      this.replace.hidden = false;
+      this.body.replaceChildren(this.show(upload));
+      this.onchange(upload, before);
+      this.replace.focus({ preventScroll: true });
+    } catch (error) {
+      if (before) this.empty(false);
+      this.say(error instanceof Refusal ? error.message : "This did not work: try again.");
+      if (!(error instanceof Refusal)) throw error;
+    } finally {
+      this.busy = false;
+      this.file.value = "";
+      covers.remove();
+    }
+  }
+
+  say(text) {
+    this.problem.hidden = false;
+    this.problem.textContent = text;
+  }
+}
+
+export const forget = (upload) => remove(`uploads/${upload.id}`).catch(() => {});
