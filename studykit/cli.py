@@ -325,6 +325,57 @@ def show_status(study: "Study", out: Path | None, store: str) -> None:
         click.echo(rating_status(study, opened))
 
 
+@rate.command("links")
+@_study
+@_out
+@_store
+@click.option("--raters", default=0, type=click.IntRange(0), help="Make links for so many.")
+@click.option("--panel", is_flag=True, help="Make one that gives each visitor a rater.")
+@click.option("--author", is_flag=True, help="Make one to the author's page.")
+@click.option("--again", metavar="RATER", help="Make another for a rater, in place of the old one.")
+@click.option("--revoke", metavar="RATER|panel|author", help="Close a rater's, or all of a kind.")
+@click.option("--days", default=60, show_default=True, type=click.IntRange(1), help="They hold.")
+@click.option("--address", default="http://localhost:8866", show_default=True, metavar="URL")
+def rating_links(
+    study: "Study",
+    out: Path | None,
+    store: str,
+    raters: int,
+    panel: bool,
+    author: bool,
+    again: str | None,
+    revoke: str | None,
+    days: int,
+    address: str,
+) -> None:
+    """Make links to the pages of `studykit serve`, close them, or list those that there are."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.links import Kind, Links, link_path
+    from studykit.ratings.store import open_store, place_to_write
+
+    with open_store(store or place_to_write(study, study_folder(study, out))) as opened:
+        links = Links(opened, study.name)
+        if revoke:
+            others: dict[str, Kind] = {"panel": "panel", "author": "author"}
+            closed = links.revoke(revoke, others.get(revoke, "rater"))
+            click.echo(f"{closed} links were closed")
+        wanted: list[tuple[Kind, str]] = [("rater", "")] * raters
+        if panel:
+            wanted.append(("panel", ""))
+        if author:
+            wanted.append(("author", ""))
+        if again:
+            links.revoke(again)
+            wanted.append(("rater", again))
+        for kind, rater in wanted:
+            secret, whose = links.make(kind, rater=rater, days=days)
+            click.echo(f"{whose or kind:10} {address.rstrip('/')}{link_path(kind, secret)}")
+        if not (wanted or revoke):
+            for link in links.all():
+                until = f"until {link.expires_at:%Y-%m-%d}" if link.state == "open" else link.state
+                click.echo(f"{link.rater or link.kind:10} {until}")
+
+
 @rate.command("export")
 @_study
 @click.argument("file", type=_path)

@@ -80,6 +80,8 @@ class SessionRecord:
         How often a trial was answered or an answer taken back.
     questions : dict of str or None
         What the rater said of itself; None if that was not asked yet.
+    checks : dict of float or None
+        The share that was read of the plates of each check; None if that was not done yet.
     paused : bool
     """
 
@@ -94,6 +96,7 @@ class SessionRecord:
     undoable: bool = False
     steps: int = 0
     questions: dict[str, str] | None = None
+    checks: dict[str, float] | None = None
     paused: bool = False
 
 
@@ -369,6 +372,17 @@ class Store:
         with self.writing() as connection:
             _note(connection, session, kind, detail)
 
+    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
+        """Return what was noted in a study's sessions: rater, kind, details and time."""
+        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
+        with self.reading() as connection:
+            rows = connection.execute(
+                wanted.join_from(events, sessions)
+                .where(sessions.c.study == study, events.c.kind.in_(kinds))
+                .order_by(events.c.id)
+            ).all()
+        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
+
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""
         return (self.sessions(study, rater) or [None])[-1]
@@ -394,8 +408,8 @@ class Store:
             steps = {row.session: _steps(connection, row.session) for row in found}
         known = defaultdict(dict)
         for session, kind, detail in noted:
-            if kind == "questions":
-                known[session]["questions"] = json.loads(detail)
+            if kind in ("questions", "checks"):
+                known[session][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
         return [
