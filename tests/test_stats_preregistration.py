@@ -79,8 +79,9 @@ def changed(study: Study, old: str, new: str) -> Study:
 
 
 def test_the_plan_is_read_by_people_and_hashed_by_anybody(study: Study, tmp_path: Path) -> None:
-    path = freeze_plan(study, tmp_path / "out")
+    path, digest = freeze_plan(study, tmp_path / "out")
     plan = read_plan(tmp_path / "out")
+    assert plan.sha256 == digest
     text = path.read_text()
     body = text.split(f"sha256: {plan.sha256}\n")[1]
     assert hashlib.sha256(body.encode()).hexdigest() == plan.sha256

@@ -68,8 +68,10 @@ class FrozenPlan:
         return [Hypothesis(**values) for values in self.contents["hypotheses"]]
 
 
-def freeze_plan(study: Study, out: Path, *, store: str = "", late: bool = False) -> Path:
-    """Write a study's plan down, with its SHA-256 and the time.
+def freeze_plan(
+    study: Study, out: Path, *, store: str = "", late: bool = False
+) -> tuple[Path, str]:
+    """Write a study's plan down with the time; return where, and its SHA-256.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def freeze_plan(study: Study, out: Path, *, store: str = "", late: bool = False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     with files.written(path, "choose another folder with --out") as part:
         part.write_text(f"{_HEAD}sha256: {digest}\n{text}", encoding="utf-8")
-    return path
+    return path, digest
 
 
 def _answers(study: Study, place: str | Path) -> int:
