@@ -1,6 +1,7 @@
 # Two commands on a machine with only Python >= 3.11, make and a network for packages:
 #   make study   set up and run the embedded study; ends with the path of the report
 #   make test    set up and run all tests
+# A third shows the page that animates what you bring: make serve
 PYTHON ?= python3
 STUDY ?= inputs/demo.yaml
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -8,13 +9,16 @@ export UV_PYTHON_DOWNLOADS := never
 # Kernels and workers are many short processes: without compiled files each compiles its imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: study test setup lint types colab audit fuzz kills load clean
+.PHONY: study test serve setup lint types colab audit fuzz kills load clean
 
 study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
 
 test: .venv/ready
 	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile
+
+serve: .venv/ready
+	.venv/bin/studykit serve
 
 setup: .venv/ready
 

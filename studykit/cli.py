@@ -1,6 +1,7 @@
 """The command line: each verb is one public function; an error a user can cause is one line."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -133,10 +134,16 @@ def new(folder: Path, seed: int) -> None:
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster whose workers make cells.")
 @click.option("--remake", is_flag=True, help="Make clips again that people have rated, too.")
-def run(study: Path, only: str | None, **settings: Any) -> int:
+@click.option("--allow-commands", is_flag=True, help="Let the study file have programs run.")
+def run(study: Path, only: str | None, allow_commands: bool, **settings: Any) -> int:
     """Run a study end to end; what is already made is kept."""
     from studykit.clips.cells import read_cells
+    from studykit.methods.command import PERMISSION, programs_of
 
+    if allow_commands:
+        os.environ[PERMISSION] = "1"  # for notebooks' kernels, too
+        for text in programs_of(studykit.load_study(study)).values():
+            _say(text)
     report = studykit.run_study(study, only=only, **settings)
     table = report.parent / "cells.csv"
     rows = [row for row in read_cells(table).values() if only in (None, row.method, row.cell)]
@@ -157,6 +164,8 @@ def run(study: Path, only: str | None, **settings: Any) -> int:
     show_default=True,
     help="auto: fomm for rendered inputs, warp for others.",
 )
+@click.option("--run", metavar="COMMAND", help="A program as the method, with {source} and so on.")
+@click.option("--result", metavar="{folder}/NAME", help="Where the program's clip is.")
 @click.option("--weights", metavar="NAME|PATH", help="A named checkpoint, or a file.")
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
@@ -210,6 +219,8 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
         moving["crop"] = crop
         if isinstance(crop, str):
             still.setdefault("crop", crop)
+    if "run" in given and given["method"] == "auto":
+        given["method"] = "command"
     row = studykit.animate(still, moving, clip, **given)
     if row.note:
         _say(row.note)
@@ -329,6 +340,57 @@ def show_status(study: "Study", out: Path | None, store: str) -> None:
     with _collected(study, out, store) as opened:
         made = available_clips(study, results_folder(study, out))
         click.echo(rating_status(study, opened, made or None))
+
+
+@rate.command("links")
+@_study
+@_out
+@_store
+@click.option("--raters", default=0, type=click.IntRange(0), help="Make links for so many.")
+@click.option("--panel", is_flag=True, help="Make one that gives each visitor a rater.")
+@click.option("--author", is_flag=True, help="Make one to the author's page.")
+@click.option("--again", metavar="RATER", help="Make another for a rater, in place of the old one.")
+@click.option("--revoke", metavar="RATER|panel|author", help="Close a rater's, or all of a kind.")
+@click.option("--days", default=60, show_default=True, type=click.IntRange(1), help="They hold.")
+@click.option("--address", default="http://localhost:8866", show_default=True, metavar="URL")
+def rating_links(
+    study: "Study",
+    out: Path | None,
+    store: str,
+    raters: int,
+    panel: bool,
+    author: bool,
+    again: str | None,
+    revoke: str | None,
+    days: int,
+    address: str,
+) -> None:
+    """Make links to the pages of `studykit serve`, close them, or list those that there are."""
+    from studykit.clips.folder import study_folder
+    from studykit.ratings.links import Kind, Links, link_path
+    from studykit.ratings.store import open_store, place_to_write
+
+    with open_store(store or place_to_write(study, study_folder(study, out))) as opened:
+        links = Links(opened, study.name)
+        if revoke:
+            others: dict[str, Kind] = {"panel": "panel", "author": "author"}
+            closed = links.revoke(revoke, others.get(revoke, "rater"))
+            click.echo(f"{closed} links were closed")
+        wanted: list[tuple[Kind, str]] = [("rater", "")] * raters
+        if panel:
+            wanted.append(("panel", ""))
+        if author:
+            wanted.append(("author", ""))
+        if again:
+            links.revoke(again)
+            wanted.append(("rater", again))
+        for kind, rater in wanted:
+            secret, whose = links.make(kind, rater=rater, days=days)
+            click.echo(f"{whose or kind:10} {address.rstrip('/')}{link_path(kind, secret)}")
+        if not (wanted or revoke):
+            for link in links.all():
+                until = f"until {link.expires_at:%Y-%m-%d}" if link.state == "open" else link.state
+                click.echo(f"{link.rater or link.kind:10} {until}")
 
 
 @rate.command("export")

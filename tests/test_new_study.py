@@ -17,16 +17,17 @@ from studykit.stimuli import new_study as new
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new study."""
+    """A new study, of short drivings."""
     folder = tmp_path_factory.mktemp("new") / "my first"
-    with pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(new, "_FRAMES", 8)
         main(["new", str(folder)])
     assert not stop.value.code
     return folder
 
 
-def program(name: str, *arguments: str, folder: Path) -> str:
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
+def program(*arguments: str, folder: Path) -> str:
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,11 +67,15 @@ def test_it_runs_and_so_does_each_notebook(folder: Path) -> None:
     given = yaml.safe_load((folder / "study.yaml").read_text())
     given |= {"methods": ["copy"], "drivings": {"frontal": given["drivings"]["frontal"]}}  # quicker
     (folder / "study.yaml").write_text(yaml.safe_dump(given))
-    report = program("studykit", "run", "study.yaml", folder=folder).strip()
+    report = program("-m", "studykit", "run", "study.yaml", folder=folder).strip()
     assert report == "reports/my-first/report.html"
     assert (folder / report).is_file()
-    for notebook in new.NOTEBOOKS:
-        program("papermill", f"{notebook}.ipynb", f"reports/{notebook}.ipynb", folder=folder)
+    execute = (
+        "import sys, papermill\n"
+        "for name in sys.argv[1:]:\n"
+        "    papermill.execute_notebook(f'{name}.ipynb', f'reports/{name}.ipynb')"
+    )
+    program("-c", execute, *new.NOTEBOOKS, folder=folder)
     page = json.loads((folder / "reports/3_rate.ipynb").read_text())
     assert "anywidget" in json.dumps(page)
     assert not list(folder.parent.glob("reports"))

@@ -1,5 +1,6 @@
 """The verbs of rate: each a line or a table, mistakes in one line."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -277,3 +278,22 @@ def test_mistakes_end_with_2_and_one_line(
     assert err.startswith("studykit: ")
     assert err.count("\n") == 1
     assert says in err
+
+
+def test_links_are_made_listed_and_closed(rate: Callable[..., tuple[int, str, str]]) -> None:
+    code, made, _ = rate(
+        "links", "--raters", 2, "--panel", "--author", "--address", "https://r.org/"
+    )
+    assert code == 0
+    kinds = [
+        re.search(r" https://r\.org(/rate#|/join/|/author#)[\w-]{24}$", line)[1]
+        for line in made.splitlines()
+    ]
+    assert kinds == ["/rate#", "/rate#", "/join/", "/author#"]
+    rater = made.split()[0]
+    again = rate("links", "--again", rater)[1]
+    assert again.startswith(f"{rater}") and again.count("\n") == 1
+    assert rate("links", "--revoke", "panel")[1] == "1 links were closed\n"
+    listed = rate("links")[1]
+    assert [line.split()[1] for line in listed.splitlines()].count("revoked") == 2
+    assert listed.count(rater) == 2

@@ -355,6 +355,10 @@ def test_a_wrong_file_is_refused_with_its_line(
         ("{screening: {gold: high}}", r"gold must be a number of at least 0, or null"),
         ("{screening: {seconds: null}}", r"seconds must be a number of at least 0, not None"),
         ("{screening: {keep: r-1a}}", r"keep must be a list"),
+        ("{preset: p910}", r'no preset "p910": did you mean "p910-avatar"'),
+        ("{preset: p910-avatar, task: pair}", r'no task "pair": '),
+        ("{checks: [color]}", r'no check "color": did you mean "colour"'),
+        ("{feedback: 1}", r"feedback must be true or false, not 1"),
         ("{store: ratings.db}", r"store must be an address, postgresql"),
     ],
 )
@@ -365,6 +369,27 @@ def test_a_wrong_ratings_section_is_refused_with_its_line(
         with_ratings(small_study, section)
     assert f"{small_study}, line 8: " in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("task", "items"), [("acr", 8), ("dcr", 3)])
+def test_a_preset_brings_its_criteria_and_feedback(
+    small_study: Path, task: str, items: int
+) -> None:
+    ratings = with_ratings(small_study, f"{{preset: p910-avatar, task: {task}}}")
+    assert len(ratings.asked) == items
+    assert ratings.feedback
+    best = {criterion.steps[-1] for criterion in ratings.asked if criterion.name != "creepy"}
+    assert best == {"Strongly agree"}
+    assert {len(criterion.steps) for criterion in ratings.asked} == {5}
+
+
+def test_of_a_preset_some_items_can_be_asked(small_study: Path) -> None:
+    ratings = with_ratings(
+        small_study, "{preset: p910-avatar, criteria: {creepy: {}, realistic: {}}, feedback: false}"
+    )
+    assert [criterion.name for criterion in ratings.asked] == ["creepy", "realistic"]
+    assert ratings.asked[0].steps[-1] == "Strongly disagree"  # the best is always the highest
+    assert not ratings.feedback
 
 
 def test_a_source_may_not_be_named_like_a_first_frame(small_study: Path) -> None:

@@ -42,6 +42,7 @@ from studykit.media.paste import Whole, look_at_whole
 from studykit.media.squares import check_still, frames_taken, truth_file
 from studykit.media.views import BY_FACE, CropRule
 from studykit.methods import create_method, weights
+from studykit.methods.command import allowed, programs_of
 from studykit.study.file import Cell, Input, MethodSpec, Study, load_study
 from studykit.study.inputs import as_input
 
@@ -105,8 +106,10 @@ def animate_cells(
 def say_time_needed(study: Study, out: Path) -> str:
     """Say how long the clips that are missing will take, as a run says it; "" where it is soon.
 
-    Nothing is fetched: a study whose weights are not here yet has no answer.
+    Nothing is fetched, and no program runs that nobody has allowed: such studies have no answer.
     """
+    if programs_of(study) and not allowed():
+        return ""
     named = {spec.settings.get("weights") for spec in study.methods}
     if any(known.name in named and not known.cached for known in weights.status()):
         return ""

@@ -263,9 +263,14 @@ def opened_pair(task: Task) -> tuple[Any, Driving, list[str]]:
 
 
 def failed(row: CellRow, error: Exception) -> Made:
-    """Return what became of a cell that failed; an error that is not the user's has a traceback."""
+    """Return what became of a cell that failed; an error that is not the user's has a traceback.
+
+    What a program has printed stands in its place.
+    """
     if isinstance(error, StudyError):
-        return Made(dataclasses.replace(row, status="failed", error=str(error)))
+        log = getattr(error, "log", "")
+        text = f"{error}; what it printed is in logs/{row.cell}.txt" if log else str(error)
+        return Made(dataclasses.replace(row, status="failed", error=text), log)
     text = f"{type(error).__name__}: {error}; the traceback is in logs/{row.cell}.txt"
     trace = "".join(traceback.format_exception(error))
     return Made(dataclasses.replace(row, status="failed", error=text), trace)
@@ -276,7 +281,7 @@ def _make(task: Task, report: Report) -> Made:
     try:
         if task.equipped.error is not None:
             raise task.equipped.error
-        _check_weights(task.equipped)
+        _check_same(task)
         device = task.equipped.device or device_of(task.equipped.method)
         row = dataclasses.replace(row, device=device)
         report(row.cell, 0)
@@ -291,12 +296,18 @@ def _make(task: Task, report: Report) -> Made:
     return dataclasses.replace(made, row=dataclasses.replace(made.row, seconds=seconds))
 
 
-def _check_weights(equipped: Equipped) -> None:
-    """Refuse other weights than those that the run was planned with; a cluster's may differ."""
-    if equipped.weights_hash and equipped.method.weights_hash() != equipped.weights_hash:
+def _check_same(task: Task) -> None:
+    """Refuse other weights or programs than those of the plan; a cluster's may differ."""
+    equipped, method = task.equipped, task.equipped.method
+    if equipped.weights_hash and method.weights_hash() != equipped.weights_hash:
         raise WeightsError(
             f"the weights {equipped.weights} are not the same file here and where the run was "
             "started: put the same file in both places"
+        )
+    if task.mark and equipped.version and (here := method.version_used()) != equipped.version:
+        raise StudyError(
+            f"the program's version is {here} here and {equipped.version} where the run was "
+            "started: install the same in both places"
         )
 
 
@@ -383,7 +394,7 @@ def _reading_from(equipped: Equipped, here: dict[Path, Path]) -> Equipped:
     changes = {
         name: moved[value]
         for name, value in method_settings(equipped.method).items()
-        if isinstance(value, str) and value in moved
+        if isinstance(value, str) and value in moved and name != "cwd"  # no file of ours
     }
     return dataclasses.replace(equipped, method=dataclasses.replace(equipped.method, **changes))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from studykit.errors import StudyError
 from studykit.methods import create_methods
+from studykit.methods.command import programs_of
 from studykit.study.check import Problem, check_inputs
 from studykit.study.file import Study, read_study
 
@@ -38,6 +39,7 @@ def check_study(study: Study | str | Path) -> list[Problem]:
     )
     texts += _method_texts(study)
     own = [Problem(study.path, "error", text) for text in texts]
+    own += [Problem(study.path, "note", text) for text in programs_of(study).values()]
     return own + check_inputs(there if errors else study)
 
 
@@ -48,8 +50,11 @@ def _method_texts(study: Study) -> list[str]:
         one = dataclasses.replace(study, methods=(spec,))
         try:
             (method,) = create_methods(one).values()
+            if hasattr(method, "check"):
+                method.check()
         except StudyError as error:
-            texts.append(str(error).replace(f"{study.path}, ", "", 1))
+            text = str(error).replace(f"{study.path}, ", "", 1)
+            texts.append(text if text.startswith("line ") else f"line {spec.line}: {text}")
             continue
         for cell in one.cells() if hasattr(method, "inputs") else ():
             try:

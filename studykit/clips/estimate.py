@@ -49,6 +49,8 @@ def time_needed(
     paces: dict[str, float] = {}  # seconds a frame
     # The first method is tried last: what it has prepared then serves its first cell.
     for name, its in reversed(of_method.items()):
+        if getattr(its[0].equipped.method, "at_once", False):
+            continue
         frames = min(_MOST, int(_SHARE * sum(counts[task.cell.driving] for task in its)))
         if frames >= _LEAST and (pace := submit(try_cell, (its[0], frames)).result()):
             paces[name] = pace

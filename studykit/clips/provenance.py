@@ -20,6 +20,7 @@ from studykit.machine import installed_versions, processor_name, usable_cores
 from studykit.media.faces import extractor
 from studykit.media.squares import truth_file
 from studykit.methods import Method, create_methods
+from studykit.methods.command import PERMISSION, allowed, programs_of
 from studykit.study.file import Cell, Study
 
 _PACKAGES = (
@@ -40,6 +41,8 @@ class Equipped:
         Where it computes; "" where that is found by whichever worker makes a cell.
     weights, weights_hash : str
         Name and SHA-256 of its weights, empty where it has none.
+    version : str
+        Of the program that makes its clips, empty where that is studykit.
     error : StudyError or None
         Why it can't run at all, such as weights that can't be fetched.
     """
@@ -48,6 +51,7 @@ class Equipped:
     device: str = "cpu"
     weights: str = ""
     weights_hash: str = ""
+    version: str = ""
     error: StudyError | None = None
 
 
@@ -55,6 +59,8 @@ def equip(method: Method, *, placed: bool = True) -> Equipped:
     """Find a method's weights, fetching what is not there yet, and, if ``placed``, its device."""
     try:
         device = device_of(method) if placed else ""
+        if hasattr(method, "version_used"):
+            return Equipped(method, device, version=method.version_used())
         if not hasattr(method, "weights_hash"):
             return Equipped(method, device)
         return Equipped(method, device, str(method.weights), method.weights_hash())
@@ -81,9 +87,17 @@ def equip_all(
     ------
     StudyFileError
         A method or a setting of it does not exist.
+    StudyError
+        The study has programs run, and nobody has allowed it.
     """
     methods = create_methods(study, device)
     running = methods if only is None else {cell.method.name for cell in study.cells(only)}
+    programs = [text for name, text in programs_of(study).items() if name in running]
+    if programs and not allowed():
+        raise StudyError(
+            f"{study.path} has programs run on this machine: {'; '.join(programs)}. If you trust "
+            f"them, repeat with --allow-commands, or set {PERMISSION}=1"
+        )
     return {
         name: equip(method, placed=placed) if name in running else Equipped(method)
         for name, method in methods.items()
@@ -108,11 +122,19 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
     def settings_of(name: str, method: str) -> str:
         equipped = methods[name]
         settings = method_settings(equipped.method)
-        for place in ("device", "weights", "config", "path"):  # what is there counts, not where
+        for place in (
+            "device",
+            "weights",
+            "config",
+            "path",
+            "cwd",
+            "timeout",
+        ):  # what is there counts, not where
             settings.pop(place, None)
         parts = [study.size, study.crop, method, settings, clip_code(type(equipped.method))]
         seen = extractor(study.faces)
-        return json.dumps([*parts, equipped.weights_hash, seen], sort_keys=True)
+        of_program = [equipped.version] if equipped.version else []
+        return json.dumps([*parts, equipped.weights_hash, seen, *of_program], sort_keys=True)
 
     def key(cell: Cell) -> str:
         equipped = methods[cell.method.name]
@@ -198,6 +220,7 @@ def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> Non
                 "device": methods[spec.name].device,
                 "weights": methods[spec.name].weights,
                 "weights_hash": methods[spec.name].weights_hash,
+                "version": methods[spec.name].version,
             }
             for spec in study.methods
         },

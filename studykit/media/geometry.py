@@ -87,6 +87,12 @@ def chosen_face(faces: list[Face], which: int | tuple[float, float] | None) -> F
     return next(hit, None)
 
 
+def smoothstep(t: np.ndarray | float) -> np.ndarray | float:
+    """0 up to 0, 1 from 1 on, and smooth between."""
+    t = np.clip(t, 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union."""
     width = min(one[2], other[2]) - max(one[0], other[0])

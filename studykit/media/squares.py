@@ -69,7 +69,7 @@ def open_source(
     if point is not None:
         (x, y), scale = point, size / square.side
         point = (x - square.left) * scale, (y - square.top) * scale
-    return Source(name, square.apply(image, size), view.finder, around, point), note
+    return Source(name, square.apply(image, size), view.finder, around, point, path), note
 
 
 def open_driving(
@@ -124,6 +124,7 @@ def open_driving(
         whole=len(order) == len(taken),
         notes=notes,
         rendered=truth_file(path) is not None,
+        path=path,
     )
     return driving, "; ".join(filter(None, (seen.note, *info.notes)))
 

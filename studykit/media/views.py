@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -99,6 +100,8 @@ class Source:
         its outermost ones repeated beyond it.
     face : (float, float), optional
         A point in the face that is meant, where one is named, in pixels of the image.
+    path : Path, optional
+        The image's file; None where it is a frame of a video.
     """
 
     name: str
@@ -106,6 +109,7 @@ class Source:
     finder: Finder = "auto"
     around: np.ndarray | None = None
     face: tuple[float, float] | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class Driving:
         Gets, when frames have been read to the end, what was done to them, such as deinterlacing.
     rendered : bool
         Whether the renderer made it: a truth file lies beside it.
+    path : Path, optional
+        The video's file.
     """
 
     name: str
@@ -158,6 +164,7 @@ class Driving:
     whole: bool = True
     notes: list[str] = field(default_factory=list, compare=False)
     rendered: bool = False
+    path: Path | None = None
 
     def number(self, index: int) -> int:
         """Return which frame of the file one of the frames shows."""

@@ -36,9 +36,11 @@ class Method(Protocol):
     the run asks for the provenance of its clips: ``weights_hash() -> str``, the SHA-256 of the
     weights that its setting ``weights`` names; ``device_used() -> str``, where it computes;
     ``inputs(source_name, driving_name) -> list[Path]``, the files that a clip depends on beside
-    source and driving; and ``notes(state) -> str``, what a reader of the clip should know of how it
-    was made, "" if nothing. ``any_square = True`` says that it serves squares of any size, with
-    more around the face than a study shows: pasting uses larger ones.
+    source and driving; ``notes(state) -> str``, what a reader of the clip should know of how it
+    was made, "" if nothing; ``check()``, which raises what the machine lacks; and
+    ``version_used() -> str``, what names the version of a program that is not studykit's.
+    ``any_square = True`` says that it serves squares of any size, with more around the face than a
+    study shows: pasting uses larger ones. ``at_once = True`` says that all frames come together.
 
     A method travels to other processes by pickle, so its settings must; a state does not. What a
     process holds is used by one call at a time, and always by the same thread.
@@ -50,6 +52,7 @@ class Method(Protocol):
 
 
 _MODULES = (  # each registers the method of its name
+    "command",
     "copy",
     "folder",
     "fomm",
@@ -145,6 +148,5 @@ def _fits(value: Any, hint: Any) -> bool:
 def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return {bool: "true or false", str: "a text", float: "a number", int: "a whole number"}.get(
-        hint, str(hint).replace("None", "nothing")
-    )
+    return {bool: "true or false", str: "a text", float: "a number", int: "a whole number",
+            dict: "a mapping"}.get(hint, str(hint).replace("None", "nothing"))  # fmt: skip

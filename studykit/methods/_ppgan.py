@@ -11,10 +11,10 @@ import os
 import types
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from studykit.errors import MissingPackageError
+from studykit.machine import package_folder
 
 # What fomm runs on, as pip is asked for it. ppgan's release pins versions that no resolver accepts
 # on Python >= 3.11, so it is installed without what it depends on.
@@ -99,8 +99,7 @@ def _blur_and_stride(self: Any, image: Any) -> Any:
 def _load_alone(name: str) -> types.ModuleType:
     """Load a module without its parent packages; its relative imports work all the same."""
     package, *inside = name.split(".")
-    root = Path(importlib.util.find_spec(package).submodule_search_locations[0])
-    file = root.joinpath(*inside).with_suffix(".py")
+    file = package_folder(package).joinpath(*inside).with_suffix(".py")
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.sparse.linalg import LaplacianNd, spsolve
 from scipy.spatial.transform import Rotation
 
+from studykit.media.geometry import smoothstep
 from studykit.media.pose import RIGID_POINTS, face_model, fit_scaled_orthographic
 
 # Nodes a side of the grid on which displacements are computed: two pixels apart at 256.
@@ -462,11 +463,6 @@ def _eye_aspect(landmarks: np.ndarray) -> float:
 def _beyond(value: float, noise: float) -> float:
     """Shrink a value smoothly by ``noise``, which leaves less of small values."""
     return value * abs(value) / (abs(value) + noise)
-
-
-def smoothstep(t: np.ndarray | float) -> np.ndarray | float:
-    t = np.clip(t, 0.0, 1.0)
-    return t * t * (3 - 2 * t)
 
 
 def _skull_outline(head: Head) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS, smoothstep
+from studykit.media.geometry import smoothstep
+from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS
 from studykit.methods._warp_kernels import look_up, sample
 
 # Half the width of a soft edge, in pixels of a face 128 pixels wide.

@@ -87,7 +87,7 @@ def measure_study(
         def submit(group: list[_Job], _last: BaseException | None) -> Future:
             return executor.submit(_measure_and_keep, study, out, group)
 
-        for group, future in outcomes(executor, submit, pairs.values()):
+        for group, future in outcomes(executor, submit, _apart(pairs, jobs)):
             names = [cell.name for cell, _, _ in group]
             if failure := _failure(names, future, out):
                 failures.update(dict.fromkeys(names, failure))
@@ -151,6 +151,20 @@ def worst_frame(found: dict[str, np.ndarray], name: str) -> int | None:
     if curve is None or np.isnan(curve).all():
         return None
     return int(np.nanargmax(curve) if WORST_BY[name] == "higher" else np.nanargmin(curve))
+
+
+def _apart(pairs: dict[tuple[str, str], list[_Job]], jobs: int) -> list[list[_Job]]:
+    """Order pairs so that processes work beside each other at different sources.
+
+    Each then builds the models of few rendered persons.
+    """
+    sources, drivings = (list(dict.fromkeys(pair[part] for pair in pairs)) for part in (0, 1))
+
+    def order(pair: tuple[str, str]) -> tuple[int, int, int]:
+        among, beside = divmod(sources.index(pair[0]), jobs)
+        return among, drivings.index(pair[1]), beside
+
+    return [pairs[pair] for pair in sorted(pairs, key=order)]
 
 
 def _failure(names: list[str], future: Future, out: Path) -> str:

@@ -4,6 +4,7 @@ The browser gets what is on the page anyway: words, pictures and clips under num
 methods, conditions, cells, files and of the study itself stay here.
 """
 
+import base64
 import hashlib
 import logging
 import logging.handlers
@@ -18,10 +19,17 @@ from typing import Any
 
 from studykit.ratings.design import Trial
 from studykit.ratings.session import Session
+from studykit.study.wording import Criterion
 
 _REPLIES_KEPT = 32
 # Of a session, without anything to say beside.
 _STEPS = ("agree", "decline", "show", "undo", "pause", "resume", "next_part", "withdraw")
+# What is kept of a rater's device, in CSS pixels; and of a clip that did not play.
+_DEVICE = (
+    *("screen_width", "screen_height", "window_width", "window_height", "pixel_ratio", "zoom"),
+    *("refresh_rate", "shown_width", "touch", "browser", "clip", "reason"),
+)
+_NOTES, _LONGEST_DETAIL = 200, 300
 _LOG_BYTES, _LOGS_KEPT, _LONGEST_NOTE = 1_000_000, 3, 4_000
 
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which
@@ -53,6 +61,7 @@ class Conversation:
         self._alone, self._lend = alone, lend
         self.known = ""  # a rater who began in this browser, and may go on
         self._replies: dict[str, dict] = {}
+        self._noted = 0
         self._seen_here = False  # whether the trial at hand was shown since this was opened
         self._unit = _PADDED_TO * session.material.longest
 
@@ -94,12 +103,18 @@ class Conversation:
             return self._medium(message["id"], buffers)
         if verb == "hello":
             return {"setup": self._setup(), "state": self._state()}
+        if verb in ("device", "failed"):
+            self._note(verb, message["detail"])
+            return {}
         if verb == "recall" and self._lend is None:
             self._recall(message["rater"])
         elif message["turn"] == self.session.turn:
+            self._learnt: list[dict] = []
             self._change(verb, message)
             if verb in ("show", "play"):
                 return {}
+            if self._learnt:
+                return {"state": self._state(), "feedback": self._learnt}
         return {"state": self._state()}
 
     def _change(self, verb: str, message: dict) -> None:
@@ -108,8 +123,11 @@ class Conversation:
             self.session = self._reopened(self.known)
         elif verb == "questions":
             session.answer_questions(message["answers"])
+        elif verb == "checks":
+            session.answer_checks(message["answers"])
         elif verb == "answer":
             self._remember(message)
+            self._learnt = _feedback(session.feedback(message["values"]))
             session.answer(message["values"])
         elif verb == "play":
             session.play(float(message["share"]))
@@ -129,6 +147,16 @@ class Conversation:
         if math.isfinite(shown) and math.isfinite(played) and 0 <= played <= shown < 86_400:
             self.session.show(now - timedelta(seconds=shown))
             self.session.play(float(seen["share"]), now - timedelta(seconds=played))
+
+    def _note(self, kind: str, detail: dict) -> None:
+        """Keep what a page says of its device: short, and not without end."""
+        self._noted += 1
+        if self._noted <= _NOTES:
+            given = {name: detail[name] for name in _DEVICE if name in detail}
+            if not all(isinstance(value, int | float | str) for value in given.values()):
+                raise ValueError("a device is described by numbers and texts")
+            short = {k: v[:_LONGEST_DETAIL] if isinstance(v, str) else v for k, v in given.items()}
+            self.session.note(kind, **short)
 
     def _reopened(self, rater: str) -> Session:
         known = self.session
@@ -205,6 +233,11 @@ class Conversation:
             "withdraw": session.can_withdraw,
             "completion": session.completion and asdict(session.completion),
         }
+        if session.state == "checks":
+            state["plates"] = [
+                {"check": plate.check, "image": base64.b64encode(plate.image).decode()}
+                for plate in session.plates
+            ]
         if trial is not None and session.state in ("training", "rating"):
             state |= {
                 "number": trial.number,
@@ -285,6 +318,13 @@ def note_problem(out: Path, error: Exception, rater: str = "") -> None:
 class _Log(logging.handlers.RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Go on where a disk is full: the page says what was not stored."""
+
+
+def _feedback(known: list[tuple[Criterion, tuple[int, int], int]]) -> list[dict[str, Any]]:
+    return [
+        {"label": criterion.label, "low": low, "high": high, "given": given}
+        for criterion, (low, high), given in known
+    ]
 
 
 def _step(text: str) -> dict[str, str]:

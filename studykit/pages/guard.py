@@ -282,6 +282,13 @@ class WatchedWebSocket(_Watched, WebSocketsSansIOProtocol):
     """A websocket, whose end is one."""
 
 
+def protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
+    """Return what speaks HTTP and what speaks over websockets, with a server's patience."""
+    patience = {"seconds": limits.seconds_to_ask}
+    http: type[WatchedHttp] = type("Http", (WatchedHttp,), patience)
+    return http, type("WebSocket", (WatchedWebSocket,), patience)
+
+
 def check_name(name: str) -> str:
     """Return the host of a server's public address.
 

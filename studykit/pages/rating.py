@@ -4,21 +4,23 @@ import asyncio
 import hmac
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeGuard
 
 from fastapi import APIRouter, HTTPException, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, StreamingResponse
+from starlette.websockets import WebSocketState
 
 from studykit.errors import StudyError
 from studykit.pages import front_end
 from studykit.pages.conversation import Conversation, filling
 from studykit.pages.guard import Limits, Rate
-from studykit.ratings.links import Links, is_secret, new_secret
+from studykit.ratings.links import Links, is_secret, link_path, new_secret
 from studykit.ratings.material import Material
 from studykit.ratings.session import Session
 from studykit.ratings.store import open_store, place_to_write
@@ -28,7 +30,12 @@ _THREADS = 4  # of this process that read and write the store; one of them write
 _CHUNK = 128 * 1024
 _LENT = 20_000  # addresses of files that are known at once
 _CHECKED_EVERY = 30  # seconds after which a link is looked at again: it may have been revoked
-_TYPES = {".mp4": "video/mp4", ".png": "image/png"}
+_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".html": "text/html"}
+# A report brings its own scripts and styles; it runs apart from the pages, and asks nobody.
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
+)
 _OUTSIDE = ("PROLIFIC_PID", "workerId", "participant")  # how panels name a rater in an address
 _LONGEST_OUTSIDE = 200
 
@@ -86,7 +93,8 @@ class RatingDesk:
             self.store.close()
             raise
         self.links = Links(self.store, study.name)
-        self.panel = new_secret()  # lets anybody in who is given it, as long as this server runs
+        # Let in whoever is given them, as long as this server runs.
+        self.panel, self.author = new_secret(), new_secret()
         self.visitors = 0
         self._visits: OrderedDict[str, _Visit] = OrderedDict()
         self._lent: OrderedDict[str, tuple[Path, int]] = OrderedDict()
@@ -95,6 +103,7 @@ class RatingDesk:
 
     def __enter__(self) -> "RatingDesk":
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ratings")
+        Thread(target=self.material.make_ready, name="controls", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +112,22 @@ class RatingDesk:
 
     def words(self, address: str) -> list[str]:
         """Say where the pages are, on a server with this address."""
-        return [f"rating page: {address}/join/{self.panel}", "Ctrl-C ends it"]
+        return [
+            f"rating page: {address}{link_path('panel', self.panel)}",
+            f"author's page: {address}{link_path('author', self.author)}",
+            f"These links hold until Ctrl-C; others: studykit rate links {self.study.path}",
+        ]
+
+    async def check_author(self, key: str, who: str) -> None:
+        """Refuse whoever has no key of the author's."""
+        if self._wrong.wait(who):
+            raise HTTPException(429)
+        if is_secret(key) and hmac.compare_digest(key, self.author):
+            return
+        link = await self.aside(self.links.find, key)
+        if link is None or link.kind != "author":
+            self._wrong.count(who)
+            raise HTTPException(401)
 
     async def aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do work that waits for the store or a disk while others are served."""
@@ -156,6 +180,10 @@ class RatingDesk:
             return begun.rater, None, ""
         joins = (key if is_secret(key) else new_secret(), panel, outside)
         return "", joins, begun.rater if begun else ""
+
+    def still_lets_in(self, keys: Iterable[object], rater: str) -> bool:
+        """Return whether one of these keys is a rater's, and was not revoked meanwhile."""
+        return any((link := self.links.find(key)) and link.rater == rater for key in keys)
 
     def _is_panel(self, secret: object) -> TypeGuard[str]:
         if is_secret(secret) and hmac.compare_digest(secret, self.panel):
@@ -261,6 +289,8 @@ def router(desk: RatingDesk) -> APIRouter:
         except (KeyError, OSError):
             raise HTTPException(404) from None
         headers = {"content-length": str(length), "cache-control": "private, no-store"}
+        if kind == "text/html":
+            headers["content-security-policy"] = _REPORT_POLICY
         return StreamingResponse(parts, media_type=kind, headers=headers)
 
     @routes.websocket("/rate/socket")
@@ -302,10 +332,18 @@ async def _talk(desk: RatingDesk, socket: WebSocket) -> None:
             await _close(old, 1008)
         await _send(socket, entered, limits)
         rate = Rate(limits.messages_at_once, limits.messages_per_second)
+        keys = (first.get("key"), first.get("known"), entered.get("key"))
+        looked = asyncio.get_running_loop().time()
         while True:
             message = await _received(socket)
             await asyncio.sleep(rate.wait())
             rate.count()
+            rater, now = visit.conversation.session.rater, asyncio.get_running_loop().time()
+            if rater and now - looked > _CHECKED_EVERY:
+                looked = now
+                if not await desk.aside(desk.still_lets_in, keys, rater):
+                    await _close(socket, 1008)
+                    return
             if message.get("verb") == "return" and visit.conversation.known:
                 visit.sockets.remove(socket)
                 visit = await desk.go_on(visit)
@@ -333,6 +371,8 @@ async def _received(socket: WebSocket) -> dict[str, Any]:
 
 
 async def _send(socket: WebSocket, message: dict[str, Any], limits: Limits) -> None:
+    if socket.application_state != WebSocketState.CONNECTED:  # it was closed from here
+        raise WebSocketDisconnect(1000)
     async with asyncio.timeout(limits.seconds_to_take):
         await socket.send_text(json.dumps(message))
 

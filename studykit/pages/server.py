@@ -48,7 +48,7 @@ def create_app(
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import HTMLResponse
 
-    from studykit.pages import rating
+    from studykit.pages import author, rating
     from studykit.pages.guard import Guard, Limits
 
     limits = limits or Limits()
@@ -73,6 +73,7 @@ def create_app(
 
     if desk is not None:
         app.include_router(rating.router(desk))
+        app.include_router(author.router(desk))
     if workshop is not None:
         from studykit.pages.animate_api import animate_router
 
@@ -135,7 +136,7 @@ def serve(
         raise MissingPackageError(
             f"{error.name}, with which pages are served, is not installed: {_INSTALL}"
         ) from None
-    from studykit.pages.guard import Limits, WatchedHttp, WatchedWebSocket, check_name
+    from studykit.pages.guard import Limits, check_name, protocols
 
     limits = limits or Limits()
     names = [check_name(address)] if address else [socket.gethostname()]
@@ -152,10 +153,11 @@ def serve(
     listening = _listen(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
     address = address.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
+    http, websocket = protocols(limits)
     settings = uvicorn.Config(
         create_app(desk, workshop, names=names, limits=limits),
-        http=WatchedHttp,
-        ws=WatchedWebSocket,
+        http=http,
+        ws=websocket,
         ws_max_size=limits.message_bytes,
         ws_per_message_deflate=False,  # costs memory per visitor, and clips are compressed
         limit_concurrency=limits.connections,

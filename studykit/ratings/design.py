@@ -22,10 +22,11 @@ from studykit.study.ratings import Ratings
 Role = Literal["training", "rating", "repeat", "reference", "gold"]
 Kind = Literal["clip", "reference", "frozen", "torn", "shaken"]
 
-# What a made clip gets wrong, so that whoever rates it well was not looking.
+# What a made clip gets wrong, so that whoever rates it well was not looking: of our own criteria,
+# and of those of presets.
 FLAWS: dict[Kind, tuple[str, ...]] = {
-    "frozen": ("naturalness",),
-    "torn": ("structure", "consistency"),
+    "frozen": ("naturalness", "facialexpressions"),
+    "torn": ("structure", "consistency", "realistic"),
     "shaken": ("jitter",),
 }
 # Of a scale of 5, a gold clip's flaw must get 1 or 2.
@@ -708,8 +709,16 @@ def _training(
         clip = trial.clip
         if len(chosen) % 2 and trial.other is None:
             clip = clip.spoilt(next(kinds))
-        chosen.append(replace(trial, role="training", clip=clip))
+        expected = _expected(study.ratings, clip.kind)
+        chosen.append(replace(trial, role="training", clip=clip, expected=expected))
     return chosen
+
+
+def _expected(ratings: Ratings, kind: Kind) -> dict[str, tuple[int, int]]:
+    """Return what a spoilt clip should get, by criterion."""
+    asked = [criterion.name for criterion in ratings.asked]
+    answers = (1, max(1, int(_FAILING * ratings.scale)))
+    return {name: answers for name in FLAWS.get(kind, ()) if name in asked}
 
 
 def _repeats(ratings: Ratings, rated: list[Trial], chance: random.Random) -> list[Trial]:

@@ -57,6 +57,11 @@ def new_secret() -> str:
     return secrets.token_urlsafe(18)
 
 
+def link_path(kind: Kind, secret: str) -> str:
+    """Return where a link leads on the server; what stands after a "#" is sent to no server."""
+    return {"rater": "/rate#", "panel": "/join/", "author": "/author#"}[kind] + secret
+
+
 class Links:
     """The links of a study.
 

@@ -1,14 +1,18 @@
 """What a study shows to its raters, looked up once for all of them."""
 
 import functools
+import itertools
 import threading
 from pathlib import Path
 
+from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.controls import Shown
-from studykit.ratings.design import Clip, Exposure, Trial, plan_session
+from studykit.ratings.design import Clip, Exposure, Trial, plan_session, plan_sessions
 from studykit.study.file import Study
+
+_READY_FOR = 24  # raters: their sessions hold nearly all spoilt clips and references
 
 
 class Material:
@@ -77,6 +81,15 @@ class Material:
             with self._making:  # two that make the same file would disturb each other
                 self._shown[key] = controls.shown(self.study, self.out, trial)
         return self._shown[key]
+
+    def make_ready(self) -> None:
+        """Make what sessions will show besides the study's clips, so that no rater waits for it."""
+        try:
+            for trials in itertools.islice(plan_sessions(self.study, self.clips), _READY_FOR):
+                for trial in trials:
+                    self.frame_rate(trial)
+        except StudyError:  # it comes again, where it can be said, when a rater needs the clip
+            pass
 
     def frame_rate(self, trial: Trial) -> float:
         """Return the frame rate of a trial's clip.

@@ -17,6 +17,7 @@ from typing import Literal
 
 from studykit import files
 from studykit.errors import StudyError, did_you_mean
+from studykit.ratings.checks import Plate, plates
 from studykit.ratings.controls import Shown
 from studykit.ratings.design import (
     Exposure,
@@ -35,8 +36,9 @@ from studykit.study.ratings import Ratings
 from studykit.study.wording import Criterion
 
 State = Literal[
-    "consent", "declined", "questions", "training", "rating", "break", "finished", "withdrawn"
-]
+    "consent", "declined", "questions", "checks", "training", "rating", "break", "finished",
+    "withdrawn",
+]  # fmt: skip
 Clock = Callable[[], datetime]
 # A session without an answer for so long is given up: others get what it has left.
 _GIVEN_UP = timedelta(hours=24)
@@ -138,6 +140,8 @@ class Session:
             return "declined" if self._declined else "consent"
         if self._record.questions is None and self.ratings.questions:
             return "questions"
+        if self._record.checks is None and self.ratings.checks:
+            return "checks"
         if self.trial is None:
             return "break" if self._more else "finished"
         return "training" if self.trial.role == "training" else "rating"
@@ -275,6 +279,54 @@ class Session:
         given = {name: choice for name, choice in answers.items() if choice}
         self.store.note(self._record.session, "questions", **given)
         self._record = replace(self._record, questions=given)
+
+    @property
+    def plates(self) -> tuple[Plate, ...]:
+        """What is to be read before the practice."""
+        return plates(self.ratings.checks, self._record.session)
+
+    def answer_checks(self, answers: Sequence[str]) -> None:
+        """Store how much of the plates a rater has read.
+
+        Parameters
+        ----------
+        answers : sequence of str
+            One a plate.
+        """
+        self._expect("checks")
+        read = [plate.is_right(given) for plate, given in zip(self.plates, answers, strict=True)]
+        found = {
+            check: sum(
+                right
+                for plate, right in zip(self.plates, read, strict=True)
+                if plate.check == check
+            )
+            / sum(p.check == check for p in self.plates)
+            for check in self.ratings.checks
+        }
+        self.store.note(self._record.session, "checks", **found)
+        self._record = replace(self._record, checks=found)
+
+    def note(self, kind: str, **detail: str | float) -> None:
+        """Keep what was seen of the rater's device ("device"), or of a clip ("failed")."""
+        if self._record is not None:
+            self.store.note(self._record.session, kind, **detail)
+
+    def feedback(self, values: Mapping[str, int]) -> list[tuple[Criterion, tuple[int, int], int]]:
+        """Return what a rater should learn of answers to a practice clip that was spoilt.
+
+        Returns
+        -------
+        list of tuple
+            Each criterion with a known answer, the lowest and the highest that is right, and the
+            one given; empty where there is none, or the study gives no feedback.
+        """
+        if self.state != "training" or not self.ratings.feedback:
+            return []
+        expected = self.trial.expected
+        return [
+            (it, expected[it.name], values[it.name]) for it in self.asked if it.name in expected
+        ]
 
     def show(self, at: datetime | None = None) -> None:
         """Start the clock: the trial's media are on the screen from now on, not yet played.

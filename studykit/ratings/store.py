@@ -92,6 +92,8 @@ class SessionRecord:
     last_answer : datetime or None
     questions : dict of str or None
         What the rater said of itself, in whichever session; None if that was not asked yet.
+    checks : dict of float or None
+        The share that was read of the plates of each check; None if that was not done yet.
     paused : bool
     """
 
@@ -108,6 +110,7 @@ class SessionRecord:
     part: int = 1
     last_answer: datetime | None = None
     questions: dict[str, str] | None = None
+    checks: dict[str, float] | None = None
     paused: bool = False
 
 
@@ -450,6 +453,17 @@ class Store:
         with self.reading() as connection:
             return connection.scalar(_of_withdrawn(study))
 
+    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
+        """Return what was noted in a study's sessions: rater, kind, details and time."""
+        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
+        with self.reading() as connection:
+            rows = connection.execute(
+                wanted.join_from(events, sessions)
+                .where(sessions.c.study == study, events.c.kind.in_(kinds))
+                .order_by(events.c.id)
+            ).all()
+        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
+
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""
         return (self.sessions(study, rater) or [None])[-1]
@@ -475,8 +489,8 @@ class Store:
             steps = {row.session: _steps(connection, row.session) for row in found}
         known, answered = defaultdict(dict), defaultdict(dict)
         for session, kind, detail in noted:
-            if kind == "questions":
-                answered[session.rpartition("/")[0]]["questions"] = json.loads(detail)
+            if kind in ("questions", "checks"):
+                answered[session.rpartition("/")[0]][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
         parts: Counter[tuple[str, str]] = Counter()

@@ -3,7 +3,7 @@
 Nothing is raised for what is wrong with a file: it becomes a line in the list.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,8 +98,7 @@ def check_image(
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, image.shape, size)
-    faces = find_faces(image, finder=view.finder)
-    square, refusal = _square(path, crop, view, bool(faces))
+    square, refusal = _square(path, crop, view, lambda: bool(find_faces(image, finder=view.finder)))
     problems += refusal
     if square is not None and _only_notes(problems):
         problems += _check_square(path, square.side, size)
@@ -139,7 +138,7 @@ def check_video(
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, (info.height, info.width), size)
-    square, refusal = _square(path, crop, view, any(look.faces for look in looks))
+    square, refusal = _square(path, crop, view, lambda: any(look.faces for look in looks))
     problems += refusal
     if square is not None and _only_notes(problems):
         problems += _check_square(path, square.side, size)
@@ -235,7 +234,7 @@ class _Look:
 
 
 def _square(
-    path: Path, crop: CropRule, view: View, face_seen: bool
+    path: Path, crop: CropRule, view: View, shows_a_face: Callable[[], bool]
 ) -> tuple[Crop | None, list[Problem]]:
     """Return the square that a run will use, None where it refuses; and what it says of that."""
     try:
@@ -246,7 +245,7 @@ def _square(
         serious = "centred square" in note or "no face in" in note
         level: Level = "warning" if serious else "note"
         return square, [Problem(path, level, note)]
-    if view.rule(crop) == "centre" and not face_seen:
+    if view.rule(crop) == "centre" and not shows_a_face():
         text = "no face found: methods that need one fail, others take the centred square"
         return square, [Problem(path, "note", text)]
     return square, []

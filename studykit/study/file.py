@@ -398,7 +398,9 @@ def _method(document: Document, where: tuple) -> MethodSpec:
         raise document.error(where, 'a method needs a "name"')
     if slug(name) != name:
         raise document.error(where, f'method name "{name}" is no file name: try "{slug(name)}"')
-    for key in ("path", "config", "weights"):
+    if method == "command":
+        settings.setdefault("cwd", ".")
+    for key in ("path", "config", "weights", "cwd"):
         value = settings.get(key)
         is_name = key == "weights" and not files.is_there(document.folder / str(value))
         if isinstance(value, str) and not is_name:

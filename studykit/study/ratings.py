@@ -23,10 +23,12 @@ from studykit.study.wording import (
     Criterion,
     Question,
     Words,
+    presets,
     words_in,
 )
 
 Task = Literal["acr", "dcr", "pair"]
+Check = Literal["colour", "reading"]
 
 LARGEST_SCALE, MOST_SESSIONS = 11, 20
 
@@ -109,6 +111,12 @@ class Ratings:
         How long a rater rests between two of them, at least.
     ratings_per_clip_min : int
         How many ratings each clip needs; of pairs, each pair. 0 states none.
+    preset : str
+        The protocol whose criteria these are; "" where they are the study's own.
+    feedback : bool
+        Whether a rater learns after a practice clip that was spoilt what it should get.
+    checks : tuple of {"colour", "reading"}
+        What is checked of a rater's eyes and screen before the practice (ITU-T P.913).
     watch : float
         The share of a clip that must have been played before an answer counts, 0 to 1.
     show_source : bool
@@ -147,6 +155,9 @@ class Ratings:
     sessions: int = 1
     break_minutes: int = 5
     ratings_per_clip_min: int = 0
+    preset: str = ""
+    feedback: bool = False
+    checks: tuple[Check, ...] = ()
     watch: float = 1.0
     show_source: bool = True
     consent: str = CONSENT
@@ -193,6 +204,12 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
         "texts": words.texts.copy(),
         "overall_criterion": words.overall,
     }
+    if "preset" in given:
+        name = document.choice((*where, "preset"), tuple(presets()), what="preset")
+        tasks = presets()[name]
+        task = document.choice((*where, "task"), tuple(tasks)) if "task" in given else "acr"
+        words = dataclasses.replace(words, criteria=tasks[task])
+        values |= {"criteria": tuple(words.criteria.values()), "feedback": True}
     values |= {key: _READERS[key](document, (*where, key), words) for key in given}
     rights = {key: values.pop(key) for key in words.rights if key in values}
     values["consent"] = words.consent(rights, values.get("consent"))
@@ -307,6 +324,13 @@ def _questions(document: Document, where: tuple, words: Words) -> tuple[Question
     return tuple(found)
 
 
+def _checks(document: Document, where: tuple, _: Words) -> tuple[Check, ...]:
+    names = document.texts(where)
+    for index in range(len(names)):
+        document.choice((*where, index), get_args(Check), what="check")
+    return tuple(check for check in get_args(Check) if check in names)
+
+
 def _texts(document: Document, where: tuple, words: Words) -> dict[str, str]:
     given = document.mapping(where, known=tuple(TEXTS))
     texts = words.texts | {key: document.text((*where, key), empty=True) for key in given}
@@ -355,7 +379,7 @@ def _store(document: Document, where: tuple, _: Words) -> str:
     return address
 
 
-_PLACES = ("done", "total", "rater", "highest", "minutes", "code")
+_PLACES = ("done", "total", "rater", "highest", "minutes", "code", "label", "low", "high", "given")
 _READERS: dict[str, _Reader] = {
     "scale": _count(2, LARGEST_SCALE),
     "raters_min": _count(1),
@@ -370,6 +394,9 @@ _READERS: dict[str, _Reader] = {
     "sessions": _count(1, MOST_SESSIONS),
     "break_minutes": _count(0),
     "ratings_per_clip_min": _count(0),
+    "preset": lambda document, where, _: document.text(where),
+    "feedback": lambda document, where, _: document.switch(where),
+    "checks": _checks,
     "watch": lambda document, where, _: document.share(where),
     "show_source": lambda document, where, _: document.switch(where),
     "consent": lambda document, where, _: document.text(where, empty=True),

@@ -100,13 +100,39 @@ class Words:
         return re.sub(rf"{{({'|'.join(rights)})}}", lambda place: rights[place[1]], text)
 
 
+def _read(file: str) -> Any:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with Path(__file__).with_name(file).open(encoding="utf-8") as stream:
+        return yaml.load(stream, loader)
+
+
+@functools.cache
+def presets() -> dict[str, dict[str, dict[str, Criterion]]]:
+    """Return the criteria of published protocols: by protocol, task and name."""
+    found = _read("presets.yaml")
+    return {
+        protocol: {
+            task: {
+                name: Criterion(
+                    name,
+                    words["labels"][name],
+                    text,
+                    text,
+                    tuple(words["agreement"][:: -1 if name in words["reversed"] else 1]),
+                )
+                for name, text in words[task].items()
+            }
+            for task in ("acr", "dcr")
+        }
+        for protocol, words in found.items()
+    }
+
+
 @functools.cache
 def words_in(language: str) -> Words:
     """Return the words of a language such as "es" or "es-MX"; English where there are no others."""
     file = LANGUAGES.get(language.split("-")[0].lower(), LANGUAGES["en"])
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with Path(__file__).with_name(file).open(encoding="utf-8") as stream:
-        found = yaml.load(stream, loader)
+    found = _read(file)
     return Words(
         {name: _criterion(name, words) for name, words in found["criteria"].items()},
         _criterion(OVERALL, found["overall"]),

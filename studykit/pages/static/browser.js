@@ -20,6 +20,37 @@ export const remember = (study, rater) => keep(`rating ${study}`, rater);
 export const recall = (study) => kept(`rating ${study}`);
 export const draftKey = ({ setup, state }) => `rating ${setup.study} ${state.rater} ${state.number}`;
 
+// The screen, how finely and how often it draws, and the width at which a clip is shown, in CSS
+// pixels; and nothing that tells one device from another of its kind.
+export async function describeDevice(clip) {
+  return {
+    screen_width: screen.width,
+    screen_height: screen.height,
+    window_width: innerWidth,
+    window_height: innerHeight,
+    pixel_ratio: devicePixelRatio,
+    zoom: visualViewport?.scale ?? 1,
+    refresh_rate: await refreshRate(),
+    shown_width: Math.round(clip?.getBoundingClientRect().width ?? 0),
+    touch: Number(matchMedia("(hover: none)").matches),
+    browser: navigator.userAgent.match(/(Firefox|Edg|OPR|Chrome|Version)\/\d+/)?.[0] ?? "other",
+  };
+}
+
+// Pictures a second, from the median of some; 0 where the page is hidden and none are drawn.
+function refreshRate() {
+  return new Promise((resolve) => {
+    const times = [];
+    const give = () => {
+      const apart = times.slice(1).map((time, i) => time - times[i]);
+      resolve(apart.length ? Math.round(1000 / apart.sort((a, b) => a - b)[apart.length >> 1]) : 0);
+    };
+    const drawn = (time) => (times.push(time) < 31 ? requestAnimationFrame(drawn) : give());
+    requestAnimationFrame(drawn);
+    setTimeout(give, 2000);
+  });
+}
+
 // Light or dark as the notebook is, where it says so; else as the system is.
 export function followTheme(root) {
   const system = matchMedia("(prefers-color-scheme: dark)");

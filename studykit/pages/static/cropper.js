@@ -60,7 +60,7 @@ export class Cropper {
     this.controls = h(
       "div",
       { class: "an-fields" },
-      h("label", { class: "an-field" }, h("span", {}, "Margin around the face"), this.margins),
+      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins),
       this.reset,
     );
     this.controls.hidden = !looks.faces.length;

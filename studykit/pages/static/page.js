@@ -1,7 +1,7 @@
 // The rating page. It holds no knowledge of the study: the kernel names the page to show and the
 // words on it, and pictures and clips come under numbers.
 
-import { draftKey, followTheme, keep, recall, remember } from "./browser.js";
+import { describeDevice, draftKey, followTheme, keep, recall, remember } from "./browser.js";
 import { button, h, icon, waiting } from "./elements.js";
 import { Link, Shelf } from "./link.js";
 import { Trial } from "./trial.js";
@@ -67,9 +67,11 @@ export class RatingPage {
     if (this.busy) return;
     this.busy = true;
     try {
-      const { state } = await this.link.ask(verb, { turn: this.state.turn, ...content });
+      const { state, feedback } = await this.link.ask(verb, { turn: this.state.turn, ...content });
       if (verb === "answer") keep(draftKey(this), null);
-      this.show(state, verb);
+      if (feedback) this.learn(feedback, () => this.show(state, verb));
+      else this.show(state, verb);
+      if (verb === "agree") this.tellDevice();
     } catch {
       this.showProblem(verb === "answer" ? "unsaved" : "error", () => this.turn(verb, content));
     } finally {
@@ -92,6 +94,7 @@ export class RatingPage {
       consent: () => this.consent(),
       declined: () => this.card({ sign: null, body: [h("p", {}, this.text("declined"))] }),
       questions: () => this.questions(),
+      checks: () => this.checks(),
       paused: () => this.paused(),
       training: () => (started ? this.rate() : this.before(Boolean(before))),
       rating: () => (started ? this.rate() : this.before(Boolean(before))),
@@ -100,7 +103,7 @@ export class RatingPage {
       withdrawn: () => this.withdrawn(),
     };
     this.root.dataset.page = page;
-    this.lift(["questions", "training", "rating"].includes(page));
+    this.lift(["questions", "checks", "training", "rating"].includes(page));
     pages[page]();
   }
 
@@ -121,7 +124,7 @@ export class RatingPage {
 
   place(...nodes) {
     this.main.replaceChildren(...nodes);
-    const [reached] = ["button[data-focus]", "[data-focus]"]
+    const [reached] = ["input[data-focus]", "button[data-focus]", "[data-focus]"]
       .map((wanted) => this.main.querySelector(wanted))
       .filter(Boolean);
     // A notebook that is just being run keeps its own focus.
@@ -196,6 +199,70 @@ export class RatingPage {
         }),
       ],
     });
+  }
+
+  // Pictures to be read, which find who can't see what the clips show.
+  checks() {
+    const fields = this.state.plates.map(({ check, image }, index) =>
+      h(
+        "label",
+        { class: `rp-plate rp-plate-${check}` },
+        h("img", { alt: "", src: `data:image/png;base64,${image}` }),
+        h("span", {}, this.text(`check_${check}`)),
+        h("input", {
+          type: "text",
+          autocomplete: "off",
+          spellcheck: "false",
+          maxlength: 20,
+          inputmode: check === "colour" ? "numeric" : "text",
+          "data-focus": index === 0,
+        }),
+      ),
+    );
+    const answers = () => fields.map((field) => field.querySelector("input").value);
+    const form = h(
+      "form",
+      {
+        class: "rp-plates",
+        id: "rp-plates",
+        onsubmit: (event) => {
+          event.preventDefault();
+          this.turn("checks", { answers: answers() });
+        },
+      },
+      ...fields,
+    );
+    this.card({
+      title: this.text("checks_title"),
+      body: [h("p", { class: "rp-lead" }, this.text("checks_hint")), form],
+      actions: [
+        button(this.text("next"), () => {}, { kind: "first", type: "submit", form: "rp-plates" }),
+      ],
+    });
+  }
+
+  // After a practice clip that was spoilt: what it should have got.
+  learn(feedback, next) {
+    this.leave();
+    const lines = feedback.map(({ label, low, high, given }) => {
+      const right = given >= low && given <= high;
+      const text = this.text(right ? "feedback_right" : "feedback_wrong", { label, low, high, given });
+      return h("p", { class: `rp-learnt rp-${right ? "right" : "wrong"}` }, text);
+    });
+    this.card({
+      title: this.text("feedback_title"),
+      body: lines,
+      actions: [button(this.text("next"), next, { kind: "first", "data-focus": true })],
+    });
+  }
+
+  // What of the rater's screen bears on what is seen; told again when it changes.
+  async tellDevice() {
+    const detail = await describeDevice(this.main.querySelector("video"));
+    const known = JSON.stringify({ ...detail, refresh_rate: 0 });
+    if (known === this.device) return;
+    this.device = known;
+    this.link.ask("device", { detail }).catch(() => {});
   }
 
   // What stands before the practice, before the clips that count, and before going on with them.
@@ -323,6 +390,7 @@ export class RatingPage {
       h("div", {
         class: "rp-bar",
         role: "progressbar",
+        "aria-label": this.text("rating_title"),
         "aria-valuemin": 0,
         "aria-valuemax": total,
         "aria-valuenow": done,

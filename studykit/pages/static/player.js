@@ -51,6 +51,7 @@ export class Player {
   }
 
   pause() {
+    this.regrouping = false; // halted while it was regrouping, it stays so
     for (const video of this.videos) video.pause();
   }
 
@@ -111,9 +112,10 @@ export class Player {
   }
 
   async regroup() {
-    this.regrouping = true;
     this.pause();
+    this.regrouping = true;
     await this.seek(this.videos[0].currentTime);
+    if (!this.regrouping) return;
     this.regrouping = false;
     await this.start();
   }

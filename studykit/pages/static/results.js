@@ -114,7 +114,8 @@ export class Results {
     else this.bar.removeAttribute("value");
     const waiting = place === null ? "Getting ready" : place ? `${place} before you` : "Next in turn";
     const time = left === null ? "" : `, ${length(left)} left`;
-    this.words.textContent = frames ? `Frame ${frame} of ${frames}${time}` : waiting;
+    const done = frame >= frames ? "Finishing" : `Frame ${frame} of ${frames}${time}`;
+    this.words.textContent = frames ? done : waiting;
     for (let number = this.frames.childElementCount; number < previews; number++)
       this.frames.append(h("img", { src: `api/animations/${id}/previews/${number}`, alt: "" }));
   }

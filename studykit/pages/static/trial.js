@@ -170,8 +170,8 @@ export class Trial {
       moving.sort((a, b) => rank.indexOf(a.slot) - rank.indexOf(b.slot));
       this.player = new Player(moving.map(({ shown }) => shown), state.rate);
       await this.player.ready();
-    } catch {
-      if (!this.closed) page.showProblem("error", () => page.rate());
+    } catch (error) {
+      if (!this.closed) this.fail(error);
       return;
     }
     if (this.closed) return;
@@ -184,8 +184,20 @@ export class Trial {
     for (const media of state.next) page.shelf.get(media).catch(() => {});
     this.clock();
     this.update();
+    page.tellDevice();
     page.say(`${this.text("progress", state.progress)} ${this.text("watch_hint")}`);
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.player.play().catch(() => {});
+  }
+
+  // A clip that this device can't play is told to the study's author.
+  fail(error) {
+    const unplayable = error instanceof MediaError;
+    if (unplayable) {
+      const reason = `${error.code} ${error.message}`;
+      const detail = { clip: String(this.state.number), reason, browser: navigator.userAgent };
+      this.page.link.ask("failed", { detail }).catch(() => {});
+    }
+    this.page.showProblem(unplayable ? "unplayable" : "error", () => this.page.rate());
   }
 
   clock() {
