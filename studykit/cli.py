@@ -321,11 +321,10 @@ def simulate_ratings(study: "Study", raters: int, out: Path | None, store: str, 
 def freeze(study: "Study", out: Path | None, store: str, late: bool) -> None:
     """Write the study's plan down before anybody answers, with its SHA-256 and the time."""
     from studykit.clips.folder import study_folder
-    from studykit.stats.preregistration import freeze_plan, read_plan
+    from studykit.stats.preregistration import freeze_plan
 
-    folder = study_folder(study, out)
-    path = freeze_plan(study, folder, store=store, late=late)
-    click.echo(f"{path}\nSHA-256 {read_plan(folder).sha256}")
+    path, digest = freeze_plan(study, study_folder(study, out), store=store, late=late)
+    click.echo(f"{path}\nSHA-256 {digest}")
 
 
 @rate.command("status")

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -146,6 +147,35 @@ def test_an_interaction_says_where_a_difference_is_larger(results_of) -> None:
 
 
 @pytest.mark.usefixtures("pictures_unpainted")
+def test_without_a_plan_what_was_found_is_exploratory(results_of) -> None:
+    results = results_of(make_ratings(raters=6))
+    (said,) = words.plan(results)
+    assert said.startswith("**Exploratory.** No plan was frozen before the first answer")
+    assert said in report.summary(results).markdown
+    assert words.plan(dataclasses.replace(results, ratings=results.ratings.iloc[:0])) == []
+
+
+def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
+    results = results_of(make_ratings(raters=6))
+    done = {row.cell: SimpleNamespace(status="done") for row in results.ratings.itertuples()}
+    for asked, behind in ((6, 0), (8, len(done))):
+        rules = dataclasses.replace(results.study.ratings, ratings_per_clip_min=asked)
+        sources = tuple(dataclasses.replace(source, path=Path(f"{source.name}.png"))
+                        for source in results.study.sources)  # fmt: skip
+        study = dataclasses.replace(results.study, ratings=rules, sources=sources)
+        found = dataclasses.replace(results, study=study, rows=done)
+        assert found.coverage == (6, asked, behind, len(done), 2 * behind)
+        cautions = [text for text in words.cautions(found) if "rated least" in text]
+        assert len(cautions) == bool(behind)
+
+
+def test_withdrawals_are_counted_in_the_words_on_raters(results_of) -> None:
+    results = dataclasses.replace(results_of(make_ratings(raters=6)), withdrawn=2)
+    said = "2 raters have withdrawn, whose answers were deleted."
+    assert said in " ".join(words.methods_section(results))
+    assert said in report.raters(results).markdown
+
+
 def test_each_condition_stands_under_its_verdict(results_of) -> None:
     def value(rater: int, source: str, driving: str, method: str, criterion: str) -> int:
         best = (source, driving) == ("frontal", "frontal")

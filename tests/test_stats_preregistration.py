@@ -79,8 +79,9 @@ def changed(study: Study, old: str, new: str) -> Study:
 
 
 def test_the_plan_is_read_by_people_and_hashed_by_anybody(study: Study, tmp_path: Path) -> None:
-    path = freeze_plan(study, tmp_path / "out")
+    path, digest = freeze_plan(study, tmp_path / "out")
     plan = read_plan(tmp_path / "out")
+    assert plan.sha256 == digest
     text = path.read_text()
     body = text.split(f"sha256: {plan.sha256}\n")[1]
     assert hashlib.sha256(body.encode()).hexdigest() == plan.sha256
@@ -133,9 +134,19 @@ def test_a_plan_that_was_edited_is_known(found: Callable[..., list[str]], tmp_pa
     path = tmp_path / "out" / FROZEN
     path.write_text(path.read_text().replace("raters: 12", "raters: 11"))
     assert found()[0] == "plan.yaml was changed after it was frozen: its SHA-256 is another."
-    path.write_text("sha256: 1\n")
-    with pytest.raises(StudyError, match="is no plan any more: put back what was frozen"):
-        found()
+    whole = path.read_text()
+    for spoilt in (
+        "sha256: 1\n",
+        "[1, 2]\n",
+        whole.replace("raters: 11", "raters: many"),
+        whole.replace("frozen: '", "frozen: 'yesterday "),
+        whole.replace("higher: warp", "taller: warp"),
+        whole.replace("answers_before: 0\n", ""),
+    ):
+        assert spoilt != whole
+        path.write_text(spoilt)
+        with pytest.raises(StudyError, match="is no plan any more: put back what was frozen"):
+            found()
 
 
 @pytest.mark.parametrize(
@@ -173,8 +184,9 @@ def test_a_study_file_that_changed_in_other_ways_is_named(
 
 
 def test_raters_under_another_version_clips_and_inputs_that_changed_are_named(
-    found: Callable[..., list[str]], ratings: pd.DataFrame, study: Study
+    found: Callable[..., list[str]], ratings: pd.DataFrame, study: Study, tmp_path: Path
 ) -> None:
+    out = tmp_path / "out"
     one = ratings["rater"] == "sim-0003"
     other = ratings.assign(study_hash=ratings["study_hash"].mask(one, "x"))
     assert found(other) == ["One rater answered under another version of the study file."]
@@ -183,6 +195,11 @@ def test_raters_under_another_version_clips_and_inputs_that_changed_are_named(
         clip_hash=ratings["clip_hash"].mask(one & (ratings["cell"] == cell), "d")
     )
     assert found(other) == [f"Clips were changed: {cell}."]
+    clip = out / "clips" / f"{cell}.mp4"
+    clip.parent.mkdir()
+    clip.write_bytes(b"made again")
+    assert found() == [f"Clips were changed: {cell}."]
+    clip.unlink()
     few = ratings[ratings["cell"] != cell]
     assert found(few) == [f"1 of 8 planned clips were rated by nobody: {cell}."]
     study.sources[0].path.write_bytes(study.sources[1].path.read_bytes())

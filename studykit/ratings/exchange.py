@@ -89,8 +89,8 @@ def anonymous(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return a ratings table without what could lead to a person: ids, and the time of day.
 
     Raters become rater-0001 and so on in a random order, which nobody can repeat, and their rows
-    stand in it; trials keep their order and how long they took. All answers get the day on which
-    the last one was given.
+    stand in it; sessions are numbered. Trials keep their order and how long they took. All answers
+    get the day on which the last one was given.
     """
     known = sorted(ratings["rater"].unique())
     names = [f"rater-{number:04d}" for number in range(1, len(known) + 1)]
@@ -98,7 +98,7 @@ def anonymous(ratings: pd.DataFrame) -> pd.DataFrame:
     called = dict(zip(known, names, strict=True))
     day = ratings["answered_at"].max().normalize() if len(ratings) else None
     rater = ratings["rater"].map(called)
-    part = ratings["session"].str.rpartition("/")[2]
+    part = ratings.groupby("rater")["session"].rank(method="dense").map("{:.0f}".format)
     session = ratings["study"] + "/" + rater + "/" + part
     table = ratings.assign(rater=rater, session=session, answered_at=day)
     return table.sort_values(["rater", "session", "trial"], kind="stable", ignore_index=True)

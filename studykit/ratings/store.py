@@ -736,29 +736,20 @@ def _has_withdrawn(connection: sa.Connection, study: str, rater: str) -> bool:
 
 
 def _shown(connection: sa.Connection, study: str, since: datetime | None) -> list[ShownTo]:
-    held = (answers.c.study == study) & ~_IS_UNDONE
     found: list[ShownTo] = []
     seen: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    columns = (answers.c.session, answers.c.trial, answers.c.cell, answers.c.other)
-    for session, _, *cells in connection.execute(
-        sa.select(*columns)
+    newest: dict[str, tuple[int, datetime]] = {}
+    trial = [answers.c[name] for name in ("session", "trial", "role", "cell", "other")]
+    answered = (
+        sa.select(*trial, sa.func.max(answers.c.answered_at))
         .select_from(_ANSWERS)
-        .where(held, answers.c.role == "rating")
-        .distinct()
-        .order_by(*columns[:2])
-    ):
-        seen[session].append((cells[0], cells[1]))
-    newest = {
-        session: (trial, at)
-        for session, trial, at in connection.execute(
-            sa.select(
-                answers.c.session, sa.func.max(answers.c.trial), sa.func.max(answers.c.answered_at)
-            )
-            .select_from(_ANSWERS)
-            .where(held)
-            .group_by(answers.c.session)
-        )
-    }
+        .where(answers.c.study == study, ~_IS_UNDONE)
+        .group_by(*trial)
+        .order_by(*trial[:2])
+    )
+    for session, number, role, cell, other, at in connection.execute(answered):
+        newest[session] = number, at
+        seen[session] += [(cell, other)] if role == "rating" else []
     begun = sa.select(sessions).filter_by(study=study).order_by(sessions.c.created_at)
     for row in connection.execute(begun):
         last, at = newest.get(row.session, (-1, row.created_at))

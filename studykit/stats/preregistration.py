@@ -68,8 +68,10 @@ class FrozenPlan:
         return [Hypothesis(**values) for values in self.contents["hypotheses"]]
 
 
-def freeze_plan(study: Study, out: Path, *, store: str = "", late: bool = False) -> Path:
-    """Write a study's plan down, with its SHA-256 and the time.
+def freeze_plan(
+    study: Study, out: Path, *, store: str = "", late: bool = False
+) -> tuple[Path, str]:
+    """Write a study's plan down with the time; return where, and its SHA-256.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def freeze_plan(study: Study, out: Path, *, store: str = "", late: bool = False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     with files.written(path, "choose another folder with --out") as part:
         part.write_text(f"{_HEAD}sha256: {digest}\n{text}", encoding="utf-8")
-    return path
+    return path, digest
 
 
 def _answers(study: Study, place: str | Path) -> int:
@@ -161,17 +163,17 @@ def read_plan(out: Path) -> FrozenPlan | None:
     if not path.is_file():
         return None
     contents = read_yaml(path)
-    needed = {"sha256", "frozen", "answers_before", "hypotheses", "study_hash", "inputs", "clips",
-              "sample"}  # fmt: skip
+    _, _, text = path.read_text(encoding="utf-8").partition("\nsha256: ")
+    digest, _, body = text.partition("\n")
+    plan = FrozenPlan(digest, hashlib.sha256(body.encode()).hexdigest() == digest, contents)
     try:
-        _, _, text = path.read_text(encoding="utf-8").partition("\nsha256: ")
-        digest, _, body = text.partition("\n")
-        if not isinstance(contents, dict) or not needed <= set(contents):
-            raise ValueError
-        intact = hashlib.sha256(body.encode()).hexdigest() == digest
-        plan = FrozenPlan(digest, intact, contents)
-        assert plan.frozen and plan.hypotheses is not None
-    except (ValueError, TypeError, AssertionError):
+        numbers = (plan.late, contents["sample"]["raters"], plan.frozen.utcoffset().seconds)
+        kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
+        readable = all(isinstance(number, int) for number in numbers) and all(
+            isinstance(value, str | None) for kind in kinds for value in kind.values()
+        )
+        assert readable and plan.hypotheses is not None
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
         raise StudyError(f"{path} is no plan any more: put back what was frozen") from None
     return plan
 
@@ -289,8 +291,8 @@ def _changed_words(plan: FrozenPlan, study: Study, ratings: pd.DataFrame) -> Ite
         yield f"The study file says something else now: {'; '.join(differ)}."
     elif study_hash(study) != plan.contents["study_hash"]:
         yield "The study file, or what raters read, was changed in what the plan does not name."
-    others = ratings.loc[ratings["study_hash"] != plan.contents["study_hash"], "rater"].nunique()
-    if others:
+    known = ("", plan.contents["study_hash"])  # ratings from elsewhere may have none
+    if others := ratings.loc[~ratings["study_hash"].isin(known), "rater"].nunique():
         raters = "One rater" if others == 1 else f"{others} raters"
         yield f"{raters} answered under another version of the study file."
 
@@ -298,20 +300,19 @@ def _changed_words(plan: FrozenPlan, study: Study, ratings: pd.DataFrame) -> Ite
 def _changed_files(
     plan: FrozenPlan, study: Study, out: Path, ratings: pd.DataFrame
 ) -> Iterator[str]:
-    then, now = plan.contents["inputs"], _inputs(study)
-    changed = [
-        name for name in {**then, **now}
-        if name not in then or name not in now or files.sha256(now[name]) != then[name]
-    ]  # fmt: skip
-    if changed:
+    then = plan.contents["inputs"]
+    now = {name: files.sha256(path) for name, path in _inputs(study).items()}
+    if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
         yield f"Inputs were changed: {_named(changed)}."
     rated = ratings[ratings["role"] == "rating"]
     shown = rated[(rated["clip_hash"] != "") & (rated["other"] == "")]
     by_cell = shown.groupby("cell")["clip_hash"].agg(set).to_dict()
     then = plan.contents["clips"]
+    clips = {cell: out / "clips" / f"{cell}.mp4" for cell in by_cell}
+    now = {cell: files.sha256(path) for cell, path in clips.items() if path.is_file()}
     other = [
         cell for cell, hashes in by_cell.items()
-        if len(hashes) > 1 or (then.get(cell) and hashes != {then[cell]})
+        if len(hashes | {its[cell] for its in (then, now) if its.get(cell)}) > 1
     ]  # fmt: skip
     if other:
         yield f"Clips were changed: {_named(other)}."
