@@ -873,7 +873,8 @@ def test_one_rater_has_few_websockets_and_all_visitors_a_limit(target: Target) -
     with contextlib.ExitStack() as opened:
         for _ in range(100):
             try:
-                opened.enter_context(target.talk())
+                window = opened.enter_context(target.talk())
+                window.send(json.dumps({"verb": "enter", "panel": target.panel}))
             except (WebSocketException, OSError, EOFError):
                 refused += 1
     assert refused >= 30
