@@ -174,6 +174,7 @@ def serve(
         access_log=False,  # addresses hold keys
         log_level="warning",
         server_header=False,
+        h11_max_incomplete_event_size=32 * 1024,
     )
     with listening:
         said = desk.words(address) if desk else [f"animate: {address}/", "Ctrl-C ends it"]
