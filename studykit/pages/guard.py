@@ -309,7 +309,19 @@ class WatchedHttp(_Watched, H11Protocol):
 
 
 class WatchedWebSocket(_Watched, WebSocketsSansIOProtocol):
-    """A websocket, whose end is one."""
+    """A websocket, whose end is one.
+
+    Who takes nothing is not heard meanwhile: answers to pings would pile up.
+    """
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
 
 
 def protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
