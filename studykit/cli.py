@@ -313,16 +313,33 @@ def simulate_ratings(study: "Study", raters: int, out: Path | None, store: str, 
         click.echo(f"{opened.place}: {added} ratings of simulated raters were added")
 
 
+@rate.command("freeze")
+@_study
+@_out
+@_store
+@click.option("--late", is_flag=True, help="After the first answer, too; the plan says so.")
+def freeze(study: "Study", out: Path | None, store: str, late: bool) -> None:
+    """Write the study's plan down before anybody answers, with its SHA-256 and the time."""
+    from studykit.clips.folder import study_folder
+    from studykit.stats.preregistration import freeze_plan
+
+    path, digest = freeze_plan(study, study_folder(study, out), store=store, late=late)
+    click.echo(f"{path}\nSHA-256 {digest}")
+
+
 @rate.command("status")
 @_study
 @_out
 @_store
 def show_status(study: "Study", out: Path | None, store: str) -> None:
     """Say how many rated what, and who is excluded."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.controls import available_clips
     from studykit.ratings.screening import rating_status
 
     with _collected(study, out, store) as opened:
-        click.echo(rating_status(study, opened))
+        made = available_clips(study, results_folder(study, out))
+        click.echo(rating_status(study, opened, made or None))
 
 
 @rate.command("links")
@@ -381,13 +398,39 @@ def rating_links(
 @click.argument("file", type=_path)
 @_out
 @_store
-def export_collected(study: "Study", file: Path, out: Path | None, store: str) -> None:
+@click.option("--anonymous", is_flag=True, help="Without ids and times of day.")
+def export_collected(
+    study: "Study", file: Path, out: Path | None, store: str, anonymous: bool
+) -> None:
     """Write the ratings to a FILE that ends in .csv or .parquet."""
-    from studykit.ratings.exchange import export_ratings
+    from studykit.ratings import exchange
 
     with _collected(study, out, store) as opened:
         ratings = opened.ratings(study.name)
-        click.echo(f"{export_ratings(ratings, file)}: {len(ratings)} ratings")
+        if anonymous:
+            ratings = exchange.anonymous(ratings)
+        click.echo(f"{exchange.export_ratings(ratings, file)}: {len(ratings)} ratings")
+
+
+@rate.command("withdraw")
+@_study
+@click.argument("rater", metavar="ID")
+@_out
+@_store
+def withdraw_rater(study: "Study", rater: str, out: Path | None, store: str) -> None:
+    """Delete all answers of the rater with this ID for good."""
+    from studykit.clips.folder import results_folder
+    from studykit.ratings.store import is_there, open_store, place_to_write
+
+    place = store or place_to_write(study, results_folder(study, out))
+    if not is_there(place):
+        raise StudyError(f"no ratings of people in {place}: there is nothing to delete")
+    with open_store(place) as opened:
+        removed = opened.withdraw(study.name, rater)
+    click.echo(
+        f"{opened.place}: {removed} answers of the rater were deleted; make the report again, and "
+        "delete exports and backups made before"
+    )
 
 
 @rate.command("import")

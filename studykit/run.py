@@ -27,6 +27,7 @@ from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
+from studykit.study.hypotheses import FROZEN
 
 _GRACE_SECONDS = 20  # for a kernel to remove what is half-made
 NOTEBOOKS = ("1_inputs", "2_animate", "4_report")
@@ -205,7 +206,7 @@ class _Kernel:
         self._papermill = _papermill()
         from jupyter_client.manager import AsyncKernelManager
 
-        self._manager = AsyncKernelManager(kernel_name="python3")
+        self._manager: Any = AsyncKernelManager(kernel_name="python3")
         # In the main thread Papermill's client would answer signals by itself, and report that its
         # kernel has died.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook")
@@ -215,7 +216,7 @@ class _Kernel:
 
     def __exit__(self, *_: object) -> None:
         with self._thread as thread:
-            thread.submit(asyncio.run, self._ended())
+            thread.submit(asyncio.run, self._ended()).result()
 
     def execute(self, name: str, folder: Path, **parameters: Any) -> Path:
         """Execute a notebook as :func:`execute_notebook` does."""
@@ -380,7 +381,9 @@ def _engine() -> str:
             )
             try:
                 client.execute()
-                client.wait_for_reply(client.kc.execute("get_ipython().reset()", silent=True))
+                # Without __spec__ no process could be started there.
+                forget = "get_ipython().reset(); __spec__ = None"
+                client.wait_for_reply(client.kc.execute(forget, silent=True))
             finally:
                 if client.kc is not None:
                     client.kc.stop_channels()
@@ -397,6 +400,7 @@ def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) 
         code_hash("studykit.report"),
         *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
         _ratings_state(study, out),
+        *(files.sha256(plan) for plan in (out / FROZEN,) if plan.is_file()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -197,6 +197,20 @@ def test_answers_that_the_backup_lacks_are_replaced_by_force_alone_and_kept(
     assert len(list((tmp_path / "kept").glob("*.sqlite"))) == len(changes)
 
 
+def test_who_withdrew_after_the_backup_stays_withdrawn(opened: Store, tmp_path: Path) -> None:
+    _session, rater = rated(opened)
+    other, another = begin(opened)
+    answer(opened, other, another, 0)
+    path = back_up(opened, tmp_path / "backup.sqlite")
+    opened.withdraw("small", rater)
+    restore(opened, "small", path, tmp_path, force=True)
+    assert set(opened.ratings(history=True)["rater"]) == {another}
+    assert [known.rater for known in opened.sessions()] == [another]
+    assert opened.has_withdrawn("small", rater) and opened.withdrawals("small") == 1
+    if opened.place.endswith(".sqlite"):
+        assert rater.encode() not in Path(opened.place).read_bytes()
+
+
 def cut_short(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 

@@ -1,7 +1,9 @@
 """A session's design: the order is balanced, clips are shared fairly, controls stand apart."""
 
 import itertools
+import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 from studykit.errors import StudyError
 from studykit.ratings.design import (
     Clip,
+    Exposure,
     Trial,
     plan_session,
     plan_sessions,
+    raters_for_every_clip,
     rating_rows,
     ratings_per_condition,
     session_minutes,
@@ -149,6 +153,121 @@ def test_a_short_session_still_shows_each_condition_equally_often() -> None:
     study = make_study(methods=("warp",), trials=5)
     counts = ratings_per_condition(study, study_clips(study), 18)
     assert set(counts.values()) == {10}
+
+
+def partial(**rules: int) -> tuple[Study, tuple[Clip, ...]]:
+    """A study of 216 clips in 27 conditions of which a session shows 20."""
+    study = make_study(2, 4, ("copy", "warp", "fomm"), trials=20, **rules)
+    return study, study_clips(study)
+
+
+def spread(counts: Counter, keys: Iterable) -> set[int]:
+    return {counts[key] for key in keys}
+
+
+def test_20_of_216_clips_by_36_raters_twice_give_each_clip_its_ratings_in_balance() -> None:
+    study, clips = partial(sessions=2, ratings_per_clip_min=6)
+    assert len(clips) == 216
+    assert raters_for_every_clip(study, clips) <= 36
+    orders = [rated(trials) for trials in islice(plan_sessions(study, clips), 72)]
+    assert {len(order) for order in orders} == {20}
+    for both in zip(orders[::2], orders[1::2], strict=True):  # of one rater
+        assert len({trial.clip for order in both for trial in order}) == 40
+    cells = Counter(trial.clip.cell for order in orders for trial in order)
+    assert spread(cells, (clip.cell for clip in clips)) <= {6, 7, 8}  # 6.7 on average
+    conditions = {clip.condition for clip in clips}
+    shown = Counter(trial.condition for order in orders for trial in order)
+    assert max(shown.values()) - min(shown.values()) <= 4  # 53 on average
+    places = Counter((t.condition, place) for order in orders for place, t in enumerate(order))
+    assert spread(places, itertools.product(conditions, range(20))) <= {2, 3, 4}  # 2.7
+    pairs = list(itertools.permutations(conditions, 2))
+    neighbours = Counter((a.condition, b.condition) for o in orders for a, b in pairwise(o))
+    assert spread(neighbours, pairs) <= {1, 2, 3}  # 1.9
+    assert sum(neighbours[c, c] for c in conditions) <= 2
+
+
+def test_a_rater_of_a_part_sees_sources_and_drivings_with_all_methods() -> None:
+    study, clips = partial(sessions=2)
+    for both in itertools.islice(zip(*[plan_sessions(study, clips)] * 2, strict=False), 12):
+        contents = Counter((t.clip.source, t.clip.driving) for s in both for t in rated(s))
+        assert sorted(contents.values())[1:] == [3] * 13  # of 40 one has no room for the others
+
+
+def test_whoever_comes_next_gets_what_others_left_out() -> None:
+    """A third of the raters stop after 5 clips, some are excluded: no clip stays behind."""
+    study, clips = partial()
+    chance, kept, sessions = random.Random(3), Exposure(), 0
+    while min(kept.items[clip.cell,] for clip in clips) < 4:
+        trials = rated(plan_session(study, clips, sessions, shown=kept))
+        sessions += 1
+        fate = chance.random()
+        kept.add([] if fate < 0.1 else trials[:5] if fate < 0.4 else trials)
+    given = sum(kept.items.values())
+    assert given <= 1.15 * 4 * len(clips)  # little more than there must be
+    assert max(kept.items.values()) <= 6
+
+
+def test_a_plan_is_a_function_of_the_study_the_number_and_what_was_shown() -> None:
+    study, clips = partial()
+    shown = Exposure()
+    for trials in islice(plan_sessions(study, clips), 9):
+        shown.add(rated(trials))
+    planned = [plan_session(study, clips, 9, shown=shown) for _ in range(2)]
+    assert planned[0] == planned[1] == plan_session(study, clips, 9)
+    assert planned[0] != plan_session(study, clips, 10, shown=shown)
+    assert planned[0] != plan_session(study, clips, 9, shown=Exposure())
+
+
+def test_what_was_shown_is_counted_from_the_cells_alone() -> None:
+    study = make_study(task="pair", references=0, trials=4)
+    clips = study_clips(study)
+    by_trials, cells = Exposure(), []
+    for trials in islice(plan_sessions(study, clips), 5):
+        by_trials.add(rated(trials))
+        cells.append([(trial.clip.cell, trial.other.cell) for trial in rated(trials)])
+    assert Exposure.of(study, clips, [*cells, [("gone", "")]]) == by_trials
+
+
+def test_unequal_conditions_still_give_each_clip_its_ratings() -> None:
+    pairs = [(f"{kind}-{n}", f"{kind}-d{m}") for kind, size in zip(TYPES, (4, 2, 1), strict=True)
+             for n in range(size) for m in range(size)]  # fmt: skip
+    study = replace(make_study(4, 4, trials=12, ratings_per_clip_min=3), listed=tuple(pairs))
+    clips = study_clips(study)
+    raters = raters_for_every_clip(study, clips)
+    counts = Counter(t.clip for s in islice(plan_sessions(study, clips), raters) for t in rated(s))
+    assert len(clips) == 42 and raters == 11
+    assert {counts[clip] for clip in clips} <= {3, 4}
+
+
+def test_every_condition_once_takes_as_many_raters_as_the_largest_condition_has_clips() -> None:
+    study = make_study(3, 2, ratings_per_clip_min=5)
+    clips = study_clips(study)
+    assert raters_for_every_clip(study, clips) == 5 * 6
+    counts = Counter(t.clip for s in islice(plan_sessions(study, clips), 30) for t in rated(s))
+    assert {counts[clip] for clip in clips} == {5}
+    assert raters_for_every_clip(replace(study, ratings=Ratings(sessions=3)), clips) == 2
+
+
+def test_later_sessions_have_less_practice_and_end_when_all_was_seen() -> None:
+    study = make_study(2, training=5, sessions=3)
+    first, second, third = islice(plan_sessions(study, study_clips(study)), 3)
+    assert [sum(t.role == "training" for t in trials) for trials in (first, second)] == [5, 3]
+    assert len({trial.clip for trial in (*rated(first), *rated(second))}) == 36
+    assert third == ()
+    seen = {trial.item for trial in (*rated(first), *rated(second))}
+    with pytest.raises(StudyError, match="has seen all that can be rated"):
+        plan_session(study, study_clips(study), 0, session=3, shown=Exposure(), seen=seen)
+
+
+def test_sides_of_pairs_are_balanced_in_a_part_too() -> None:
+    study = make_study(methods=("copy", "warp", "fomm"), task="pair", references=0, trials=10)
+    sides: dict[tuple, Counter] = defaultdict(Counter)
+    for trials in islice(plan_sessions(study, study_clips(study)), 40):
+        for trial in rated(trials):
+            sides[trial.condition][trial.clip.method] += 1
+    assert len(sides) == 27
+    for counts in sides.values():
+        assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_a_condition_without_clips_for_some_inputs_is_still_shown_to_all() -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from studykit.cli import main
@@ -123,6 +124,76 @@ def test_an_import_lists_every_bad_row_and_then_one_line(
     code, _, err = rate("simulate", 3, "--store", tmp_path / "out/ratings.sqlite")
     assert code == 2
     assert "human ratings" in err
+
+
+def test_a_plan_is_frozen_once_and_not_after_the_first_answer(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, _ = rate("freeze")
+    assert code == 0
+    path, digest = out.splitlines()
+    assert Path(path) == tmp_path / "out/plan.yaml"
+    assert f"sha256: {digest.split()[1]}" in Path(path).read_text()
+    code, _, err = rate("freeze")
+    assert code == 2 and err.count("\n") == 1 and "stands" in err
+    Path(path).unlink()
+    collected = tmp_path / "collected.csv"
+    collected.write_text("rater,cell,criterion,value\nr-1a1,anna__talk__copy,jitter,4\n")
+    rate("import", collected)
+    code, _, err = rate("freeze")
+    assert code == 2 and "1 answers were given already" in err
+    code, _, _ = rate("freeze", "--late")
+    assert code == 0 and "answers_before: 1" in Path(path).read_text()
+
+
+def test_a_rehearsal_does_not_keep_a_plan_from_being_frozen(
+    rate: Callable[..., tuple[int, str, str]],
+) -> None:
+    rate("simulate", 2)
+    assert rate("freeze")[0] == 0
+
+
+def test_who_withdraws_is_gone_from_status_export_and_file(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, err = rate("withdraw", "r-1a1")
+    assert code == 2 and "there is nothing to delete" in err
+    collected = tmp_path / "collected.csv"
+    cells = ("anna__talk__copy", "berta__talk__copy")
+    lines = [f"r-{who},{cell},jitter,4" for who in ("1a1", "2b2") for cell in cells]
+    collected.write_text("\n".join(["rater,cell,criterion,value", *lines, ""]))
+    rate("import", collected)
+    code, _, err = rate("withdraw", "r-1a2")
+    assert code == 2 and 'no rater "r-1a2"' in err
+    code, out, _ = rate("withdraw", "r-1a1")
+    assert code == 0 and "2 answers of the rater were deleted" in out
+    assert b"r-1a1" not in (tmp_path / "out/ratings.sqlite").read_bytes()
+    code, out, _ = rate("status")
+    assert code == 0
+    assert "1 rater;" in out and "One rater has withdrawn, whose answers were deleted." in out
+    assert "The clip rated least has 0 ratings by raters who count." in out
+    code, _, err = rate("import", collected)
+    assert code == 2
+
+
+def test_an_export_without_ids_has_the_same_ratings(
+    rate: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    collected = tmp_path / "collected.csv"
+    lines = [f"r-{who},anna__talk__copy,jitter,{value},2026-03-0{value}T12:34:56Z"
+             for value, who in enumerate(("1a1", "2b2", "3c3"), start=1)]  # fmt: skip
+    collected.write_text("\n".join(["rater,cell,criterion,value,answered_at", *lines, ""]))
+    rate("import", collected)
+    code, _, _ = rate("export", tmp_path / "open.csv", "--anonymous")
+    assert code == 0
+    text = (tmp_path / "open.csv").read_text()
+    assert "r-1a1" not in text and "12:34" not in text
+    table = pd.read_csv(tmp_path / "open.csv")
+    assert sorted(table["rater"]) == ["rater-0001", "rater-0002", "rater-0003"]
+    assert sorted(table["value"]) == [1, 2, 3]
+    assert set(table["answered_at"].str[:10]) == {"2026-03-03"}
+    code, out, _ = rate("import", tmp_path / "open.csv", "--store", tmp_path / "again.sqlite")
+    assert code == 0, out
 
 
 @pytest.mark.parametrize(

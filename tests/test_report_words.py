@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -146,6 +147,35 @@ def test_an_interaction_says_where_a_difference_is_larger(results_of) -> None:
 
 
 @pytest.mark.usefixtures("pictures_unpainted")
+def test_without_a_plan_what_was_found_is_exploratory(results_of) -> None:
+    results = results_of(make_ratings(raters=6))
+    (said,) = words.plan(results)
+    assert said.startswith("**Exploratory.** No plan was frozen before the first answer")
+    assert said in report.summary(results).markdown
+    assert words.plan(dataclasses.replace(results, ratings=results.ratings.iloc[:0])) == []
+
+
+def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
+    results = results_of(make_ratings(raters=6))
+    done = {row.cell: SimpleNamespace(status="done") for row in results.ratings.itertuples()}
+    for asked, behind in ((6, 0), (8, len(done))):
+        rules = dataclasses.replace(results.study.ratings, ratings_per_clip_min=asked)
+        sources = tuple(dataclasses.replace(source, path=Path(f"{source.name}.png"))
+                        for source in results.study.sources)  # fmt: skip
+        study = dataclasses.replace(results.study, ratings=rules, sources=sources)
+        found = dataclasses.replace(results, study=study, rows=done)
+        assert found.coverage == (6, asked, behind, len(done), 2 * behind)
+        cautions = [text for text in words.cautions(found) if "rated least" in text]
+        assert len(cautions) == bool(behind)
+
+
+def test_withdrawals_are_counted_in_the_words_on_raters(results_of) -> None:
+    results = dataclasses.replace(results_of(make_ratings(raters=6)), withdrawn=2)
+    said = "2 raters have withdrawn, whose answers were deleted."
+    assert said in " ".join(words.methods_section(results))
+    assert said in report.raters(results).markdown
+
+
 def test_each_condition_stands_under_its_verdict(results_of) -> None:
     def value(rater: int, source: str, driving: str, method: str, criterion: str) -> int:
         best = (source, driving) == ("frontal", "frontal")
@@ -240,7 +270,8 @@ def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
 def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of) -> None:
     results = results_of(alike(make_ratings(raters=4, **SMALL)))
     assert len(results.screening.excluded) == 4
-    assert "4 raters gave 128 scores; every one of them was excluded." in words.studied(results)
+    said = words.studied(results)
+    assert "4 raters gave 128 scores, on 8 clips each; every one of them was excluded." in said
     assert "every rater was excluded" in report.summary(results).markdown.lower()
     assert "warp" in report.raters(results).markdown  # the scores with the excluded raters
     for section in (report.verdicts, report.scores, report.statistics):
@@ -250,6 +281,25 @@ def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of
     for wrong in ("no ratings yet", "Nobody has rated", "**Statistics.**", "Read with care",
                   "Had nobody been excluded"):  # fmt: skip
         assert wrong not in said
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_clips_that_were_compared_in_pairs_are_not_said_to_be_unrated(results_of) -> None:
+    results = results_of(DEGENERATE["pairs only"].assign(study="small"))
+    assert "Paired comparisons" in report.scores(results).markdown
+    assert "compared in pairs" in report.verdicts(results).markdown
+    assert "preference" in report.statistics(results).markdown
+    said = " ".join(section(results).markdown for section in RATED_SECTIONS)
+    for wrong in ("no ratings", "not rated", "Higher is better on", "Agreement\n"):
+        assert wrong not in said
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_where_no_claim_can_be_tested_there_is_no_empty_table(results_of) -> None:
+    results = results_of(DEGENERATE["one rater"].assign(study="small"))
+    shown = report.statistics(results).markdown
+    assert "No claim could be tested" in shown and "| claim |" not in shown
+    assert (results.out / "tables/findings.csv").is_file()
 
 
 @pytest.mark.parametrize(

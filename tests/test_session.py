@@ -380,3 +380,96 @@ def test_a_turn_is_the_same_after_a_restart_and_never_comes_again(enter: Open) -
         session.undo()
     turns.append(session.turn)
     assert len(set(turns)) == len(turns)
+
+
+PARTS = (
+    "{training: 2, repeats: 0, references: 0, gold: 0, questions: [display], trials: 2, "
+    "sessions: 3, break_minutes: 10, completion_code: C1, return_address: 'https://x.org/?c={code}'}"
+)
+
+
+def finish_part(session: Session) -> list[str]:
+    cells = []
+    while session.trial:
+        if session.trial.role == "rating":
+            cells.append(session.trial.clip.cell)
+        rate(session)
+    return cells
+
+
+def test_a_second_session_comes_after_a_break_with_other_clips(enter: Open, clock: Clock) -> None:
+    session = enter(rules=PARTS)
+    session.agree()
+    session.answer_questions({"display": "A phone"})
+    first = finish_part(session)
+    assert (session.state, session.part.done, session.part.total) == ("break", 1, 3)
+    assert session.rest == 600
+    assert session.can_undo
+    assert session.completion is None
+    with pytest.raises(StudyError, match="the break goes on for 600 seconds"):
+        session.next_part()
+    clock.wait(599)
+    again = enter(session.rater)  # on another machine
+    assert (again.state, again.rest) == ("break", 1)
+    clock.wait(1)
+    again.next_part()
+    assert (again.state, again.part.done, again.progress.done) == ("training", 2, 0)
+    assert [trial.role for trial in again.trials].count("training") == 1
+    second = finish_part(again)
+    assert len({*first, *second}) == 4
+    assert again.state == "finished"  # of three sessions: there are no clips for another
+    assert (again.completion.code, again.completion.address) == ("C1", "https://x.org/?c=C1")
+    table = again.store.ratings("small")
+    assert set(table["session"]) == {f"small/{again.rater}/{part}" for part in (1, 2)}
+
+
+def test_who_comes_next_fills_what_another_left_after_a_day(
+    enter: Open, store: Store, clock: Clock
+) -> None:
+    rules = SHORT.replace("{", "{trials: 2, ratings_per_clip_min: 1, ")
+    first, second = enter(rules=rules), enter()
+    first.agree()
+    second.agree()
+    cells = [{t.clip.cell for t in s.trials if t.role == "rating"} for s in (first, second)]
+    assert not cells[0] & cells[1]
+    rate(first)  # the practice
+    rate(first)
+    left = first.trial.clip.cell
+    finish_part(second)
+    clock.wait(24 * 3600 + 1)
+    third = enter()
+    third.agree()
+    assert left in {trial.clip.cell for trial in third.trials if trial.role == "rating"}
+
+
+def test_who_is_excluded_leaves_a_gap_that_others_fill(enter: Open) -> None:
+    rules = SHORT.replace("gold: 0", "gold: 1, trials: 2, ratings_per_clip_min: 1")
+    careless, second, third = enter(rules=rules), enter(), enter()
+    for session, of_gold in ((careless, 5), (second, 1), (third, 1)):
+        session.agree()
+        while trial := session.trial:
+            rate(session, value=of_gold if trial.role == "gold" else 3)
+    assert third._excluded() == {careless.rater}
+    shown = [{cell for cell, _ in cells} for _, cells in third.store.shown("small")]
+    assert len(shown[1] | shown[2]) == 4  # as if the first had not been there
+
+
+def test_who_withdraws_is_gone_and_sees_that_when_coming_back(enter: Open, store: Store) -> None:
+    session = enter(rules=SHORT)
+    with pytest.raises(StudyError, match="nothing is stored that could be withdrawn"):
+        session.withdraw()
+    assert not session.can_withdraw
+    session.agree()
+    rate(session)
+    rate(session)
+    session.pause()
+    elsewhere = enter(session.rater)
+    session.withdraw()
+    assert (session.state, session.can_withdraw, session.trial) == ("withdrawn", False, None)
+    assert store.ratings(history=True).empty
+    with pytest.raises(StudyError, match="has withdrawn"):
+        elsewhere.resume()
+    again = enter(session.rater)
+    assert again.state == "withdrawn"
+    with pytest.raises(StudyError, match="the state is withdrawn"):
+        again.agree()

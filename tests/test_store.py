@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -472,6 +473,131 @@ def test_without_its_driver_postgresql_is_a_command_to_install_it(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingPackageError, match=r'pip install "psycopg\[binary\]>='):
         open_store("postgresql://raters@host/name")
+
+
+def test_who_withdraws_leaves_no_answer_and_can_not_come_back(opened: Store) -> None:
+    (session, rater), (other, another) = begin(opened), begin(opened)
+    opened.note(session, "questions", display="A phone")
+    for trial in range(3):
+        answer(opened, session, rater, trial)
+        answer(opened, other, another, trial)
+    opened.undo(session, 2)
+    assert opened.withdraw("small", rater) == 3 * len(CRITERIA)
+    assert set(opened.ratings(history=True)["rater"]) == {another}
+    assert [known.rater for known in opened.sessions()] == [another]
+    assert (opened.withdrawals("small"), opened.withdrawals("other")) == (1, 0)
+    assert opened.has_withdrawn("small", rater)
+    assert not opened.has_withdrawn("small", another)
+    with pytest.raises(StudyError, match="has withdrawn"):
+        opened.register("small", rater=rater)
+    table = simulated_table(1).assign(rater=rater, simulated=False)
+    with pytest.raises(StudyError, match=f"rater {rater} of small has withdrawn: remove"):
+        opened.append(table)
+    assert opened.register("small").number == 2  # numbers are not given again
+    assert opened.register("other", rater=rater).number == 0
+
+
+def test_a_page_that_is_open_when_its_rater_withdraws_stores_nothing_more(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    opened.withdraw("small", rater)
+    for step in (
+        lambda: answer(opened, session, rater, 1),
+        lambda: opened.undo(session, 0),
+        lambda: opened.note(session, "paused"),
+    ):
+        with pytest.raises(StudyError, match="has withdrawn"):
+            step()
+    assert opened.ratings(history=True).empty
+
+
+def test_rows_can_only_be_added_again_after_somebody_withdrew(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    opened.withdraw("small", rater)
+    test_rows_can_be_added_only(opened, "DELETE FROM answers")
+
+
+def test_nobody_can_withdraw_who_is_not_there(opened: Store) -> None:
+    _, rater = begin(opened, rater="P-17")
+    with pytest.raises(StudyError, match=r'no rater "P-71" of small .*did you mean "P-17"'):
+        opened.withdraw("small", "P-71")
+    assert opened.withdrawals("small") == 0
+    opened.withdraw("small", rater)
+    assert opened.withdraw("small", rater) == 0  # what an interrupted call has left is removed
+    assert opened.withdrawals("small") == 1
+
+
+def test_of_who_has_withdrawn_nothing_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.sqlite"
+    with open_store(path) as opened, open_store(path) as reader:
+        session, rater = begin(opened, rater="P-withdrawn-17")
+        opened.note(session, "questions", display="A cathode ray tube")
+        for trial in range(6):
+            answer(opened, session, rater, trial)
+            other, another = begin(opened)
+            answer(opened, other, another, 0)
+        assert reader.session("small", rater).answered == 6
+        held = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        assert held.count(rater.encode()) > 6 * len(CRITERIA)
+        opened.withdraw("small", rater)
+        files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        for name, content in files.items():
+            for trace in (rater, session, "cathode"):
+                assert trace.encode() not in content, name
+        assert len(reader.ratings()) == 6 * len(CRITERIA)
+    assert (tmp_path / "ratings.sqlite").read_bytes().count(rater.encode()) == 0
+
+
+def test_traces_that_a_reader_keeps_in_the_file_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.1)
+    path = tmp_path / "ratings.sqlite"
+    with open_store(path) as opened:
+        session, rater = begin(opened)
+        answer(opened, session, rater, 0)
+        reading = sqlite3.connect(path, isolation_level=None)
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM answers").fetchone()
+        with pytest.raises(StudyError, match="may still hold traces: give the same command again"):
+            opened.withdraw("small", rater)
+        reading.close()
+        opened.withdraw("small", rater)
+    assert rater.encode() not in path.read_bytes()
+
+
+def test_what_was_shown_counts_answers_and_what_is_still_to_come(opened: Store) -> None:
+    session, rater = begin(opened)
+    answer(opened, session, rater, 0)
+    answer(opened, session, rater, 1)
+    opened.undo(session, 1)
+    every = [(CLIP.cell, "")] * len(TRIALS)
+    assert opened.shown("small") == [(rater, every)]
+    assert opened.shown("small", START) == [(rater, every)]
+    assert opened.shown("small", START + timedelta(seconds=10)) == [(rater, every[:1])]
+    opened.append(simulated_table(1))
+    assert opened.shown("small")[1] == ("s-0000", every[:2])  # of three trials one is gold
+    assert opened.shown("other") == []
+
+
+def test_nobody_else_begins_while_a_plan_is_made(address: str) -> None:
+    """Each of many raters at once plans by what all others were given."""
+    known: list[int] = []
+
+    def plan(shown: list) -> tuple[Trial, ...]:
+        known.append(len(shown))
+        time.sleep(0.01)
+        return TRIALS
+
+    def enter(_: int) -> None:
+        with open_store(address) as opened:
+            opened.begin("small", "h", opened.register("small"), plan)
+
+    open_store(address).close()
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(enter, range(12)))
+    assert known == list(range(12))
 
 
 _READER = """

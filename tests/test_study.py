@@ -10,6 +10,7 @@ from studykit.clips.check import check_study
 from studykit.errors import StudyFileError
 from studykit.methods import create_methods
 from studykit.study.file import load_study, slug
+from studykit.study.hypotheses import Hypothesis
 from studykit.study.ratings import Ratings, ScreeningRules
 from studykit.study.wording import CRITERIA, TEXTS, words_in
 
@@ -91,6 +92,58 @@ def test_who_is_excluded_can_be_the_studys_own_choice(small_study: Path) -> None
     assert rules == dataclasses.replace(
         usual, gold=0.75, agreement=None, seconds=2.0, keep=("r-1a",)
     )
+
+
+def test_a_plan_names_what_is_expected(small_study: Path) -> None:
+    text = small_study.read_text().replace("[copy]", "[copy, warp]")
+    small_study.write_text(
+        f"{text}plan:\n  criterion: jitter\n  metrics: [csim]\n  raters: 30\n  hypotheses:\n"
+        "    - {higher: warp, lower: copy}\n"
+        "    - {claim: source type, higher: frontal, lower: side, criterion: structure,"
+        " scope: these clips}\n"
+    )
+    plan = load_study(small_study).plan
+    assert (plan.criterion, plan.metrics, plan.raters) == ("jitter", ("csim",), 30)
+    assert plan.hypotheses == (
+        Hypothesis("method", "warp", "copy", "jitter"),
+        Hypothesis("source type", "frontal", "side", "structure", "these clips"),
+    )
+    assert plan.hypotheses[1].words == "frontal sources above side sources on structure " \
+        "(these clips)"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("{criteria: jitter}", r'line 8: unknown key "criteria": did you mean "criterion"'),
+        ("{criterion: jiter}", r'line 8: no criterion "jiter": did you mean "jitter"'),
+        ("{raters: 0}", r"line 8: raters must be a whole number >= 1, not 0"),
+        ("{hypotheses: 3}", r"line 8: hypotheses must be a list"),
+        ("\n  hypotheses:\n    - warp", r"line 10: .* must be a mapping"),
+        ("\n  hypotheses: [{higher: copy}]", r'line 9: the key "lower" is missing'),
+        (
+            "\n  hypotheses: [{higher: copy, lower: copi}]",
+            r'line 9: no method "copi": did you mean "copy"',
+        ),
+        (
+            "{hypotheses: [{higher: copy, lower: copy, criterion: jitter}]}",
+            r'"copy" is compared with itself',
+        ),
+        (
+            "{hypotheses: [{claim: source type, higher: side, lower: frontal}]}",
+            r"line 8: a hypothesis needs a criterion",
+        ),
+        (
+            "{criterion: jitter, hypotheses: [{claim: sources, higher: side, lower: frontal}]}",
+            r'no claim "sources": did you mean "source type"',
+        ),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_its_line(small_study: Path, plan: str, message: str) -> None:
+    small_study.write_text(f"{small_study.read_text()}plan: {plan}\n")
+    with pytest.raises(StudyFileError, match=message) as refusal:
+        load_study(small_study)
+    assert "\n" not in str(refusal.value)
 
 
 def test_own_criteria_and_questions_can_be_added(small_study: Path) -> None:

@@ -28,6 +28,8 @@ _DEVICE = (
     *("refresh_rate", "shown_width", "touch", "browser", "clip", "reason"),
 )
 _NOTES, _LONGEST_DETAIL = 200, 300
+# Of a session, without anything to say beside.
+_STEPS = ("agree", "decline", "show", "undo", "pause", "resume", "next_part", "withdraw")
 _LOG_BYTES, _LOGS_KEPT, _LONGEST_NOTE = 1_000_000, 3, 4_000
 
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which
@@ -129,7 +131,7 @@ class Conversation:
             session.answer(message["values"])
         elif verb == "play":
             session.play(float(message["share"]))
-        elif verb in ("agree", "decline", "show", "undo", "pause", "resume"):
+        elif verb in _STEPS:
             getattr(session, verb)()
         else:
             raise ValueError(f"no verb {verb}")
@@ -163,7 +165,7 @@ class Conversation:
     def _recall(self, rater: str) -> None:
         """Offer a rater who began in this browser to go on, such as after a kernel's restart."""
         record = self.session.store.session(self.session.study.name, rater)
-        unfinished = record is not None and record.answered < len(record.trials)
+        unfinished = record is not None and self._reopened(rater).state != "finished"
         self.known = rater if unfinished and not self.session.rater else ""
 
     def _went_on_elsewhere(self) -> bool:
@@ -226,6 +228,10 @@ class Conversation:
             "undo": session.can_undo,
             "progress": {"done": session.progress.done, "total": session.progress.total},
             "practised": session.ratings.training > 0,
+            "part": {"done": session.part.done, "total": session.part.total},
+            "rest": session.rest,
+            "withdraw": session.can_withdraw,
+            "completion": session.completion and asdict(session.completion),
         }
         if session.state == "checks":
             state["plates"] = [

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.ratings.database import TABLES, create_again
-from studykit.ratings.store import Store, open_store
+from studykit.ratings.database import TABLES, create_again, leave_no_trace, withdrawn
+from studykit.ratings.store import Store, open_store, withdraw_again
 
 # Both sides have had the same migrations before anything is copied.
 _CONTENT = [table for table in TABLES.sorted_tables if table.name != "migrations"]
@@ -50,6 +50,8 @@ def restore(
     store: Store, study: str, path: str | Path, kept: Path, *, force: bool = False
 ) -> Path | None:
     """Put what a backup holds in place of what a store holds, all at once or not at all.
+
+    Raters who have withdrawn since stay withdrawn; the backup itself still holds their answers.
 
     Parameters
     ----------
@@ -99,8 +101,11 @@ def restore(
                 replaced = kept / f"replaced-{moment}.sqlite"
                 with files.written(replaced, "make room for a copy of what is replaced") as part:
                     _copy_tables(target, part)
+            gone = target.execute(sa.select(withdrawn)).mappings().all()
             create_again(target)
             _copy_rows(source, target)
+            withdraw_again(target, [dict(row) for row in gone])
+    leave_no_trace(store._engine)
     return replaced
 
 
@@ -136,6 +141,8 @@ def _lacking(backup: sa.Connection, store: sa.Connection) -> dict[str, int]:
     """Count, by table, the rows of a store that its backup does not have."""
     newer = {}
     for table in _CONTENT:
+        if table is withdrawn:  # they stay withdrawn
+            continue
         # Of a count that only grows there is one row a study, here as there.
         columns = list(table.primary_key) if table.name == "numbers" else _columns(table)
         held, known = (

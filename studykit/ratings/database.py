@@ -1,11 +1,12 @@
 """The database under the store of ratings: its tables, their migrations, and how it is opened."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ events = _table(
     sa.Index("events_of_session", "session"),
     sqlite_autoincrement=True,
 )
+# Who has withdrawn, so that nobody comes back by accident: no id, no answer.
+withdrawn = _table("withdrawn", _key("study"), _key("rater_hash"), _now("withdrawn_at"))
 # What lets somebody in without saying who it is: only the hash of each secret is kept.
 links = _table(
     "links",
@@ -124,28 +127,80 @@ def _first_tables(connection: sa.Connection) -> None:
     TABLES.create_all(connection)
 
 
+_ONLY_ADDED, _REFUSAL = (answers, undone, events), "ratings are only ever added"
+_NO_CHANGE = (
+    "CREATE TRIGGER {table}_no_{name} BEFORE {change} ON {table} "
+    f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+)
+
+
 def _rows_are_only_added(connection: sa.Connection) -> None:
     """Refuse to change or remove what was answered, whoever asks."""
-    tables, refusal = ("answers", "undone", "events"), "ratings are only ever added"
     if connection.dialect.name == "postgresql":
         statements = [
             "CREATE OR REPLACE FUNCTION studykit_only_add() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$",
+            f"$$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$",
             *(
                 f"CREATE TRIGGER only_add BEFORE UPDATE OR DELETE ON {table} "
                 "FOR EACH STATEMENT EXECUTE FUNCTION studykit_only_add()"
-                for table in tables
+                for table in _ONLY_ADDED
             ),
         ]
     else:
         statements = [
-            f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
-            for table in tables
+            _NO_CHANGE.format(table=table, name=change.lower(), change=change)
+            for table in _ONLY_ADDED
             for change in ("UPDATE", "DELETE")
         ]
     for statement in statements:
         connection.exec_driver_sql(statement)
+
+
+def _raters_may_withdraw(connection: sa.Connection) -> None:
+    withdrawn.create(connection, checkfirst=True)
+
+
+@contextlib.contextmanager
+def rows_may_go(connection: sa.Connection) -> Iterator[None]:
+    """Let rows be removed, within one transaction that nobody else sees."""
+    postgres = connection.dialect.name == "postgresql"
+    for table in _ONLY_ADDED:
+        connection.exec_driver_sql(
+            f"ALTER TABLE {table} DISABLE TRIGGER only_add"
+            if postgres
+            else f"DROP TRIGGER {table}_no_delete"
+        )
+    yield
+    for table in _ONLY_ADDED:
+        connection.exec_driver_sql(
+            f"ALTER TABLE {table} ENABLE TRIGGER only_add"
+            if postgres
+            else _NO_CHANGE.format(table=table, name="delete", change="DELETE")
+        )
+
+
+def leave_no_trace(engine: sa.Engine) -> bool:
+    """Rewrite an SQLite file and its log without what was removed from it.
+
+    Returns
+    -------
+    bool
+        Whether that could be done, as nobody was reading all the time.
+    """
+    if engine.dialect.name != "sqlite":
+        return True  # PostgreSQL's own VACUUM clears its files
+    raw, end = engine.raw_connection(), time.monotonic() + _BUSY_SECONDS
+    try:
+        raw.driver_connection.execute("VACUUM")
+        while raw.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        raw.close()
 
 
 def _links(connection: sa.Connection) -> None:
@@ -158,6 +213,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _first_tables,
     _rows_are_only_added,
     _links,
+    _raters_may_withdraw,
 )
 
 
@@ -273,6 +329,7 @@ def _prepare_file(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by _begin_in_file
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten
     # The change of mode needs the file alone and does not wait for it; once made it stays. A file
     # system that has no shared memory keeps its old journal, which is slower and as safe.
     end = time.monotonic() + _BUSY_SECONDS

@@ -1,6 +1,7 @@
 """The design of a session: which clips a rater sees, in which order, and why.
 
-Pure functions of the study, the clips and the rater's number, so that a plan can be made again.
+Pure functions of the study, the clips, the rater's number and what was shown so far, so that a plan
+can be made again, and so that whoever comes next gets what is missing.
 """
 
 import bisect
@@ -9,7 +10,7 @@ import itertools
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +39,9 @@ _UNDISTURBED = 2
 _UNEVEN = 2
 _CONSIDERED = 50
 _READING_SECONDS, _CRITERION_SECONDS, _REPLAYS = 2.0, 4.0, 0.5
+# An order of clips is looked for by so many swaps; clips of one source beside each other weigh as
+# much as conditions that were neighbours so often before.
+_SWAPS, _SAME_SOURCE = 2000, 10
 _UNPLACED = -1  # the number of a trial that has no place yet
 
 
@@ -127,6 +131,11 @@ class Trial:
             return self.clip.condition
         return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
 
+    @property
+    def item(self) -> "Item":
+        """What is rated: its clip, or the two of a pair, whichever comes first."""
+        return item_of(self.clip.cell, self.other.cell if self.other else "")
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Trial":
         """Make a trial from what :func:`dataclasses.asdict` gave, through JSON or not."""
@@ -136,6 +145,64 @@ class Trial:
             "expected": {name: tuple(answers) for name, answers in values["expected"].items()},
         }
         return cls(**values | parts)
+
+
+Item = tuple[str, ...]  # the cells that are rated together, in the order of the alphabet
+
+
+def item_of(cell: str, other: str = "") -> Item:
+    """Return what is rated where a clip, or a pair of clips, is shown."""
+    return tuple(sorted(filter(None, (cell, other))))
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What was rated so far, and where in a session: what a design balances.
+
+    Attributes
+    ----------
+    items : Counter
+        How often each clip, or pair, was rated.
+    places : Counter
+        How often each condition stood in each place among a session's rated clips.
+    neighbours : Counter
+        How often one condition came right before another.
+    first : Counter
+        How often, of a condition of pairs, a method came first.
+    """
+
+    items: Counter[Item] = field(default_factory=Counter)
+    places: Counter[tuple] = field(default_factory=Counter)
+    neighbours: Counter[tuple] = field(default_factory=Counter)
+    first: Counter[tuple] = field(default_factory=Counter)
+
+    @classmethod
+    def of(
+        cls, study: Study, clips: Sequence[Clip], sessions: Iterable[Sequence[tuple[str, str]]]
+    ) -> "Exposure":
+        """Count what sessions have shown, each as the cells and the others of its rated trials."""
+        known = {trial.item: trial for trial in _rateable(study, clips)}
+        found = cls()
+        for session in sessions:
+            trials = [(known.get(item_of(*cells)), cells[0]) for cells in session]
+            found.add([_beginning_with(cell, trial) for trial, cell in trials if trial])
+        return found
+
+    def add(self, rated: Sequence[Trial]) -> None:
+        """Count a session's rated trials, in their order."""
+        self.items.update(trial.item for trial in rated)
+        self.places.update((trial.condition, place) for place, trial in enumerate(rated))
+        self.neighbours.update((a.condition, b.condition) for a, b in itertools.pairwise(rated))
+        self.first.update((trial.condition, trial.clip.method) for trial in rated)
+
+
+def _beginning_with(cell: str, trial: Trial) -> Trial:
+    """Return a pair with the clip of this cell first; a single clip as it is."""
+    return trial if trial.other is None or trial.clip.cell == cell else _turned(trial)
+
+
+def _turned(trial: Trial) -> Trial:
+    return replace(trial, clip=trial.other, other=trial.clip)
 
 
 def williams_order(count: int) -> tuple[tuple[int, ...], ...]:
@@ -198,14 +265,32 @@ def study_hash(study: Study) -> str:
     return hashlib.sha256(f"{files.sha256(study.path)}\n{words}".encode()).hexdigest()
 
 
-def plan_session(study: Study, clips: Sequence[Clip], number: int) -> tuple[Trial, ...]:
-    """Plan the session of one rater.
+def plan_session(
+    study: Study,
+    clips: Sequence[Clip],
+    number: int,
+    *,
+    session: int = 1,
+    shown: Exposure | None = None,
+    seen: Collection[Item] = (),
+) -> tuple[Trial, ...]:
+    """Plan a session of one rater.
 
-    Conditions come in a row of the balanced order, the rows dealt to raters in a seeded order. All
-    methods of a source type x driving type come with the same source and driving: those that raters
-    have seen least, or others if that sets clips of one source apart and keeps the counts within 2
-    of each other. Training comes first. Gold clips, references and repeats stand between rated
-    clips: after the first two, apart from each other, and a repeat well after what it repeats.
+    Without ``trials`` in the study, or with a multiple of the conditions, conditions come in a row
+    of the balanced order, the rows dealt to sessions in a seeded order. All methods of a source
+    type x driving type come with the same source and driving: those that raters have seen least, or
+    others if that sets clips of one source apart and keeps the counts within 2 of each other.
+
+    With other ``trials``, or where conditions with different numbers of clips are promised as many
+    ratings of each (``ratings_per_clip_min``), sources and drivings are dealt with all their
+    methods, those first whose clips have the fewest ratings, of as many types as there are; where a
+    session has room for some of the methods only, the rater's next session or other raters get the
+    rest. Their order is the one, among many, whose conditions stood least often in these places and
+    beside each other.
+
+    Training comes first, in later sessions half of it. Gold clips, references and repeats stand
+    between rated clips: after the first two, apart from each other, and a repeat well after what it
+    repeats.
 
     Parameters
     ----------
@@ -214,23 +299,55 @@ def plan_session(study: Study, clips: Sequence[Clip], number: int) -> tuple[Tria
         What can be shown: :func:`study_clips`, or those that were made.
     number : int
         Of the rater, from 0.
+    session : int
+        Of this rater, from 1.
+    shown : Exposure, optional
+        What was rated so far. Without it, as if all raters before this one had finished.
+    seen : collection of Item
+        What this rater has rated in earlier sessions.
 
     Raises
     ------
     StudyError
-        There is nothing to rate.
+        There is nothing to rate, or nothing more for this rater.
     """
-    deck = _Deck(study, clips)
-    for earlier in range(number):
-        deck.deal(earlier)
-    return _with_controls(study, clips, deck.deal(number), number)
+    deck, place = _Deck(study, clips), number * study.ratings.sessions + session - 1
+    if shown is None:
+        rated = next(itertools.islice(deck.deal_all(), place, None))
+    else:
+        rated = deck.deal(place, shown, seen)
+    if not rated:
+        raise StudyError(f"{study.path}: this rater has seen all that can be rated")
+    return _with_controls(study, clips, rated, place)
 
 
 def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, ...]]:
-    """Yield the sessions of rater 0, 1, 2, ... without end, as :func:`plan_session` plans them."""
-    deck = _Deck(study, clips)
-    for number in itertools.count():
-        yield _with_controls(study, clips, deck.deal(number), number)
+    """Yield the sessions of rater 0, all of them, those of rater 1 and so on without end.
+
+    Each is planned as :func:`plan_session` does where all before it were finished; it is empty
+    where the rater has seen everything.
+    """
+    for place, rated in enumerate(_Deck(study, clips).deal_all()):
+        yield _with_controls(study, clips, rated, place) if rated else ()
+
+
+def rateable_items(study: Study, clips: Sequence[Clip]) -> dict[Item, tuple[str, ...]]:
+    """Return all that can be rated, clips or pairs, with the condition of each."""
+    return {trial.item: trial.condition for trial in _rateable(study, clips)}
+
+
+def raters_for_every_clip(study: Study, clips: Sequence[Clip]) -> int:
+    """Return how many raters it takes at least to give each clip the ratings that it needs.
+
+    That is the study's ``ratings_per_clip_min``; with 0, each clip is to be rated once.
+    """
+    deck, goal = _Deck(study, clips), max(study.ratings.ratings_per_clip_min, 1)
+    items = rateable_items(study, clips)
+    if deck.in_turns is None:
+        most = min(len(items), deck.length * study.ratings.sessions)
+        return -(-goal * len(items) // most)
+    turns = deck.in_turns * study.ratings.sessions
+    return max(-(-goal * size // min(turns, size)) for size in Counter(items.values()).values())
 
 
 def ratings_per_condition(
@@ -240,7 +357,7 @@ def ratings_per_condition(
 
     A condition of pairs names both methods.
     """
-    sessions = itertools.islice(plan_sessions(study, clips), raters)
+    sessions = itertools.islice(plan_sessions(study, clips), raters * study.ratings.sessions)
     rated = (trial for trials in sessions for trial in trials if trial.role == "rating")
     return dict(Counter(trial.condition for trial in rated))
 
@@ -298,14 +415,15 @@ _Content = tuple[str, str]  # a source and a driving
 
 
 class _Deck:
-    """Deals rated clips to raters, one after the other, so that each is seen equally often.
+    """Deals rated clips to raters so that each is seen equally often.
 
-    Of each source type x driving type a rater gets one source and driving with all its methods, so
-    that what a rater thinks of a face does not count as a difference between methods.
+    What it deals depends on the study, the rater's number and the counts that it is given alone. A
+    rater gets a source and driving with all its methods, as far as there is room, so that what a
+    rater thinks of a face does not count as a difference between methods.
     """
 
     def __init__(self, study: Study, clips: Sequence[Clip]) -> None:
-        self._random = random.Random(f"{study.name} {study.seed} deck")
+        self._seed, self._sessions = f"{study.name} {study.seed}", study.ratings.sessions
         self._contents: dict[_Types, dict[_Content, dict[tuple[str, ...], Trial]]] = {}
         for trial in _rateable(study, clips):
             contents = self._contents.setdefault(trial.condition[:2], {})
@@ -315,45 +433,78 @@ class _Deck:
                 f"{study.path}: no clip to rate: run the study first"
                 + (", with two methods or more for pairs" * (study.ratings.task == "pair"))
             )
-        # By how often a content was dealt, and by chance among equals.
-        self._decks = {
-            types: sorted((0, self._random.random(), content) for content in contents)
-            for types, contents in self._contents.items()
-        }
         by_content = [methods for found in self._contents.values() for methods in found.values()]
         self._conditions = sorted(set().union(*by_content))
-        self._random.shuffle(self._conditions)
+        random.Random(f"{self._seed} conditions").shuffle(self._conditions)
         self._rows = williams_order(len(self._conditions))
-        self._length = study.ratings.trials or len(self._conditions)
-        most = max(map(len, self._contents.values()))
-        self._turns = min(-(-self._length // len(self._conditions)), most)
-        self._shuffled: list[list[tuple[int, ...]]] = []
-        self._flipped: set[tuple[str, ...]] = set()
+        self.length = study.ratings.trials or len(self._conditions)
+        # Where each clip is promised a number, none gets ahead of others.
+        self._uneven = 1 if study.ratings.ratings_per_clip_min else _UNEVEN
+        sizes = Counter(itertools.chain.from_iterable(by_content))
+        self._by_clip = self._uneven == 1 and len(set(sizes.values())) > 1
 
-    def deal(self, number: int) -> list[Trial]:
-        """Deal the rated trials of the next rater; call it for 0, 1, 2, ... in turn."""
-        place = number % len(self._rows)
-        if place == 0:
-            count = len(self._rows)
-            self._shuffled = [self._random.sample(self._rows, count) for _ in range(self._turns)]
-        if number % 2 == 0:
-            count = len(self._conditions) // 2
-            self._flipped = set(self._random.sample(self._conditions, count))
+    @property
+    def in_turns(self) -> int | None:
+        """How often a session shows every condition; None where it shows a part of them.
+
+        So it does too where conditions have different numbers of clips, each of which is to get as
+        many ratings.
+        """
+        turns, rest = divmod(self.length, len(self._conditions))
+        if rest or self._by_clip:
+            return None
+        return min(turns, max(map(len, self._contents.values())))
+
+    def deal(self, place: int, shown: Exposure, seen: Collection[Item]) -> list[Trial]:
+        """Deal the rated trials of a session, in their order.
+
+        ``place`` counts the sessions from 0: all of rater 0, all of rater 1, ...
+        """
+        chance = random.Random(f"{self._seed} deal {place}")
+        if self.in_turns is None:
+            dealt = _ordered(self._part(shown, seen, chance), shown, chance)
+        else:
+            dealt = self._whole(place, shown, seen, chance)
+        return _sided(dealt, shown, chance)
+
+    def deal_all(self) -> Iterator[list[Trial]]:
+        """Deal all sessions, one after the other, as if each was finished before the next."""
+        shown, seen = Exposure(), set[Item]()
+        for place in itertools.count():
+            if place % self._sessions == 0:
+                seen = set()
+            rated = self.deal(place, shown, seen)
+            shown.add(rated)
+            seen.update(trial.item for trial in rated)
+            yield rated
+
+    def _whole(
+        self, place: int, shown: Exposure, seen: Collection[Item], chance: random.Random
+    ) -> list[Trial]:
+        """Deal every condition equally often, in rows of the balanced order."""
+        block, row = divmod(place, len(self._rows))
+        decks = {
+            types: sorted(
+                (_mean(shown.items[trial.item] for trial in methods.values()),
+                 chance.random(), content)
+                for content, methods in contents.items()
+            )
+            for types, contents in self._contents.items()
+        }  # fmt: skip
         dealt: list[Trial] = []
-        for turn, rows in enumerate(self._shuffled):
-            left = self._length - len(dealt)
-            order = [self._conditions[index] for index in rows[place]][:left]
-            for trial in self._turn(order, dealt):
-                # Who comes second sees each pair the other way round than who came first.
-                if trial.other and (number + turn + (trial.condition in self._flipped)) % 2:
-                    trial = replace(trial, clip=trial.other, other=trial.clip)
-                dealt.append(trial)
+        for turn in range(self.in_turns or 0):
+            rows = random.Random(f"{self._seed} rows {block} {turn}")
+            order = rows.sample(self._rows, len(self._rows))[row]
+            known = {*seen, *(trial.item for trial in dealt)}
+            last = dealt[-1].clip.source if dealt else ""
+            dealt += self._turn([self._conditions[index] for index in order], last, known, decks)
         return dealt
 
-    def _turn(self, order: list[tuple[str, ...]], dealt: list[Trial]) -> list[Trial]:
-        """Choose a trial for each condition, of a content that this rater has not seen with it."""
-        seen = {(trial.condition, _content(trial)) for trial in dealt}
-        sources = [dealt[-1].clip.source if dealt else "", *[""] * (len(order) + 1)]
+    def _turn(
+        self, order: list[tuple[str, ...]], last: str, seen: set[Item], decks: "_Decks"
+    ) -> list[Trial]:
+        """Choose a trial for each condition, which this rater has not seen."""
+        sources = [last, *[""] * (len(order) + 1)]
         chosen: dict[int, Trial] = {}
         for first, condition in enumerate(order):
             if first in chosen:
@@ -365,39 +516,140 @@ class _Deck:
                 if order[place][:2] == types and place not in chosen
             ]
             neighbours = [sources[place + side] for place in places for side in (0, 2)]
-            content = self._take(condition, neighbours, seen)
+            content = self._take(condition, neighbours, seen, decks[types])
             methods = self._contents[types].get(content, {})
             for place in places:
-                if order[place] in methods and (order[place], content) not in seen:
+                if order[place] in methods and methods[order[place]].item not in seen:
                     chosen[place] = methods[order[place]]
                     sources[place + 1] = content[0]
         return [chosen[place] for place in sorted(chosen)]
 
     def _take(
-        self,
-        condition: tuple[str, ...],
-        neighbours: list[str],
-        seen: set[tuple[tuple[str, ...], _Content]],
+        self, condition: tuple[str, ...], neighbours: list[str], seen: set[Item], deck: list
     ) -> _Content | None:
-        """Take the source and driving dealt least, if another does not stand apart better."""
-        deck, contents = self._decks[condition[:2]], self._contents[condition[:2]]
+        """Take the source and driving rated least, if another does not stand apart better."""
+        contents = self._contents[condition[:2]]
         fresh = (
             entry
             for entry in deck
-            if condition in contents[entry[2]] and (condition, entry[2]) not in seen
+            if condition in (methods := contents[entry[2]]) and methods[condition].item not in seen
         )
         considered = list(itertools.islice(fresh, _CONSIDERED))
         if not considered:
             return None
-        enough = considered[0][0] + _UNEVEN
+        enough = considered[0][0] + self._uneven
         best = min(
             (entry for entry in considered if entry[0] < enough),
             key=lambda entry: neighbours.count(entry[2][0]),
         )
         deck.remove(best)
-        count, _, content = best
-        bisect.insort(deck, (count + 1, self._random.random(), content))
+        count, chance, content = best
+        bisect.insort(deck, (count + 1, chance, content))
         return content
+
+    def _part(self, shown: Exposure, seen: Collection[Item], chance: random.Random) -> list[Trial]:
+        """Choose what has the fewest ratings, sources and drivings with all methods where they fit.
+
+        What this rater has seen in part comes first; then what is even, so that a source and
+        driving whose methods were shared among raters is completed in the room that others leave.
+        """
+        left: dict[_Content, tuple[list[Trial], int, int]] = {}
+        begun, lot = set(), {}
+        for content, methods in itertools.chain(*(its.items() for its in self._contents.values())):
+            fresh = [trial for trial in methods.values() if trial.item not in seen]
+            if fresh:
+                counts = [shown.items[trial.item] for trial in fresh]
+                fewest = min(counts)
+                behind = [t for t, count in zip(fresh, counts, strict=True)
+                          if count < fewest + _UNEVEN]  # fmt: skip
+                left[content] = behind, fewest, counts.count(fewest)
+                lot[content] = chance.random()
+                begun |= {content} if len(fresh) < len(methods) else set()
+        # Types with more left at the lowest count first, so that none is left alone at the end.
+        lowest = min((fewest for _, fewest, _ in left.values()), default=0)
+        plenty = Counter(
+            fresh[0].condition[:2] for fresh, fewest, _ in left.values() if fewest == lowest
+        )
+        here: Counter[Any] = Counter()
+
+        def rank(content: _Content) -> tuple:
+            fresh, fewest, due = left[content]
+            room, (source, driving) = self.length - len(chosen), content
+            whole, types = due == len(fresh) <= room, fresh[0].condition[:2]
+            shared = here["source", source] + here["driving", driving]
+            return (content not in begun, fewest, not whole, due > room, -due,
+                    here[types], here[types] - plenty[types], shared, lot[content])  # fmt: skip
+
+        chosen: list[Trial] = []
+        while left and (room := self.length - len(chosen)):
+            content = min(left, key=rank)
+            fresh, fewest, _ = left.pop(content)
+            if len(fresh) > room:
+                fresh = [trial for trial in fresh if shown.items[trial.item] == fewest][:room]
+            chosen += fresh
+            here.update([fresh[0].condition[:2], *zip(("source", "driving"), content, strict=True)])
+        return chosen
+
+
+_Decks = dict[_Types, list[tuple[float, float, _Content]]]
+
+
+def _mean(counts: Iterable[int]) -> float:
+    found = list(counts)
+    return sum(found) / len(found)
+
+
+def _ordered(chosen: list[Trial], shown: Exposure, chance: random.Random) -> list[Trial]:
+    """Order trials so that places and neighbours come equally often, sources apart.
+
+    From a random order on, two trials change places wherever that makes the sum of squares of all
+    counts no larger.
+    """
+    size = len(chosen)
+    places = [[shown.places[trial.condition, at] for at in range(size)] for trial in chosen]
+    beside = [
+        [
+            shown.neighbours[one.condition, other.condition] + _SAME_SOURCE * _too_alike(one, other)
+            for other in chosen
+        ]
+        for one in chosen
+    ]
+    order = chance.sample(range(size), size)
+
+    def cost(first: int, second: int) -> int:
+        links = {first - 1, first, second - 1, second} - {-1, size - 1}
+        standing = places[order[first]][first] + places[order[second]][second]
+        return standing + sum(beside[order[at]][order[at + 1]] for at in links)
+
+    for _ in range(_SWAPS if size > 1 else 0):
+        first, second = chance.randrange(size), chance.randrange(size)
+        before = cost(first, second)
+        order[first], order[second] = order[second], order[first]
+        if cost(first, second) > before:
+            order[first], order[second] = order[second], order[first]
+    return [chosen[index] for index in order]
+
+
+def _too_alike(one: Trial, other: Trial) -> bool:
+    """Say whether two should not follow each other: of one source, or of one condition.
+
+    Methods on one source and driving may: all conditions are to be neighbours equally often.
+    """
+    alike = one.clip.source == other.clip.source or one.condition == other.condition
+    return alike and _content(one) != _content(other)
+
+
+def _sided(trials: list[Trial], shown: Exposure, chance: random.Random) -> list[Trial]:
+    """Turn pairs so that each method comes first equally often, of a session's others half."""
+    undecided = itertools.cycle(chance.sample((False, True), 2))
+    turns = {}
+    for place in chance.sample(range(len(trials)), len(trials)):
+        trial = trials[place]
+        if trial.other is not None:
+            ahead, behind = (shown.first[trial.condition, clip.method]
+                             for clip in (trial.clip, trial.other))  # fmt: skip
+            turns[place] = next(undecided) if ahead == behind else ahead > behind
+    return [_turned(trial) if turns.get(at) else trial for at, trial in enumerate(trials)]
 
 
 def _rateable(study: Study, clips: Sequence[Clip]) -> Iterator[Trial]:
@@ -419,15 +671,17 @@ def _content(trial: Trial) -> _Content:
 
 
 def _with_controls(
-    study: Study, clips: Sequence[Clip], rated: list[Trial], number: int
+    study: Study, clips: Sequence[Clip], rated: list[Trial], place: int
 ) -> tuple[Trial, ...]:
     """Put training before the rated trials, and gold, references and repeats between them."""
-    chance = random.Random(f"{study.name} {study.seed} {number}")
+    chance = random.Random(f"{study.name} {study.seed} {place}")
     practice = _training(study, clips, rated, chance)
+    if place % study.ratings.sessions:  # BT.500 asks for less of it in sessions after the first
+        practice = practice[: -(-len(practice) // 2)]
     between = [
         *_repeats(study.ratings, rated, chance),
-        *_gold(study, clips, rated, number, chance),
-        *_references(study, clips, number),
+        *_gold(study, clips, rated, place, chance),
+        *_references(study, clips, place),
     ]
     session = [*practice, *_placed(rated, between, chance)]
     numbers = [place for place, trial in enumerate(session) if trial.role == "rating"]

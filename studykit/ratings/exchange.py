@@ -7,6 +7,7 @@ import codecs
 import csv
 import math
 import re
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,25 @@ def export_ratings(ratings: pd.DataFrame, path: str | Path) -> Path:
     except OSError as error:
         raise StudyError(f"{path} can't be written: {error.strerror or error}") from None
     return path
+
+
+def anonymous(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return a ratings table without what could lead to a person: ids, and the time of day.
+
+    Raters become rater-0001 and so on in a random order, which nobody can repeat, and their rows
+    stand in it; sessions are numbered. Trials keep their order and how long they took. All answers
+    get the day on which the last one was given.
+    """
+    known = sorted(ratings["rater"].unique())
+    names = [f"rater-{number:04d}" for number in range(1, len(known) + 1)]
+    secrets.SystemRandom().shuffle(known)
+    called = dict(zip(known, names, strict=True))
+    day = ratings["answered_at"].max().normalize() if len(ratings) else None
+    rater = ratings["rater"].map(called)
+    part = ratings.groupby("rater")["session"].rank(method="dense").map("{:.0f}".format)
+    session = ratings["study"] + "/" + rater + "/" + part
+    table = ratings.assign(rater=rater, session=session, answered_at=day)
+    return table.sort_values(["rater", "session", "trial"], kind="stable", ignore_index=True)
 
 
 def read_ratings_file(

@@ -9,14 +9,14 @@ from studykit.errors import StudyError
 from studykit.media import video
 from studykit.ratings import controls
 from studykit.ratings.controls import Shown
-from studykit.ratings.design import Clip, Trial, plan_session, plan_sessions
+from studykit.ratings.design import Clip, Exposure, Trial, plan_session, plan_sessions
 from studykit.study.file import Study
 
 _READY_FOR = 24  # raters: their sessions hold nearly all spoilt clips and references
 
 
 class Material:
-    """The clips, plans and files of a study; any number of threads may ask at once.
+    """The clips and files of a study; any number of threads may ask at once.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ class Material:
 
     def __init__(self, study: Study, out: Path) -> None:
         self.study, self.out = study, out
-        self._planning, self._making = threading.Lock(), threading.Lock()
+        self._making = threading.Lock()
         self._clips: tuple[object, tuple[Clip, ...]] = (None, ())
-        self._planned_for: tuple[Clip, ...] | None = None
+        self._checked: tuple[Clip, ...] | None = None
         self._shown: dict[tuple[Clip, Clip | None], Shown] = {}
         self._rates: dict[Path, float] = {}
 
@@ -55,29 +55,18 @@ class Material:
         """Whether any of the study's drivings has sound."""
         return any(video.probe(driving.path).has_audio for driving in self.study.drivings)
 
-    def plan(self, number: int) -> tuple[Trial, ...]:
-        """Plan the session of one rater as :func:`plan_session` does.
-
-        What a rater gets depends on what those before got: whoever comes next goes on from there,
-        and not from the first.
+    def require_clips(self) -> None:
+        """Refuse a study of which nothing can be rated.
 
         Raises
         ------
         StudyError
             There is nothing to rate.
         """
-        with self._planning:
-            if self.clips != self._planned_for:
-                self._dealer, self._dealt = plan_sessions(self.study, self.clips), 0
-                self._plans: dict[int, tuple[Trial, ...]] = {}
-            self._planned_for = None  # as long as it may fail
-            while self._dealt <= number:
-                self._plans[self._dealt] = next(self._dealer)
-                self._dealt += 1
-            self._planned_for = self.clips
-            # Whether there is anything to rate is asked by the plan of number 0.
-            plan = self._plans.pop(number, None) if number else self._plans[0]
-        return plan or plan_session(self.study, self.clips, number)
+        clips = self.clips
+        if clips is not self._checked:
+            plan_session(self.study, clips, 0, shown=Exposure())
+            self._checked = clips
 
     def shown(self, trial: Trial) -> Shown:
         """Return the files of a trial, making those that are not there yet.

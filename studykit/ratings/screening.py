@@ -5,8 +5,9 @@ and every rule can be turned off.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ import pandas as pd
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.ratings.design import Condition, study_clips
+from studykit.ratings.design import Clip, Condition, item_of, rateable_items, study_clips
 from studykit.study.file import Study
 from studykit.study.ratings import ScreeningRules
 
@@ -174,6 +175,10 @@ class Status:
     conditions : dict of int
         How many ratings the clips of each condition got, 0 where there is none yet.
     screening : Screening
+    coverage : Coverage
+        How many ratings the clips have of the raters who count.
+    withdrawn : int
+        How many raters have withdrawn; nothing else is known of them.
     """
 
     n_raters: int
@@ -181,11 +186,14 @@ class Status:
     sessions: dict[str, int]
     conditions: dict[Condition, int]
     screening: Screening
+    coverage: "Coverage"
+    withdrawn: int = 0
 
     def __str__(self) -> str:
         """Say it in lines."""
+        gone = [f"{withdrawn_words(self.withdrawn)}."] if self.withdrawn else []
         if not self.n_raters:
-            return "no ratings yet"
+            return "\n".join(["no ratings yet", *gone])
         kind = "simulated rater" if self.simulated else "rater"
         sessions = ", ".join(f"{count} {state}" for state, count in self.sessions.items())
         lines = [f"{self.n_raters} {kind}{'s' * (self.n_raters != 1)}; sessions: {sessions}"]
@@ -193,25 +201,92 @@ class Status:
             f"{count:6} ratings  {' x '.join(condition)}"
             for condition, count in self.conditions.items()
         ]
-        lines.append(self.screening.words)
+        lines += [self.coverage.words, *gone, self.screening.words]
         lines += [f"  {rater}: {reason}" for rater, reason in self.screening.excluded.items()]
         return "\n".join(lines)
 
 
-def rating_status(study: Study, store: "Store", rules: ScreeningRules | None = None) -> Status:
-    """Say how far the collection of a study's ratings is, and who would be excluded."""
+class Coverage(NamedTuple):
+    """How many ratings clips have: the fewest, how many were asked for, and how far that is.
+
+    Attributes
+    ----------
+    least, asked : int
+        Of one clip; of pairs, of one pair. 0 is asked where the study states no number.
+    behind, clips : int
+        How many have fewer than were asked for, of how many.
+    missing : int
+        Ratings, all together.
+    """
+
+    least: int
+    asked: int
+    behind: int
+    clips: int
+    missing: int
+
+    @property
+    def words(self) -> str:
+        """Say it in a sentence."""
+        ratings = "rating" if self.least == 1 else "ratings"
+        text = f"The clip rated least has {self.least} {ratings} by raters who count"
+        if not self.asked:
+            return f"{text}."
+        if not self.behind:
+            return f"{text}; the study asks for {self.asked}."
+        return (
+            f"{text}, and the study asks for {self.asked}: {self.behind} of {self.clips} clips "
+            f"have fewer, {self.missing} ratings are missing."
+        )
+
+
+def coverage(study: Study, ratings: pd.DataFrame, clips: Sequence[Clip] | None = None) -> Coverage:
+    """Count the ratings of each clip.
+
+    Parameters
+    ----------
+    study : Study
+    ratings : pandas.DataFrame
+        Of the raters who count.
+    clips : sequence of Clip, optional
+        Those that were made; all of the study by default.
+    """
+    rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])
+    given = Counter(itertools.starmap(item_of, zip(rated["cell"], rated["other"], strict=True)))
+    counts = [
+        given[i] for i in rateable_items(study, study_clips(study) if clips is None else clips)
+    ]
+    asked = study.ratings.ratings_per_clip_min
+    missing = [asked - count for count in counts if count < asked]
+    return Coverage(min(counts, default=0), asked, len(missing), len(counts), sum(missing))
+
+
+def withdrawn_words(count: int) -> str:
+    """Say how many raters have withdrawn."""
+    who = "One rater has" if count == 1 else f"{count} raters have"
+    return f"{who} withdrawn, whose answers were deleted"
+
+
+def rating_status(study: Study, store: "Store", clips: Sequence[Clip] | None = None) -> Status:
+    """Say how far the collection of a study's ratings is, and who would be excluded.
+
+    ``clips`` are those that were made; all of the study by default.
+    """
     ratings = store.ratings(study.name)
     rated = ratings[ratings["role"] == "rating"].drop_duplicates(["session", "trial"])
     shown = Counter([*rated["cell"], *rated["other"]])
     conditions: Counter[Condition] = Counter()
     for clip in study_clips(study):
         conditions[clip.condition] += shown[clip.cell]
+    screening = screen_study(study, ratings)
     return Status(
         n_raters=int(ratings["rater"].nunique()),
         simulated=bool(len(ratings) and ratings["simulated"].all()),
         sessions=dict(Counter(map(_state, store.sessions(study.name)))),
         conditions=dict(conditions),
-        screening=screen_study(study, ratings, rules),
+        screening=screening,
+        coverage=coverage(study, screening.kept, clips),
+        withdrawn=store.withdrawals(study.name),
     )
 
 

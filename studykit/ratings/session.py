@@ -1,14 +1,16 @@
 """A rater's session as a state machine, without any widget.
 
-consent -> questions -> training -> rating -> finished, and a pause anywhere. All of it but what is
+consent -> questions -> training -> rating -> finished, and a pause anywhere. Where a rater has
+several sessions, a break comes between them. Whoever has begun may withdraw. All of it but what is
 on the screen right now is in the store, so that a session goes on after a crash, on another day or
 on another machine.
 """
 
 import math
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,15 +19,29 @@ from studykit import files
 from studykit.errors import StudyError, did_you_mean
 from studykit.ratings.checks import Plate, plates
 from studykit.ratings.controls import Shown
-from studykit.ratings.design import Trial, rating_rows, study_hash
+from studykit.ratings.design import (
+    Exposure,
+    Item,
+    Trial,
+    item_of,
+    plan_session,
+    rateable_items,
+    rating_rows,
+    study_hash,
+)
 from studykit.ratings.material import Material
-from studykit.ratings.store import SessionRecord, Store, check_rater_id
+from studykit.ratings.store import RaterRecord, SessionRecord, ShownTo, Store, check_rater_id
 from studykit.study.file import Study
 from studykit.study.ratings import Ratings
 from studykit.study.wording import Criterion
 
-State = Literal["consent", "declined", "questions", "checks", "training", "rating", "finished"]
+State = Literal[
+    "consent", "declined", "questions", "checks", "training", "rating", "break", "finished",
+    "withdrawn",
+]  # fmt: skip
 Clock = Callable[[], datetime]
+# A session without an answer for so long is given up: others get what it has left.
+_GIVEN_UP = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,14 @@ class Progress:
 
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a rater gets at the end: a code, and an address to return to; "" where there is none."""
+
+    code: str
+    address: str
 
 
 _now = partial(datetime.now, UTC)
@@ -92,23 +116,26 @@ class Session:
         self.material = material or Material(study, out)
         self.rater = rater or ""
         self._study_hash = study_hash(study)
-        self._declined = self._waiting = False
+        self._declined = self._waiting = self._withdrawn = False
         self._leave()
         self._record: SessionRecord | None = None
         if rater:
             self._record = store.session(study.name, rater)
+            self._withdrawn = self._record is None and store.has_withdrawn(study.name, rater)
             pairs = study.ratings.task == "pair"
             if any(pairs == (trial.other is None) for trial in self.trials):
                 raise StudyError(
                     f"the session of {rater} began with another task than {study.path} has now: "
                     "put that back, or give another id"
                 )
-        if self._record is None:
-            self.material.plan(0)  # where there are no clips, that is said before a rater agrees
+        if self._record is None and not self._withdrawn:
+            self.material.require_clips()  # said before a rater agrees
 
     @property
     def state(self) -> State:
         """Where the session is."""
+        if self._withdrawn:
+            return "withdrawn"
         if self._record is None:
             return "declined" if self._declined else "consent"
         if self._record.questions is None and self.ratings.questions:
@@ -116,7 +143,7 @@ class Session:
         if self._record.checks is None and self.ratings.checks:
             return "checks"
         if self.trial is None:
-            return "finished"
+            return "break" if self._more else "finished"
         return "training" if self.trial.role == "training" else "rating"
 
     @property
@@ -165,7 +192,7 @@ class Session:
     def turn(self) -> str:
         """What names this moment: the same after a restart, another after each step."""
         steps = self._record.steps if self._record else 0
-        return f"{self.state}.{steps}" + (".paused" if self.paused else "")
+        return f"{self.state}.{self.part.done}.{steps}" + (".paused" if self.paused else "")
 
     @property
     def can_answer(self) -> bool:
@@ -176,19 +203,57 @@ class Session:
     @property
     def can_undo(self) -> bool:
         """Whether the last answer can be taken back: one, until the next is given."""
-        reached = self.state in ("training", "rating", "finished")
+        reached = self.state in ("training", "rating", "break", "finished")
         return reached and not self.paused and self._record.undoable
+
+    @property
+    def part(self) -> Progress:
+        """Which of the rater's sessions this is, of how many."""
+        return Progress(self._record.part if self._record else 0, self.ratings.sessions)
+
+    @property
+    def rest(self) -> float:
+        """For how many seconds the break goes on, at least; 0 outside of one."""
+        if self.state != "break" or self._record.last_answer is None:
+            return 0.0
+        end = self._record.last_answer + timedelta(minutes=self.ratings.break_minutes)
+        return max(0.0, (end - self._clock()).total_seconds())
+
+    @property
+    def completion(self) -> Completion | None:
+        """What shows that the rater has finished; None before."""
+        if self.state != "finished":
+            return None
+        code, address = self.ratings.completion_code, self.ratings.return_address
+        return Completion(code, address.replace("{code}", urllib.parse.quote(code, safe="")))
+
+    @property
+    def can_withdraw(self) -> bool:
+        """Whether anything is stored of the rater."""
+        return self._record is not None
 
     def agree(self) -> None:
         """Consent: the rater gets an id, a number and a plan, and is stored."""
         self._expect("consent")
-        study = self.study
-        known = self.store.register(study.name, rater=self.rater or None)
-        trials = self.material.plan(known.number)
-        self._record = self.store.begin(
-            study.name, self._study_hash, known, trials, consent=self.ratings.consent
-        )
+        known = self.store.register(self.study.name, rater=self.rater or None)
+        self._begin(known, 1, self.ratings.consent)
         self.rater = known.rater
+
+    def next_part(self) -> None:
+        """Go on with the rater's next session after the break."""
+        self._expect("break")
+        if self.rest:
+            raise StudyError(f"the break goes on for {math.ceil(self.rest)} seconds")
+        known = RaterRecord(self.rater, self._record.number, self._record.simulated)
+        self._begin(known, self._record.part + 1)
+
+    def withdraw(self) -> None:
+        """Remove the rater with all answers from the store, for good."""
+        if self._record is None:
+            raise StudyError("nothing is stored that could be withdrawn")
+        self.store.withdraw(self.study.name, self.rater)
+        self._record, self._withdrawn = None, True
+        self._leave()
 
     def decline(self) -> None:
         """Refuse consent: the session is over, and nothing was stored."""
@@ -342,6 +407,50 @@ class Session:
         """Go on after a pause; the trial is to be shown and watched again."""
         self._rest(False)
 
+    @property
+    def _more(self) -> bool:
+        """Whether another session follows: there is one, and something in it."""
+        if self._record.part >= self.ratings.sessions:
+            return False
+        every = self.store.sessions(self.study.name, self.rater)
+        seen = {trial.item for known in every for trial in known.trials if trial.role == "rating"}
+        return not seen.issuperset(rateable_items(self.study, self.material.clips))
+
+    def _begin(self, known: RaterRecord, part: int, consent: str = "") -> None:
+        self._record = self.store.begin(
+            self.study.name,
+            self._study_hash,
+            known,
+            partial(self._planned, known, part, self._excluded()),
+            part=part,
+            since=self._clock() - _GIVEN_UP,
+            consent=consent,
+        )
+        self._leave()
+
+    def _planned(
+        self, known: RaterRecord, part: int, excluded: set[str], shown: Sequence[ShownTo]
+    ) -> tuple[Trial, ...]:
+        """Plan a session by what was shown to all raters who count, and to this one."""
+        clips = self.material.clips
+        counted = [its for rater, its in shown if rater not in excluded]
+        seen: set[Item] = {
+            item_of(*cells) for rater, its in shown if rater == known.rater for cells in its
+        }
+        exposure = Exposure.of(self.study, clips, counted)
+        return plan_session(
+            self.study, clips, known.number, session=part, shown=exposure, seen=seen
+        )
+
+    def _excluded(self) -> set[str]:
+        """Return the raters whose ratings don't count, where each clip is to have so many."""
+        ratings = self.store.ratings(self.study.name) if self.ratings.ratings_per_clip_min else ()
+        if not len(ratings):
+            return set()
+        from studykit.ratings.screening import screen_study
+
+        return set(screen_study(self.study, ratings).excluded)
+
     def _trial_at(self, ahead: int) -> Trial | None:
         place = self.progress.done + ahead
         return self.trials[place] if place < len(self.trials) else None
@@ -371,8 +480,13 @@ class Session:
         return {name: values[name] for name in names}
 
     def _advance(self, answered: int, *, undoable: bool) -> None:
-        steps = self._record.steps + 1
-        self._record = replace(self._record, answered=answered, undoable=undoable, steps=steps)
+        self._record = replace(
+            self._record,
+            answered=answered,
+            undoable=undoable,
+            steps=self._record.steps + 1,
+            last_answer=self._clock(),
+        )
         self._leave()
 
     def _rest(self, resting: bool) -> None:

@@ -405,9 +405,11 @@ class Layout:
         """Lay out a study for its first raters, in the order of its design."""
         clips = study_clips(study)
         number = {clip: index for index, clip in enumerate(clips)}
+        each = study.ratings.sessions
+        planned = itertools.islice(plan_sessions(study, clips), n_raters * each)
         rows = [
-            (rater, number[trial.clip], trial.number / max(len(trials) - 1, 1) - 0.5)
-            for rater, trials in enumerate(itertools.islice(plan_sessions(study, clips), n_raters))
+            (session // each, number[trial.clip], trial.number / max(len(trials) - 1, 1) - 0.5)
+            for session, trials in enumerate(planned)
             for trial in trials
             if trial.role == "rating"
         ]
@@ -527,12 +529,13 @@ def simulate_ratings(
             f"the simulation has a scale of {model.scale} steps and {study.path} one of "
             f"{study.ratings.scale}: make them the same"
         )
-    simulation = _Simulation(study, model, seed)
-    sessions = itertools.islice(plan_sessions(study, study_clips(study)), first, first + n_raters)
+    simulation, each = _Simulation(study, model, seed), study.ratings.sessions
+    planned = plan_sessions(study, study_clips(study))
+    sessions = list(itertools.islice(planned, first * each, (first + n_raters) * each))
     rows = [
         row
-        for number, trials in enumerate(sessions, start=first)
-        for row in simulation.session(number, trials)
+        for rater in range(n_raters)
+        for row in simulation.rater(first + rater, sessions[rater * each : (rater + 1) * each])
     ]
     table = pd.DataFrame(rows, columns=list(RATING_COLUMNS))
     return table.astype({"expected_low": "Int64", "expected_high": "Int64"})
@@ -587,18 +590,20 @@ class _Simulation:
         self.hash = study_hash(study)
         self._latent: dict[str, np.ndarray] = {}
 
-    def session(self, number: int, trials: Sequence[Trial]) -> list[dict]:
-        """Return the rows of one rater's session."""
+    def rater(self, number: int, sessions: Sequence[Sequence[Trial]]) -> list[dict]:
+        """Return the rows of one rater's sessions."""
         rng = np.random.default_rng([self.seed, number])
         attentive = rng.random() >= self.model.inattentive
         habit = "" if attentive else _INATTENTIVE[rng.integers(len(_INATTENTIVE))]
-        values = self._answers(trials, habit, rng)
+        trials = list(itertools.chain(*sessions))
+        in_session = [part for part, its in enumerate(sessions, start=1) for _ in its]
+        place = np.concatenate([np.linspace(-0.5, 0.5, len(its)) for its in sessions])
+        values = self._answers(trials, place, habit, rng)
         seconds = self._seconds(trials, habit, rng)
         answered = np.cumsum(seconds)
         rater = f"sim-{number + 1:04d}"
         known = {
             "rater": rater,
-            "session": f"{self.study.name}/{rater}/1",
             "simulated": True,
             "clip_hash": "",
             "study_hash": self.hash,
@@ -607,6 +612,7 @@ class _Simulation:
         rows = []
         for index, trial in enumerate(trials):
             timed = known | {
+                "session": f"{self.study.name}/{rater}/{in_session[index]}",
                 "seconds": round(float(seconds[index]), 3),
                 "watched": self.study.ratings.watch if habit == "too fast" else 1.0,
                 "answered_at": start + datetime.timedelta(seconds=float(answered[index])),
@@ -615,7 +621,9 @@ class _Simulation:
             rows += [row | timed for row in rating_rows(self.study, trial, answer)]
         return rows
 
-    def _answers(self, trials: Sequence[Trial], habit: str, rng: np.random.Generator) -> np.ndarray:
+    def _answers(
+        self, trials: Sequence[Trial], place: np.ndarray, habit: str, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return (trials, criteria) int: steps of the scale, or which clip of a pair is better."""
         shape = (len(trials), len(self.criteria))
         highest = self.study.ratings.highest
@@ -624,7 +632,7 @@ class _Simulation:
         if habit == "always the same":
             return np.full(shape, rng.integers(1, highest + 1))
         raters = self.model.draw_raters(1, len(self.methods), len(self.criteria), rng)
-        opinions = self._opinions(trials, raters, rng)
+        opinions = self._opinions(trials, place, raters, rng)
         if habit:  # too fast to have any
             noise = rng.standard_normal(opinions.shape)
             opinions = self.model.middle + 0.25 * self.model.scale * noise
@@ -633,7 +641,7 @@ class _Simulation:
         return self.model.cut(opinions[0], raters, np.zeros(len(trials), int))
 
     def _opinions(
-        self, trials: Sequence[Trial], raters: Raters, rng: np.random.Generator
+        self, trials: Sequence[Trial], place: np.ndarray, raters: Raters, rng: np.random.Generator
     ) -> np.ndarray:
         """Return a rater's latent opinions, (2, trials, criteria): of the first and other clip."""
         model = self.model
@@ -647,7 +655,7 @@ class _Simulation:
         seen = seen.transpose(1, 0, 2)
         seen = seen + model.noise_sd * _with_halo(model.halo, seen.shape, rng)
         method = [[self.methods.get(clip.method, -1) for clip in pair] for pair in shown]
-        place = np.broadcast_to(np.linspace(-0.5, 0.5, len(trials)), seen.shape[:2])
+        place = np.broadcast_to(place, seen.shape[:2])
         nobody_else = np.zeros(seen.shape[:2], int)
         return model.opinions(raters, nobody_else, np.transpose(method), place, seen)
 

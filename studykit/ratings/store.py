@@ -1,37 +1,42 @@
 """Where ratings are kept: a file of the study, or a PostgreSQL database for many raters.
 
 Rows are only ever added, and each call has committed before it returns, so that what a rater was
-shown as stored is stored. Of an answer that was taken back both are kept.
+shown as stored is stored. Of an answer that was taken back both are kept. A rater who withdraws
+takes everything along.
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import secrets
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from studykit.errors import StudyError, first_line
+from studykit.errors import StudyError, did_you_mean, first_line
 from studykit.ratings import RATING_COLUMNS, RATING_TYPES
 from studykit.ratings.database import (
     READ_ONLY,
     answers,
     events,
+    leave_no_trace,
     links,
     make_engine,
     migrate,
     numbers,
     place_of,
     raters,
+    rows_may_go,
     sessions,
     undone,
+    withdrawn,
 )
 from studykit.ratings.design import Trial, study_hash
 from studykit.study.file import Study
@@ -43,6 +48,10 @@ HISTORY_COLUMNS = ("attempt", "undone", "shown_at", "played_at", "software")
 
 _RATINGS, _REHEARSAL = "ratings.sqlite", "rehearsal.sqlite"
 _ELSEWHERE = "this session went on in another window or on another machine: open it again"
+_WITHDRAWN = "this rater has withdrawn: choose another id"
+
+# A rater, and the cells (two of a pair, else one and "") of a session's rated trials, in order.
+ShownTo = tuple[str, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,14 @@ class SessionRecord:
         Whether the newest answer holds, so that it can be taken back.
     steps : int
         How often a trial was answered or an answer taken back.
+    part : int
+        Which of the rater's sessions it is, from 1.
+    last_answer : datetime or None
     questions : dict of str or None
-        What the rater said of itself; None if that was not asked yet.
+        What the rater said of itself, in whichever session; None if that was not asked yet.
     checks : dict of float or None
-        The share that was read of the plates of each check; None if that was not done yet.
+        The share that was read of the plates of each check, in whichever session; None if that
+        was not done yet.
     paused : bool
     """
 
@@ -95,6 +108,8 @@ class SessionRecord:
     answered: int = 0
     undoable: bool = False
     steps: int = 0
+    part: int = 1
+    last_answer: datetime | None = None
     questions: dict[str, str] | None = None
     checks: dict[str, float] | None = None
     paused: bool = False
@@ -267,14 +282,16 @@ class Store:
         Raises
         ------
         StudyError
-            The id may be a name, belongs to a rater of the other kind, or to one whose ratings
-            were collected elsewhere.
+            The id may be a name, belongs to a rater of the other kind, to one whose ratings were
+            collected elsewhere, or to one who has withdrawn.
         """
         if rater is not None:
             check_rater_id(rater)
             with self.reading() as connection:
                 if known := _rater(connection, study, rater):
                     return _numbered(known, study, simulated)
+                if _has_withdrawn(connection, study, rater):
+                    raise StudyError(_WITHDRAWN)
         with self.writing() as connection:
             kind = {"study": study, "simulated": simulated}
             # This row is locked until the end, so that nobody else gets the same number.
@@ -301,11 +318,24 @@ class Store:
         study: str,
         study_hash: str,
         rater: RaterRecord,
-        trials: Sequence[Trial],
+        trials: Sequence[Trial] | Callable[[list[ShownTo]], Sequence[Trial]],
         *,
+        part: int = 1,
+        since: datetime | None = None,
         consent: str = "",
     ) -> SessionRecord:
         """Store a rater's session with its plan, and the words that the rater agreed to.
+
+        Parameters
+        ----------
+        trials : sequence of Trial, or callable
+            The plan; or what makes it of what all raters were shown so far, as :meth:`shown` gives
+            it. Nobody else in the study begins meanwhile, so that no two get the same gap to fill.
+        part : int
+            Which of the rater's sessions it is, from 1.
+        since : datetime, optional
+            Of a session that is not finished, what is left counts as shown if there was an answer
+            since then; always without it.
 
         Raises
         ------
@@ -313,16 +343,29 @@ class Store:
             The rater has begun already, such as in another window.
         """
         who = {"study": study, "rater": rater.rater}
-        session = f"{study}/{rater.rater}/1"
-        plan = json.dumps(list(map(asdict, trials)), ensure_ascii=False)
+        session = f"{study}/{rater.rater}/{part}"
         with self.writing() as connection:
+            _lock(connection, numbers, study=study, simulated=rater.simulated)
             _lock(connection, raters, **who)
-            if connection.execute(sa.select(sessions).filter_by(session=session)).first():
+            begun = sa.select(sa.func.count()).select_from(sessions).filter_by(**who)
+            if connection.scalar(begun) != part - 1:
                 raise StudyError(_ELSEWHERE)
+            if callable(trials):
+                trials = trials(_shown(connection, study, since))
+            plan = json.dumps(list(map(asdict, trials)), ensure_ascii=False)
             _add(connection, sessions, **who, session=session, plan=plan, study_hash=study_hash)
             if consent:
                 _note(connection, session, "consent", {"text": consent})
         return self.session(study, rater.rater)
+
+    def shown(self, study: str, since: datetime | None = None) -> list[ShownTo]:
+        """Return what each session has shown, and what those under way are about to show.
+
+        Parameters are those of :meth:`begin`. What was shown and is still to be shown stands in
+        the order of the session; of ratings collected elsewhere, in that of their trials.
+        """
+        with self.reading() as connection:
+            return _shown(connection, study, since)
 
     def record(self, session: str, trial: int, rows: Sequence[dict[str, Any]]) -> None:
         """Store the answers of the next trial of a session.
@@ -343,7 +386,7 @@ class Store:
         """
         with self.writing() as connection:
             _lock(connection, sessions, session=session)
-            answered, _ = _progress(connection, session)
+            answered, *_ = _progress(connection, session)
             if answered != trial:
                 raise StudyError(_ELSEWHERE)
             earlier = connection.scalar(
@@ -362,7 +405,7 @@ class Store:
         """
         with self.writing() as connection:
             _lock(connection, sessions, session=session)
-            answered, attempt = _progress(connection, session)
+            answered, attempt, _ = _progress(connection, session)
             if attempt is None or answered != trial + 1:
                 raise StudyError(_ELSEWHERE)
             _add(connection, undone, session=session, trial=trial, attempt=attempt)
@@ -370,6 +413,7 @@ class Store:
     def note(self, session: str, kind: str, **detail: Any) -> None:
         """Store something else that happened in a session: consent, questions, paused, resumed."""
         with self.writing() as connection:
+            _lock(connection, sessions, session=session)
             _note(connection, session, kind, detail)
 
     def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
@@ -382,6 +426,44 @@ class Store:
                 .order_by(events.c.id)
             ).all()
         return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
+
+    def withdraw(self, study: str, rater: str) -> int:
+        """Remove a rater with all answers, for good, and return how many answers those were.
+
+        What stays is that somebody has withdrawn, under a hash of the id, so that the same id can't
+        take part again. An SQLite file holds nothing of what was removed afterwards, nor does its
+        log. Called again it removes what an interrupted call has left.
+
+        Raises
+        ------
+        StudyError
+            There is no such rater, or the file could not be rewritten because it is being read.
+        """
+        removed = 0
+        with self.writing() as connection:
+            if _rater(connection, study, rater) is not None:
+                removed = _remove(connection, study, rater)
+                _add(connection, withdrawn, study=study, rater_hash=_rater_hash(study, rater))
+            elif not _has_withdrawn(connection, study, rater):
+                known = connection.scalars(sa.select(raters.c.rater).filter_by(study=study))
+                hint = did_you_mean(rater, known)
+                raise StudyError(f'no rater "{rater}" of {study} in {self.place}: {hint}')
+        if not leave_no_trace(self._engine):
+            raise StudyError(
+                f"the answers of {rater} are removed, but {self.place} is being read, so that its "
+                "file may still hold traces: give the same command again"
+            )
+        return removed
+
+    def has_withdrawn(self, study: str, rater: str) -> bool:
+        """Say whether the rater with this id has withdrawn."""
+        with self.reading() as connection:
+            return _has_withdrawn(connection, study, rater)
+
+    def withdrawals(self, study: str) -> int:
+        """Return how many raters have withdrawn."""
+        with self.reading() as connection:
+            return connection.scalar(_of_withdrawn(study))
 
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""
@@ -406,23 +488,29 @@ class Store:
             ).all()
             progress = {row.session: _progress(connection, row.session) for row in found}
             steps = {row.session: _steps(connection, row.session) for row in found}
-        known = defaultdict(dict)
+        known, answered = defaultdict(dict), defaultdict(dict)
         for session, kind, detail in noted:
             if kind in ("questions", "checks"):
-                known[session][kind] = json.loads(detail)
+                answered[session.rpartition("/")[0]][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
-        return [
-            SessionRecord(
+        parts: Counter[tuple[str, str]] = Counter()
+        records = []
+        for row in found:
+            parts[row.study, row.rater] += 1
+            record = SessionRecord(
                 *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
                 trials=tuple(map(Trial.from_json, json.loads(row.plan))),
                 answered=progress[row.session][0],
                 undoable=progress[row.session][1] is not None,
                 steps=steps[row.session],
+                part=parts[row.study, row.rater],
+                last_answer=progress[row.session][2],
+                **answered[f"{row.study}/{row.rater}"],
                 **known[row.session],
             )
-            for row in found
-        ]
+            records.append(record)
+        return records
 
     def append(self, ratings: "pd.DataFrame") -> int:
         """Add rows of a ratings table that was not collected by sessions here.
@@ -458,6 +546,9 @@ class Store:
                 for study, rater, simulated in sorted(people):
                     known = _rater(connection, study, rater)
                     if known is None:
+                        if _has_withdrawn(connection, study, rater):
+                            raise StudyError(f"rater {rater} of {study} has withdrawn: remove "
+                                             "these rows from the table")  # fmt: skip
                         _add(connection, raters, study=study, rater=rater, simulated=simulated)
                         continue
                     _same_kind(known, study, simulated)
@@ -504,7 +595,7 @@ class Store:
             return set(connection.scalars(found))
 
     def state(self, study: str) -> str:
-        """Return what stays the same for as long as no answer is added or taken back."""
+        """Return what changes with every answer that is given or taken back, and who withdraws."""
         newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
         given = sa.select(sa.func.count(), newest).where(answers.c.study == study)
         taken_back = sa.select(sa.func.count()).select_from(undone.join(sessions))
@@ -512,6 +603,7 @@ class Store:
             figures = [
                 *connection.execute(given).one(),
                 connection.scalar(taken_back.where(sessions.c.study == study)),
+                connection.scalar(_of_withdrawn(study)),
             ]
         return " ".join(map(str, figures))
 
@@ -587,9 +679,88 @@ _TYPES = RATING_TYPES | {
 }  # fmt: skip
 
 
-def _lock(connection: sa.Connection, table: sa.Table, **key: str) -> None:
-    """Let no other process write about the same thing; a file has one writer anyway."""
-    connection.execute(sa.select(table).filter_by(**key).with_for_update())
+def _lock(connection: sa.Connection, table: sa.Table, **key: Any) -> None:
+    """Let no other process write about the same thing; a file has one writer anyway.
+
+    Raises
+    ------
+    StudyError
+        It is not there any more: its rater has withdrawn.
+    """
+    if not connection.execute(sa.select(table).filter_by(**key).with_for_update()).first():
+        raise StudyError(_WITHDRAWN)
+
+
+def _rater_hash(study: str, rater: str) -> str:
+    """Hash an id slowly: there are not so many ids that a quick hash could not be searched."""
+    return hashlib.scrypt(rater.encode(), salt=study.encode(), n=2**12, r=8, p=1).hex()
+
+
+def _remove(connection: sa.Connection, study: str, rater: str) -> int:
+    """Remove a rater and all that was stored of it; return how many answers that were."""
+    who, removed = {"study": study, "rater": rater}, 0
+    _lock(connection, raters, **who)
+    theirs = list(connection.scalars(sa.select(sessions.c.session).filter_by(**who)))
+    with rows_may_go(connection):
+        for table in (answers, undone, events, sessions):
+            gone = connection.execute(sa.delete(table).where(table.c.session.in_(theirs)))
+            removed += gone.rowcount if table is answers else 0
+    connection.execute(sa.delete(raters).filter_by(**who))
+    # A panel's rater is still known to have been here, by a hash, and not as whom.
+    closed = {"rater": None, "revoked_at": datetime.now(UTC)}
+    connection.execute(sa.update(links).filter_by(**who).values(closed))
+    return removed
+
+
+def withdraw_again(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Remove whom a backup has brought back, by the rows of ``withdrawn`` from before."""
+    known = set(connection.execute(sa.select(withdrawn.c.study, withdrawn.c.rater_hash)).all())
+    for row in rows:
+        if (row["study"], row["rater_hash"]) not in known:
+            connection.execute(sa.insert(withdrawn).values(row))
+    gone = {(row["study"], row["rater_hash"]) for row in rows}
+    for study in {study for study, _ in gone}:
+        for rater in list(connection.scalars(sa.select(raters.c.rater).filter_by(study=study))):
+            if (study, _rater_hash(study, rater)) in gone:
+                _remove(connection, study, rater)
+
+
+def _of_withdrawn(study: str) -> sa.Select:
+    return sa.select(sa.func.count()).select_from(withdrawn).filter_by(study=study)
+
+
+def _has_withdrawn(connection: sa.Connection, study: str, rater: str) -> bool:
+    of_study = sa.select(withdrawn.c.rater_hash).filter_by(study=study)
+    hashes = set(connection.scalars(of_study))
+    return bool(hashes) and _rater_hash(study, rater) in hashes
+
+
+def _shown(connection: sa.Connection, study: str, since: datetime | None) -> list[ShownTo]:
+    found: list[ShownTo] = []
+    seen: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    newest: dict[str, tuple[int, datetime]] = {}
+    trial = [answers.c[name] for name in ("session", "trial", "role", "cell", "other")]
+    answered = (
+        sa.select(*trial, sa.func.max(answers.c.answered_at))
+        .select_from(_ANSWERS)
+        .where(answers.c.study == study, ~_IS_UNDONE)
+        .group_by(*trial)
+        .order_by(*trial[:2])
+    )
+    for session, number, role, cell, other, at in connection.execute(answered):
+        newest[session] = number, at
+        seen[session] += [(cell, other)] if role == "rating" else []
+    begun = sa.select(sessions).filter_by(study=study).order_by(sessions.c.created_at)
+    for row in connection.execute(begun):
+        last, at = newest.get(row.session, (-1, row.created_at))
+        left = json.loads(row.plan)[last + 1 :] if since is None or at >= since else []
+        to_come = [
+            (trial["clip"]["cell"], trial["other"]["cell"] if trial["other"] else "")
+            for trial in left
+            if trial["role"] == "rating"
+        ]
+        found.append((row.rater, seen[row.session] + to_come))
+    return found
 
 
 def _add(connection: sa.Connection, table: sa.Table, **row: Any) -> None:
@@ -631,21 +802,27 @@ def _numbered(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
     return known
 
 
-def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None]:
-    """Return how many trials are answered, and the newest answer's attempt if it holds.
+def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None, datetime | None]:
+    """Return how many trials are answered, the newest answer's attempt if it holds, and its time.
 
     Trials are answered in order, and only the newest answer can be taken back.
     """
     newest = connection.execute(
-        sa.select(answers.c.trial, answers.c.attempt, _IS_UNDONE.label("undone"))
+        sa.select(
+            answers.c.trial,
+            answers.c.attempt,
+            answers.c.answered_at,
+            _IS_UNDONE.label("undone"),
+        )
         .select_from(_ANSWERS)
         .where(answers.c.session == session)
         .order_by(answers.c.id.desc())
         .limit(1)
     ).one_or_none()
     if newest is None:
-        return 0, None
-    return (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
+        return 0, None, None
+    held = (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
+    return *held, newest.answered_at
 
 
 def _steps(connection: sa.Connection, session: str) -> int:

@@ -138,7 +138,7 @@ def _members(results: Results) -> dict[str, bytes | Path]:
     inputs = {its["name"]: its for its in results.manifest.get("inputs", {}).values()}
     manifest = json.dumps(results.manifest | {"inputs": inputs}, indent=2, ensure_ascii=False)
     texts = {
-        "study.yaml": hidden(study.path.read_text(encoding="utf-8")),
+        "study.yaml": replaced(hidden(study.path.read_text(encoding="utf-8"))),
         "manifest.json": f"{hidden(manifest)}\n",
     }
     for name in ("cells.csv", "metrics.csv", *_PLANS):

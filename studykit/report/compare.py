@@ -264,7 +264,7 @@ def _side(folder: Path, label: str) -> Side:
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
     cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    ratings, _ = stored_ratings(manifest["study"], folder, settings.get("store", ""))
+    ratings, *_ = stored_ratings(manifest["study"], folder, settings.get("store", ""))
     return Side(
         label,
         manifest,

@@ -14,7 +14,8 @@ from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import StudyError
 from studykit.ratings import RATING_COLUMNS
-from studykit.ratings.screening import Screening, screen_study
+from studykit.ratings.design import study_clips
+from studykit.ratings.screening import Coverage, Screening, coverage, screen_study
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
 
 
@@ -38,6 +39,8 @@ class Results:
         here) and one column a question.
     metrics, metric_notes : DataFrame
         metrics.csv, and what could not be measured; empty where nothing was measured.
+    withdrawn : int
+        How many raters have withdrawn.
     """
 
     study: Study
@@ -48,6 +51,7 @@ class Results:
     raters: pd.DataFrame
     metrics: pd.DataFrame
     metric_notes: pd.DataFrame
+    withdrawn: int = 0
 
     def clip_of(self, cell: Cell) -> tuple[Path | None, str]:
         """Return where a cell's clip is, or None and why there is none."""
@@ -90,6 +94,18 @@ class Results:
         return screen_study(self.study, self.ratings)
 
     @cached_property
+    def coverage(self) -> Coverage:
+        """How many ratings the clips that were made have, by raters who count."""
+        made = [clip for clip in study_clips(self.study) if clip.cell in self.rows
+                and self.rows[clip.cell].status == "done"]  # fmt: skip
+        return coverage(self.study, self.screening.kept, made)
+
+    @cached_property
+    def plan(self) -> stats.FrozenPlan | None:
+        """The plan that was frozen; None where there is none."""
+        return stats.read_plan(self.out)
+
+    @cached_property
     def analysis(self) -> stats.Analysis:
         """The statistics of the kept raters: what the report speaks of."""
         rules = self.study.ratings
@@ -114,7 +130,7 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     """
     out, loaded = Path(out), load_study(study)
     manifest = out / "manifest.json"
-    ratings, raters = stored_ratings(loaded.name, out, loaded.ratings.store)
+    ratings, raters, withdrawn = stored_ratings(loaded.name, out, loaded.ratings.store)
     return Results(
         study=loaded,
         out=out,
@@ -124,11 +140,12 @@ def load_results(study: str | Path, out: str | Path) -> Results:
         raters=raters,
         metrics=measured.load(out),
         metric_notes=measured.notes(out),
+        withdrawn=withdrawn,
     )
 
 
-def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the ratings to report on, and what those raters said of themselves.
+def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Read the ratings to report on, what those raters said of themselves, and how many withdrew.
 
     Parameters are those of :func:`studykit.ratings.store.place_to_read`.
 
@@ -141,9 +158,10 @@ def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.
 
     columns, where = ["rater", "complete"], place_to_read(study, out, store)
     if not is_there(where):
-        return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=list(RATING_COLUMNS)), pd.DataFrame(columns=columns), 0
     with open_store(where) as opened:
         ratings, sessions = opened.ratings(study), opened.sessions(study)
+        withdrawn = opened.withdrawals(study)
     if ratings["simulated"].nunique() > 1:
         raise StudyError(
             f"the ratings of {study} in {where} mix simulated raters with people: keep the "
@@ -159,4 +177,4 @@ def stored_ratings(study: str, out: Path, store: str) -> tuple[pd.DataFrame, pd.
         for session in sessions
         if session.rater in known
     ]
-    return ratings, pd.DataFrame(raters, columns=None if raters else columns)
+    return ratings, pd.DataFrame(raters, columns=None if raters else columns), withdrawn

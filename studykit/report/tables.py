@@ -130,6 +130,7 @@ def statistic(results: Results, part: str) -> Table:
 def findings(results: Results) -> Table:
     """What may be claimed of raters, sources and drivings like these; every claim is in the CSV."""
     data = results.analysis.findings.table
+    data = data.assign(primary=stats.is_primary(results.plan, data))
     like = data[(data["scope"] == stats.LIKE) & ~data["claim"].str.contains("predict|against")]
     shown_too = ~like["claim"].str.contains(" x ") | (like["p_adjusted"] < 0.05)
     told = like[(like["reason"] == "") & shown_too]
@@ -256,7 +257,8 @@ def timing(results: Results) -> Table:
     shown = data.astype(str)
     for column, digits in (("seconds", 1), (a_frame, 4)):
         shown[column] = [f"{value:.{digits}f}" for value in data[column]]
-    return Table("timing", "Time to make the clips, by method.", data, shown)
+    caption = "Time to make the clips, by method, as a clock shows it: other work makes it longer."
+    return Table("timing", caption, data, shown)
 
 
 def exclusions(results: Results) -> Table:

@@ -4,6 +4,7 @@
 shown is never called equality.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import pandas as pd
 
 from studykit import metrics, stats
+from studykit.methods import method_class
+from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
 from studykit.report.tables import metric_label, p_words, with_interval
+from studykit.study.file import Study
 
 SIMULATED = (
     "Simulated ratings: no person rated these clips. Every score, statistic and verdict here is "
@@ -69,6 +73,21 @@ def no_scores(results: Results) -> str:
     analysis = results.analysis
     scored = len(analysis.condition_scores.table) or len(analysis.bradley_terry.table)
     return "" if scored else "no rating was given that counts"
+
+
+def only_compared(results: Results) -> bool:
+    """Say whether clips were compared in pairs and none was rated on a scale."""
+    return not no_scores(results) and results.analysis.condition_scores.table.empty
+
+
+def better(results: Results) -> str:
+    """Say which way a score is better, "" where there are none on a scale."""
+    rules = results.study.ratings
+    if only_compared(results):
+        return ""
+    best = f": {rules.scale} in jitter is none to be seen"
+    asked = any(criterion.name == "jitter" for criterion in rules.asked)
+    return f"Higher is better on every criterion{best if asked else ''}."
 
 
 def weights(results: Results) -> list[str]:
@@ -129,6 +148,42 @@ def summary(results: Results) -> dict[str, list[str]]:
     return {heading: said for heading, said in points.items() if said}
 
 
+def plan(results: Results) -> list[str]:
+    """Say whether a plan was followed, where not, and what became of its hypotheses."""
+    if not results.rated:
+        return []
+    frozen = results.plan
+    if frozen is None:
+        return [
+            "**Exploratory.** No plan was frozen before the first answer (`studykit rate freeze`): "
+            "what was found is to be confirmed by another study."
+        ]
+    named = f"The plan of {frozen.frozen:%Y-%m-%d %H:%M} UTC (SHA-256 {frozen.sha256[:12]}…)"
+    if results.simulated:
+        return [f"{named} is for people: simulated raters rehearse it."]
+    departed = stats.departures(
+        frozen, results.study, results.out, results.ratings, results.screening.kept,
+        results.coverage,
+    )  # fmt: skip
+    if frozen.late:
+        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers."]
+    elif departed:
+        said = [f"**Preregistered, with departures.** {named} was not followed in what comes next."]
+    else:
+        said = [f"**Preregistered.** {named} was followed."]
+    said += map(plain, departed)
+    these = {
+        "method": results.analysis.pairwise,
+        "source type": results.analysis.source_pairwise,
+        "driving type": results.analysis.driving_pairwise,
+    }
+    tables = {claim: result.table for claim, result in these.items()}
+    for hypothesis, outcome, why in stats.outcomes(frozen, results.analysis.findings.table, tables):
+        reason = f" ({why})" if why else ""
+        said.append(plain(f"Hypothesis: {hypothesis.words}: {outcome}{reason}."))
+    return said if frozen.hypotheses else [*said, "The plan names no hypothesis."]
+
+
 def cautions(results: Results) -> list[str]:
     """Say what the ratings do not support, in whole sentences."""
     if no_scores(results):
@@ -140,7 +195,10 @@ def cautions(results: Results) -> list[str]:
             f"People rated under {versions} versions of the study file: where scale, criteria or "
             "their words were changed, their ratings do not belong together."
         )
-    found += [*results.analysis.verdicts.notes, *results.analysis.bradley_terry.notes]
+    if results.coverage.behind:
+        found.append(results.coverage.words)
+    judged = () if only_compared(results) else results.analysis.verdicts.notes
+    found += [*judged, *results.analysis.bradley_terry.notes]
     found = [note for note in found if "no paired comparisons" not in note]
     return list(dict.fromkeys(found))
 
@@ -168,7 +226,9 @@ def _rated(results: Results) -> str:
     left = f"; {excluded} of them {_were(excluded)} excluded" if excluded else ""
     if excluded == raters:
         left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
-    return f"{_count(raters, who)} gave {answers:,} scores{left}."
+    seen = scored.groupby("rater")["cell"].nunique()
+    each = f", on {_span(seen, 'clip')} each" if raters > 1 else ""
+    return f"{_count(raters, who)} gave {_count(answers, 'score')}{each}{left}."
 
 
 def _verdict_findings(found: pd.DataFrame) -> list[str]:
@@ -361,9 +421,12 @@ def _stimuli(results: Results) -> str:
     }[study.crop]
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
-        f"were {combined}. All were cropped to {crop} and scaled to {study.size} × {study.size} "
-        f"pixels. Each pair was animated by {_joined(_described(results))}."
+        f"were {combined}. All were cropped to {crop}, and scaled to {study.size} × {study.size} "
+        f"pixels. Each pair was animated by {_joined(_described(results))}. {_in_a_line(study)}"
     )
+    frames = [row.frames for row in results.rows.values() if row.status == "done"]
+    if any(frames):
+        text += f" Clips have {_span(frames, 'frame')}."
     if "same-identity" in study.protocols:
         text += (
             " In the same-identity protocol a driving's reference frame was its source, so that "
@@ -400,6 +463,10 @@ def _procedure(results: Results) -> str:
     who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
         else "Raters"  # fmt: skip
     share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
+    several = f" A rater had {rules.sessions} sessions." if rules.sessions > 1 else ""
+    order = "balanced over raters (Williams design, "
+    if rules.trials:
+        order = "balanced over raters, the clips rated least coming first ("
     held = {
         "training clip": rules.training,
         "hidden repeat": rules.repeats,
@@ -409,12 +476,14 @@ def _procedure(results: Results) -> str:
     counts = [_count(number, noun) for noun, number in held.items() if number]
     text = (
         f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
-        f"balanced over raters (Williams design, seed {results.study.seed}); {share} of a clip "
-        "had to be watched before an answer counted."
+        f"{order}seed {results.study.seed}); {share} of a clip had to be watched before an answer "
+        f"counted.{several}"
     )
     if counts:
         text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
-    return f"{text} {results.screening.words}"
+    gone = f" {withdrawn_words(results.withdrawn)}." if results.withdrawn else ""
+    least = f" {results.coverage.words}" if rules.trials or rules.ratings_per_clip_min else ""
+    return f"{text} {results.screening.words}{gone}{least}"
 
 
 def _measures(results: Results) -> str:
@@ -461,6 +530,15 @@ def _described(results: Results) -> list[str]:
     return described
 
 
+def _in_a_line(study: Study) -> str:
+    """Say what each method does, by the first line of its documentation."""
+    said = {}
+    for spec in study.methods:
+        line = (inspect.getdoc(method_class(spec.method)) or "").partition("\n")[0].rstrip(".")
+        said[spec.method] = f"{spec.method}: {line[:1].lower()}{line[1:]}"
+    return f"What each does, in a line: {'; '.join(said.values())}."
+
+
 def _difference(line: Any) -> str:
     """Return a criterion and how large the difference on it is, without its sign."""
     low, high = sorted((abs(line["low"]), abs(line["high"])))
@@ -482,6 +560,12 @@ def named(items: Sequence[str], most: int = 6) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _span(numbers: Iterable[int], noun: str) -> str:
+    """Count something of which there are as many everywhere, or fewer and more."""
+    least, most = min(numbers), max(numbers)
+    return _count(most, noun) if least == most else f"{least:,} to {_count(most, noun)}"
 
 
 def _were(number: int) -> str:

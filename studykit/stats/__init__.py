@@ -13,6 +13,7 @@ words; docs/statistics.md explains them and shows what their intervals cover in 
 - ``jackknife``: how sure a statistic is whose data share raters, sources and drivings.
 - ``verdicts``: verdicts by a rule, and warnings.
 - ``findings``: every claim of a study, a row each; ``analysis``: everything for one study.
+- ``preregistration``: the plan that was frozen, and what was done otherwise.
 - ``power``: how many raters a study needs, found before anybody is asked.
 """
 
@@ -40,6 +41,13 @@ from studykit.stats.findings import (
     findings as findings,
 )
 from studykit.stats.paired import bradley_terry as bradley_terry
+from studykit.stats.preregistration import (
+    FrozenPlan as FrozenPlan,
+    departures as departures,
+    is_primary as is_primary,
+    outcomes as outcomes,
+    read_plan as read_plan,
+)
 from studykit.stats.result import Result as Result
 from studykit.stats.scores import mean_scores as mean_scores
 from studykit.stats.table import CONDITION_COLUMNS as CONDITION_COLUMNS

@@ -18,6 +18,7 @@ from studykit.errors import StudyError
 from studykit.ratings.design import (
     Condition,
     plan_session,
+    raters_for_every_clip,
     ratings_per_condition,
     session_minutes,
     study_clips,
@@ -61,12 +62,15 @@ class RaterPlan:
         What was asked for.
     how : str
         The method, in words that can be quoted.
+    work : str
+        What a rater has to do, and how many it takes to rate every clip often enough.
     """
 
     table: pd.DataFrame
     grid: pd.DataFrame
     power: float
     how: str
+    work: str = ""
 
     @property
     def fewest(self) -> pd.DataFrame:
@@ -105,7 +109,7 @@ class RaterPlan:
                 "",
                 "tests: family that Holm's method corrects for; invite: so many, as some will be "
                 "excluded; ratings: the fewest that a condition gets.",
-                f"A rater needs about {math.ceil(self.table['minutes'].iloc[0])} minutes.",
+                self.work,
                 self.how,
             ]
         )
@@ -215,7 +219,17 @@ def plan_raters(
         f"{model.clip_sd:g} more; raters' levels {model.bias_sd:g}, their liking of a method "
         f"{model.liking_sd:g}."
     )
-    return RaterPlan(table, grid, power, how)
+    return RaterPlan(table, grid, power, how, _work(study, minutes))
+
+
+def _work(study: Study, minutes: float) -> str:
+    rules, clips = study.ratings, study_clips(study)
+    session = f", in each of {rules.sessions} sessions" if rules.sessions > 1 else ""
+    text = f"A rater needs about {math.ceil(minutes)} minutes{session}."
+    goal = max(rules.ratings_per_clip_min, 1)
+    often = f"the {goal} ratings that the study asks for" if goal > 1 else "a rating"
+    raters = raters_for_every_clip(study, clips)
+    return f"{text} It takes at least {raters} to give each of {len(clips)} clips {often}."
 
 
 def with_stimuli(study: Study, sources: int, drivings: int) -> Study:

@@ -19,6 +19,7 @@ from studykit.errors import StudyFileError, did_you_mean
 from studykit.media.faces import Finder
 from studykit.media.views import CropRule
 from studykit.study.document import Document, brief
+from studykit.study.hypotheses import Plan, read_plan_section
 from studykit.study.inputs import Input, read_view, slug
 from studykit.study.ratings import Ratings, read_ratings_section
 
@@ -74,6 +75,8 @@ class Study:
     protocols : tuple of {"cross-identity", "same-identity"}
         Whether every source meets every driving, each driving meets its own reference frame, or
         both.
+    plan : Plan
+        What is expected and judged by, for ``studykit rate freeze``.
     listed : tuple of (str, str)
         The sources and drivings that meet, by name, where ``pairs`` lists them; () where all do.
     """
@@ -88,6 +91,7 @@ class Study:
     crop: CropRule = "face"
     faces: Finder = "auto"
     ratings: Ratings = field(default_factory=Ratings)
+    plan: Plan = field(default_factory=Plan)
     protocols: tuple[Protocol, ...] = ("cross-identity",)
     listed: tuple[tuple[str, str], ...] = ()
 
@@ -189,6 +193,11 @@ def read_study(path: str | Path) -> tuple[Study, list[StudyFileError]]:
                 sources=tuple(source for source in study.sources if source.name in met[0]),
                 drivings=tuple(driving for driving in study.drivings if driving.name in met[1]),
             )
+    if given.get("plan") is not None and not errors:
+        with _gathered(errors):
+            methods, inputs = [spec.name for spec in study.methods], study.sources + study.drivings
+            plan = read_plan_section(document, study.ratings, methods, inputs)
+            study = dataclasses.replace(study, plan=plan)
     with _gathered(errors):
         _check_lengths(document, study)
     return study, errors
@@ -241,7 +250,7 @@ def _size(document: Document) -> int:
 
 _KEYS = (
     "name", "seed", "size", "crop", "faces", "protocols", "sources", "drivings", "pairs",
-    "methods", "ratings",
+    "methods", "ratings", "plan",
 )  # fmt: skip
 _FIRST_OF = "first-of-"
 

@@ -84,7 +84,8 @@ export class RatingPage {
     this.leave();
     this.state = state;
     this.problem?.remove();
-    if (state.rater && !this.setup.alone) remember(this.setup.study, state.rater);
+    if (state.rater && !this.setup.alone && state.page !== "withdrawn")
+      remember(this.setup.study, state.rater);
     this.onshow(state, verb);
     const page = state.paused ? "paused" : state.page;
     // A page that is opened in the middle waits for a first touch, without which nothing may play.
@@ -97,7 +98,9 @@ export class RatingPage {
       paused: () => this.paused(),
       training: () => (started ? this.rate() : this.before(Boolean(before))),
       rating: () => (started ? this.rate() : this.before(Boolean(before))),
+      break: () => this.rest(),
       finished: () => this.finished(),
+      withdrawn: () => this.withdrawn(),
     };
     this.root.dataset.page = page;
     this.lift(["questions", "checks", "training", "rating"].includes(page));
@@ -138,7 +141,7 @@ export class RatingPage {
         sign && h("div", { class: "rp-sign" }, icon(sign)),
         heading,
         ...body,
-        actions.length > 0 && h("div", { class: "rp-actions" }, ...actions),
+        actions.some(Boolean) && h("div", { class: "rp-actions" }, ...actions),
       ),
     );
   }
@@ -299,30 +302,83 @@ export class RatingPage {
       ],
       actions: [
         button(this.text("resume"), () => this.turn("resume"), { kind: "first", sign: "play" }),
+        this.leaving(),
       ],
     });
   }
 
+  // Between two sessions of one rater; the button waits for as long as the rest takes.
+  rest() {
+    const { part, rest, undo } = this.state;
+    const lead = rest > 0 ? "break_hint" : "break_over";
+    const next = button(this.text("resume"), () => this.turn("next_part"), { kind: "first" });
+    next.disabled = rest > 0;
+    if (rest > 0) setTimeout(() => (next.disabled = false), 1000 * rest);
+    this.card({
+      sign: "pause",
+      title: this.text("break_title"),
+      body: [
+        h("p", { class: "rp-lead" }, this.text(lead, { ...part, minutes: Math.ceil(rest / 60) })),
+        this.code(),
+      ],
+      actions: [next, undo && this.back(), this.leaving()],
+    });
+  }
+
   finished() {
-    const { rater, undo } = this.state;
-    const back = button(this.text("undo"), () => this.turn("undo"), { sign: "undo" });
+    const { undo, completion } = this.state;
+    const { code, address } = completion;
+    const kind = "rp-button rp-first";
     this.card({
       sign: "done",
       title: this.text("finished_title"),
       body: [
         h("p", { class: "rp-lead" }, this.text("finished")),
-        h("p", { class: "rp-code" }, h("code", {}, rater)),
+        code && this.coded("completion", "code", code),
+        code && h("p", {}, this.text("completion_hint")),
+        address && h("p", {}, h("a", { class: kind, href: address }, this.text("completion_return"))),
+        this.coded("withdraw_code", "rater", this.state.rater),
       ],
-      actions: undo ? [back] : [],
+      actions: [undo && this.back(), this.leaving()],
     });
+  }
+
+  // A text with something in it to be copied.
+  coded(key, name, value) {
+    const [before, after] = this.texts[key].split(`{${name}}`);
+    return h("p", { class: "rp-code" }, before, h("code", {}, value), after ?? "");
+  }
+
+  back() {
+    return button(this.text("undo"), () => this.turn("undo"), { sign: "undo" });
+  }
+
+  leaving() {
+    return this.state.withdraw && button(this.text("withdraw"), () => this.withdraw());
+  }
+
+  withdraw() {
+    const { state } = this;
+    this.card({
+      title: this.text("withdraw_title"),
+      body: [h("p", { class: "rp-lead" }, this.text("withdraw_hint"))],
+      actions: [
+        button(this.text("withdraw_cancel"), () => this.show(state), { kind: "first" }),
+        button(this.text("withdraw_confirm"), () => this.turn("withdraw")),
+      ],
+    });
+  }
+
+  withdrawn() {
+    keep(`rating ${this.setup.study}`, null);
+    this.card({ title: this.text("withdrawn_title"), body: [h("p", {}, this.text("withdrawn"))] });
   }
 
   code() {
     const { rater } = this.state;
     if (!rater) return null; // paused before consent
     if (this.setup.alone) return h("p", {}, this.text("keep_link"));
-    const [before, after] = this.texts.rater_id.split("{rater}");
-    return h("p", { class: "rp-code" }, before, h("code", {}, rater), after ?? "");
+    return this.coded("rater_id", "rater", rater);
   }
 
   progress() {
