@@ -521,9 +521,9 @@ def _described(results: Results) -> list[str]:
     described = []
     for spec in results.study.methods:
         known = results.manifest.get("methods", {}).get(spec.name, {})
-        used = {"weights": known["weights"]} if known.get("weights") else {}
+        used = {name: known[name] for name in ("weights", "version") if known.get(name)}
         said = [f"{plain(key)} {plain(value)}" for key, value in (spec.settings | used).items()
-                if key not in ("path", "device")]  # fmt: skip
+                if key not in ("path", "device", "cwd")]  # fmt: skip
         kind = [f"method {spec.method}"] if spec.method != spec.name else []
         inside = "; ".join(kind + said)
         described.append(plain(spec.name) + (f" ({inside})" if inside else ""))
