@@ -153,6 +153,9 @@ def test_without_a_plan_what_was_found_is_exploratory(results_of) -> None:
     assert said.startswith("**Exploratory.** No plan was frozen before the first answer")
     assert said in report.summary(results).markdown
     assert words.plan(dataclasses.replace(results, ratings=results.ratings.iloc[:0])) == []
+    ratings = make_ratings(raters=4, **SMALL).assign(simulated=True)
+    (rehearsed,) = words.plan(results_of(ratings))
+    assert rehearsed.startswith("None was frozen") and "found" not in rehearsed
 
 
 def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:

@@ -158,6 +158,8 @@ def plan(results: Results) -> list[str]:
     if not results.rated:
         return []
     frozen = results.plan
+    if frozen is None and results.simulated:
+        return ["None was frozen: `studykit rate freeze` writes one before the first person rates."]
     if frozen is None:
         return [
             "**Exploratory.** No plan was frozen before the first answer (`studykit rate freeze`): "
