@@ -38,6 +38,10 @@ NEVER_IN_A_KEY = (
 )
 
 
+# What may name a file beside a module.
+_FILE = re.compile(r"\w+\.\w+")
+
+
 def cache_folder() -> Path:
     """Return the folder of what is kept between runs: ``STUDYKIT_CACHE``, or the user's own."""
     if folder := os.environ.get("STUDYKIT_CACHE"):
@@ -206,31 +210,42 @@ def _read_code(path: Path) -> str:
             lines[row] = lines[row][:column].rstrip()
         elif token.type not in (tokenize.NL, tokenize.DEDENT, tokenize.ENDMARKER):
             rows.update(range(row, last + 1))
-    for node in ast.walk(tree):
+    nodes = list(_nodes(tree))
+    for node in nodes:
         # A text that is a statement does nothing: it documents what is around it or before.
         if isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str):
             rows.difference_update(range(node.lineno, node.end_lineno + 1))
     code = "\n".join(lines[row] for row in sorted(rows))
-    return "\n".join([hashlib.sha256(code.encode()).hexdigest(), *sorted(set(_used(tree, path)))])
+    return "\n".join([hashlib.sha256(code.encode()).hexdigest(), *sorted(set(_used(nodes, path)))])
 
 
-def _used(tree: ast.AST, path: Path) -> Iterator[str]:
-    """Yield what a module uses of studykit: modules, and files beside it that it names."""
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a module is made of, but not what only type checkers read."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
+        yield node
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             waiting += node.orelse
             continue
-        waiting += ast.iter_child_nodes(node)
+        for value in vars(node).values():
+            if isinstance(value, list):
+                waiting += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and value._fields:
+                waiting.append(value)
+
+
+def _used(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
+    """Yield what a module uses of studykit: modules, and files beside it that it names."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = [f"{node.module}.{name.name}" for name in node.names]
             yield from (name if _file_of(name) else node.module for name in inner)
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"\w+\.\w+", str(node.value)):
-            beside = path.with_name(str(node.value))
-            yield from [str(beside)] if beside.is_file() else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            beside = path.with_name(node.value) if _FILE.fullmatch(node.value) else None
+            yield from [str(beside)] if beside and beside.is_file() else []
 
 
 def _remembered(

@@ -206,7 +206,7 @@ class _Kernel:
         self._papermill = _papermill()
         from jupyter_client.manager import AsyncKernelManager
 
-        self._manager = AsyncKernelManager(kernel_name="python3")
+        self._manager: Any = AsyncKernelManager(kernel_name="python3")
         # In the main thread Papermill's client would answer signals by itself, and report that its
         # kernel has died.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="studykit-notebook")
@@ -216,7 +216,7 @@ class _Kernel:
 
     def __exit__(self, *_: object) -> None:
         with self._thread as thread:
-            thread.submit(asyncio.run, self._ended())
+            thread.submit(asyncio.run, self._ended()).result()
 
     def execute(self, name: str, folder: Path, **parameters: Any) -> Path:
         """Execute a notebook as :func:`execute_notebook` does."""
@@ -381,7 +381,9 @@ def _engine() -> str:
             )
             try:
                 client.execute()
-                client.wait_for_reply(client.kc.execute("get_ipython().reset()", silent=True))
+                # Without __spec__ no process could be started there.
+                forget = "get_ipython().reset(); __spec__ = None"
+                client.wait_for_reply(client.kc.execute(forget, silent=True))
             finally:
                 if client.kc is not None:
                     client.kc.stop_channels()

@@ -561,6 +561,17 @@ def test_a_bad_upload_is_one_clear_message_and_nothing_stays(
     assert not _files(server[1].visitors.get(key).folder)
 
 
+def test_memory_comes_back_after_files_that_take_much(
+    visitor: Any, held_bytes: Callable[[], int]
+) -> None:
+    large = saved(GREY.resize((1990, 1990)))
+    assert bring(visitor, "source", large).status_code == 201
+    before = held_bytes()
+    for content in (large, png(9_000, 9_000), png(20_000, 20_000), bytes(2_900_000)):
+        bring(visitor, "source", content)
+    assert held_bytes() - before < 3_000_000
+
+
 def test_a_picture_without_a_face_is_taken_with_a_word(visitor: Any) -> None:
     answer = bring(visitor, "source", saved(GREY)).json()
     assert answer["faces"] == []
@@ -597,9 +608,9 @@ def test_who_leaves_takes_files_and_work_along(files: dict[str, bytes]) -> None:
         with httpx.Client(base_url=address, timeout=60) as client:
             asked = both(client, files)
             client.post("/api/animate", json=asked | {"method": "warp", "size": 512})
-            assert list(workshop.visitors.folder.iterdir())
+            assert list(workshop.visitors.folder.glob("[!.]*"))
         late = time.monotonic() + 20
-        while list(workshop.visitors.folder.iterdir()):
+        while list(workshop.visitors.folder.glob("[!.]*")):
             assert time.monotonic() < late
             time.sleep(0.1)
         assert not workshop.makes.places()

@@ -110,7 +110,7 @@ def animate(page: Any) -> None:
 
 def until_done(page: Any, count: int = 1) -> None:
     page.get_by_role("group", name="Animations").get_by_role("button").nth(count - 1).wait_for()
-    page.get_by_role("heading", name="Take it along").wait_for()
+    page.get_by_role("heading", name="Take it along").wait_for(timeout=240_000)
 
 
 def taken(page: Any, name: str, into: Path) -> Path:

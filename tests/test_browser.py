@@ -402,6 +402,101 @@ def test_a_session_on_the_server_goes_on_from_a_computer_to_a_phone(
     assert np.percentile(drifts, 95) < FRAME
 
 
+@contextlib.contextmanager
+def serving(study: Path, store: Path, cwd: Path, port: int) -> Iterator[tuple[str, str]]:
+    """Serve a study's pages; give the addresses for a panel and for the author."""
+    command = ["studykit", "serve", str(study), "--out", str(study.parent / "out")]
+    with running(*command, "--store", str(store), "--port", str(port), cwd=cwd) as server:
+        yield tuple(re.search(r"http://\S+", server.stdout.readline())[0] for _ in range(2))
+
+
+def test_a_session_by_keyboard_alone_outlives_the_server(
+    folder: Path, tmp_path: Path, browser: Any, shots: Path
+) -> None:
+    study = folder / "short.yaml"
+    rules = "training: 2, trials: 3, repeats: 0, references: 0, gold: 0, feedback: true"
+    text = (folder / "acr.yaml").read_text().replace("training: 1", f"{rules}, checks: [reading]")
+    study.write_text(text)
+    store, port = tmp_path / "ratings.sqlite", free_port()
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    rater = Rater(page, shots, "keys")
+    keys = page.keyboard
+
+    def reach(name: str, role: str = "button") -> None:
+        """Go to something by Tab, as somebody without a mouse does."""
+        wanted = page.get_by_role(role, name=re.compile(name)).first
+        wanted.wait_for()
+        for _ in range(40):
+            if wanted.evaluate("node => node === document.activeElement"):
+                return
+            keys.press("Tab")
+        raise AssertionError(f"{name} is not reached by Tab")
+
+    with serving(study, store, tmp_path, port) as (panel, _):
+        page.goto(panel)
+        reach("I agree")
+        keys.press("Enter")
+        reach("No answer", "radio")
+        keys.press("ArrowRight")
+        reach("Next")
+        keys.press("Enter")
+        page.get_by_role("heading", name="Can you see everything?").wait_for()
+        rater.look("checks")
+        keys.type("abcde")
+        keys.press("Enter")
+        page.get_by_role("button", name="Begin").wait_for()
+        keys.press("Enter")
+        rater.wait_for_trial(0)
+        rater.answer_by_keys("2345")
+        rater.wait_for_trial(1)
+        rater.answer_by_keys("5555")
+        page.get_by_role("heading", name="About this clip").wait_for()
+        rater.look("feedback")
+        keys.press("Enter")
+        page.get_by_role("button", name="Begin").wait_for()
+        keys.press("Enter")
+        rater.wait_for_trial(2)
+        rater.watch()
+        own_address = page.url
+    # The server is gone: what is answered now waits for it.
+    for key in ("1", "2", "3", "4", "Enter"):
+        keys.press(key)
+    page.get_by_role("alert").filter(has_text="Not stored yet").wait_for(timeout=10_000)
+    rater.look("waiting")
+    with serving(study, store, tmp_path, port) as (_, author):
+        rater.wait_for_trial(3)
+        page.get_by_role("alert").wait_for(state="hidden")
+        assert page.url == own_address
+        for done in (3, 4):
+            rater.wait_for_trial(done)
+            rater.answer_by_keys("4321")
+        page.get_by_role("heading", name="Thank you!").wait_for()
+        rater.look("thanks")
+        page.close()
+
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        seen = Rater(page, shots, "author")
+        page.goto(author)
+        page.get_by_role("heading", name="zebrastudy").wait_for()
+        row = page.get_by_role("row").filter(has_text="5 of 5")
+        assert "finished" in row.inner_text() and "reading 0 %" in row.inner_text()
+        page.get_by_role("spinbutton", name="Raters").fill("2")
+        page.get_by_role("button", name="Make a link for each").click()
+        page.get_by_role("textbox", name="New links").wait_for()
+        seen.look("links")
+        assert page.get_by_role("textbox", name="New links").input_value().count("/rate#") == 2
+        page.close()
+    assert rater.problems == seen.problems == []
+    values = values_by_trial(store)
+    assert list(values.values()) == [
+        [2, 3, 4, 5],
+        [5] * 4,
+        [1, 2, 3, 4],
+        [4, 3, 2, 1],
+        [4, 3, 2, 1],
+    ]
+
+
 def distance_after_a_push(page: Any) -> float:
     """Push one of two videos on by 100 ms; return how far it is ahead, in ms, at the end."""
     page.get_by_role("button", name="Half speed").click()

@@ -248,6 +248,8 @@ def test_the_sound_of_what_takes_part_is_given_where_it_is_asked_for(source, dri
         ({"run": "x 'y"}, "run can't be split"),
         ({"run": "x {sorce}"}, 'no {sorce} in the setting run: did you mean "source"'),
         ({"run": "x", "result": "/etc/*.mp4"}, "must begin with {folder}/"),
+        ({"run": "x", "result": "{folder}/"}, "must begin with {folder}/"),
+        ({"run": "x", "result": "{folder}//*.mp4"}, "must begin with {folder}/"),
         ({"run": "x", "result": "{folder}/../*.mp4"}, "must begin with {folder}/"),
         ({"run": "x", "result": "{folder}/{name}.mp4"}, "no {name} in the setting result"),
         (
@@ -393,6 +395,13 @@ def test_a_worker_with_another_version_is_refused(study, monkeypatch):
     program.write_text(program.read_text() + "\n")
     error = make_cell(task).row.error
     assert f"and {theirs.version} where the run was started" in error
+
+
+def test_what_is_made_of_whole_files_is_pasted_nowhere(study, monkeypatch):
+    monkeypatch.chdir(study.parent)
+    with pytest.raises(StudyError, match="can't be pasted"):
+        animate("face.png", "talk.mp4", "x.mp4", method="command", run="true", give="files",
+                paste=True)  # fmt: skip
 
 
 def test_one_pair_is_animated_by_a_program_that_is_named(study, monkeypatch):

@@ -13,7 +13,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 
-from studykit.metrics import pixels, quality
+from studykit.metrics import perceptual, pixels, quality
+from studykit.metrics.observe import Observer
 from studykit.metrics.quality import Spool
 
 
@@ -55,6 +56,18 @@ def test_niqe_is_a_mahalanobis_distance_by_the_mean_of_both_covariances(
     assert np.isnan(quality.natural_image_quality(photograph[:192]))
     assert np.isfinite(quality.natural_image_quality(photograph[:193, :193]))
     assert np.isfinite(quality.natural_image_quality(np.zeros_like(photograph)))
+
+
+def test_niqe_is_seen_in_every_sixth_frame_where_its_parameters_are_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frames = [np.full((64, 64, 3), value, np.uint8) for value in range(8)]
+    monkeypatch.setattr(quality, "natural_image_quality", lambda frame: float(frame[0, 0, 0]))
+    for lacking, expected in (({}, [0, 6]), ({"niqe": "not present"}, [])):
+        monkeypatch.setattr(perceptual, "unavailable", lambda lacking=lacking: lacking)
+        observer = Observer()
+        seen = np.array([observer.update(frame)["niqe"] for frame in frames])
+        assert seen[~np.isnan(seen)].tolist() == expected
 
 
 @pytest.mark.skipif(

@@ -59,7 +59,7 @@ def test_fomm_takes_part_where_its_packages_are(
     monkeypatch.setattr(new, "_FRAMES", 2)
     for packages, methods in (("json",), ["copy", "warp", "fomm"]), (("no",), ["copy", "warp"]):
         monkeypatch.setattr(new, "_FOMM_PACKAGES", packages)
-        study = studykit.load_study(studykit.new_study(tmp_path / packages[0], seed=1))
+        study = studykit.load_study(studykit.new_study(tmp_path / packages[0]))
         assert [spec.name for spec in study.methods] == methods
 
 

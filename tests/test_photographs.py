@@ -55,6 +55,23 @@ def test_a_clip_is_compared_with_what_the_driving_does_and_whom_the_source_shows
     assert photographs.crossed(lost, shown, source)["lost"] == 25
 
 
+def test_a_driving_is_its_own_yardstick(shown, monkeypatch):
+    monkeypatch.setattr(photographs, "_embedding", lambda frame, marks: marks[30].repeat(64))
+    found = photographs.yardstick(shown, shown.landmarks + 5.0)
+    away = np.linalg.norm(shown.landmarks[1:, 30] - shown.landmarks[0, 30], axis=1) * 8
+    assert found["identity"] == pytest.approx(np.median(away))
+    assert found["landmarks"] == pytest.approx(0), "detectors may differ in where a face begins"
+    moved = shown.landmarks.copy()
+    moved[1:, :, 0] += 6.0
+    eyes = np.median(
+        np.linalg.norm(
+            shown.landmarks[:, 36:42].mean(axis=1) - shown.landmarks[:, 42:48].mean(axis=1), axis=1
+        )
+    )
+    found = photographs.yardstick(shown, moved)["landmarks"]
+    assert found == pytest.approx(100 * 6 / eyes, rel=0.35)
+
+
 def test_the_summary_takes_medians_of_crossed_clips_and_means_of_the_self_driven():
     crossed = {"mouth": 0.5, "eyes": 0.5, "turn": 2, "identity": 0.1, "lost": 0, "spill": 1}
     rows = [{"method": "m", **crossed}, {"method": "m", **crossed, "mouth": 0.7}]
@@ -62,3 +79,5 @@ def test_the_summary_takes_medians_of_crossed_clips_and_means_of_the_self_driven
     rows += [{"method": "m", "PSNR": 30, "landmarks": 5}]
     line = photographs.summary(pd.DataFrame(rows)).splitlines()[2]
     assert line == "| m | 0.7 | 0.5 | 2 | 0.1 | 0 | 1 | 25 | 4 |"
+    own = pd.DataFrame([*rows, {"method": "the driving", "identity": 0.3, "landmarks": 2}])
+    assert "| the driving | – | – | – | 0.3 | – | – | – | 2 |" in photographs.summary(own)

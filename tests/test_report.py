@@ -176,7 +176,12 @@ def test_a_large_study_is_shown_by_sums_a_sample_and_links(
     assert "<td>copy</td><td>side</td><td>frontal</td><td>4</td><td>4</td><td>0</td>" in clips
     assert "<td>copy</td><td>side</td><td>stylised</td><td>4</td><td>0</td><td>4</td>" in clips
     assert "href='clips/berta-1__talk__copy.mp4'" in clips
-    assert "A sample" in report.film_strips(large).html
+    said = report.film_strips(large).markdown
+    assert "A sample: the first source and the first driving of each type." in said
+    assert "These drivings at five moments" in said and "The drivings" not in said
+    many = replace(large.study, methods=large.study.methods * 3)
+    (sample,) = sections._shown(replace(large, study=many))[1]
+    assert sample.text.endswith("of each type. The first 1 of 3 methods.")
     strips = list((results.out / "figures").glob("strip__*"))
     assert len(strips) == 2
     failed = report.failures(large).html

@@ -270,7 +270,8 @@ def test_numbers_that_can_not_be_had_give_words(results_of, name: str) -> None:
 def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of) -> None:
     results = results_of(alike(make_ratings(raters=4, **SMALL)))
     assert len(results.screening.excluded) == 4
-    assert "4 raters gave 128 scores; every one of them was excluded." in words.studied(results)
+    said = words.studied(results)
+    assert "4 raters gave 128 scores, on 8 clips each; every one of them was excluded." in said
     assert "every rater was excluded" in report.summary(results).markdown.lower()
     assert "warp" in report.raters(results).markdown  # the scores with the excluded raters
     for section in (report.verdicts, report.scores, report.statistics):
@@ -280,6 +281,25 @@ def test_where_every_rater_was_excluded_that_is_said_and_nothing_else(results_of
     for wrong in ("no ratings yet", "Nobody has rated", "**Statistics.**", "Read with care",
                   "Had nobody been excluded"):  # fmt: skip
         assert wrong not in said
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_clips_that_were_compared_in_pairs_are_not_said_to_be_unrated(results_of) -> None:
+    results = results_of(DEGENERATE["pairs only"].assign(study="small"))
+    assert "Paired comparisons" in report.scores(results).markdown
+    assert "compared in pairs" in report.verdicts(results).markdown
+    assert "preference" in report.statistics(results).markdown
+    said = " ".join(section(results).markdown for section in RATED_SECTIONS)
+    for wrong in ("no ratings", "not rated", "Higher is better on", "Agreement\n"):
+        assert wrong not in said
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_where_no_claim_can_be_tested_there_is_no_empty_table(results_of) -> None:
+    results = results_of(DEGENERATE["one rater"].assign(study="small"))
+    shown = report.statistics(results).markdown
+    assert "No claim could be tested" in shown and "| claim |" not in shown
+    assert (results.out / "tables/findings.csv").is_file()
 
 
 @pytest.mark.parametrize(

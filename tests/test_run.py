@@ -33,7 +33,8 @@ def ran(
     """The folder of a small study after its run, and what the command said."""
     folder = tmp_path_factory.mktemp("ran") / "study"
     shutil.copytree(small_inputs, folder)
-    command = [sys.executable, "-m", "studykit", "run", "study.yaml", "--out", "out"]
+    run = ["run", "study.yaml", "--out", "out", "--jobs", "2"]
+    command = [sys.executable, "-m", "studykit", *run]
     return folder, subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 

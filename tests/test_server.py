@@ -103,11 +103,6 @@ def test_nothing_to_rate_is_said_at_once(small_study: Path) -> None:
         serve(small_study, out=small_study.parent / "out", port=0)
 
 
-def test_a_server_without_a_study_says_what_it_needs() -> None:
-    with pytest.raises(StudyError, match=r"studykit serve STUDY\.yaml"):
-        serve()
-
-
 def test_a_taken_port_is_said_at_once(study: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

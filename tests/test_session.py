@@ -322,6 +322,66 @@ def test_a_person_can_not_join_simulated_raters(small_study: Path, store: Store,
         Session(store, study, out)
 
 
+def test_checks_come_between_questions_and_practice_and_are_kept(enter: Open, store: Store) -> None:
+    session = enter(rules="{checks: [reading, colour], training: 1}")
+    session.agree()
+    session.answer_questions({})
+    assert session.state == "checks"
+    right = [plate.answer.lower() for plate in session.plates]
+    with pytest.raises(ValueError):
+        session.answer_checks(right[:-1])
+    session.answer_checks(["?", *right[1:]])
+    assert session.state == "training"
+    again = enter(session.rater)
+    assert again.state == "training"
+    (record,) = store.sessions()
+    assert record.checks == {"colour": pytest.approx(2 / 3), "reading": 1}
+
+
+def test_a_spoilt_practice_clip_gives_feedback_where_the_study_wants_it(enter: Open) -> None:
+    session = enter(rules="{training: 2, feedback: true, questions: []}")
+    session.agree()
+    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
+    assert session.feedback(values) == []  # the first is as it was made
+    session.show()
+    session.play(1)
+    session.answer(values)
+    assert session.trial.clip.kind == "torn"
+    found = session.feedback(values | {"structure": 2})
+    assert [(criterion.name, expected, given) for criterion, expected, given in found] == [
+        ("structure", (1, 2), 2),
+        ("consistency", (1, 2), 4),
+    ]
+
+
+def test_without_feedback_in_the_study_there_is_none(enter: Open) -> None:
+    session = enter(rules="{training: 2, questions: []}")
+    session.agree()
+    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
+    session.show()
+    session.play(1)
+    session.answer(values)
+    assert session.trial.expected
+    assert session.feedback(values) == []
+
+
+def test_a_turn_is_the_same_after_a_restart_and_never_comes_again(enter: Open) -> None:
+    session = enter(rules="{training: 1, questions: []}")
+    turns = [session.turn]
+    session.agree()
+    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
+    for _ in range(2):
+        turns.append(session.turn)
+        assert enter(session.rater).turn == session.turn
+        session.show()
+        session.play(1)
+        session.answer(values)
+        turns.append(session.turn)
+        session.undo()
+    turns.append(session.turn)
+    assert len(set(turns)) == len(turns)
+
+
 PARTS = (
     "{training: 2, repeats: 0, references: 0, gold: 0, questions: [display], trials: 2, "
     "sessions: 3, break_minutes: 10, completion_code: C1, return_address: 'https://x.org/?c={code}'}"
@@ -413,63 +473,3 @@ def test_who_withdraws_is_gone_and_sees_that_when_coming_back(enter: Open, store
     assert again.state == "withdrawn"
     with pytest.raises(StudyError, match="the state is withdrawn"):
         again.agree()
-
-
-def test_checks_come_between_questions_and_practice_and_are_kept(enter: Open, store: Store) -> None:
-    session = enter(rules="{checks: [reading, colour], training: 1}")
-    session.agree()
-    session.answer_questions({})
-    assert session.state == "checks"
-    right = [plate.answer.lower() for plate in session.plates]
-    with pytest.raises(ValueError):
-        session.answer_checks(right[:-1])
-    session.answer_checks(["?", *right[1:]])
-    assert session.state == "training"
-    again = enter(session.rater)
-    assert again.state == "training"
-    (record,) = store.sessions()
-    assert record.checks == {"colour": pytest.approx(2 / 3), "reading": 1}
-
-
-def test_a_spoilt_practice_clip_gives_feedback_where_the_study_wants_it(enter: Open) -> None:
-    session = enter(rules="{training: 2, feedback: true, questions: []}")
-    session.agree()
-    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
-    assert session.feedback(values) == []  # the first is as it was made
-    session.show()
-    session.play(1)
-    session.answer(values)
-    assert session.trial.clip.kind == "torn"
-    found = session.feedback(values | {"structure": 2})
-    assert [(criterion.name, expected, given) for criterion, expected, given in found] == [
-        ("structure", (1, 2), 2),
-        ("consistency", (1, 2), 4),
-    ]
-
-
-def test_without_feedback_in_the_study_there_is_none(enter: Open) -> None:
-    session = enter(rules="{training: 2, questions: []}")
-    session.agree()
-    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
-    session.show()
-    session.play(1)
-    session.answer(values)
-    assert session.trial.expected
-    assert session.feedback(values) == []
-
-
-def test_a_turn_is_the_same_after_a_restart_and_never_comes_again(enter: Open) -> None:
-    session = enter(rules="{training: 1, questions: []}")
-    turns = [session.turn]
-    session.agree()
-    values = dict.fromkeys(("naturalness", "structure", "jitter", "consistency"), 4)
-    for _ in range(2):
-        turns.append(session.turn)
-        assert enter(session.rater).turn == session.turn
-        session.show()
-        session.play(1)
-        session.answer(values)
-        turns.append(session.turn)
-        session.undo()
-    turns.append(session.turn)
-    assert len(set(turns)) == len(turns)

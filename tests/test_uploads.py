@@ -1,5 +1,6 @@
 """Each visitor's files lie apart, under names that nobody can guess, and go with the visitor."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_at_the_end_nothing_is_left(visitors: Visitors) -> None:
     visitors.new().add("source", "a.png").path.write_bytes(b"x")
     visitors.close()
     assert not visitors.folder.exists()
+
+
+def test_what_a_killed_server_has_left_goes_when_the_next_one_starts(
+    visitors: Visitors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "studykit-visitors-x1"
+    (left / "somebody").mkdir(parents=True)
+    (left / ".here").touch()
+    one = Visitors(UploadLimits())
+    one.new().add("source", "a.png").path.write_bytes(b"x")
+    other = Visitors(UploadLimits())  # of a server that is there nothing goes
+    try:
+        assert not left.exists()
+        assert list(one.folder.glob("*/*"))
+    finally:
+        one.close()
+        other.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_limits_are_named_one_by_one() -> None:

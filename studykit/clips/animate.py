@@ -306,6 +306,8 @@ def _whole(task: Task, faces: str, size: int | None) -> Whole:
     still, any_square = task.cell.source, getattr(task.equipped.method, "any_square", False)
     if faces not in ("one", "all"):
         raise StudyError(f'faces must be "one" or "all", not {faces!r}')
+    if getattr(task.equipped.method, "give", "") == "files":
+        raise StudyError("what a program makes of whole files can't be pasted: let it give squares")
     view, every = still.view, faces == "all"
     if every and (view.face is not None or view.rule(task.crop) not in BY_FACE):
         raise StudyError(

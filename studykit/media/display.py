@@ -272,14 +272,10 @@ def _side_data(frame: Any, kind: str) -> Any:
 
 def _display_matrix(frame: Any) -> tuple[float, float, float, float]:
     """Return a, b, c, d of a frame's display matrix: x' = a x + c y and y' = b x + d y."""
-    try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV 15 to 18 refuse all side data of a frame that has a kind they do not name.
+    matrix = _side_data(frame, "DISPLAYMATRIX")
+    if matrix is None:  # there is none, or it is refused: PyAV knows the angle all the same
         angle = math.radians(-frame.rotation)
         return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
-    if matrix is None:
-        return 1, 0, 0, 1
     a, b, _, c, d, _, _, _, _ = struct.unpack("=9i", bytes(matrix)[:36])
     return a, b, c, d
 

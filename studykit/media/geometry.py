@@ -145,6 +145,34 @@ def face_crop(
     return Crop(int(left), int(top), side) if whole else Crop(left, top, side)
 
 
+def continued(image: np.ndarray, box: Box) -> np.ndarray:
+    """Return an image in which what lies beyond a picture goes on from it, blurrier with distance.
+
+    Pixels repeated as they are would draw hair that a picture cuts off out into streaks.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+    box : (float, float, float, float)
+        Left, top, right, bottom of the picture in it.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    image = image.copy()
+    left, top, right, bottom = np.rint(box).astype(int).tolist()
+    for lines, first, last in ((image.transpose(1, 0, 2), left, right), (image, top, bottom)):
+        for index in (*range(first), *range(last, len(lines))):
+            edge = first if index < first else last - 1
+            spread = _SPREAD * abs(index - edge)
+            blurred = gaussian_filter1d(lines[edge].astype(np.float32), spread, 0, mode="nearest")
+            lines[index] = np.rint(blurred)
+    return image
+
+
+# The blur's standard deviation, as a part of the distance from the picture.
+_SPREAD = 0.5
+
+
 def centre_crop(image_shape: tuple[int, ...]) -> Crop:
     """Return the largest square in the middle of an image."""
     height, width = image_shape[:2]

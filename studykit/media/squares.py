@@ -15,7 +15,15 @@ from studykit.errors import MediaError, NoFaceError
 from studykit.media import video
 from studykit.media.faces import extractor, find_faces
 from studykit.media.following import face_of, is_seen, squares_around, tracked
-from studykit.media.geometry import Crop, Face, Point, centre_crop, chosen_face, face_crop
+from studykit.media.geometry import (
+    Crop,
+    Face,
+    Point,
+    centre_crop,
+    chosen_face,
+    continued,
+    face_crop,
+)
 from studykit.media.reference import with_reference
 from studykit.media.views import AS_IT_IS, BY_FACE, CropRule, Driving, Source, Square, View
 
@@ -336,7 +344,10 @@ def _around(image: np.ndarray, square: Crop, size: int) -> np.ndarray:
         for start, end in zip((top, left), image.shape, strict=False)
     )
     part = image[rows[:, None], columns]
-    return Crop(left - np.floor(left), top - np.floor(top), side).apply(part, size + 2 * edge)
+    seen = Crop(left - np.floor(left), top - np.floor(top), side).apply(part, size + 2 * edge)
+    low, high = np.array([-left, -top]), np.array(image.shape[1::-1]) - [left, top]
+    box = np.clip(np.concatenate([low, high]) * (size / square.side), 0, size + 2 * edge)
+    return continued(seen, (*box.tolist(),))
 
 
 def truth_file(path: Path) -> Path | None:

@@ -108,7 +108,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path = Path(path)
     _check_frame(image)
     options = {
-        ".png": {},
+        ".png": {"compress_level": 4},  # in half the time of 6, for files larger by a fiftieth
         ".jpg": {"quality": 95, "subsampling": 0},
         ".jpeg": {"quality": 95, "subsampling": 0},
         ".webp": {"quality": 95},

@@ -97,7 +97,7 @@ class Source:
         What finds faces in it.
     around : (S + 2 E, S + 2 E, 3) uint8, optional
         The same with a quarter of its side around it, E = S // 4: the picture's own pixels, and
-        its outermost ones repeated beyond it.
+        its outermost ones, blurred, beyond it.
     face : (float, float), optional
         A point in the face that is meant, where one is named, in pixels of the image.
     path : Path, optional

@@ -13,15 +13,21 @@ from studykit.methods._face_registration import RegisteredHead
 MIN_CUTOFF, SPEED_COEFFICIENT = 4.0, 16.0
 """Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""
 
+_CALMER = 0.5  # what of both is left where heads are not registered, which shake more
+
 
 def follow(
     driving: Driving,
     min_cutoff: float = MIN_CUTOFF,
     speed_coefficient: float = SPEED_COEFFICIENT,
+    *,
+    registered: bool = True,
 ) -> Iterator[np.ndarray]:
     """Yield where each frame's face is, (70, 2) float64, NaN where it is lost.
 
-    As :meth:`Driving.points_seen` gives it, registered to the first frame with a face and smoothed.
+    As :meth:`Driving.points_seen` gives it, smoothed; the head is registered to the first frame
+    with a face. That suits what moves the head as a whole: the points that move by themselves, of
+    which ``fomm`` knows no others, are better off where they were found.
     """
     smooth: OneEuroFilter | None = None
     frames = iter(driving)
@@ -35,10 +41,11 @@ def follow(
             yield points
             continue
         if smooth is None:
-            size = float(np.ptp(points[:68], axis=0).max())
-            smooth = OneEuroFilter(float(driving.frame_rate), min_cutoff, speed_coefficient / size)
-            head = RegisteredHead(frame, points[:68])
-        yield smooth(head.refined(frame, points) if there else points)
+            beta = speed_coefficient / float(np.ptp(points[:68], axis=0).max())
+            calm = 1.0 if registered else _CALMER
+            smooth = OneEuroFilter(float(driving.frame_rate), calm * min_cutoff, calm * beta)
+            head = RegisteredHead(frame, points[:68]) if registered else None
+        yield smooth(head.refined(frame, points) if head and there else points)
 
 
 def is_lost(points: np.ndarray) -> bool:

@@ -35,8 +35,8 @@ _PLACES = ("source", "driving", "folder", "sound", "source_stem", "driving_stem"
 _SOUND_RATE = 16_000
 _VERSION_SECONDS, _LONGEST_LINE = 60.0, 200
 _CRF = 8  # what a program is given can't be told from what the study sees
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD$|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
-_SHORTEST_SECRET = 4
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|_PWD|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+_SHORTEST_SECRET = 6
 
 
 class ProgramError(MediaError):
@@ -110,7 +110,7 @@ class Command:
                 if place not in known:
                     hint = did_you_mean(place, known) if known else "it takes none"
                     raise StudyFileError(f"no {{{place}}} in the setting {name}: {hint}")
-        inside = self.result.startswith("{folder}/") and ".." not in Path(self.result).parts
+        inside = re.fullmatch(r"\{folder\}/[^/].*", self.result) and ".." not in self.result
         texts = (str, int, float)
         for right, wrong in (
             (_words("run", self.run), "run is empty: name a program"),
@@ -216,7 +216,7 @@ class Command:
             lines = [line.strip() for line in printed.splitlines() if line.strip()]
             last = f" ({lines[-1][:_LONGEST_LINE]})" if lines else ", and printed nothing"
             hint = ": raise the setting timeout" if ended["why"].startswith("took") else ""
-            raise ProgramError(f"{words[0]} {why}{last}{hint}", printed)
+            raise ProgramError(f"{Path(words[0]).name} {why}{last}{hint}", printed)
         return printed
 
     def _found(self, folder: Path, values: Mapping, printed: str) -> Path:
@@ -229,8 +229,8 @@ class Command:
             names = ", ".join(str(path.relative_to(folder)) for path in others[:3]) or "nothing"
             count = f"{len(found)} clips" if found else "no clip"
             raise ProgramError(
-                f"{_words('run', self.run)[0]} left {count} under {self.result} but {names}: name "
-                "the one by the setting result",
+                f"the program left {count} under {self.result} but {names}: name the one by the "
+                "setting result",
                 printed,
             )
         if not found[0].resolve().is_relative_to(folder.resolve()):

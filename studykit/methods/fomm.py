@@ -232,7 +232,7 @@ class FOMM:
         if not asked and (self.keypoints == "network" or driving.rendered or not able):
             return None
         found_by = f"fomm {extractor(driving.finder)} {code_hash(follow.__module__)}"
-        rows = kept(driving, found_by, lambda: follow(driving))
+        rows = kept(driving, found_by, lambda: follow(driving, registered=False))
         # Frames before the reference, such as black ones, say nothing of the face.
         first = driving.reference
         ahead = list(itertools.islice(rows, first + round(_SECONDS_AHEAD * driving.frame_rate)))

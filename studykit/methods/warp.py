@@ -12,6 +12,7 @@ from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.faces import extractor, find_face
 from studykit.media.following import points_of
+from studykit.media.geometry import continued
 from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.methods._face_motion import (
@@ -130,7 +131,7 @@ class WarpedFace:
     points : (70, 2) float64
         Landmarks and irises, as :func:`studykit.media.following.points_of` gives them.
     around : (S + 2 E, S + 2 E, 3) uint8, optional
-        The image and what lies around it, E = S // 4; without, its border is repeated. What moves
+        The image and what lies around it, E = S // 4; without, its border goes on. What moves
         is held at the outer border of this: at the image's own, hair would be sheared.
     """
 
@@ -141,10 +142,10 @@ class WarpedFace:
 
         self.image = image
         self.edge = edge = image.shape[0] // 4
+        end = edge + image.shape[0]
         canvas = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
-        if around is not None:
-            canvas = around.copy()
-            canvas[edge:-edge, edge:-edge] = image
+        canvas = continued(canvas, (edge, edge, end, end)) if around is None else around.copy()
+        canvas[edge:end, edge:end] = image
         landmarks, irises = points[:68] + edge, points[68:] + edge
         whole = with_whole_eyes(canvas, landmarks)
         self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])

@@ -82,7 +82,7 @@ def router(desk: RatingDesk) -> APIRouter:
         )
 
     open_routes = APIRouter()
-    page = front_end.page("author.js", style="author.css", title=f"{desk.study.name}: raters")
+    page = front_end.page("author.js", style="author.css", title="Raters")  # strangers see it
 
     @open_routes.get("/author")
     async def author() -> HTMLResponse:

@@ -22,14 +22,14 @@ from studykit.ratings.session import Session
 from studykit.study.wording import Criterion
 
 _REPLIES_KEPT = 32
-# Of a session, without anything to say beside.
-_STEPS = ("agree", "decline", "show", "undo", "pause", "resume", "next_part", "withdraw")
 # What is kept of a rater's device, in CSS pixels; and of a clip that did not play.
 _DEVICE = (
     *("screen_width", "screen_height", "window_width", "window_height", "pixel_ratio", "zoom"),
     *("refresh_rate", "shown_width", "touch", "browser", "clip", "reason"),
 )
 _NOTES, _LONGEST_DETAIL = 200, 300
+# Of a session, without anything to say beside.
+_STEPS = ("agree", "decline", "show", "undo", "pause", "resume", "next_part", "withdraw")
 _LOG_BYTES, _LOGS_KEPT, _LONGEST_NOTE = 1_000_000, 3, 4_000
 
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which

@@ -120,12 +120,12 @@ class RatingDesk:
 
     async def check_author(self, key: str, who: str) -> None:
         """Refuse whoever has no key of the author's."""
-        if self._wrong.wait(who):
-            raise HTTPException(429)
         if is_secret(key) and hmac.compare_digest(key, self.author):
             return
         link = await self.aside(self.links.find, key)
         if link is None or link.kind != "author":
+            if self._wrong.wait(who):
+                raise HTTPException(429)
             self._wrong.count(who)
             raise HTTPException(401)
 
@@ -146,11 +146,12 @@ class RatingDesk:
         who : str
             The network address of who asks, which is used for counting alone.
         """
-        if self._wrong.wait(who):
-            raise _RefusedError("too_many")
         try:
             rater, joins, known = await self.aside(self._admitted, message)
         except _RefusedError:
+            # Whoever has a link is let in, whatever others behind the same address try.
+            if self._wrong.wait(who):
+                raise _RefusedError("too_many") from None
             self._wrong.count(who)
             raise
         if rater and rater in self._visits:
@@ -393,4 +394,5 @@ def _outside(given: object) -> str:
     if not isinstance(given, dict):
         return ""
     found = (given.get(name) for name in _OUTSIDE)
-    return next((text[:_LONGEST_OUTSIDE] for text in found if isinstance(text, str) and text), "")
+    text = next((text for text in found if isinstance(text, str) and text), "")
+    return text[:_LONGEST_OUTSIDE].encode(errors="replace").decode()  # half a character is none

@@ -46,6 +46,7 @@ def create_app(
         Others than the defaults.
     """
     from fastapi import FastAPI, HTTPException, Response
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse
 
     from studykit.pages import author, rating
@@ -58,7 +59,10 @@ def create_app(
         with desk or contextlib.nullcontext(), workshop or contextlib.nullcontext():
             yield
 
-    app = FastAPI(title="studykit", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    app = FastAPI(
+        title="studykit", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life,
+        redirect_slashes=False,
+    )  # fmt: skip
     # A little more, so that what is too large is said by whoever takes uploads.
     bodies = {"/api/uploads": workshop.limits.bytes + limits.body_bytes} if workshop else {}
     app.add_middleware(Guard, names=tuple(names), limits=limits, bodies=bodies)
@@ -78,6 +82,11 @@ def create_app(
         from studykit.pages.animate_api import animate_router
 
         app.include_router(animate_router(workshop))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(_request: object, _error: Exception) -> Response:
+        # FastAPI's own answer repeats what was sent, which may be no JSON, such as NaN.
+        return HTMLResponse("This is not what is asked for here.", 422)
 
     @app.exception_handler(Exception)
     async def failed(_request: object, _error: Exception) -> Response:

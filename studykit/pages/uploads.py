@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from studykit import files
 from studykit.errors import StudyError, did_you_mean
 from studykit.study.inputs import slug
 
 Role = Literal["source", "driving"]
+_FOLDER, _HERE = "studykit-visitors-", ".here"  # what a server holds a lock on while it is there
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,12 @@ class Visitors:
         self, limits: UploadLimits, on_leave: Callable[[Visitor], None] = lambda _: None
     ) -> None:
         self.limits, self._on_leave = limits, on_leave
-        self.folder = Path(tempfile.mkdtemp(prefix="studykit-visitors-"))
+        for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):  # by servers that were killed
+            with contextlib.suppress(OSError, StudyError), files.locked(left / _HERE, 0, ""):
+                shutil.rmtree(left, ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        self._lock_of_folder = contextlib.ExitStack()
+        self._lock_of_folder.enter_context(files.locked(self.folder / _HERE, 0, ""))
         self._here: dict[str, Visitor] = {}
         self._lock, self._closed = threading.Lock(), threading.Event()
         threading.Thread(target=self._watch, name="studykit-visitors", daemon=True).start()
@@ -231,6 +238,7 @@ class Visitors:
         self._closed.set()
         for visitor in list(self._here.values()):
             self._leave(visitor)
+        self._lock_of_folder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _watch(self) -> None:

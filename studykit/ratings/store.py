@@ -93,7 +93,8 @@ class SessionRecord:
     questions : dict of str or None
         What the rater said of itself, in whichever session; None if that was not asked yet.
     checks : dict of float or None
-        The share that was read of the plates of each check; None if that was not done yet.
+        The share that was read of the plates of each check, in whichever session; None if that
+        was not done yet.
     paused : bool
     """
 
@@ -415,6 +416,17 @@ class Store:
             _lock(connection, sessions, session=session)
             _note(connection, session, kind, detail)
 
+    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
+        """Return what was noted in a study's sessions: rater, kind, details and time."""
+        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
+        with self.reading() as connection:
+            rows = connection.execute(
+                wanted.join_from(events, sessions)
+                .where(sessions.c.study == study, events.c.kind.in_(kinds))
+                .order_by(events.c.id)
+            ).all()
+        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
+
     def withdraw(self, study: str, rater: str) -> int:
         """Remove a rater with all answers, for good, and return how many answers those were.
 
@@ -452,17 +464,6 @@ class Store:
         """Return how many raters have withdrawn."""
         with self.reading() as connection:
             return connection.scalar(_of_withdrawn(study))
-
-    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
-        """Return what was noted in a study's sessions: rater, kind, details and time."""
-        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
-        with self.reading() as connection:
-            rows = connection.execute(
-                wanted.join_from(events, sessions)
-                .where(sessions.c.study == study, events.c.kind.in_(kinds))
-                .order_by(events.c.id)
-            ).all()
-        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
 
     def session(self, study: str, rater: str) -> SessionRecord | None:
         """Return a rater's newest session of a study, None if there is none."""

@@ -347,7 +347,7 @@ def power_map(path: Path, plan: "RaterPlan") -> Path:
     names = list(plan.table["comparison"])
     grid = plan.grid.assign(share=100 * plan.grid["power"])
     with _drawing(path, TEXT, 0.55 + 1.75 * len(names), simulated=False) as figure:
-        panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+        panels = _panels(figure, len(names), 1)
         for panel, name in zip(panels, names, strict=True):
             here = grid[grid["comparison"] == name]
             shares = here.pivot(index="stimuli", columns="raters", values="share")

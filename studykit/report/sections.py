@@ -37,7 +37,6 @@ from studykit.study.file import Cell, Input, Study
 MOST_SHOWN = 200
 
 _LINKS, _GROUPS = 5, 50
-_BETTER = "Higher is better on every criterion: 5 in jitter is none to be seen."
 _PAIR = "source × driving"
 _ABOUT = {stats.OVERALL: "overall score", stats.MEAN: "mean over the criteria"}
 # All film strips of a page together, in bytes of JPEG.
@@ -70,8 +69,8 @@ def summary(results: Results) -> Section:
     """Say which types work, which fail and how sure that is; then what the data don't support."""
     blocks: list[Block] = []
     if not words.no_scores(results):
-        blocks.append(Words("Sentences are made from the numbers below: a difference is named "
-                            f"where a corrected test supports it. {_BETTER}"))  # fmt: skip
+        how = "Sentences are made from the numbers below: a difference is named where a corrected "
+        blocks.append(Words(f"{how}test supports it. {words.better(results)}".rstrip()))
     for heading, points in words.summary(results).items():
         blocks += [Words(f"### {heading}")] if heading else []
         blocks.append(Words(_bullets(points)))
@@ -88,6 +87,8 @@ def verdicts(results: Results) -> Section:
     """Show the verdict of each condition and the rule behind it."""
     if why := words.no_scores(results):
         return _absent(f"No verdicts: {why}.")
+    if words.only_compared(results):
+        return _absent("No verdicts: clips were compared in pairs, none was rated on a scale.")
     table = tables.verdicts(results)
     rule = plain(results.analysis.rule.words)
     return kept(results.out, [table, Words(f"The rule: {rule}")])
@@ -99,8 +100,8 @@ def scores(results: Results) -> Section:
         return _absent(f"No scores: {why}.")
     by_condition = results.analysis.condition_scores.table
     by_method = results.analysis.method_scores.table
-    if by_condition.empty:
-        return Section([*_said_by(results.analysis.condition_scores), *_compared(results)])
+    if words.only_compared(results):
+        return kept(results.out, _compared(results))
     names = list(dict.fromkeys(by_condition["criterion"]))
     criteria = [name for name in names if name not in _ABOUT] or names
     # The mean over criteria that go against each other speaks of no clip: it leads nothing.
@@ -126,7 +127,7 @@ def scores(results: Results) -> Section:
                       for name, its in maps.items() if name != lead)  # fmt: skip
     others = [Words(f"The same maps of what else was rated: {files}.")] if files else []
     how = Words("Means over raters, each rater's own clips averaged first; intervals are 95 %. "
-                f"{_BETTER}")  # fmt: skip
+                f"{words.better(results)}")  # fmt: skip
     return kept(
         results.out,
         [
@@ -155,8 +156,12 @@ def statistics(results: Results) -> Section:
     if why := words.no_scores(results):
         return _absent(f"No statistics: {why}.")
     blocks: list[Block] = [
-        Words("### About raters, sources and drivings like these"), tables.findings(results),
-        *_said_by(results.analysis.findings),
+        Words("### About raters, sources and drivings like these"),
+        *_claims(results),
+    ]
+    if words.only_compared(results):
+        return kept(results.out, blocks)
+    blocks += [
         *(Words("### Agreement"), *_statistic(results, "agreement")),
         *(Words("### Criteria beside each other"), *_statistic(results, "criteria_correlation")),
         Words("### On these clips"),
@@ -419,6 +424,16 @@ def _statistic(results: Results, part: str) -> list[Block]:
     return [*table, *_said_by(result)]
 
 
+def _claims(results: Results) -> list[Block]:
+    """Return the claims that could be tested; where none could, that is said."""
+    table = tables.findings(results)
+    if len(table.shown):
+        return [table, *_said_by(results.analysis.findings)]
+    table.write(results.out / "tables")
+    where = "[the file of all claims](tables/findings.csv) says of each why."
+    return [Words(f"No claim could be tested: {where}")]
+
+
 def _said_by(result: stats.Result) -> list[Block]:
     text = words.of_result(result)
     return [Note(plain(text))] if text else []
@@ -449,8 +464,8 @@ def _compared(results: Results) -> list[Block]:
 
 
 def _metrics_and_ratings(results: Results) -> list[Block]:
-    """Return how metrics go with ratings: tables and a picture; nothing without ratings."""
-    if words.no_scores(results):
+    """Return how metrics go with scores: tables and a picture; nothing where there are none."""
+    if words.no_scores(results) or words.only_compared(results):
         return []
     result, predicted = results.analysis.metric_correlation, results.analysis.prediction
     title = Words("### Metrics beside ratings")
@@ -590,7 +605,9 @@ def _shown(results: Results) -> tuple[Results, list[Block]]:
         listed=tuple((s.name, d.name) for s, d in first.values()) if study.listed else (),
         methods=study.methods[: MOST_SHOWN // len(first)],
     )
-    said = Words("A sample: the first source and the first driving of each type.")
+    left = len(study.methods) - len(sample.methods)
+    more = f" The first {len(sample.methods)} of {len(study.methods)} methods." if left else ""
+    said = Words(f"A sample: the first source and the first driving of each type.{more}")
     return dataclasses.replace(results, study=sample), [said]
 
 

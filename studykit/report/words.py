@@ -4,6 +4,7 @@
 shown is never called equality.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pandas as pd
 
 from studykit import metrics, stats
+from studykit.methods import method_class
 from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
 from studykit.report.tables import metric_label, p_words, with_interval
+from studykit.study.file import Study
 
 SIMULATED = (
     "Simulated ratings: no person rated these clips. Every score, statistic and verdict here is "
@@ -70,6 +73,21 @@ def no_scores(results: Results) -> str:
     analysis = results.analysis
     scored = len(analysis.condition_scores.table) or len(analysis.bradley_terry.table)
     return "" if scored else "no rating was given that counts"
+
+
+def only_compared(results: Results) -> bool:
+    """Say whether clips were compared in pairs and none was rated on a scale."""
+    return not no_scores(results) and results.analysis.condition_scores.table.empty
+
+
+def better(results: Results) -> str:
+    """Say which way a score is better, "" where there are none on a scale."""
+    rules = results.study.ratings
+    if only_compared(results):
+        return ""
+    best = f": {rules.scale} in jitter is none to be seen"
+    asked = any(criterion.name == "jitter" for criterion in rules.asked)
+    return f"Higher is better on every criterion{best if asked else ''}."
 
 
 def weights(results: Results) -> list[str]:
@@ -179,7 +197,8 @@ def cautions(results: Results) -> list[str]:
         )
     if results.coverage.behind:
         found.append(results.coverage.words)
-    found += [*results.analysis.verdicts.notes, *results.analysis.bradley_terry.notes]
+    judged = () if only_compared(results) else results.analysis.verdicts.notes
+    found += [*judged, *results.analysis.bradley_terry.notes]
     found = [note for note in found if "no paired comparisons" not in note]
     return list(dict.fromkeys(found))
 
@@ -207,7 +226,9 @@ def _rated(results: Results) -> str:
     left = f"; {excluded} of them {_were(excluded)} excluded" if excluded else ""
     if excluded == raters:
         left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
-    return f"{_count(raters, who)} gave {answers:,} scores{left}."
+    seen = scored.groupby("rater")["cell"].nunique()
+    each = f", on {_span(seen, 'clip')} each" if raters > 1 else ""
+    return f"{_count(raters, who)} gave {_count(answers, 'score')}{each}{left}."
 
 
 def _verdict_findings(found: pd.DataFrame) -> list[str]:
@@ -400,9 +421,12 @@ def _stimuli(results: Results) -> str:
     }[study.crop]
     text = (
         f"**Stimuli.** {_kinds(sources, 'source image')} and {_kinds(drivings, 'driving video')} "
-        f"were {combined}. All were cropped to {crop} and scaled to {study.size} × {study.size} "
-        f"pixels. Each pair was animated by {_joined(_described(results))}."
+        f"were {combined}. All were cropped to {crop}, and scaled to {study.size} × {study.size} "
+        f"pixels. Each pair was animated by {_joined(_described(results))}. {_in_a_line(study)}"
     )
+    frames = [row.frames for row in results.rows.values() if row.status == "done"]
+    if any(frames):
+        text += f" Clips have {_span(frames, 'frame')}."
     if "same-identity" in study.protocols:
         text += (
             " In the same-identity protocol a driving's reference frame was its source, so that "
@@ -506,6 +530,15 @@ def _described(results: Results) -> list[str]:
     return described
 
 
+def _in_a_line(study: Study) -> str:
+    """Say what each method does, by the first line of its documentation."""
+    said = {}
+    for spec in study.methods:
+        line = (inspect.getdoc(method_class(spec.method)) or "").partition("\n")[0].rstrip(".")
+        said[spec.method] = f"{spec.method}: {line[:1].lower()}{line[1:]}"
+    return f"What each does, in a line: {'; '.join(said.values())}."
+
+
 def _difference(line: Any) -> str:
     """Return a criterion and how large the difference on it is, without its sign."""
     low, high = sorted((abs(line["low"]), abs(line["high"])))
@@ -527,6 +560,12 @@ def named(items: Sequence[str], most: int = 6) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _span(numbers: Iterable[int], noun: str) -> str:
+    """Count something of which there are as many everywhere, or fewer and more."""
+    least, most = min(numbers), max(numbers)
+    return _count(most, noun) if least == most else f"{least:,} to {_count(most, noun)}"
 
 
 def _were(number: int) -> str:

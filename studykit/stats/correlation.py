@@ -184,7 +184,8 @@ def predict_scores(
             f"not monotonic, or of fewer than {_CUBIC_LEAST} clips) maps a metric to the scores; "
             "Pearson correlation, root mean square error and share of clips whose error exceeds "
             "the 95% interval of their mean score. Intervals, and the test between two metrics, "
-            "by Fisher's transform and the jackknife over sources and drivings."
+            "by Fisher's transform and the jackknife over sources and drivings; the order is "
+            "chosen again each time, so that an interval is wide where it changes."
         ),
         n_raters=rows["rater"].nunique(),
         notes=() if found else ("There are no primary metrics.",),

@@ -63,6 +63,7 @@ export class DrivingView {
       "aria-label": upload.name,
     });
     this.video.muted = true;
+    this.video.addEventListener("timeupdate", () => this.follow());
     this.ask = newest((view) => post(`uploads/${this.id}/look`, view));
     this.cropper = new Cropper(this.video, upload, {
       label: "The square whose motion is taken",
@@ -130,6 +131,15 @@ export class DrivingView {
     if (this.reference.value === "here") view.reference = this.here;
     if (this.faceless.value !== "interpolate") view.faceless = this.faceless.value;
     return view;
+  }
+
+  // A square that follows the face is shown where it is now.
+  follow() {
+    const { squares } = this.looks;
+    if (!squares?.length) return;
+    const { start, step } = this.timeline;
+    const index = Math.round((this.video.currentTime - start) / step);
+    this.cropper.found(squares[Math.max(0, Math.min(index, squares.length - 1))]);
   }
 
   // The moment that is shown, on a frame of the part that is used.

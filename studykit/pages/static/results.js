@@ -45,11 +45,12 @@ export class Results {
     const before = new Map(this.all.map((each) => [each.id, each]));
     this.all = all;
     this.node.hidden = !all.length;
-    for (const { id, state, problem, asked } of all) {
+    for (const each of all) {
+      const { id, state, problem } = each;
       if (!before.has(id)) this.chosen = id;
       const was = before.get(id)?.state;
       if (was && was !== state && !OPEN.includes(state))
-        this.say(state === "done" ? `${named(asked)}: done` : `${named(asked)}: ${problem || state}`);
+        this.say(state === "done" ? `${named(each)}: done` : `${named(each)}: ${problem || state}`);
     }
     if (!this.current) this.chosen = all.at(-1)?.id ?? null;
     this.draw();
@@ -66,7 +67,7 @@ export class Results {
             "aria-pressed": String(each.id === this.chosen),
             onclick: () => this.choose(each.id),
           },
-          `${index + 1} ${named(each.asked)}`,
+          `${index + 1} ${named(each)}`,
           OPEN.includes(each.state) && h("span", { class: "an-dot", title: each.state }),
         ),
       ),
@@ -163,7 +164,7 @@ export class Results {
       figure(driving, "Driving"),
       ...(second
         ? [this.wipe ? this.wiped(pair, texts) : pair.map((node, n) => figure(node, texts[n]))].flat()
-        : [figure(clip, `Clip: ${named(this.current.asked)}`)]),
+        : [figure(clip, `Clip: ${named(this.current)}`)]),
     );
     return [
       tiles,
@@ -173,8 +174,8 @@ export class Results {
     ].filter(Boolean);
   }
 
-  label({ id, asked }) {
-    return `${this.all.findIndex((each) => each.id === id) + 1} ${named(asked)}`;
+  label(made) {
+    return `${this.all.findIndex(({ id }) => id === made.id) + 1} ${named(made)}`;
   }
 
   video({ id }, file) {
@@ -338,7 +339,10 @@ export class Results {
   }
 }
 
-export const named = ({ method, shows, settings }) => {
+// An animation in a few words: "warp, strength 2".
+const named = ({ asked, result }) => {
+  const { shows, settings } = asked;
+  const method = result?.method ?? asked.method;
   const changed = Object.entries(settings ?? {}).map(([name, value]) => `${name} ${value}`);
   const what = { picture: "whole picture", faces: "all faces" }[shows];
   return [method, what, ...changed].filter(Boolean).join(", ");
