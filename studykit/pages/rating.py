@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketState
 
 from studykit.errors import StudyError
 from studykit.pages import front_end
-from studykit.pages.conversation import Conversation, filling
+from studykit.pages.conversation import Conversation, filling, note_problem
 from studykit.pages.guard import Limits, Rate
 from studykit.ratings.links import Links, is_secret, link_path, new_secret
 from studykit.ratings.material import Material
@@ -309,6 +309,9 @@ def router(desk: RatingDesk) -> APIRouter:
             await _close(socket, 1003)
         except TimeoutError:
             await _close(socket, 1008)
+        except Exception as error:
+            note_problem(desk.out, error)
+            await _close(socket, 1011)
         finally:
             desk.visitors -= 1
 
@@ -379,7 +382,7 @@ async def _send(socket: WebSocket, message: dict[str, Any], limits: Limits) -> N
 
 
 async def _close(socket: WebSocket, code: int) -> None:
-    with suppress(RuntimeError):  # it is closed already
+    with suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
         await socket.close(code)
 
 

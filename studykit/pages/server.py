@@ -191,6 +191,7 @@ def serve(
         access_log=False,  # addresses hold keys
         log_level="warning",
         server_header=False,
+        h11_max_incomplete_event_size=32 * 1024,
     )
     with listening:
         said = [f"animate: {address}/", "Ctrl-C ends it"]
