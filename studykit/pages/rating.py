@@ -32,7 +32,7 @@ _LENT = 20_000  # addresses of files that are known at once
 _CHECKED_EVERY = 30  # seconds after which a link is looked at again: it may have been revoked
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".html": "text/html"}
 # A report brings its own scripts and styles; it runs apart from the pages, and asks nobody.
-_REPORT_POLICY = (
+REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
 )
@@ -291,7 +291,7 @@ def router(desk: RatingDesk) -> APIRouter:
             raise HTTPException(404) from None
         headers = {"content-length": str(length), "cache-control": "private, no-store"}
         if kind == "text/html":
-            headers["content-security-policy"] = _REPORT_POLICY
+            headers["content-security-policy"] = REPORT_POLICY
         return StreamingResponse(parts, media_type=kind, headers=headers)
 
     @routes.websocket("/rate/socket")
