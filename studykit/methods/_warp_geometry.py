@@ -30,8 +30,9 @@ _SKULL_AXES = np.array([84.0, 124.0, 100.0])
 _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 45.0
 # How far an iris can go in its eye, in widths of that, to a side and up or down; and how much
-# further irises are than MediaPipe sees them, on rendered faces that look aside.
-_MAX_GAZE, _GAZE_GAIN = np.array([0.22, 0.1]), 1.7
+# further irises go than MediaPipe sees them: 1.7 times on rendered faces, but what is stretched so
+# far looks odd in drawn eyes.
+_MAX_GAZE, _GAZE_GAIN = np.array([0.22, 0.1]), 1.3
 _MAX_GROWTH = 0.2
 
 UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
