@@ -166,7 +166,7 @@ def test_no_answer_is_lost_or_doubled_when_the_server_is_killed_between_answers(
                 server, _ = await asyncio.to_thread(running.enter_context, served(study, *options))
             await working
 
-    asyncio.run(rate_through_two_ends())
+    asyncio.run(asyncio.wait_for(rate_through_two_ends(), 300))
     assert sum(count for problem, count in found.problems.items() if "socket" in problem) >= 6
     assert len(found.given) == 6 * 18
     assert lost_and_double(found, store) == (0, 0)

@@ -116,7 +116,7 @@ class Target:
                  "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13",
                  f"Origin: http://{self.host}", *headers, "", ""]  # fmt: skip
         wire.sendall("\r\n".join(lines).encode())
-        wire.settimeout(10)
+        wire.settimeout(30)  # an end that is not answered is waited for 10 s
         head = b""
         while b"\r\n\r\n" not in head:
             head += wire.recv(4096)
@@ -816,7 +816,7 @@ def test_who_takes_nothing_is_not_waited_for(target: Target) -> None:
             with contextlib.suppress(OSError):
                 wire.sendall(request)
             wires.append(wire)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 45
         ports = {wire.getsockname()[1] for wire in wires}
 
         def served() -> set[int]:
@@ -996,4 +996,6 @@ def test_all_the_while_a_static_file_came_at_once(target: Target) -> None:
     time.sleep(3)  # nobody attacks: what this machine takes by itself, beside whatever else it does
     alone = np.quantile(target.waited[quiet:], 0.95)
     assert np.quantile(waited, 0.95) < AT_ONCE + 2 * alone
-    assert (target.place / "stderr").read_text().count("Exception in ASGI") == 0
+    # uvicorn notes what it answered itself, in the middle of a request that turned out to be none.
+    noted = (target.place / "stderr").read_text()
+    assert noted.count("Exception in ASGI") == noted.count("LocalProtocolError: can't handle")

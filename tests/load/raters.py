@@ -258,7 +258,8 @@ class Rater:
                 f"GET {path} HTTP/1.1\r\nHost: {self.name}:{self.port}\r\n"
                 "Connection: close\r\n\r\n".encode()
             )
-            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+            async with asyncio.timeout(60):
+                head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
         finally:
             writer.close()
         length = re.search(rb"(?i)content-length: (\d+)", head)
