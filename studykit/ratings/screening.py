@@ -72,7 +72,8 @@ class Screening:
         counts = self.table[self.table["excluded"].astype(bool)]["rule"].value_counts(sort=False)
         by_rule = ", ".join(f"{rule} {count}" for rule, count in counts.items())
         return (
-            f"{n_excluded} of {n_raters} raters were excluded ({by_rule}; "
+            f"{n_excluded} of {n_raters} raters {'was' if n_excluded == 1 else 'were'} "
+            f"excluded ({by_rule}; "
             "one rater may fall under several rules)."
         )
 
