@@ -229,10 +229,8 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
             waiting += node.orelse
             continue
         for value in vars(node).values():
-            if isinstance(value, list):
-                waiting += [item for item in value if isinstance(item, ast.AST)]
-            elif isinstance(value, ast.AST) and value._fields:
-                waiting.append(value)
+            parts = value if isinstance(value, list) else [value]
+            waiting += [part for part in parts if isinstance(part, ast.AST) and part._fields]
 
 
 def _used(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:

@@ -496,7 +496,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "a video of one frame": ("driving", ("one", 1), "one frame"),
     "a tiny video": ("driving", ("tiny", 4), "at least 64 a side"),
     "more frames than are taken": ("driving", ("many", 120), "frames are taken"),
-    "three hours": ("driving", ("hours", 90), "180 min long"),
+    "three hours": ("driving", ("hours", 90), "180.0 min long"),
     "a bomb as a video": ("driving", ("bomb", 0), "as no picture of anything|damaged|are taken"),
 }  # fmt: skip
 

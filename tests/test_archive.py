@@ -28,6 +28,7 @@ from studykit.report.archive import KEPT_COLUMNS, anonymous, write_archive
 from studykit.report.blocks import Section
 from studykit.report.page import fill_page
 from studykit.study.file import load_study
+from studykit.study.hypotheses import FROZEN
 
 # As panels give them, and as we make them up.
 PEOPLE = ("5f3c9e1b2a7d4c0012ab34cd", "r-47f3a2c", "zoe_1987", "r-0ffffff", "r-8d0e1f2", "A1B2C3D4")
@@ -300,6 +301,18 @@ def test_the_manifest_names_inputs_as_the_study_does(
     hashes = {its["name"]: its["sha256"] for its in whole["inputs"].values()}
     assert {name: its["sha256"] for name, its in manifest["inputs"].items()} == hashes
     assert load_again(members["study.yaml"].decode()) == ["copy", "copy2"]
+
+
+def test_a_frozen_plan_is_published_with_what_it_was_for(
+    results: report.Results, tmp_path: Path
+) -> None:
+    (results.out / FROZEN).write_text("hypotheses: []\n")
+    try:
+        members = content(write_archive(results, tmp_path / "planned.zip"))
+    finally:
+        (results.out / FROZEN).unlink()
+    assert members[FROZEN] == b"hypotheses: []\n"
+    assert f"| `{FROZEN}` | the plan that was fixed" in members["README.md"].decode()
 
 
 def load_again(text: str) -> list[str]:

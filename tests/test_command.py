@@ -33,6 +33,7 @@ from studykit.media.squares import open_driving, open_source
 from studykit.media.views import Driving, Source, View
 from studykit.methods import command, create_method
 from studykit.methods.command import Command, ProgramError
+from studykit.report.tables import made_by
 from studykit.study.file import load_study
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -147,7 +148,7 @@ def test_it_ends_with_whoever_asked_for_it(tmp_path, number):
     words = [sys.executable, "-c", code, str(PROGRAM.parent), inputs["folder"]]
     asker = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     folder = Path(inputs["folder"])
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not list(folder.glob("*/out/began")) and time.monotonic() < until:
         time.sleep(0.05)
     (running,) = [
@@ -155,7 +156,7 @@ def test_it_ends_with_whoever_asked_for_it(tmp_path, number):
         if str(PROGRAM) in process.cmdline()
     ]  # fmt: skip
     asker.send_signal(number)
-    asker.wait(20)
+    asker.wait(90)
     while time.monotonic() < until and (running.is_running() or list(folder.iterdir())):
         time.sleep(0.05)
     assert not running.is_running() and not list(folder.iterdir())
@@ -356,6 +357,8 @@ def test_a_study_runs_programs_and_makes_clips_again_when_these_change(study, mo
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["methods"]["theirs"]["version"].startswith("files ")
     assert manifest["methods"]["copy"]["version"] == ""
+    shown = made_by(manifest["methods"]["theirs"])
+    assert shown["weights"] == manifest["methods"]["theirs"]["version"]
     script = study.parent / "program.py"
     script.write_text(script.read_text().replace('if how == "version"', 'if how == "v"'))
     second = rows()

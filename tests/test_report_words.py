@@ -153,6 +153,9 @@ def test_without_a_plan_what_was_found_is_exploratory(results_of) -> None:
     assert said.startswith("**Exploratory.** No plan was frozen before the first answer")
     assert said in report.summary(results).markdown
     assert words.plan(dataclasses.replace(results, ratings=results.ratings.iloc[:0])) == []
+    ratings = make_ratings(raters=4, **SMALL).assign(simulated=True)
+    (rehearsed,) = words.plan(results_of(ratings))
+    assert rehearsed.startswith("None was frozen") and "found" not in rehearsed
 
 
 def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
@@ -288,9 +291,21 @@ def test_clips_that_were_compared_in_pairs_are_not_said_to_be_unrated(results_of
     results = results_of(DEGENERATE["pairs only"].assign(study="small"))
     assert "Paired comparisons" in report.scores(results).markdown
     assert "compared in pairs" in report.verdicts(results).markdown
+    assert words.studied(results).endswith("6 raters made 12 comparisons of two clips.")
     assert "preference" in report.statistics(results).markdown
     said = " ".join(section(results).markdown for section in RATED_SECTIONS)
     for wrong in ("no ratings", "not rated", "Higher is better on", "Agreement\n"):
+        assert wrong not in said
+
+
+def test_a_study_of_which_every_rater_withdrew_was_rated_all_the_same(results_of) -> None:
+    unrated = results_of(DEGENERATE["no ratings"].assign(study="small"))
+    results = dataclasses.replace(unrated, withdrawn=2)
+    assert "2 raters have withdrawn, whose answers were deleted." in words.studied(results)
+    assert report.summary(results).markdown.startswith("- Every rater has withdrawn, so that")
+    said = " ".join(section(results).markdown for section in RATED_SECTIONS)
+    assert "No scores: every rater has withdrawn." in said
+    for wrong in ("not run", "obody has rated", "No ratings"):
         assert wrong not in said
 
 

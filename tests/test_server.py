@@ -100,7 +100,7 @@ def test_what_fails_inside_says_nothing_of_the_inside(study: Path, tmp_path: Pat
 
 def test_nothing_to_rate_is_said_at_once(small_study: Path) -> None:
     with pytest.raises(StudyError, match=r"there are no clips in .*: studykit run "):
-        serve(small_study, out=small_study.parent / "out", port=0)
+        RatingDesk(load_study(small_study), small_study.parent / "out")
 
 
 def test_a_taken_port_is_said_at_once(study: Path) -> None:

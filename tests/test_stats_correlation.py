@@ -64,6 +64,15 @@ def test_only_primary_metrics_are_corrected_and_claimed(ratings, mean):
     assert set(found[found["claim"] == "metric"]["subject"]) == {MOTION}
 
 
+def test_a_study_may_name_its_own_primary_metrics(ratings, mean):
+    metrics = pd.concat([_metric(ratings, mean), _metric(ratings, mean, metric="sms")])
+    found = stats.analyse(ratings, metrics, primary=("sms",))
+    table = found.findings.table
+    assert set(table[table["claim"] == "metric"]["subject"]) == {"sms"}
+    assert list(found.prediction.table["first"]) == ["sms"]
+    assert "primary metrics (sms)" in found.metric_correlation.how
+
+
 @pytest.mark.parametrize("per_type", [1, 2])
 def test_metrics_of_other_faces_seldom_go_with_ratings(per_type):
     """Metric and score each depend on source, driving and source x method, and on no other."""

@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from studykit.media import video
+from studykit.media import geometry, video
 from studykit.media.faces import find_faces
-from studykit.media.geometry import (
-    Crop,
-    Face,
-    chosen_face,
-    face_crop,
-    left_to_right,
-    smoothstep,
-)
+from studykit.media.geometry import Crop, Face, chosen_face, face_crop, left_to_right
 from studykit.media.squares import find_square
 from studykit.media.views import BY_FACE, CropRule, Square, View
 
@@ -188,7 +181,7 @@ def _weight(spot: Spot, whole: Whole) -> np.ndarray:
     y = _away(rows + 0.5, crop.top, crop.side, height)
     x = _away(columns + 0.5, crop.left, crop.side, width)
     away = (x**4 + y[:, None] ** 4) ** 0.25  # a square with round corners
-    weight = smoothstep((1 - away) / (1 - _FADES_FROM))
+    weight = geometry.smoothstep((1 - away) / (1 - _FADES_FROM))
 
     def radius(of: Spot) -> np.ndarray:
         (x, y) = of.centre
@@ -196,7 +189,7 @@ def _weight(spot: Spot, whole: Whole) -> np.ndarray:
 
     for other in whole.spots:
         if other is not spot:
-            weight *= smoothstep((radius(other) - radius(spot)) / _BETWEEN + 0.5)
+            weight *= geometry.smoothstep((radius(other) - radius(spot)) / _BETWEEN + 0.5)
     return weight[..., None].astype(np.float32)
 
 

@@ -159,12 +159,8 @@ def _apart(pairs: dict[tuple[str, str], list[_Job]], jobs: int) -> list[list[_Jo
     Each then builds the models of few rendered persons.
     """
     sources, drivings = (list(dict.fromkeys(pair[part] for pair in pairs)) for part in (0, 1))
-
-    def order(pair: tuple[str, str]) -> tuple[int, int, int]:
-        among, beside = divmod(sources.index(pair[0]), jobs)
-        return among, drivings.index(pair[1]), beside
-
-    return [pairs[pair] for pair in sorted(pairs, key=order)]
+    places = {pair: (sources.index(pair[0]) // jobs, drivings.index(pair[1])) for pair in pairs}
+    return [pairs[pair] for pair in sorted(pairs, key=places.__getitem__)]
 
 
 def _failure(names: list[str], future: Future, out: Path) -> str:

@@ -27,15 +27,7 @@ from studykit.pages import front_end, looks, making, marks
 from studykit.pages.jobs import Job, Lane
 from studykit.pages.making import Order, Shows
 from studykit.pages.offer import check_settings, examples, offered
-from studykit.pages.uploads import (
-    Refused,
-    Role,
-    Upload,
-    UploadLimits,
-    Visitor,
-    Visitors,
-    size_text,
-)
+from studykit.pages.uploads import Refused, Role, Upload, UploadLimits, Visitor, Visitors
 from studykit.study.inputs import as_input
 
 COOKIE = "studykit_visitor"
@@ -84,10 +76,10 @@ class Animation:
     first_at: float = 0.0
     previews: list[bytes] = field(default_factory=list)
 
-    def told(self, value: tuple[int, int, bytes | None]) -> None:
+    def told(self, value: tuple[int, int, bytes]) -> None:
         self.count, self.total, preview = value
         self.first_at = self.first_at or time.monotonic()
-        if preview is not None:
+        if preview:
             self.previews.append(preview)
 
     def shown(self, place: int | None, problem: str) -> dict[str, Any]:
@@ -193,20 +185,18 @@ class Workshop:
 
     def order(self, visitor: Visitor, asked: Asked) -> Order:
         """Turn what was asked for into what is done, and refuse what is not offered."""
-        source, driving = visitor.upload(asked.source), visitor.upload(asked.driving)
-        if (source.role, driving.role) != ("source", "driving"):
+        uploads = [visitor.upload(asked.source), visitor.upload(asked.driving)]
+        if [upload.role for upload in uploads] != ["source", "driving"]:
             raise Refused("a picture is animated by a video: name one of each")
         check_settings(asked.method, asked.settings)
-        said = [
-            {**view, "path": str(upload.path), "name": upload.slug}
-            for view, upload in ((asked.source_view, source), (asked.driving_view, driving))
-        ]
-        try:
-            for view, still in zip(said, (True, False), strict=True):
-                as_input(view, still=still)
-        except StudyError as error:
-            raise Refused(self.named(visitor, str(error))) from None
-        seen = all(upload.looks.get("faces") for upload in (source, driving))
+        said = []
+        for view, upload in zip((asked.source_view, asked.driving_view), uploads, strict=True):
+            said.append({**view, "path": str(upload.path), "name": upload.slug})
+            try:
+                as_input(said[-1], still=upload.role == "source")
+            except StudyError as error:
+                raise Refused(self.named(visitor, str(error))) from None
+        seen = all(upload.looks.get("faces") for upload in uploads)
         crop = "face" if seen else looks.ANY
         return Order(*said, asked.method, asked.settings, asked.size, crop, asked.shows)
 
@@ -321,7 +311,11 @@ def animate_router(workshop: Workshop) -> APIRouter:
             workshop.scan(visitor, upload)
         return shown(upload)
 
-    @api.post("/uploads", status_code=201, summary="Bring a file, as the body")
+    @api.post(
+        "/uploads",
+        status_code=201,
+        summary="Bring a file, as the body; or choose an example by its name",
+    )
     async def bring(
         request: Request,
         visitor: Here,
@@ -335,17 +329,13 @@ def animate_router(workshop: Workshop) -> APIRouter:
                     count += len(chunk)
                     visitor.seen = time.monotonic()
                     if count > most:
-                        text = f"{upload.name} is larger than {size_text(most)}"
+                        text = f"{upload.name} is larger than {most / (1 << 20):.0f} MB"
                         raise Refused(f"{text}, which is the most: make it smaller", 413)
                     await asyncio.to_thread(file.write, chunk)
         except BaseException:
             visitor.remove(upload.id)
             raise
         return await judged(request, visitor, upload)
-
-    @api.post("/uploads/example", status_code=201, summary="Choose an example as an upload")
-    async def choose(request: Request, visitor: Here, role: Role, name: str) -> dict[str, Any]:
-        return await judged(request, visitor, visitor.add(role, name, _example(role, name)))
 
     @api.get("/uploads/{id}", summary="What a file shows: faces, square, cuts, sound")
     async def upload(id: str, visitor: Here) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from studykit.ratings.links import DAYS, Kind, link_path
 from studykit.ratings.screening import rating_status
 
 _MOST_LINKS = 1000  # that are made at once
+_ID = r"^[A-Za-z0-9_-]{0,64}$"
 _LATEST = 50  # of what went wrong
 
 
@@ -101,8 +102,8 @@ def router(desk: RatingDesk) -> APIRouter:
     async def make_links(
         kind: Annotated[Kind, Body()],
         count: Annotated[int, Body(ge=1, le=_MOST_LINKS)] = 1,
-        days: Annotated[float, Body(gt=0, le=3650)] = DAYS,
-        rater: Annotated[str, Body(max_length=64)] = "",
+        days: Annotated[float, Body(gt=0, le=3650, allow_inf_nan=False)] = DAYS,
+        rater: Annotated[str, Body(pattern=_ID)] = "",
     ) -> list[dict[str, str]]:
         def make() -> list[dict[str, str]]:
             if rater:
@@ -118,7 +119,7 @@ def router(desk: RatingDesk) -> APIRouter:
     @routes.post("/revoke")
     async def revoke(
         kind: Annotated[Literal["rater", "panel"], Body()],
-        rater: Annotated[str, Body(max_length=64)] = "",
+        rater: Annotated[str, Body(pattern=_ID)] = "",
     ) -> int:
         return await desk.aside(desk.links.revoke, rater, kind)
 

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
+_HEADER_LINES = 100
 _HERE = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})(?::\d{1,5})?", re.ASCII)
 _POLICY = (
@@ -151,7 +152,9 @@ class Guard:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
-        if not self._is_ours(host):
+        if len(scope["headers"]) > _HEADER_LINES:
+            await _refuse(scope, send, 431, f"at most {_HEADER_LINES} lines of header")
+        elif not self._is_ours(host):
             await _refuse(scope, send, 421, "this server has another name")
         elif origin is not None and _place(origin) != host.lower() and _changes(scope):
             await _refuse(scope, send, 403, "this page belongs to another server")
@@ -177,8 +180,9 @@ class Guard:
 
         async def counted() -> Message:
             nonlocal taken, whole
-            async with asyncio.timeout_at(None if whole else deadline):
-                message = await receive()
+            with _in_time():
+                async with asyncio.timeout_at(None if whole else deadline):
+                    message = await receive()
             whole = whole or not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > most:
@@ -196,14 +200,17 @@ class Guard:
                     *message["headers"],
                     *(header for header in wanted if header[0] not in own),
                 ]
-            async with asyncio.timeout(self._limits.seconds_to_take):
-                await send(message)
+            with _in_time():
+                async with asyncio.timeout(self._limits.seconds_to_take):
+                    await send(message)
 
         try:
             await self._app(scope, counted, marked)
         except _TooLargeError:
             if not begun:
                 await _refuse(scope, send, 413, f"at most {most} bytes")
+        except _LateError:
+            pass  # nobody would take an answer either: the connection is closed
 
     def _is_ours(self, host: str) -> bool:
         match = _HOST.fullmatch(host)
@@ -220,6 +227,18 @@ class Guard:
 
 class _TooLargeError(Exception):
     """More bytes came than a request may have."""
+
+
+class _LateError(Exception):
+    """The other end neither sends nor takes."""
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise _LateError from None
 
 
 def _place(origin: str) -> str:
@@ -252,7 +271,16 @@ class _Watched:
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[misc]
         self._before: object = None
+        self._full, self._times_full = False, 0
         self.loop.call_later(self.seconds, self._look)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        self._full, self._times_full = True, self._times_full + 1
+
+    def resume_writing(self) -> None:
+        super().resume_writing()  # type: ignore[misc]
+        self._full = False
 
     def _look(self) -> None:
         if self.transport.get_protocol() is not self:  # a websocket has taken over
@@ -265,21 +293,35 @@ class _Watched:
 
     def _waits_for(self) -> object:
         """Return what the other end owes, None if nothing: twice the same is too long."""
-        return "end" if self.transport.is_closing() else None
+        if self.transport.is_closing():
+            return "end"
+        return ("take", self._times_full) if self._full else None
 
 
 class WatchedHttp(_Watched, H11Protocol):
     """HTTP, where whoever begins a request must end it."""
 
     def _waits_for(self) -> object:
-        if super()._waits_for():
-            return "end"
+        if owed := super()._waits_for():
+            return owed
         at_work = self.cycle is not None and not self.cycle.response_complete
         return None if at_work else ("request", id(self.cycle))
 
 
 class WatchedWebSocket(_Watched, WebSocketsSansIOProtocol):
-    """A websocket, whose end is one."""
+    """A websocket, whose end is one.
+
+    Who takes nothing is not heard meanwhile: answers to pings would pile up.
+    """
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
 
 
 def protocols(limits: Limits) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:

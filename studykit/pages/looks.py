@@ -5,14 +5,14 @@ Every function gets ``tell`` first and returns what JSON holds; see :mod:`studyk
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from studykit.clips.animate import pair_task
 from studykit.clips.estimate import try_cell
-from studykit.errors import NoFaceError, StudyError
+from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.faces import find_faces
 from studykit.media.following import is_seen
@@ -30,9 +30,7 @@ _STRIP_SHAPE = 6.6  # how many times as wide as high
 _TRIED = 4  # frames that tell how long one takes
 
 
-def look_at_source(
-    _tell: Tell, path: Path, folder: Path, limits: UploadLimits, picture_only: bool = False
-) -> dict[str, Any]:
+def look_at_source(_tell: Tell, path: Path, folder: Path, limits: UploadLimits) -> dict[str, Any]:
     """Read a picture, find its faces and its square, and write ``picture.jpg`` to be shown.
 
     Raises
@@ -42,11 +40,11 @@ def look_at_source(
     """
     image = video.read_image(path)
     _check_size(image.shape, limits)
-    faces = _faces(image)
+    faces = left_to_right(find_faces(image))
     if len(faces) > limits.faces:
         text = f"{len(faces)} faces: at most {limits.faces} can be told apart"
         raise StudyError(f"the picture shows {text}: cut out those that are meant")
-    _write_jpeg(folder / "picture.jpg", image, _PICTURE)
+    write_jpeg(folder / "picture.jpg", image, _PICTURE)
     height, width = image.shape[:2]
     problems = check_image(path, crop=ANY)
     return {
@@ -74,11 +72,11 @@ def glance_at_driving(
         raise StudyError("the video has one frame: a driving needs at least 2, use a longer one")
     if info.duration > limits.seconds or info.frame_count > limits.frames:
         most = f"at most {limits.seconds} s and {limits.frames} frames are taken"
-        length = f"the video is {_length(info.duration)} long ({info.frame_count} frames)"
-        raise StudyError(f"{length}: {most}, cut it first")
+        length = f"{info.duration / 60:.1f} min long ({info.frame_count} frames)"
+        raise StudyError(f"the video is {length}: {most}, cut it first")
     image = next(video.read_frames(path, 0, 1))
-    _write_jpeg(folder / "picture.jpg", image, _PICTURE)
-    faces = _faces(image)
+    write_jpeg(folder / "picture.jpg", image, _PICTURE)
+    faces = left_to_right(find_faces(image))
     notes = list(info.notes)
     if info.variable:
         notes.append("its frame rate varies: the clip keeps each frame's time")
@@ -123,7 +121,7 @@ def scan_driving(tell: Tell, path: Path, folder: Path, view: Mapping[str, Any]) 
                 tell(index / info.frame_count)
 
     video.write_video(folder / "proxy.mp4", small(), frame_rate=info.frame_rate, like=path, crf=26)
-    _write_jpeg(folder / "strip.jpg", np.concatenate(strip, axis=1), 1 << 14)
+    write_jpeg(folder / "strip.jpg", np.concatenate(strip, axis=1), 1 << 14)
     times = [float(time - info.times[0]) for time in info.times]
     cuts = [{"frame": cut, "seconds": times[cut]} for cut in find_cuts(steps)]
     return {"cuts": cuts, **look_at_range(tell, path, view)}
@@ -175,13 +173,6 @@ def pace(_tell: Tell, source: dict, driving: dict, clip: Path, given: dict) -> f
     return try_cell((task, _TRIED), lambda *_: None)
 
 
-def _faces(image: np.ndarray) -> list[Face]:
-    try:
-        return left_to_right(find_faces(image))
-    except NoFaceError:
-        return []
-
-
 def _numbered(faces: list[Face]) -> list[dict[str, Any]]:
     return [
         {"number": number, **dict(zip(("left", "top", "right", "bottom"), face.box, strict=True))}
@@ -203,11 +194,8 @@ def _check_size(shape: tuple[int, ...], limits: UploadLimits) -> None:
         raise StudyError(f"{width} x {height} pixels: {text}, use a larger one")
 
 
-def _length(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _write_jpeg(path: Path, image: np.ndarray, most: int) -> None:
+def write_jpeg(file: Path | IO[bytes], image: np.ndarray, most: int) -> None:
+    """Write a picture that is shown, with at most so many pixels a side."""
     picture = Image.fromarray(image)
     picture.thumbnail((most, most), Image.Resampling.LANCZOS)
-    picture.save(path, "JPEG", quality=88)
+    picture.save(file, "JPEG", quality=88)

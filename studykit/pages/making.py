@@ -23,6 +23,7 @@ from studykit.media import video
 from studykit.media.squares import open_driving, open_source, probed
 from studykit.pages import marks
 from studykit.pages.jobs import Tell
+from studykit.pages.looks import write_jpeg
 
 Shows = Literal["square", "picture", "faces"]
 
@@ -74,12 +75,15 @@ def make(tell: Tell, order: Order, folder: Path) -> dict[str, Any]:
         every, now = max(1, total // _PREVIEWS), time.monotonic()
         preview = count == 1 or count % every == 0
         if preview or now - last > _OFTEN or count == total:
-            tell((count, total, _preview(frame) if preview else None))
+            small = io.BytesIO()
+            if preview:
+                write_jpeg(small, frame, _PREVIEW_SIDE)
+            tell((count, total, small.getvalue()))
             last = now
 
     shown = {"paste": order.shows != "square", "faces": "all" if order.shows == "faces" else "one"}
     row = animate(order.source, order.driving, clip, watch=watch, **shown, **order.given())
-    _write_inputs(order, folder)
+    write_inputs(tell, order, folder)
     info = probed(clip)
     return {
         "frames": row.frames,
@@ -143,9 +147,8 @@ def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str]) -
         study[f"{role}s"] = {"frontal": [{"path": f"{role}s/{names[role]}", **rest}]}
     task, _ = pair_task(order.source, order.driving, folder / "clip.mp4", **order.given())
     spec = task.cell.method
-    study["methods"] = [{"name": spec.name, "method": spec.method, **order.settings}, "copy"]
-    if spec.method == "copy":
-        study["methods"] = ["copy"]
+    study["methods"] = [{"name": spec.name, "method": spec.method, **order.settings}]
+    study["methods"] += ["copy"] * (spec.method != "copy")
     text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
     lead = "# What an animation was made of. More sources, drivings and methods make it a study:\n"
     with files.whole(folder / "study.zip") as part, zipfile.ZipFile(part, "w") as archive:
@@ -155,7 +158,9 @@ def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str]) -
     return "study.zip"
 
 
-def _write_inputs(order: Order, folder: Path) -> None:
+def write_inputs(_tell: Tell, order: Order, folder: Path) -> None:
+    """Write ``source.png`` and ``driving.mp4`` as a method sees them, in step with its clip."""
+    folder.mkdir(parents=True, exist_ok=True)
     task, _ = pair_task(order.source, order.driving, folder / "clip.mp4", **order.given())
     still, moving = task.cell.source, task.cell.driving
     source, _ = open_source(
@@ -174,12 +179,8 @@ def _write_inputs(order: Order, folder: Path) -> None:
     )
 
 
-def _clip(folder: Path, found: Path, rate: Fraction, mark: bool, _at: float) -> None:
-    if mark:
-        _write(found, map(marks.marked, video.read_frames(folder / "clip.mp4")), rate, folder)
-    else:
-        with files.whole(found) as part:
-            part.write_bytes((folder / "clip.mp4").read_bytes())
+def _clip(folder: Path, found: Path, rate: Fraction, _mark: bool, _at: float) -> None:
+    _write(found, map(marks.marked, video.read_frames(folder / "clip.mp4")), rate, folder)
 
 
 def _side_by_side(folder: Path, found: Path, rate: Fraction, mark: bool, _at: float) -> None:
@@ -254,11 +255,3 @@ def _as_high(image: np.ndarray, height: int) -> np.ndarray:
         return image
     width = max(1, round(image.shape[1] * height / len(image)))
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _preview(frame: np.ndarray) -> bytes:
-    picture = Image.fromarray(frame)
-    picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
-    return file.getvalue()

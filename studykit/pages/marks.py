@@ -100,38 +100,29 @@ def _new_credentials() -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    now, organisation = datetime.datetime.now(datetime.UTC), x509.oid.NameOID.ORGANIZATION_NAME
-    serial = os.urandom(4).hex()
+    now, serial = datetime.datetime.now(datetime.UTC), os.urandom(4).hex()
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [
-        x509.Name(
-            [
-                x509.NameAttribute(organisation, "studykit"),
-                x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, f"{what} {serial}"),
-            ]
-        )
+        x509.Name.from_rfc4514_string(f"CN={what} {serial},O=studykit")
         for what in ("root of installation", "installation")
     ]
-    root_key, made = keys[0], []
-    for is_root, key, name in zip((True, False), keys, names, strict=True):
-        usage = dict.fromkeys(
-            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-             "encipher_only", "decipher_only"), False,
-        )  # fmt: skip
-        usage |= {"digital_signature": not is_root, "key_cert_sign": is_root, "crl_sign": is_root}
+    made = []
+    for key, name in zip(keys, names, strict=True):
+        public, root = key.public_key(), key is keys[0]
+        usage = x509.KeyUsage(not root, *[False] * 4, root, root, *[False] * 2)
         builder = (
-            x509.CertificateBuilder(names[0], name, key.public_key(), x509.random_serial_number())
+            x509.CertificateBuilder(names[0], name, public, x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=365 * _YEARS))
-            .add_extension(x509.BasicConstraints(is_root, 0 if is_root else None), critical=True)
-            .add_extension(x509.KeyUsage(**usage), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.BasicConstraints(root, 0 if root else None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
         )
-        if not is_root:
+        if not root:
             purpose = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION])
-            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key())
             builder = builder.add_extension(purpose, False).add_extension(issuer, False)
-        made.append(builder.sign(root_key, hashes.SHA256()))
+        made.append(builder.sign(keys[0], hashes.SHA256()))
     pem = serialization.Encoding.PEM
     secret = keys[1].private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

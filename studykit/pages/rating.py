@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketState
 
 from studykit.errors import StudyError
 from studykit.pages import front_end
-from studykit.pages.conversation import Conversation, filling
+from studykit.pages.conversation import Conversation, filling, note_problem
 from studykit.pages.guard import Limits, Rate
 from studykit.ratings.links import Links, is_secret, link_path, new_secret
 from studykit.ratings.material import Material
@@ -32,7 +32,7 @@ _LENT = 20_000  # addresses of files that are known at once
 _CHECKED_EVERY = 30  # seconds after which a link is looked at again: it may have been revoked
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".html": "text/html"}
 # A report brings its own scripts and styles; it runs apart from the pages, and asks nobody.
-_REPORT_POLICY = (
+REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
 )
@@ -291,7 +291,7 @@ def router(desk: RatingDesk) -> APIRouter:
             raise HTTPException(404) from None
         headers = {"content-length": str(length), "cache-control": "private, no-store"}
         if kind == "text/html":
-            headers["content-security-policy"] = _REPORT_POLICY
+            headers["content-security-policy"] = REPORT_POLICY
         return StreamingResponse(parts, media_type=kind, headers=headers)
 
     @routes.websocket("/rate/socket")
@@ -309,6 +309,9 @@ def router(desk: RatingDesk) -> APIRouter:
             await _close(socket, 1003)
         except TimeoutError:
             await _close(socket, 1008)
+        except Exception as error:
+            note_problem(desk.out, error)
+            await _close(socket, 1011)
         finally:
             desk.visitors -= 1
 
@@ -379,7 +382,7 @@ async def _send(socket: WebSocket, message: dict[str, Any], limits: Limits) -> N
 
 
 async def _close(socket: WebSocket, code: int) -> None:
-    with suppress(RuntimeError):  # it is closed already
+    with suppress(RuntimeError, WebSocketDisconnect):  # it is closed already
         await socket.close(code)
 
 

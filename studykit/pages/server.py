@@ -1,6 +1,7 @@
 """The server of the pages: one application, and the loop that runs it on this machine."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from studykit.clips.folder import study_folder
 from studykit.errors import MissingPackageError, StudyError
 from studykit.pages import front_end
+from studykit.ratings.controls import available_clips
 from studykit.study.file import load_study
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from studykit.pages.animate_api import Workshop
     from studykit.pages.guard import Limits
     from studykit.pages.rating import RatingDesk
+    from studykit.pages.study_page import StudyDesk
     from studykit.pages.uploads import UploadLimits
 
 _INSTALL = 'pip install "fastapi>=0.115" "uvicorn>=0.30" "websockets>=13"'
@@ -26,6 +29,7 @@ _FOR_A_YEAR = "public, max-age=31536000, immutable"
 def create_app(
     desk: "RatingDesk | None" = None,
     workshop: "Workshop | None" = None,
+    study: "StudyDesk | None" = None,
     *,
     names: Iterable[str] = (),
     limits: "Limits | None" = None,
@@ -40,6 +44,8 @@ def create_app(
         Where raters of a study are received.
     workshop : Workshop, optional
         Where visitors animate what they bring.
+    study : StudyDesk, optional
+        Where a study's author follows and runs it.
     names : iterable of str
         By which the server is reached, besides ``localhost`` and numeric addresses.
     limits : Limits, optional
@@ -56,7 +62,9 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        with desk or contextlib.nullcontext(), workshop or contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            for each in (desk, workshop, study):
+                stack.enter_context(each or contextlib.nullcontext())
             yield
 
     app = FastAPI(
@@ -78,6 +86,10 @@ def create_app(
     if desk is not None:
         app.include_router(rating.router(desk))
         app.include_router(author.router(desk))
+    if study is not None:
+        from studykit.pages import study_page
+
+        app.include_router(study_page.router(study))
     if workshop is not None:
         from studykit.pages.animate_api import animate_router
 
@@ -135,7 +147,7 @@ def serve(
     MissingPackageError
         The extra "serve" is not installed.
     StudyError
-        There is nothing to rate, the store can't be opened, or the port is taken.
+        The store can't be opened, or the port is taken.
     """
     try:
         import fastapi  # noqa: F401
@@ -149,22 +161,28 @@ def serve(
 
     limits = limits or Limits()
     names = [check_name(address)] if address else [socket.gethostname()]
-    desk = workshop = None
+    desk = workshop = pages = None
     if study is None:
         from studykit.pages.animate_api import Workshop
 
         workshop = Workshop(uploads)
     else:
         from studykit.pages.rating import RatingDesk
+        from studykit.pages.study_page import StudyDesk
 
         loaded = load_study(study)
-        desk = RatingDesk(loaded, study_folder(loaded, out), store, limits)
+        folder = study_folder(loaded, out)
+        if available_clips(loaded, folder):
+            desk = RatingDesk(loaded, folder, store, limits)
+            pages = StudyDesk(loaded, folder, desk.author, desk.check_author)
+        else:
+            pages = StudyDesk(loaded, folder)
     listening = _listen(host, port)
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
     address = address.rstrip("/") or f"http://{shown}:{listening.getsockname()[1]}"
     http, websocket = protocols(limits)
     settings = uvicorn.Config(
-        create_app(desk, workshop, names=names, limits=limits),
+        create_app(desk, workshop, pages, names=names, limits=limits),
         http=http,
         ws=websocket,
         ws_max_size=limits.message_bytes,
@@ -174,14 +192,26 @@ def serve(
         access_log=False,  # addresses hold keys
         log_level="warning",
         server_header=False,
+        h11_max_incomplete_event_size=32 * 1024,
     )
+    logging.getLogger("uvicorn.error").addFilter(_without_what_strangers_cause)
     with listening:
-        said = desk.words(address) if desk else [f"animate: {address}/", "Ctrl-C ends it"]
+        said = [f"animate: {address}/", "Ctrl-C ends it"]
+        if pages is not None:
+            said = [f"study: {address}/study#{pages.key}"]
+            said += desk.words(address) if desk else ["no clips yet: raters come after a new start"]
         print("\n".join(said), flush=True)
         server = uvicorn.Server(settings)
         if workshop is not None:
             workshop.ends = lambda: server.should_exit
         server.run(sockets=[listening])
+
+
+def _without_what_strangers_cause(record: logging.LogRecord) -> bool:
+    """Leave a line where uvicorn writes a traceback for every visitor who sends no UTF-8."""
+    if "Invalid UTF-8" in str(record.msg):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -258,8 +258,3 @@ def shown_name(name: str, role: Role) -> str:
     """Return the last part of a name that came with a file, without what can't be shown."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(c for c in last if c.isprintable()).strip(" .")[:80] or role
-
-
-def size_text(count: float) -> str:
-    """Say a number of bytes as people do."""
-    return f"{count / (1 << 20):.0f} MB" if count >= 1 << 20 else f"{count / 1024:.0f} kB"

@@ -6,6 +6,7 @@ takes everything along.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -736,31 +737,46 @@ def _has_withdrawn(connection: sa.Connection, study: str, rater: str) -> bool:
 
 
 def _shown(connection: sa.Connection, study: str, since: datetime | None) -> list[ShownTo]:
+    held = (answers.c.study == study) & ~_IS_UNDONE
+    newest = {
+        session: (trial, at)
+        for session, trial, at in connection.execute(
+            sa.select(
+                answers.c.session, sa.func.max(answers.c.trial), sa.func.max(answers.c.answered_at)
+            )
+            .select_from(_ANSWERS)
+            .where(held)
+            .group_by(answers.c.session)
+        )
+    }
+    elsewhere: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    columns = [answers.c[name] for name in ("session", "trial", "cell", "other")]
+    for session, _, cell, other in connection.execute(
+        sa.select(*columns)
+        .select_from(_ANSWERS.join(sessions, _same(answers, sessions, "session")))
+        .where(held, answers.c.role == "rating", sessions.c.plan == "[]")
+        .distinct()
+        .order_by(*columns[:2])
+    ):
+        elsewhere[session].append((cell, other))
     found: list[ShownTo] = []
-    seen: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    newest: dict[str, tuple[int, datetime]] = {}
-    trial = [answers.c[name] for name in ("session", "trial", "role", "cell", "other")]
-    answered = (
-        sa.select(*trial, sa.func.max(answers.c.answered_at))
-        .select_from(_ANSWERS)
-        .where(answers.c.study == study, ~_IS_UNDONE)
-        .group_by(*trial)
-        .order_by(*trial[:2])
-    )
-    for session, number, role, cell, other, at in connection.execute(answered):
-        newest[session] = number, at
-        seen[session] += [(cell, other)] if role == "rating" else []
     begun = sa.select(sessions).filter_by(study=study).order_by(sessions.c.created_at)
     for row in connection.execute(begun):
         last, at = newest.get(row.session, (-1, row.created_at))
-        left = json.loads(row.plan)[last + 1 :] if since is None or at >= since else []
-        to_come = [
-            (trial["clip"]["cell"], trial["other"]["cell"] if trial["other"] else "")
-            for trial in left
-            if trial["role"] == "rating"
-        ]
-        found.append((row.rater, seen[row.session] + to_come))
+        to_come = since is None or at >= since
+        planned = [cells for trial, cells in _rated_of(row.plan) if to_come or trial <= last]
+        found.append((row.rater, elsewhere[row.session] + planned))
     return found
+
+
+@functools.lru_cache(maxsize=4096)  # plans stay, and each is read whenever somebody begins
+def _rated_of(plan: str) -> tuple[tuple[int, tuple[str, str]], ...]:
+    """Return the number of each rated trial of a plan, and what it shows."""
+    return tuple(
+        (number, (trial["clip"]["cell"], trial["other"]["cell"] if trial["other"] else ""))
+        for number, trial in enumerate(json.loads(plan))
+        if trial["role"] == "rating"
+    )
 
 
 def _add(connection: sa.Connection, table: sa.Table, **row: Any) -> None:

@@ -22,13 +22,13 @@ from studykit import files
 from studykit.errors import StudyError
 from studykit.ratings import RATING_COLUMNS
 from studykit.report.results import Results
+from studykit.study.hypotheses import FROZEN
 
 # Of the ratings table. A time of day could be matched with other records of a person; the order
 # of a rater's trials stays.
 KEPT_COLUMNS = tuple(name for name in RATING_COLUMNS if name != "answered_at")
 
 _TEXTS = Path(__file__).parent
-_PLANS = ("plan.json", "plan.yaml", "plan.md")
 _MOMENT = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold, the same in every archive
 _TOKEN = re.compile(r"""data:[^"')]*|(?<![\w-])[A-Za-z0-9][A-Za-z0-9_-]{2,63}(?![\w-])""")
 _ADDRESS = re.compile(r"postgresql(\+\w+)?://[^\s\"']+")
@@ -141,7 +141,7 @@ def _members(results: Results) -> dict[str, bytes | Path]:
         "study.yaml": replaced(hidden(study.path.read_text(encoding="utf-8"))),
         "manifest.json": f"{hidden(manifest)}\n",
     }
-    for name in ("cells.csv", "metrics.csv", *_PLANS):
+    for name in ("cells.csv", "metrics.csv", FROZEN):
         if (out / name).is_file():
             texts[name] = hidden((out / name).read_text(encoding="utf-8"))
     for file in sorted(out.glob("tables/*.csv")):
@@ -153,9 +153,8 @@ def _members(results: Results) -> dict[str, bytes | Path]:
         texts["ratings.csv"] = files.cells_for_spreadsheets(ratings).to_csv(index=False)
     texts["codebook.csv"] = _codebook(texts)
     words = jinja2.Template((_TEXTS / "archive.md").read_text(encoding="utf-8"), trim_blocks=True)
-    plan = next((name for name in _PLANS if name in texts), "")
     texts["README.md"] = words.render(
-        results=results, clips=len(clips), columns=KEPT_COLUMNS, plan=plan
+        results=results, clips=len(clips), columns=KEPT_COLUMNS, plan=FROZEN in texts and FROZEN
     )
     members = {name: text.encode() for name, text in texts.items()} | {
         name: out / name for name in (*clips, *figures)

@@ -42,6 +42,8 @@ class Side:
         Steps of its rating scale.
     rated_by : str
         Whose ratings there are, also where no rater was kept: "people", "simulated raters" or "".
+    withdrawn : int
+        How many raters have withdrawn.
     ratings, metrics : DataFrame
         Those of the kept raters, and metrics with the condition of each cell; empty where there
         are none.
@@ -52,6 +54,7 @@ class Side:
     conditions: frozenset[tuple[str, str, str]]
     scale: int
     rated_by: str
+    withdrawn: int
     ratings: pd.DataFrame
     metrics: pd.DataFrame
 
@@ -201,6 +204,8 @@ def _metrics(sides: list[Side]) -> list[Block]:
 
 
 def _no_scores(side: Side) -> str:
+    if not side.rated_by and side.withdrawn:
+        return f"every rater of {plain(side.label)} has withdrawn"
     if not side.rated_by:
         return f"nobody has rated {plain(side.label)}"
     if side.ratings.empty:
@@ -264,13 +269,14 @@ def _side(folder: Path, label: str) -> Side:
     manifest, rows = _manifest(folder), read_cells(folder / "cells.csv")
     cells = pd.DataFrame([*rows.values()], columns=["cell", *_BY])
     settings = yaml.safe_load(manifest["study_file"]).get("ratings") or {}
-    ratings, *_ = stored_ratings(manifest["study"], folder, settings.get("store", ""))
+    ratings, _, withdrawn = stored_ratings(manifest["study"], folder, settings.get("store", ""))
     return Side(
         label,
         manifest,
         frozenset(cells[_BY].itertuples(index=False, name=None)),
         settings.get("scale", Ratings.scale),
         "" if ratings.empty else _SIMULATED if ratings["simulated"].iloc[0] else "people",
+        withdrawn,
         screen(ratings).kept,
         metrics.load(folder).merge(cells, on="cell"),
     )

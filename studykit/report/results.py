@@ -115,6 +115,7 @@ class Results:
             scale=rules.scale,
             raters_min=rules.raters_min,
             excluded=self.screening.excluded,
+            primary=self.study.plan.metrics,
         )
 
 

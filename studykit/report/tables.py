@@ -298,6 +298,7 @@ def made_by(method: Mapping[str, Any]) -> dict[str, str]:
     """Return what a manifest says of a method, in words by ``MADE_BY``."""
     settings = ", ".join(f"{name}={value}" for name, value in method["settings"].items())
     weights = f"{method['weights']} {method['weights_hash'][:16]}".strip()
+    weights = weights or method.get("version", "")  # of a program, which has its own
     return dict(zip(MADE_BY, (method["method"], settings, method["device"], weights), strict=True))
 
 

@@ -61,12 +61,16 @@ def no_clips(results: Results) -> str:
         return ""
     if results.rows:
         return "no clip could be made"
-    return "the clips are not in this folder" if results.rated else "the study was not run yet"
+    if results.rated or results.withdrawn:
+        return "the clips are not in this folder"
+    return "the study was not run yet"
 
 
 def no_scores(results: Results) -> str:
     """Say why no score can be given, "" where one can."""
     if not results.rated:
+        if results.withdrawn:
+            return "every rater has withdrawn"
         return no_clips(results) or "nobody has rated these clips yet"
     if results.screening.kept.empty:
         return "every rater was excluded"
@@ -128,6 +132,7 @@ def summary(results: Results) -> dict[str, list[str]]:
             "no clip could be made": "the reasons stand under Failures and time",
             "nobody has rated these clips yet": "`studykit serve` or notebook 3 collects ratings",
             "every rater was excluded": "the reasons stand under Raters",
+            "every rater has withdrawn": "their answers were deleted",
         }.get(why, "training, repeats and gold clips enter no score")
         said = f"{why[0].upper()}{why[1:]}, so that nothing can be said about how good clips look: "
         unmeasured = results.metrics.empty and not no_clips(results)
@@ -153,6 +158,8 @@ def plan(results: Results) -> list[str]:
     if not results.rated:
         return []
     frozen = results.plan
+    if frozen is None and results.simulated:
+        return ["None was frozen: `studykit rate freeze` writes one before the first person rates."]
     if frozen is None:
         return [
             "**Exploratory.** No plan was frozen before the first answer (`studykit rate freeze`): "
@@ -218,6 +225,8 @@ def methods_section(results: Results) -> list[str]:
 
 def _rated(results: Results) -> str:
     if not results.rated:
+        if results.withdrawn:
+            return f"{withdrawn_words(results.withdrawn)}."
         return "" if no_clips(results) else "No ratings were collected."
     scored = results.ratings[results.ratings["role"] == "rating"]
     raters, answers = scored["rater"].nunique(), len(scored)
@@ -228,6 +237,8 @@ def _rated(results: Results) -> str:
         left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
     seen = scored.groupby("rater")["cell"].nunique()
     each = f", on {_span(seen, 'clip')} each" if raters > 1 else ""
+    if scored["other"].fillna("").ne("").any():
+        return f"{_count(raters, who)} made {_count(answers, 'comparison')} of two clips{left}."
     return f"{_count(raters, who)} gave {_count(answers, 'score')}{each}{left}."
 
 
@@ -521,9 +532,9 @@ def _described(results: Results) -> list[str]:
     described = []
     for spec in results.study.methods:
         known = results.manifest.get("methods", {}).get(spec.name, {})
-        used = {"weights": known["weights"]} if known.get("weights") else {}
+        used = {name: known[name] for name in ("weights", "version") if known.get(name)}
         said = [f"{plain(key)} {plain(value)}" for key, value in (spec.settings | used).items()
-                if key not in ("path", "device")]  # fmt: skip
+                if key not in ("path", "device", "cwd")]  # fmt: skip
         kind = [f"method {spec.method}"] if spec.method != spec.name else []
         inside = "; ".join(kind + said)
         described.append(plain(spec.name) + (f" ({inside})" if inside else ""))

@@ -1,7 +1,7 @@
 """All statistics of a study in one call, as the report and the notebooks show them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,6 +64,7 @@ def analyse(
     raters_min: int = 15,
     rule: VerdictRule | None = None,
     excluded: Mapping[str, str] | None = None,
+    primary: Sequence[str] = (),
 ) -> Analysis:
     """Compute every statistic of a study.
 
@@ -79,6 +80,8 @@ def analyse(
         Default: the rule's own thresholds on this scale.
     excluded : mapping of str to str, optional
         Raters whom screening takes out, and why; every result counts them as dropped.
+    primary : sequence of str
+        The metrics that claims are about, where a study has named its own.
 
     Raises
     ------
@@ -92,6 +95,7 @@ def analyse(
     if metrics is None:
         metrics = NO_METRICS
     rule = rule or VerdictRule(scale=scale)
+    named: dict[str, Any] = {"primary": primary} if primary else {}
     results: dict[str, Any] = {
         "condition_scores": mean_scores(kept, scale=scale),
         "method_scores": mean_scores(kept, ("method",), scale=scale),
@@ -103,8 +107,8 @@ def analyse(
         "source_pairwise": pairwise(kept, ("source_type",)),
         "driving_pairwise": pairwise(kept, ("driving_type",)),
         "criteria_correlation": correlate_criteria(kept),
-        "metric_correlation": correlate_metrics(kept, metrics),
-        "prediction": predict_scores(kept, metrics),
+        "metric_correlation": correlate_metrics(kept, metrics, **named),
+        "prediction": predict_scores(kept, metrics, **named),
         "bradley_terry": bradley_terry(kept),
         "verdicts": verdicts(kept, rule),
     }

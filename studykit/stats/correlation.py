@@ -23,6 +23,7 @@ from studykit.study.wording import MEAN
 _CLIPS_LEAST = 4
 _CUBIC_LEAST = 10  # clips for a mapping of the third order
 _TINY = 1e-9
+_PRIMARY = tuple(PRIMARY.values())
 _R_MOST = 0.999  # what Fisher's transform still takes
 _WITHIN = ("source", "driving", "method")
 
@@ -68,19 +69,24 @@ def correlate_criteria(ratings: pd.DataFrame, *, level: float = 0.95) -> Result:
 
 
 def correlate_metrics(
-    ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95
+    ratings: pd.DataFrame,
+    metrics: pd.DataFrame,
+    *,
+    level: float = 0.95,
+    primary: Sequence[str] = _PRIMARY,
 ) -> Result:
     """Correlation of each metric with each criterion within sources, drivings and methods.
 
     Both are freed of what sources, drivings and methods add. The interval speaks for sources and
-    drivings like these; only of the metrics that are primary, one a group and named before any
-    study, is p corrected and claimed.
+    drivings like these; only of the metrics that are primary is p corrected and claimed.
 
     Parameters
     ----------
     metrics : pandas.DataFrame
         As in metrics.csv: cell, metric, value, better, extractor. A metric that two extractors
         measured counts as two, named with them.
+    primary : sequence of str
+        Those that a study has named beforehand; one a group by default.
 
     Returns
     -------
@@ -101,7 +107,7 @@ def correlate_metrics(
     table = pd.DataFrame(found, columns=columns)
     better = metrics.drop_duplicates("metric").set_index("metric")["better"]
     table["better"] = table["metric"].map(lambda name: better[name.split(" (")[0]])
-    table["primary"] = table["metric"].map(_is_primary)
+    table["primary"] = table["metric"].map(lambda name: name.split(" (")[0] in primary)
     claimed = table["primary"] & (table["criterion"] != MEAN)
     table["p_holm"] = holm(table["p"].where(claimed).astype(float))
     order = {name: place for place, name in enumerate(measured)}
@@ -116,14 +122,20 @@ def correlate_metrics(
             "after the means of sources, drivings and methods were taken from both; "
             f"{100 * level:g}% intervals and t tests by Fisher's transform and the jackknife over "
             "sources and drivings, which are left out one at a time; Holm's correction over the "
-            f"primary metrics ({', '.join(PRIMARY.values())}) and all criteria."
+            f"primary metrics ({', '.join(primary)}) and all criteria."
         ),
         n_raters=rows["rater"].nunique(),
         notes=notes if len(rows) else (NO_RATINGS,),
     )
 
 
-def predict_scores(ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float = 0.95) -> Result:
+def predict_scores(
+    ratings: pd.DataFrame,
+    metrics: pd.DataFrame,
+    *,
+    level: float = 0.95,
+    primary: Sequence[str] = _PRIMARY,
+) -> Result:
     """How well the primary metrics predict the clips' scores, by ITU-T P.1401, and which better.
 
     Scores are the overall ones if raters were asked for them, else the mean over criteria.
@@ -147,10 +159,10 @@ def predict_scores(ratings: pd.DataFrame, metrics: pd.DataFrame, *, level: float
     half = scipy.stats.t.ppf((1 + level) / 2, (by_clip["size"] - 1).clip(lower=1))
     half = (half * by_clip["std"] / np.sqrt(by_clip["size"])).to_numpy()
     measured = _metric_columns(metrics).reindex(by_clip.index)
-    primary = [name for name in measured if _is_primary(name)]
+    asked = [name for name in measured if name.split(" (")[0] in primary]
     score, groups = by_clip["mean"].to_numpy(), [clips[name] for name in ("source", "driving")]
     found = []
-    for names in [*((name,) for name in primary), *itertools.combinations(primary, 2)]:
+    for names in [*((name,) for name in asked), *itertools.combinations(asked, 2)]:
         x = measured[[*names]].to_numpy(dtype=float)
         known = np.isfinite(x).all(axis=1)
         row = {"first": names[0], "second": (*names, "")[1], "n_clips": int(known.sum())}
@@ -275,10 +287,6 @@ def _pearson(first: np.ndarray, second: np.ndarray) -> float:
 
 def _fisher(r: np.ndarray | float) -> np.ndarray:
     return np.arctanh(np.clip(r, -_R_MOST, _R_MOST))
-
-
-def _is_primary(name: str) -> bool:
-    return name.split(" (")[0] in PRIMARY.values()
 
 
 def _alike(values: pd.DataFrame) -> list[list[str]]:

@@ -150,8 +150,8 @@ export class Picker {
   }
 
   choose(name) {
-    const query = new URLSearchParams({ role: this.role, name });
-    return this.fetch({ example: name, name }, () => post(`uploads/example?${query}`));
+    const query = new URLSearchParams({ role: this.role, name, example: true });
+    return this.fetch({ example: name, name }, () => post(`uploads?${query}`));
   }
 
   // The files of a visitor who was away too long are gone: they are brought again.

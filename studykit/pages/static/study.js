@@ -1,0 +1,299 @@
+// A study to its author: the matrix by type, which fills while cells are made; a cell in full.
+
+import { followTheme } from "./browser.js";
+import { button, h, icon } from "./elements.js";
+import { Player } from "./player.js";
+
+const EVERY = 1500; // milliseconds between two looks
+const key = location.hash.slice(1);
+
+class Refused extends Error {}
+
+async function ask(path, verb = "GET") {
+  const answer = await fetch(`study/${path}`, {
+    method: verb,
+    headers: { authorization: `Bearer ${key}` },
+  });
+  if (answer.ok) return answer.json();
+  const { detail } = await answer.json().catch(() => ({}));
+  const closed = "This page needs the link that studykit serve prints when it is started.";
+  throw new Refused(answer.status === 401 ? closed : detail ?? "The server did not answer.");
+}
+
+class StudyPage {
+  constructor(root, state) {
+    Object.assign(this, { root, state, method: state.methods[0], squares: new Map() });
+    this.run = button("", () => this.toggle(), { kind: "first" });
+    this.says = h("p", { class: "an-quiet", role: "status" });
+    this.bar = h("progress", { max: 1, "aria-label": "Cells that are made" });
+    this.tabs = h("div", { class: "an-tabs", role: "group", "aria-label": "Method" });
+    this.grid = h("div", { class: "an-grid" });
+    this.report = null; // not drawn yet
+    this.panel = h("section", { class: "an-card an-cell", "aria-label": "Cell", hidden: true });
+    root.replaceChildren(
+      h(
+        "header",
+        { class: "an-top" },
+        h("h1", {}, icon("logo"), state.name, h("span", {}, "Study")),
+        (this.more = h("nav", { "aria-label": "More" })),
+      ),
+      h(
+        "main",
+        { class: "an-study" },
+        h("section", { class: "an-card an-run", "aria-label": "Run" }, this.run, this.bar, this.says),
+        h("div", { class: "an-view" }, this.tabs, this.grid),
+        this.panel,
+      ),
+    );
+    this.draw();
+    this.follow();
+  }
+
+  async follow() {
+    while (this.root.isConnected) {
+      await new Promise((passed) => setTimeout(passed, document.hidden ? 5 * EVERY : EVERY));
+      await this.look();
+    }
+  }
+
+  async look() {
+    try {
+      this.update(await ask("state"));
+    } catch (error) {
+      this.says.textContent = error.message;
+    }
+  }
+
+  async toggle() {
+    try {
+      await ask(this.state.running ? "stop" : "start", "POST");
+      await this.look();
+    } catch (error) {
+      this.says.textContent = error.message;
+    }
+  }
+
+  update(state) {
+    this.state = state;
+    this.draw();
+    const open = state.cells.find(({ name }) => name === this.open);
+    if (open && open.clip + open.state !== this.seen) this.show(open);
+  }
+
+  draw() {
+    const { cells, running, says, failed, methods, report, raters } = this.state;
+    if (this.report !== report) {
+      this.report = report;
+      this.more.replaceChildren(
+        ...(raters ? [h("a", { href: `author#${key}` }, "Raters")] : []),
+        ...(report ? [h("a", { href: report, target: "_blank", rel: "noopener" }, "Report")] : []),
+      );
+    }
+    const done = cells.filter(({ state }) => state === "done").length;
+    const wrong = cells.filter(({ state }) => state === "failed").length;
+    this.bar.value = done / cells.length;
+    const words = running ? "Stop" : done || wrong ? "Go on" : "Start";
+    if (this.words !== words) {
+      this.words = words;
+      this.run.replaceChildren(icon(running ? "stop" : "play"), words);
+    }
+    const counts = `${done} of ${cells.length} cells made${wrong ? `, ${wrong} failed` : ""}`;
+    const at = /cell \d+\/\d+ (\S+?):? +\d+%.*<([\d:]+)/.exec(says);
+    const now = at ? `Making ${at[1]}, ${at[2]} left for all` : says;
+    this.says.textContent = (running || failed) && now ? `${counts}. ${now}` : counts;
+    if (this.drawn !== this.method) {
+      this.drawn = this.method;
+      this.tabs.replaceChildren(...methods.map((method) => this.tab(method)));
+      this.grid.replaceChildren(this.table());
+    }
+    for (const cell of cells) this.square(cell);
+  }
+
+  tab(method) {
+    const choose = () => {
+      this.method = method;
+      this.draw();
+    };
+    const pressed = String(method === this.method);
+    return h("button", { type: "button", class: "an-tab", "aria-pressed": pressed, onclick: choose }, method);
+  }
+
+  // Rows are sources, columns drivings, both in the order of their types.
+  table() {
+    this.squares.clear();
+    const { sources, drivings, cells } = this.state;
+    const named = ({ name, type }) => [h("small", {}, type), name.replace(`${type}-`, "")];
+    const mine = cells.filter(({ method }) => method === this.method);
+    const find = (source, driving) =>
+      mine.find((cell) => cell.source === source.name && cell.driving === driving.name);
+    const place = (cell) => {
+      const square = h(
+        "button",
+        { type: "button", class: "an-place", onclick: () => this.choose(cell.name) },
+        h("span", {}),
+      );
+      this.squares.set(cell.name, { square });
+      return square;
+    };
+    const row = (source) =>
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, ...named(source)),
+        ...drivings.map((driving) => {
+          const cell = find(source, driving);
+          return h("td", {}, cell ? place(cell) : "");
+        }),
+      );
+    const head = drivings.map((driving) => h("th", { scope: "col" }, ...named(driving)));
+    return h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, h("td", {}, "source \\ driving"), ...head)),
+      h("tbody", {}, ...sources.map(row)),
+    );
+  }
+
+  square({ name, state, share, clip }) {
+    const place = this.squares.get(name);
+    if (!place) return;
+    const { square } = place;
+    square.dataset.state = state;
+    square.setAttribute("aria-label", `${name}: ${state}`);
+    square.setAttribute("aria-pressed", String(name === this.open));
+    square.style.setProperty("--done", share);
+    if (place.clip === clip) return;
+    place.clip = clip;
+    const video = clip && h("video", { src: `${clip}#t=0.1`, preload: "metadata", playsinline: true });
+    if (video) {
+      video.muted = true;
+      square.onpointerenter = () => video.play().catch(() => {});
+      square.onpointerleave = () => video.pause();
+    }
+    square.replaceChildren(video || h("span", {}));
+  }
+
+  // ---------------------------------------------------------------- one cell
+
+  choose(name) {
+    this.open = name;
+    this.draw();
+    this.show(this.state.cells.find((cell) => cell.name === name));
+  }
+
+  async show(cell) {
+    this.seen = cell.clip + cell.state;
+    this.panel.hidden = false;
+    const title = h("h2", { tabindex: -1 }, cell.name);
+    const body = h("div", { class: "an-stage" }, h("p", { class: "an-quiet" }, "Looking at it"));
+    const again = button("Make again", () => this.again(cell.name), { kind: "soft", sign: "replay" });
+    const close = () => {
+      this.panel.hidden = true;
+      this.squares.get(cell.name)?.square.focus();
+      this.open = null;
+      this.draw();
+    };
+    const shut = button("Close", close, { kind: "soft" });
+    this.panel.replaceChildren(h("header", {}, title, h("div", { class: "an-row" }, again, shut)), body);
+    title.focus();
+    try {
+      const found = await ask(`cell/${encodeURIComponent(cell.name)}`);
+      if (this.open === cell.name) body.replaceChildren(...this.inside(found));
+    } catch (error) {
+      body.replaceChildren(h("p", { class: "an-problem", role: "alert" }, error.message));
+    }
+  }
+
+  async again(name) {
+    try {
+      await ask(`start?only=${encodeURIComponent(name)}`, "POST");
+      await this.look();
+    } catch (error) {
+      this.says.textContent = error.message;
+    }
+  }
+
+  inside({ row, settings, metrics, files, frame_rate: rate }) {
+    const figure = (node, text) => h("figure", {}, node, h("figcaption", {}, text));
+    const video = (file, text) => {
+      const node = h("video", { src: file, playsinline: true, preload: "auto", "aria-label": text });
+      node.muted = true;
+      return node;
+    };
+    const clip = files.clip && video(files.clip, "Clip");
+    const driving = files.driving && video(files.driving, "Driving");
+    const both = [clip, driving].filter(Boolean);
+    const parts = [
+      h(
+        "div",
+        { class: "an-stages" },
+        files.source && figure(h("img", { src: files.source, alt: "Source" }), "Source"),
+        driving && figure(driving, "Driving"),
+        clip && figure(clip, "Clip"),
+      ),
+    ];
+    if (both.length) parts.push(this.controls(new Player(both, rate)));
+    if (row?.error) parts.push(h("p", { class: "an-problem", role: "alert" }, row.error));
+    if (row?.note) parts.push(h("p", { class: "an-quiet an-said" }, row.note));
+    const said = (title, rows) =>
+      rows.length > 0 &&
+      h(
+        "div",
+        { class: "an-figures" },
+        h("h3", {}, title),
+        h(
+          "table",
+          {},
+          ...rows.map((cells) => h("tr", {}, ...cells.map((cell, n) => h(n ? "td" : "th", {}, cell)))),
+        ),
+      );
+    const about = row
+      ? [
+          ["frames", String(row.frames)],
+          ["seconds", row.seconds.toFixed(1)],
+          ["device", row.device],
+          ["weights", row.weights],
+          ...Object.entries(settings).map(([name, value]) => [name, String(value)]),
+        ].filter(([, value]) => value)
+      : [];
+    const measured = metrics.map(({ metric, value, unit, better }) => [
+      metric.replaceAll("_", " "),
+      `${Number(value).toPrecision(4)} ${unit}`,
+      better && `${better} is better`,
+    ]);
+    parts.push(h("div", { class: "an-both" }, said("Metrics", measured), said("How it was made", about)));
+    return parts;
+  }
+
+  controls(player) {
+    const play = button("Play", () => (player.playing ? player.pause() : player.play()), {
+      kind: "first",
+      sign: "play",
+    });
+    player.onchange = () => {
+      play.lastChild.textContent = player.playing ? "Pause" : "Play";
+    };
+    return h(
+      "div",
+      { class: "an-row an-controls" },
+      play,
+      button("Frame back", () => player.step(-1), { kind: "soft", sign: "back", short: true }),
+      button("Frame on", () => player.step(1), { kind: "soft", sign: "step", short: true }),
+    );
+  }
+}
+
+async function begin() {
+  document.documentElement.classList.add("rp-alone");
+  const root = h("div", { class: "rp an" });
+  document.body.replaceChildren(root);
+  followTheme(root);
+  try {
+    new StudyPage(root, await ask("state"));
+  } catch (error) {
+    root.append(h("main", {}, h("p", { class: "an-problem", role: "alert" }, error.message)));
+    if (!(error instanceof Refused)) throw error;
+  }
+}
+
+begin();

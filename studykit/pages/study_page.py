@@ -1,0 +1,259 @@
+"""A study in its author's browser: its matrix, which fills while cells are made, and each cell."""
+
+import asyncio
+import csv
+import hmac
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi.responses import FileResponse, HTMLResponse
+
+from studykit.clips.cells import read_cells
+from studykit.errors import StudyError
+from studykit.media.squares import probed
+from studykit.pages import front_end, making
+from studykit.pages.jobs import Job, Lane
+from studykit.pages.making import Order
+from studykit.pages.rating import REPORT_POLICY
+from studykit.ratings.links import new_secret
+from studykit.study.file import Cell, Study
+
+Check = Callable[[str, str], Awaitable[None]]
+
+_SAID = 4000  # bytes of what a run has said last
+_AT_HAND = re.compile(r"cell \d+/\d+ (\S+?):? +(\d+)%")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class StudyDesk:
+    """Shows a study to its author, and runs it.
+
+    Parameters
+    ----------
+    study : Study
+    out : Path
+        The folder of its results.
+    key : str
+        Lets in whoever has it, besides those whom ``check`` does.
+    check : callable, optional
+        Raises unless a key, from a network address, is the author's.
+    """
+
+    command = (sys.executable, "-m", "studykit")
+
+    def __init__(self, study: Study, out: Path, key: str = "", check: Check | None = None) -> None:
+        self.study, self.out = study, out
+        self.key, self.check = key or new_secret(), check
+        self.cells = {cell.name: cell for cell in study.cells()}
+        self._lent: dict[str, Path] = {}
+        self._names: dict[Path, str] = {}
+        self._run: subprocess.Popen | None = None
+        self._stopped = False
+
+    def __enter__(self) -> "StudyDesk":
+        self._folder = Path(tempfile.mkdtemp(prefix="studykit-study-"))
+        self._lane = Lane("study")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._lane.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def allow(self, key: str, who: str) -> None:
+        """Refuse whoever has no key of the author's."""
+        if self.check is not None:
+            await self.check(key, who)
+        elif not hmac.compare_digest(key, self.key):
+            raise HTTPException(401)
+
+    def lend(self, path: Path) -> str:
+        """Return an address of a file that nobody can guess."""
+        name = self._names.setdefault(path, new_secret())
+        self._lent[name] = path
+        return f"study/file/{name}?{int(path.stat().st_mtime)}"
+
+    def file(self, name: str) -> Path:
+        path = self._lent.get(name)
+        if path is None or not path.is_file():
+            raise HTTPException(404)
+        return path
+
+    def state(self) -> dict[str, Any]:
+        """Return the study as the page shows it: its types, methods and cells, and its run."""
+        rows, said = read_cells(self.out / "cells.csv"), self._said()
+        at_hand = (_AT_HAND.findall(said) or [("", 0)])[-1]
+        cells = []
+        for cell in self.cells.values():
+            row, clip = rows.get(cell.name), self.out / "clips" / f"{cell.name}.mp4"
+            made = row is not None and row.status == "done" and clip.is_file()
+            state = "done" if made else "failed" if row and row.status == "failed" else "missing"
+            now = self.running and cell.name == at_hand[0]
+            cells.append(
+                {
+                    "name": cell.name,
+                    "source": cell.source.name,
+                    "driving": cell.driving.name,
+                    "method": cell.method.name,
+                    "state": "running" if now and not made else state,
+                    "share": int(at_hand[1]) / 100 if now else 0,
+                    "clip": self.lend(clip) if made else "",
+                }
+            )
+        report = self.out / "report.html"
+        return {
+            "name": self.study.name,
+            "sources": [{"name": each.name, "type": each.type} for each in self.study.sources],
+            "drivings": [{"name": each.name, "type": each.type} for each in self.study.drivings],
+            "methods": [method.name for method in self.study.methods],
+            "cells": cells,
+            "running": self.running,
+            "says": "" if self._stopped else (said.splitlines() or [""])[-1].strip(),
+            "failed": bool(self._run and self._run.poll() and not self._stopped),
+            "report": self.lend(report) if report.is_file() else "",
+            "raters": self.check is not None,
+        }
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None and self._run.poll() is None
+
+    def start(self, only: str = "") -> None:
+        """Run the study, or make one of its cells again.
+
+        Raises
+        ------
+        StudyError
+            It runs already, or has no such cell.
+        """
+        if self.running:
+            raise StudyError("the study is running: stop it first")
+        command = [*self.command, "run", str(self.study.path)]
+        if only:
+            self._cell(only)
+            (self.out / "clips" / f"{only}.mp4").unlink(missing_ok=True)
+            command += ["--only", only]
+        self._stopped = False
+        with (self._folder / "said").open("wb") as said:
+            self._run = subprocess.Popen(
+                [*command, "--out", str(self.out)], stdin=subprocess.DEVNULL, stdout=said,
+                stderr=said, env={**os.environ, "COLUMNS": "200"},
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """Stop the run; what is made stays, and it goes on where it stopped."""
+        if self._run is not None and self.running:
+            self._stopped = True
+            self._run.send_signal(signal.SIGTERM)
+            try:
+                self._run.wait(20)
+            except subprocess.TimeoutExpired:
+                self._run.kill()
+                self._run.wait()
+
+    async def cell(self, name: str) -> dict[str, Any]:
+        """Return all that there is about a cell, with its inputs as its method has seen them."""
+        cell = self._cell(name)
+        row = read_cells(self.out / "cells.csv").get(name)
+        clip, folder = self.out / "clips" / f"{name}.mp4", self._folder / name
+        if not (folder / "driving.mp4").is_file():
+            job = Job("author", making.write_inputs, (_order(cell, self.study), folder), folder)
+            self._lane.submit(job)
+            while not job.over.is_set():
+                await asyncio.sleep(0.05)
+        shown = {"clip": clip, "driving": folder / "driving.mp4", "source": folder / "source.png"}
+        rate = 25.0
+        if shown["driving"].is_file():
+            rate = float((await asyncio.to_thread(probed, shown["driving"])).frame_rate)
+        return {
+            "frame_rate": rate,
+            "row": asdict(row) if row else None,
+            "settings": cell.method.settings,
+            "metrics": _metrics(self.out / "metrics.csv", name),
+            "files": {key: self.lend(path) for key, path in shown.items() if path.is_file()},
+        }
+
+    def _cell(self, name: str) -> Cell:
+        if name not in self.cells:
+            raise StudyError(f"the study has no cell {name}")
+        return self.cells[name]
+
+    def _said(self) -> str:
+        try:
+            data = (self._folder / "said").read_bytes()[-_SAID:]
+        except OSError:
+            return ""
+        return _ESCAPES.sub("", data.decode(errors="replace").replace("\r", "\n")).strip()
+
+
+def _order(cell: Cell, study: Study) -> Order:
+    said = [
+        {"path": str(each.path), "name": each.name, **each.view.given()}
+        for each in (cell.source, cell.driving)
+    ]
+    return Order(*said, "copy", {}, study.size, study.crop)
+
+
+def _metrics(path: Path, cell: str) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["cell"] == cell]
+
+
+def router(desk: StudyDesk) -> APIRouter:
+    """Return the routes of a study's page; all but the page itself ask for the author's key."""
+
+    async def allowed(request: Request, authorization: Annotated[str, Header()] = "") -> None:
+        who = request.client.host if request.client else ""
+        await desk.allow(authorization.removeprefix("Bearer "), who)
+
+    pages, routes = APIRouter(), APIRouter(prefix="/study", dependencies=[Depends(allowed)])
+
+    @pages.get("/study")
+    async def page() -> HTMLResponse:
+        title = f"{desk.study.name}: study"
+        return HTMLResponse(front_end.page("study.js", style="animate.css", title=title))
+
+    @pages.get("/study/file/{name}")
+    async def file(name: str) -> FileResponse:
+        path, headers = desk.file(name), {"cache-control": "private, max-age=600"}
+        if path.suffix == ".html":
+            headers["content-security-policy"] = REPORT_POLICY
+        return FileResponse(path, headers=headers)
+
+    @routes.get("/state")
+    async def state() -> dict[str, Any]:
+        return await asyncio.to_thread(desk.state)
+
+    @routes.get("/cell/{name}")
+    async def cell(name: str) -> dict[str, Any]:
+        return await _answered(desk.cell(name))
+
+    @routes.post("/start")
+    async def start(only: str = "") -> None:
+        await _answered(asyncio.to_thread(desk.start, only))
+
+    @routes.post("/stop")
+    async def stop() -> None:
+        await asyncio.to_thread(desk.stop)
+
+    pages.include_router(routes)
+    return pages
+
+
+async def _answered(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except StudyError as error:
+        raise HTTPException(409, str(error)) from None
