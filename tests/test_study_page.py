@@ -19,6 +19,8 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
+from fastapi import HTTPException  # noqa: E402
+
 from studykit.pages.server import create_app  # noqa: E402
 from studykit.pages.study_page import StudyDesk  # noqa: E402
 
@@ -146,6 +148,12 @@ def test_the_page_shows_it_to_eyes_and_keys(address: str, desk: StudyDesk, autho
     if not chromium:
         pytest.skip("there is no chromium: apt install chromium")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    async def check(key: str, _who: str) -> None:  # as where raters are received, too
+        if key != desk.key:
+            raise HTTPException(401)
+
+    desk.check = check
     with playwright.sync_playwright() as driver:
         arguments = ["--no-sandbox", "--disable-gpu"]
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
@@ -157,6 +165,7 @@ def test_the_page_shows_it_to_eyes_and_keys(address: str, desk: StudyDesk, autho
         page.get_by_text(re.compile("Making anna__turn__copy, 00:07 left")).wait_for()
         desk.study.path.with_name("gate").touch()
         page.get_by_text("4 of 4 cells made").wait_for()
+        assert page.get_by_role("link", name="Raters").get_attribute("href").startswith("author#")
         page.get_by_role("button", name="anna__talk__copy: done").focus()
         page.keyboard.press("Enter")
         page.get_by_role("region", name="Cell").get_by_text("Driving").wait_for()

@@ -30,11 +30,12 @@ def follow(
     which ``fomm`` knows no others, are better off where they were found.
     """
     smooth: OneEuroFilter | None = None
-    frames = iter(driving)
+    frames: Iterator[Any] = iter(driving)
     if driving.points is None:
         frames, shown = itertools.tee(frames)
         found, seen = tracked(shown, finder=driving.finder), itertools.repeat(True)
     else:
+        frames = frames if registered else itertools.repeat(None)  # decoded only where they help
         found, seen = interpolated(driving.points), is_seen(driving.points)
     for points, frame, there in zip(found, frames, seen, strict=False):
         if is_lost(points):

@@ -1,6 +1,7 @@
 """The server of the pages: one application, and the loop that runs it on this machine."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -193,6 +194,7 @@ def serve(
         server_header=False,
         h11_max_incomplete_event_size=32 * 1024,
     )
+    logging.getLogger("uvicorn.error").addFilter(_without_what_strangers_cause)
     with listening:
         said = [f"animate: {address}/", "Ctrl-C ends it"]
         if pages is not None:
@@ -203,6 +205,13 @@ def serve(
         if workshop is not None:
             workshop.ends = lambda: server.should_exit
         server.run(sockets=[listening])
+
+
+def _without_what_strangers_cause(record: logging.LogRecord) -> bool:
+    """Leave a line where uvicorn writes a traceback for every visitor who sends no UTF-8."""
+    if "Invalid UTF-8" in str(record.msg):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -53,7 +53,7 @@ class StudyDesk:
 
     def __init__(self, study: Study, out: Path, key: str = "", check: Check | None = None) -> None:
         self.study, self.out = study, out
-        self.key, self._check = key or new_secret(), check
+        self.key, self.check = key or new_secret(), check
         self.cells = {cell.name: cell for cell in study.cells()}
         self._lent: dict[str, Path] = {}
         self._names: dict[Path, str] = {}
@@ -72,8 +72,8 @@ class StudyDesk:
 
     async def allow(self, key: str, who: str) -> None:
         """Refuse whoever has no key of the author's."""
-        if self._check is not None:
-            await self._check(key, who)
+        if self.check is not None:
+            await self.check(key, who)
         elif not hmac.compare_digest(key, self.key):
             raise HTTPException(401)
 
@@ -121,7 +121,7 @@ class StudyDesk:
             "says": "" if self._stopped else (said.splitlines() or [""])[-1].strip(),
             "failed": bool(self._run and self._run.poll() and not self._stopped),
             "report": self.lend(report) if report.is_file() else "",
-            "raters": self._check is not None,
+            "raters": self.check is not None,
         }
 
     @property

@@ -38,6 +38,6 @@ socket.onrefuse = ({ refused, texts }) => {
 page.onshow = ({ rater, page: name }, verb) => {
   if (!rater || !panel) return;
   if (verb === "return") key = known;
-  keep(place, name === "finished" ? null : key);
+  keep(place, ["finished", "withdrawn"].includes(name) ? null : key);
   if (!location.hash) history.replaceState(null, "", `/rate#${key}`);
 };

@@ -101,9 +101,8 @@ class StudyPage {
     const at = /cell \d+\/\d+ (\S+?):? +\d+%.*<([\d:]+)/.exec(says);
     const now = at ? `Making ${at[1]}, ${at[2]} left for all` : says;
     this.says.textContent = (running || failed) && now ? `${counts}. ${now}` : counts;
-    const key = `${this.method} ${methods.length}`;
-    if (this.drawn !== key) {
-      this.drawn = key;
+    if (this.drawn !== this.method) {
+      this.drawn = this.method;
       this.tabs.replaceChildren(...methods.map((method) => this.tab(method)));
       this.grid.replaceChildren(this.table());
     }
