@@ -274,7 +274,8 @@ class _Kernel:
     async def _ended(self) -> None:
         try:
             if await self._manager.is_alive():
-                await self._manager.shutdown_kernel()
+                # Nothing is left to do there, and Paddle would print what a polite end looks like.
+                await self._manager.shutdown_kernel(now=True)
         finally:
             await self._manager.cleanup_resources()
 

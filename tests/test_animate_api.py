@@ -139,6 +139,14 @@ def test_what_can_be_had_is_stated(visitor: Any) -> None:
     assert (answer.status_code, "no example" in answer.json()["problem"]) == (404, True)
 
 
+def test_an_example_is_chosen_by_its_name_and_stays(visitor: Any) -> None:
+    name = visitor.get("/api/options").json()["examples"]["source"][0]
+    answer = visitor.post("/api/uploads", params={"role": "source", "name": name, "example": True})
+    assert (answer.status_code, answer.json()["name"]) == (201, name)
+    assert visitor.delete(f"/api/uploads/{answer.json()['id']}").status_code == 204
+    assert visitor.get(f"/api/examples/source/{name}").status_code == 200
+
+
 def test_a_picture_is_looked_at(visitor: Any, files: dict[str, bytes]) -> None:
     answer = bring(visitor, "source", files["source"], "../me.jpg").json()
     assert (answer["name"], answer["width"], answer["height"]) == ("me.jpg", 128, 128)

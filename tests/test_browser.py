@@ -340,9 +340,7 @@ def test_a_session_on_the_server_goes_on_from_a_computer_to_a_phone(
     folder: Path, tmp_path: Path, browser: Any, shots: Path
 ) -> None:
     store = tmp_path / "ratings.sqlite"
-    command = ["studykit", "serve", str(folder / "dcr.yaml"), "--out", str(folder / "out")]
-    with running(*command, "--store", str(store), "--port", "0", cwd=tmp_path) as server:
-        address = re.search(r"http://\S+", server.stdout.readline())[0]
+    with serving(folder / "dcr.yaml", store, tmp_path, 0) as (address, _):
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         traffic = Traffic(page)
         rater = Rater(page, shots, "served")
@@ -407,7 +405,9 @@ def serving(study: Path, store: Path, cwd: Path, port: int) -> Iterator[tuple[st
     """Serve a study's pages; give the addresses for a panel and for the author."""
     command = ["studykit", "serve", str(study), "--out", str(study.parent / "out")]
     with running(*command, "--store", str(store), "--port", str(port), cwd=cwd) as server:
-        yield tuple(re.search(r"http://\S+", server.stdout.readline())[0] for _ in range(2))
+        said = "".join(server.stdout.readline() for _ in range(4))
+        places = ("/join/", "/author#")
+        yield tuple(re.search(rf"http://\S+{place}\S+", said)[0] for place in places)
 
 
 def test_a_session_by_keyboard_alone_outlives_the_server(

@@ -89,9 +89,9 @@ def test_the_wheel_holds_code_page_notebooks_weights_and_their_card_alone(
     suffixes = {Path(name).suffix for name in names - checkpoints - notebooks}
     assert suffixes == {
         ".py", ".pyi", ".typed",
-        ".css", ".js",  # the pages
-        ".html", ".mplstyle", ".csv",  # of the report, and of an archive's codebook
-        ".md", ".yaml",  # what card, archive, recipe and a new study are made from
+        ".css", ".js", ".html",  # of the pages and the report
+        ".csv", ".mplstyle",  # what columns mean; how figures look
+        ".md", ".yaml",  # what card, recipe, archive and a new study are made from; words
     }  # fmt: skip
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "studykit").rglob("*.py")}
     assert code == {name for name in names if name.endswith(".py")}

@@ -100,7 +100,9 @@ def test_a_study_is_frozen_run_rated_and_reported_and_who_withdraws_is_gone(
     studykit("run", study, "--out", out)
     with running("studykit", "serve", str(study), "--out", str(out), "--port", "0",
                  cwd=tmp_path) as server:  # fmt: skip
-        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        said = iter(server.stdout.readline, "")
+        address = next(found[0] for found in map(re.compile(r"http://\S+/join/\S+").search, said)
+                       if found)  # fmt: skip
         for name, keys in (("first", "1234"), ("second", "5432"), ("third", "2222")):
             rater = enter(browser, address, shots, name)
             rate_a_part(rater, keys)
