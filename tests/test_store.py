@@ -90,7 +90,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     import psycopg
 
     server = request.getfixturevalue("postgres")
-    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+    reached = server.replace("+psycopg", "")
+    with psycopg.connect(reached, autocommit=True, connect_timeout=60) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
     yield server
