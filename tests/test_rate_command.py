@@ -189,7 +189,7 @@ def test_an_export_without_ids_has_the_same_ratings(
     text = (tmp_path / "open.csv").read_text()
     assert "r-1a1" not in text and "12:34" not in text
     table = pd.read_csv(tmp_path / "open.csv")
-    assert sorted(table["rater"]) == ["rater-0001", "rater-0002", "rater-0003"]
+    assert sorted(table["rater"]) == ["p0001", "p0002", "p0003"]
     assert sorted(table["value"]) == [1, 2, 3]
     assert set(table["answered_at"].str[:10]) == {"2026-03-03"}
     code, out, _ = rate("import", tmp_path / "open.csv", "--store", tmp_path / "again.sqlite")

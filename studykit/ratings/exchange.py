@@ -6,10 +6,11 @@ A file is imported whole or, unless that is asked for, not at all; every bad row
 import codecs
 import csv
 import math
+import random
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,19 +86,23 @@ def export_ratings(ratings: pd.DataFrame, path: str | Path) -> Path:
     return path
 
 
-def anonymous(ratings: pd.DataFrame) -> pd.DataFrame:
+def other_ids(raters: Iterable[str], chance: random.Random | None = None) -> dict[str, str]:
+    """Return other ids, drawn at random by rater; without ``chance`` nobody can draw them again."""
+    drawn = sorted(set(raters))
+    (chance or secrets.SystemRandom()).shuffle(drawn)
+    return {rater: f"p{number:04}" for number, rater in enumerate(drawn, start=1)}
+
+
+def anonymous(ratings: pd.DataFrame, ids: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return a ratings table without what could lead to a person: ids, and the time of day.
 
-    Raters become rater-0001 and so on in a random order, which nobody can repeat, and their rows
-    stand in it; sessions are numbered. Trials keep their order and how long they took. All answers
-    get the day on which the last one was given.
+    Raters have the ``ids`` given, else :func:`other_ids`, and their rows stand in that order;
+    sessions are numbered. Trials keep their order and how long they took. All answers get the day
+    on which the last one was given.
     """
-    known = sorted(ratings["rater"].unique())
-    names = [f"rater-{number:04d}" for number in range(1, len(known) + 1)]
-    secrets.SystemRandom().shuffle(known)
-    called = dict(zip(known, names, strict=True))
+    ids = other_ids(ratings["rater"]) if ids is None else ids
     day = ratings["answered_at"].max().normalize() if len(ratings) else None
-    rater = ratings["rater"].map(called)
+    rater = ratings["rater"].map(ids).astype(object)
     part = ratings.groupby("rater")["session"].rank(method="dense").map("{:.0f}".format)
     session = ratings["study"] + "/" + rater + "/" + part
     table = ratings.assign(rater=rater, session=session, answered_at=day)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.ratings import RATING_COLUMNS
+from studykit.ratings import RATING_COLUMNS, exchange
 from studykit.report.results import Results
 from studykit.study.hypotheses import FROZEN
 
@@ -96,15 +96,13 @@ def archive_path(results: Results, path: str | Path | None) -> Path:
 def anonymous(results: Results) -> tuple[pd.DataFrame, Callable[[str], str]]:
     """Return the ratings with other ids of raters, and what puts these into a text.
 
-    The order is random, drawn from what is not published: the ids and the moments of answers.
-    Sessions are numbered, columns other than :data:`KEPT_COLUMNS` left out, times rounded to
-    0.01 s, rows sorted by rater and trial.
+    As :func:`studykit.ratings.exchange.anonymous` does it, in an order that is drawn from what is
+    not published: the ids and the moments of answers. Columns other than :data:`KEPT_COLUMNS` are
+    left out, times rounded to 0.01 s.
     """
     ratings = results.ratings
-    raters = sorted({*ratings["rater"], *results.raters["rater"]})
     secret = random.Random(hashlib.sha256(ratings.to_csv().encode()).hexdigest())
-    drawn = secret.sample(raters, len(raters))
-    ids = {rater: f"p{number:04}" for number, rater in enumerate(drawn, start=1)}
+    ids = exchange.other_ids([*ratings["rater"], *results.raters["rater"]], secret)
     study = results.study
     named = {item.name for item in (*study.sources, *study.drivings, *study.methods)}
     known = {rater: new for rater, new in ids.items() if rater not in named}
@@ -112,14 +110,9 @@ def anonymous(results: Results) -> tuple[pd.DataFrame, Callable[[str], str]]:
     def replaced(text: str) -> str:
         return _TOKEN.sub(lambda found: known.get(found[0], found[0]), text)
 
-    rater = ratings["rater"].map(ids).astype(object)
-    sitting = ratings.groupby("rater")["session"].rank(method="dense").map("{:.0f}".format)
-    rounded = {name: ratings[name].astype(float).round(2) for name in ("seconds", "watched")}
-    table = ratings.assign(
-        rater=rater, session=ratings["study"] + "/" + rater + "/" + sitting, **rounded
-    )
-    order = ["rater", "session", "trial"]
-    return table.sort_values(order, kind="stable")[list(KEPT_COLUMNS)], replaced
+    table = exchange.anonymous(ratings, ids)
+    rounded = {name: table[name].astype(float).round(2) for name in ("seconds", "watched")}
+    return table.assign(**rounded)[list(KEPT_COLUMNS)], replaced
 
 
 def _members(results: Results) -> dict[str, bytes | Path]:
