@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from studykit.clips.folder import study_folder
-from studykit.study.file import load_study
+from studykit.media.video import probe
+from studykit.media.views import View
+from studykit.study.file import Cell, load_study
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
@@ -30,7 +33,9 @@ RUN = """
 import os, sys, time
 from pathlib import Path
 from studykit.clips import animate, cells
-from studykit.study.file import load_study
+from studykit.media.video import probe
+from studykit.media.views import View
+from studykit.study.file import Cell, load_study
 
 out, gate = Path(sys.argv[4 if len(sys.argv) < 6 else 6]), Path(sys.argv[2]).with_name("gate")
 only = sys.argv[4] if len(sys.argv) > 5 else None
@@ -133,6 +138,19 @@ def test_a_cell_is_shown_in_step_and_made_again(author: Any, desk: StudyDesk) ->
     until(lambda: not desk.running)
     assert clip.stat().st_mtime_ns > before
     assert author.get("/study/cell/nobody").status_code == 409
+
+
+def test_a_cells_inputs_are_those_of_the_study(author: Any, desk: StudyDesk) -> None:
+    moved = replace(desk.study.drivings[0], view=View(start=0.04, end=0.16))
+    frame = replace(moved, name="first-of-talk")  # as "same-identity" has it: a source in a video
+    lost = replace(moved, path=desk.out / "gone.mp4")
+    method = desk.study.methods[0]
+    for name, cell in (("a", Cell(frame, moved, method)), ("b", Cell(frame, lost, method))):
+        desk.cells[name] = cell
+    shown = author.get("/study/cell/a").json()
+    assert (shown["problem"], set(shown["files"])) == ("", {"driving", "source"})
+    assert probe(desk.file(shown["files"]["driving"].split("/")[-1].split("?")[0])).frame_count == 3
+    assert "gone.mp4" in author.get("/study/cell/b").json()["problem"]
 
 
 def test_what_went_wrong_is_said(author: Any, desk: StudyDesk) -> None:

@@ -21,9 +21,11 @@ from studykit.clips.cell import SYNTHETIC
 from studykit.errors import StudyError, did_you_mean
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source, probed
+from studykit.media.views import CropRule
 from studykit.pages import marks
 from studykit.pages.jobs import Tell
 from studykit.pages.looks import write_jpeg
+from studykit.study.inputs import Input
 
 Shows = Literal["square", "picture", "faces"]
 
@@ -83,7 +85,8 @@ def make(tell: Tell, order: Order, folder: Path) -> dict[str, Any]:
 
     shown = {"paste": order.shows != "square", "faces": "all" if order.shows == "faces" else "one"}
     row = animate(order.source, order.driving, clip, watch=watch, **shown, **order.given())
-    write_inputs(tell, order, folder)
+    task, _ = pair_task(order.source, order.driving, clip, **order.given())
+    write_inputs(tell, task.cell.source, task.cell.driving, order.size, task.crop, folder)
     info = probed(clip)
     return {
         "frames": row.frames,
@@ -158,18 +161,14 @@ def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str]) -
     return "study.zip"
 
 
-def write_inputs(_tell: Tell, order: Order, folder: Path) -> None:
+def write_inputs(
+    _tell: Tell, still: Input, moving: Input, size: int, crop: CropRule, folder: Path
+) -> None:
     """Write ``source.png`` and ``driving.mp4`` as a method sees them, in step with its clip."""
     folder.mkdir(parents=True, exist_ok=True)
-    task, _ = pair_task(order.source, order.driving, folder / "clip.mp4", **order.given())
-    still, moving = task.cell.source, task.cell.driving
-    source, _ = open_source(
-        still.path, name=still.name, size=order.size, crop=task.crop, view=still.view
-    )
+    source, _ = open_source(still.path, name=still.name, size=size, crop=crop, view=still.view)
     video.write_image(folder / "source.png", source.image)
-    driving, _ = open_driving(
-        moving.path, name=moving.name, size=order.size, crop=task.crop, view=moving.view
-    )
+    driving, _ = open_driving(moving.path, name=moving.name, size=size, crop=crop, view=moving.view)
     video.write_video(
         folder / "driving.mp4",
         driving,

@@ -23,7 +23,6 @@ from studykit.errors import StudyError
 from studykit.media.squares import probed
 from studykit.pages import front_end, making
 from studykit.pages.jobs import Job, Lane
-from studykit.pages.making import Order
 from studykit.pages.rating import REPORT_POLICY
 from studykit.ratings.links import new_secret
 from studykit.study.file import Cell, Study
@@ -165,18 +164,21 @@ class StudyDesk:
         """Return all that there is about a cell, with its inputs as its method has seen them."""
         cell = self._cell(name)
         row = read_cells(self.out / "cells.csv").get(name)
-        clip, folder = self.out / "clips" / f"{name}.mp4", self._folder / name
+        clip, folder, problem = self.out / "clips" / f"{name}.mp4", self._folder / name, ""
         if not (folder / "driving.mp4").is_file():
-            job = Job("author", making.write_inputs, (_order(cell, self.study), folder), folder)
-            self._lane.submit(job)
+            # The study's own inputs: said again in a mapping, some would mean something else.
+            given = (cell.source, cell.driving, self.study.size, self.study.crop, folder)
+            job = self._lane.submit(Job("author", making.write_inputs, given, folder))
             while not job.over.is_set():
                 await asyncio.sleep(0.05)
+            problem = job.problem
         shown = {"clip": clip, "driving": folder / "driving.mp4", "source": folder / "source.png"}
         rate = 25.0
         if shown["driving"].is_file():
             rate = float((await asyncio.to_thread(probed, shown["driving"])).frame_rate)
         return {
             "frame_rate": rate,
+            "problem": problem,
             "row": asdict(row) if row else None,
             "settings": cell.method.settings,
             "metrics": _metrics(self.out / "metrics.csv", name),
@@ -194,14 +196,6 @@ class StudyDesk:
         except OSError:
             return ""
         return _ESCAPES.sub("", data.decode(errors="replace").replace("\r", "\n")).strip()
-
-
-def _order(cell: Cell, study: Study) -> Order:
-    said = [
-        {"path": str(each.path), "name": each.name, **each.view.given()}
-        for each in (cell.source, cell.driving)
-    ]
-    return Order(*said, "copy", {}, study.size, study.crop)
 
 
 def _metrics(path: Path, cell: str) -> list[dict[str, str]]:

@@ -213,7 +213,7 @@ class StudyPage {
     }
   }
 
-  inside({ row, settings, metrics, files, frame_rate: rate }) {
+  inside({ row, settings, metrics, files, problem, frame_rate: rate }) {
     const figure = (node, text) => h("figure", {}, node, h("figcaption", {}, text));
     const video = (file, text) => {
       const node = h("video", { src: file, playsinline: true, preload: "auto", "aria-label": text });
@@ -233,6 +233,9 @@ class StudyPage {
       ),
     ];
     if (both.length) parts.push(this.controls(new Player(both, rate)));
+    if (problem && problem !== row?.error) {
+      parts.push(h("p", { class: "an-problem", role: "alert" }, `The inputs can't be shown: ${problem}`));
+    }
     if (row?.error) parts.push(h("p", { class: "an-problem", role: "alert" }, row.error));
     if (row?.note) parts.push(h("p", { class: "an-quiet an-said" }, row.note));
     const said = (title, rows) =>
