@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
+from studykit.files import sha256
 from studykit.media.video import probe
 from studykit.media.views import View
+from studykit.ratings.exchange import import_ratings
+from studykit.ratings.store import open_store
 from studykit.study.file import Cell, load_study
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -33,8 +37,11 @@ RUN = """
 import os, sys, time
 from pathlib import Path
 from studykit.clips import animate, cells
+from studykit.files import sha256
 from studykit.media.video import probe
 from studykit.media.views import View
+from studykit.ratings.exchange import import_ratings
+from studykit.ratings.store import open_store
 from studykit.study.file import Cell, load_study
 
 out, gate = Path(sys.argv[4 if len(sys.argv) < 6 else 6]), Path(sys.argv[2]).with_name("gate")
@@ -138,6 +145,37 @@ def test_a_cell_is_shown_in_step_and_made_again(author: Any, desk: StudyDesk) ->
     until(lambda: not desk.running)
     assert clip.stat().st_mtime_ns > before
     assert author.get("/study/cell/nobody").status_code == 409
+
+
+def test_a_clip_that_is_not_made_again_comes_back(author: Any, desk: StudyDesk) -> None:
+    animate_cells(desk.study, desk.out, only="anna__talk__copy")
+    clip = desk.out / "clips" / "anna__talk__copy.mp4"
+    before = clip.read_bytes()
+    again = {"only": "anna__talk__copy"}
+    for does in ("raise SystemExit('another run is at work')", "import time; time.sleep(60)"):
+        desk.command = (sys.executable, "-c", does)
+        assert author.post("/study/start", params=again).status_code == 200
+        if "sleep" in does:
+            assert not clip.is_file()
+            author.post("/study/stop")
+        until(lambda: not desk.running)
+        assert states(author)[0] == "done"
+        assert clip.read_bytes() == before
+    assert [path.name for path in clip.parent.iterdir()] == [clip.name]
+
+
+def test_a_clip_that_people_have_rated_stays(author: Any, desk: StudyDesk, tmp_path: Path) -> None:
+    animate_cells(desk.study, desk.out, only="anna__talk__copy")
+    clip = desk.out / "clips" / "anna__talk__copy.mp4"
+    desk.store = str(tmp_path / "elsewhere.sqlite")
+    (tmp_path / "rated.csv").write_text(
+        f"rater,cell,criterion,value,clip_hash\nr-1,anna__talk__copy,naturalness,4,{sha256(clip)}\n"
+    )
+    with open_store(desk.store) as store:
+        import_ratings(store, desk.study, tmp_path / "rated.csv")
+    answer = author.post("/study/start", params={"only": "anna__talk__copy"})
+    assert (answer.status_code, "--remake" in answer.json()["detail"]) == (409, True)
+    assert clip.is_file() and not desk.running
 
 
 def test_a_cells_inputs_are_those_of_the_study(author: Any, desk: StudyDesk) -> None:

@@ -174,7 +174,7 @@ def serve(
         folder = study_folder(loaded, out)
         if available_clips(loaded, folder):
             desk = RatingDesk(loaded, folder, store, limits)
-            pages = StudyDesk(loaded, folder, desk.author, desk.check_author)
+            pages = StudyDesk(loaded, folder, desk.author, desk.check_author, store)
         else:
             pages = StudyDesk(loaded, folder)
     listening = _listen(host, port)

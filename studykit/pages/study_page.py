@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse
 
+from studykit.cache import file_hash
 from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.media.squares import probed
@@ -25,10 +27,12 @@ from studykit.pages import front_end, making
 from studykit.pages.jobs import Job, Lane
 from studykit.pages.rating import REPORT_POLICY
 from studykit.ratings.links import new_secret
+from studykit.ratings.store import rated_clips
 from studykit.study.file import Cell, Study
 
 Check = Callable[[str, str], Awaitable[None]]
 
+_ASIDE = ".older"  # how the name of a clip ends while another is made in its place
 _SAID = 4000  # bytes of what a run has said last
 _AT_HAND = re.compile(r"cell \d+/\d+ (\S+?):? +(\d+)%")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -46,22 +50,33 @@ class StudyDesk:
         Lets in whoever has it, besides those whom ``check`` does.
     check : callable, optional
         Raises unless a key, from a network address, is the author's.
+    store : str
+        The address of the store of ratings; "" for the study's own.
     """
 
     command = (sys.executable, "-m", "studykit")
 
-    def __init__(self, study: Study, out: Path, key: str = "", check: Check | None = None) -> None:
-        self.study, self.out = study, out
+    def __init__(
+        self,
+        study: Study,
+        out: Path,
+        key: str = "",
+        check: Check | None = None,
+        store: str = "",
+    ) -> None:
+        self.study, self.out, self.store = study, out, store
         self.key, self.check = key or new_secret(), check
         self.cells = {cell.name: cell for cell in study.cells()}
         self._lent: dict[str, Path] = {}
         self._names: dict[Path, str] = {}
         self._run: subprocess.Popen | None = None
         self._stopped = False
+        self._changing = threading.Lock()
 
     def __enter__(self) -> "StudyDesk":
         self._folder = Path(tempfile.mkdtemp(prefix="studykit-study-"))
         self._lane = Lane("study")
+        self._put_back()  # what a server that was killed has left
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,6 +105,7 @@ class StudyDesk:
 
     def state(self) -> dict[str, Any]:
         """Return the study as the page shows it: its types, methods and cells, and its run."""
+        self._put_back()
         rows, said = read_cells(self.out / "cells.csv"), self._said()
         at_hand = (_AT_HAND.findall(said) or [("", 0)])[-1]
         cells = []
@@ -133,14 +149,14 @@ class StudyDesk:
         Raises
         ------
         StudyError
-            It runs already, or has no such cell.
+            It runs already, has no such cell, or people have rated the cell's clip.
         """
         if self.running:
             raise StudyError("the study is running: stop it first")
+        self._put_back()
         command = [*self.command, "run", str(self.study.path)]
         if only:
-            self._cell(only)
-            (self.out / "clips" / f"{only}.mp4").unlink(missing_ok=True)
+            self._set_aside(self._cell(only).name)
             command += ["--only", only]
         self._stopped = False
         with (self._folder / "said").open("wb") as said:
@@ -159,6 +175,32 @@ class StudyDesk:
             except subprocess.TimeoutExpired:
                 self._run.kill()
                 self._run.wait()
+        self._put_back()
+
+    def _set_aside(self, name: str) -> None:
+        """Take a cell's clip out of a run's way, so that the run makes another."""
+        clip, ratings = self.out / "clips" / f"{name}.mp4", self.study.ratings
+        study = replace(self.study, ratings=replace(ratings, store=self.store or ratings.store))
+        if clip.is_file():
+            if file_hash(clip) in rated_clips(study, self.out):
+                raise StudyError(
+                    f"people have rated the clip of {name}, so it stays: studykit run "
+                    f"{self.study.path} --remake makes rated clips again"
+                )
+            clip.replace(clip.with_name(f".{name}{_ASIDE}"))
+
+    def _put_back(self) -> None:
+        """Bring a clip back where the run that was to replace it has made none."""
+        with self._changing:
+            for aside in [] if self.running else self.out.glob(f"clips/.*{_ASIDE}"):
+                name = aside.name[1 : -len(_ASIDE)]
+                row = read_cells(self.out / "cells.csv").get(name)
+                clip = aside.with_name(f"{name}.mp4")
+                # A cell that has failed has no clip: the older one is of other inputs or settings.
+                if clip.is_file() or row is None or row.status == "failed":
+                    aside.unlink(missing_ok=True)
+                else:
+                    aside.replace(clip)
 
     async def cell(self, name: str) -> dict[str, Any]:
         """Return all that there is about a cell, with its inputs as its method has seen them."""
