@@ -1,8 +1,10 @@
 """A study's page: its matrix fills while cells are made, and a cell is shown in full."""
 
+import concurrent.futures
 import re
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +30,7 @@ httpx = pytest.importorskip("httpx")
 
 from fastapi import HTTPException  # noqa: E402
 
+from studykit.pages import study_page  # noqa: E402
 from studykit.pages.server import create_app  # noqa: E402
 from studykit.pages.study_page import StudyDesk  # noqa: E402
 
@@ -145,6 +148,22 @@ def test_a_cell_is_shown_in_step_and_made_again(author: Any, desk: StudyDesk) ->
     until(lambda: not desk.running)
     assert clip.stat().st_mtime_ns > before
     assert author.get("/study/cell/nobody").status_code == 409
+
+
+def test_of_two_clicks_one_begins_a_run(desk: StudyDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = [], subprocess.Popen
+
+    def slowly(*arguments: Any, **options: Any) -> subprocess.Popen:
+        begun.append(arguments)
+        time.sleep(0.2)
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(study_page.subprocess, "Popen", slowly)
+    desk.command = (sys.executable, "-c", "import time; time.sleep(60)")
+    with desk, concurrent.futures.ThreadPoolExecutor(2) as clicks:
+        refused = [each.exception() for each in [clicks.submit(desk.start) for _ in range(2)]]
+        assert sum("stop it first" in str(error) for error in refused) == 1
+    assert len(begun) == 1
 
 
 def test_a_clip_that_is_not_made_again_comes_back(author: Any, desk: StudyDesk) -> None:

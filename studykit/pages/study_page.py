@@ -71,7 +71,7 @@ class StudyDesk:
         self._names: dict[Path, str] = {}
         self._run: subprocess.Popen | None = None
         self._stopped = False
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
 
     def __enter__(self) -> "StudyDesk":
         self._folder = Path(tempfile.mkdtemp(prefix="studykit-study-"))
@@ -151,19 +151,20 @@ class StudyDesk:
         StudyError
             It runs already, has no such cell, or people have rated the cell's clip.
         """
-        if self.running:
-            raise StudyError("the study is running: stop it first")
-        self._put_back()
-        command = [*self.command, "run", str(self.study.path)]
-        if only:
-            self._set_aside(self._cell(only).name)
-            command += ["--only", only]
-        self._stopped = False
-        with (self._folder / "said").open("wb") as said:
-            self._run = subprocess.Popen(
-                [*command, "--out", str(self.out)], stdin=subprocess.DEVNULL, stdout=said,
-                stderr=said, env={**os.environ, "COLUMNS": "200"},
-            )  # fmt: skip
+        with self._changing:  # of two clicks at once, the second finds it running
+            if self.running:
+                raise StudyError("the study is running: stop it first")
+            self._put_back()
+            command = [*self.command, "run", str(self.study.path)]
+            if only:
+                self._set_aside(self._cell(only).name)
+                command += ["--only", only]
+            self._stopped = False
+            with (self._folder / "said").open("wb") as said:
+                self._run = subprocess.Popen(
+                    [*command, "--out", str(self.out)], stdin=subprocess.DEVNULL, stdout=said,
+                    stderr=said, env={**os.environ, "COLUMNS": "200"},
+                )  # fmt: skip
 
     def stop(self) -> None:
         """Stop the run; what is made stays, and it goes on where it stopped."""

@@ -65,11 +65,15 @@ class StudyPage {
   }
 
   async toggle() {
+    if (this.busy) return; // a second click would undo the first
+    this.busy = true;
     try {
       await ask(this.state.running ? "stop" : "start", "POST");
       await this.look();
     } catch (error) {
       this.says.textContent = error.message;
+    } finally {
+      this.busy = false;
     }
   }
 
