@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,18 @@ def test_what_went_wrong_is_said(author: Any, desk: StudyDesk) -> None:
     author.post("/study/start")
     until(lambda: author.get("/study/state").json()["failed"])
     assert author.get("/study/state").json()["says"] == "no space left: make room"
+
+
+def test_of_what_a_long_run_says_the_end_alone_is_read(desk: StudyDesk) -> None:
+    desk.command = (sys.executable, "-c", "print('x' * 20_000_000); print('the end')")
+    with desk:
+        desk.start()
+        until(lambda: not desk.running)
+        tracemalloc.start()
+        assert desk.state()["says"] == "the end"
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < 10_000_000
 
 
 def test_the_page_shows_it_to_eyes_and_keys(address: str, desk: StudyDesk, author: Any) -> None:

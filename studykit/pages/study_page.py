@@ -235,7 +235,9 @@ class StudyDesk:
 
     def _said(self) -> str:
         try:
-            data = (self._folder / "said").read_bytes()[-_SAID:]
+            with (self._folder / "said").open("rb") as said:
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID))
+                data = said.read(_SAID)
         except OSError:
             return ""
         return _ESCAPES.sub("", data.decode(errors="replace").replace("\r", "\n")).strip()
