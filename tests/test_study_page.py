@@ -107,8 +107,9 @@ def until(true: Any) -> None:
 
 
 def test_nobody_without_the_key_sees_or_starts_anything(address: str, desk: StudyDesk) -> None:
-    for key in ("", "Bearer x", f"Bearer {desk.key[:-1]}"):
-        with httpx.Client(base_url=address, headers={"authorization": key}) as client:
+    for key in ("", "Bearer x", f"Bearer {desk.key[:-1]}", "Bearer clé"):
+        headers = {"authorization": key.encode()}
+        with httpx.Client(base_url=address, headers=headers) as client:
             for path in ("state", "cell/anna__talk__copy"):
                 assert client.get(f"/study/{path}").status_code == 401
             for path in ("start", "stop"):

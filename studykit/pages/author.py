@@ -1,6 +1,7 @@
 """The author's view of a study that is being rated: who did how much, links, what went wrong."""
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Request
@@ -11,6 +12,9 @@ from studykit.pages import front_end
 from studykit.pages.rating import RatingDesk
 from studykit.ratings.links import DAYS, Kind, link_path
 from studykit.ratings.screening import rating_status
+
+Check = Callable[[str, str], Awaitable[None]]
+"""Raises unless a key, from a network address, is the author's."""
 
 _MOST_LINKS = 1000  # that are made at once
 _ID = r"^[A-Za-z0-9_-]{0,64}$"
@@ -74,14 +78,18 @@ def overview(desk: RatingDesk) -> dict[str, Any]:
     }
 
 
-def router(desk: RatingDesk) -> APIRouter:
-    """Return the routes of the author's view; all but the page itself ask for the author's key."""
+def needs_key(check: Check) -> Any:
+    """Return what routes depend on that are for whoever has a key of the author's."""
 
     async def allowed(request: Request, authorization: Annotated[str, Header()] = "") -> None:
-        await desk.check_author(
-            authorization.removeprefix("Bearer "), request.client.host if request.client else ""
-        )
+        who = request.client.host if request.client else ""
+        await check(authorization.removeprefix("Bearer "), who)
 
+    return Depends(allowed)
+
+
+def router(desk: RatingDesk) -> APIRouter:
+    """Return the routes of the author's view; all but the page itself ask for the author's key."""
     open_routes = APIRouter()
     page = front_end.page("author.js", style="author.css", title="Raters")  # strangers see it
 
@@ -89,7 +97,7 @@ def router(desk: RatingDesk) -> APIRouter:
     async def author() -> HTMLResponse:
         return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
-    routes = APIRouter(prefix="/author", dependencies=[Depends(allowed)])
+    routes = APIRouter(prefix="/author", dependencies=[needs_key(desk.check_author)])
 
     @routes.get("/overview")
     async def get_overview() -> dict[str, Any]:

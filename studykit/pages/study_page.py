@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse
 
 from studykit.cache import file_hash
@@ -24,13 +24,12 @@ from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.media.squares import probed
 from studykit.pages import front_end, making
+from studykit.pages.author import Check, needs_key
 from studykit.pages.jobs import Job, Lane
 from studykit.pages.rating import REPORT_POLICY
 from studykit.ratings.links import new_secret
 from studykit.ratings.store import rated_clips
 from studykit.study.file import Cell, Study
-
-Check = Callable[[str, str], Awaitable[None]]
 
 _ASIDE = ".older"  # how the name of a clip ends while another is made in its place
 _SAID = 4000  # bytes of what a run has said last
@@ -88,7 +87,7 @@ class StudyDesk:
         """Refuse whoever has no key of the author's."""
         if self.check is not None:
             await self.check(key, who)
-        elif not hmac.compare_digest(key, self.key):
+        elif not hmac.compare_digest(key.encode(), self.key.encode()):
             raise HTTPException(401)
 
     def lend(self, path: Path) -> str:
@@ -253,11 +252,8 @@ def _metrics(path: Path, cell: str) -> list[dict[str, str]]:
 def router(desk: StudyDesk) -> APIRouter:
     """Return the routes of a study's page; all but the page itself ask for the author's key."""
 
-    async def allowed(request: Request, authorization: Annotated[str, Header()] = "") -> None:
-        who = request.client.host if request.client else ""
-        await desk.allow(authorization.removeprefix("Bearer "), who)
-
-    pages, routes = APIRouter(), APIRouter(prefix="/study", dependencies=[Depends(allowed)])
+    pages = APIRouter()
+    routes = APIRouter(prefix="/study", dependencies=[needs_key(desk.allow)])
 
     @pages.get("/study")
     async def page() -> HTMLResponse:
