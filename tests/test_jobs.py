@@ -1,6 +1,7 @@
 """Jobs of a lane: fair among visitors, ended at once, in a process whose memory comes back."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_job_that_is_stopped_ends_at_once_with_its_process(
     assert job.state == "stopped"
     until(lambda: not is_there(heard[0]))
     assert ended(do(add, 1, 1)).result == 2
+
+
+def test_a_job_that_is_stopped_as_it_begins_stays_stopped(lane: Lane, tmp_path: Path) -> None:
+    looked, stopping = threading.Event(), threading.Event()
+
+    class Slow(threading.Event):
+        def is_set(self) -> bool:  # somebody stops it right after the lane has looked
+            over = super().is_set()
+            if threading.current_thread().name == "studykit-test" and not looked.is_set():
+                looked.set()
+                stopping.wait(0.5)
+            return over
+
+    job = lane.submit(Job("a", add, (1, 1), tmp_path / "kept", over=Slow()))
+    assert looked.wait(30)
+    lane.stop(job)
+    stopping.set()
+    until(lambda: not lane.places() and lane._running is None)
+    assert job.state == "stopped"
 
 
 def test_a_job_that_takes_too_long_is_ended(do: Callable[..., Job]) -> None:

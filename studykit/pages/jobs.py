@@ -165,9 +165,9 @@ class Lane:
             if self._worker is None or not self._worker.lives():
                 self._worker = _Worker()
             worker = self._worker
-        if job.over.is_set():
-            return
-        job.state, job.started = "running", time.monotonic()
+            if job.over.is_set():
+                return
+            job.state, job.started = "running", time.monotonic()  # what is stopped now stays so
         worker.ask(job)
         while not job.over.is_set():
             kind, value = worker.answer()
