@@ -48,6 +48,12 @@ def test_what_is_not_offered_is_refused(method: str, settings: dict, says: str) 
         check_settings(method, settings)
 
 
+def test_no_path_is_taken_where_there_are_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "status", list)
+    with pytest.raises(StudyFileError, match="weights must be left out"):
+        check_settings("fomm", {"weights": "/etc/passwd"})
+
+
 def test_examples_are_files_of_both_roles() -> None:
     for found in examples().values():
         assert len(found) >= 4

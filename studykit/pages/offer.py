@@ -89,8 +89,9 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
             hint = did_you_mean(name, shown) if shown else "it has none"
             raise StudyFileError(f'method "{method}" has no setting "{name}": {hint}')
         choices = shown[name].get("choices")
-        if choices and value not in choices:
-            raise StudyFileError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        if (choices or name == "weights") and value not in choices:  # never the path of a file
+            few = f"one of {', '.join(choices)}" if choices else "left out: none are here"
+            raise StudyFileError(f"{name} must be {few}, not {value!r}")
         low, high = shown[name]["low"], shown[name]["high"]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if high and not (number and low <= value <= high):
