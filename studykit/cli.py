@@ -351,7 +351,13 @@ def show_status(study: "Study", out: Path | None, store: str) -> None:
 @click.option("--author", is_flag=True, help="Make one to the author's page.")
 @click.option("--again", metavar="RATER", help="Make another for a rater, in place of the old one.")
 @click.option("--revoke", metavar="RATER|panel|author", help="Close a rater's, or all of a kind.")
-@click.option("--days", default=60, show_default=True, type=click.IntRange(1), help="They hold.")
+@click.option(
+    "--days",
+    default=60,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Days until the links expire.",
+)
 @click.option("--address", default="http://localhost:8866", show_default=True, metavar="URL")
 def rating_links(
     study: "Study",
@@ -520,7 +526,10 @@ def _collected(study: "Study", out: Path | None, store: str) -> "Store":
 @click.option("--port", default=8866, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--address", default="", metavar="URL", help="By which visitors reach the server.")
 @click.option(
-    "--limit", multiple=True, metavar="NAME=NUMBER", help="Of uploads, such as seconds=90."
+    "--limit",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Another limit for uploads, such as seconds=90.",
 )
 def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
     """Show the pages of STUDY to whoever has a link: raters, and its author.

@@ -255,6 +255,21 @@ def test_an_option_left_out_is_the_default_of_the_function(
     assert {name: options[name] for name in both} == {name: own[name] for name in both}
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "says"),
+    [
+        ("rate links", "days", "Days until the links expire"),
+        ("serve", "limit", "limit for uploads"),
+    ],
+)
+def test_an_options_help_says_what_it_sets(verb: str, option: str, says: str) -> None:
+    command: Any = studykit_command
+    for word in verb.split():
+        command = command.commands[word]
+    (text,) = [each.help for each in command.params if each.name == option]
+    assert says in text
+
+
 def test_a_line_does_not_command_the_terminal(refused: Callable[..., str]) -> None:
     line = refused("run", "\x1b[2Jevil\x07\u202e.yaml")
     assert line.isprintable() and "evil" in line
