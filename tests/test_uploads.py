@@ -65,15 +65,31 @@ def test_who_listens_is_here(visitors: Visitors) -> None:
 
 
 def test_no_more_visitors_and_files_than_fit(visitors: Visitors) -> None:
-    visitor, _ = visitors.new(), visitors.new()
-    with pytest.raises(Refused, match="too many people"):
+    visitor, other = visitors.new(), visitors.new()
+    visitor.add("source", "a.png")
+    with other.listens(), pytest.raises(Refused, match="too many people"):
         visitors.new()
+    visitor.remove(next(iter(visitor.uploads)))
     uploads = [visitor.add("source", "a.png") for _ in range(2)]
     with pytest.raises(Refused, match="at most 2 files"):
         visitor.add("source", "b.png")
     visitor.remove(uploads[0].id)
     assert not uploads[0].folder.exists()
     visitor.add("source", "b.png")
+
+
+def test_who_only_looks_in_keeps_nobody_out(visitors: Visitors) -> None:
+    one, other = visitors.new(), visitors.new()
+    other.kept.mkdir(parents=True)  # what was found in a file that is removed by now
+    visitors.get(one.key)
+    third = visitors.new()  # in place of the one who was seen longest ago
+    assert [visitors.get(each.key) for each in (one, other, third)] == [one, None, third]
+    assert not other.folder.exists()
+    one.add("source", "a.png")
+    visitors.get(third.key)
+    visitors.new()
+    assert visitors.get(one.key) is one
+    assert visitors.get(third.key) is None
 
 
 def test_at_the_end_nothing_is_left(visitors: Visitors) -> None:

@@ -141,6 +141,10 @@ class Visitor:
     def has_left(self) -> bool:
         return not self.listening and time.monotonic() - self.seen > self.limits.away
 
+    def is_idle(self) -> bool:
+        """Say whether nothing is lost with the visitor: they brought nothing, and don't listen."""
+        return not (self.uploads or self.jobs or self.listening)
+
     @contextlib.contextmanager
     def listens(self) -> Iterator[None]:
         """Count as being here while something is sent to the visitor."""
@@ -219,19 +223,25 @@ class Visitors:
             return visitor
 
     def new(self) -> Visitor:
-        """Let somebody in.
+        """Let somebody in, in place of whoever did nothing for longest where there is no room.
 
         Raises
         ------
         Refused
-            There are as many as fit.
+            There are as many as fit, and all of them do something.
         """
+        gone = None
         with self._lock:
             if len(self._here) >= self.limits.visitors:
-                raise Refused("too many people are here: try again in a minute", 503)
+                idle = [visitor for visitor in self._here.values() if visitor.is_idle()]
+                if not idle:
+                    raise Refused("too many people are here: try again in a minute", 503)
+                gone = self._here.pop(min(idle, key=lambda visitor: visitor.seen).key)
             visitor = Visitor(self.folder, self.limits)
             self._here[visitor.key] = visitor
-            return visitor
+        if gone is not None:
+            self._leave(gone)
+        return visitor
 
     def close(self) -> None:
         """End: everybody leaves."""
