@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import socket
 import struct
 import threading
@@ -271,6 +272,21 @@ class TestDownload:
         assert [method.name for method in study.methods] == ["warp", "copy"]
         assert len(list(study.cells())) == 2
         assert all(each.path.is_file() for each in (*study.sources, *study.drivings))
+
+
+def test_stills_show_their_frame_and_fill_no_disk(
+    server: tuple[str, Workshop], animated: tuple[Any, dict[str, Any]]
+) -> None:
+    client, state = animated
+    url, shown = f"/api/animations/{state['id']}/download/still.png", []
+    for at in (0, 0.04, 0.2, 0.201, 1e9):
+        shown.append(client.get(url, params={"at": at}).content)
+    last, early, late = shown[-1], shown[0], shown[1]
+    assert len({early, late, last}) == 3
+    (folder,) = server[1].visitors.folder.glob(f"*/{state['id']}")
+    assert len(list(folder.glob("*.png"))) <= 1 + 2 * 2  # the source; plain and marked, signed
+    for at in ("nan", "inf", "-1"):
+        assert client.get(url, params={"at": at}).status_code == 422
 
 
 def test_views_and_settings_reach_the_clip_and_the_study(
@@ -609,6 +625,21 @@ def test_no_more_files_than_are_kept(visitor: Any, files: dict[str, bytes]) -> N
         assert bring(visitor, "source", files["source"]).status_code == 201
     answer = bring(visitor, "source", files["source"])
     assert (answer.status_code, "at most 3 files" in answer.json()["problem"]) == (409, True)
+
+
+def test_a_full_disk_is_said_before_and_while_a_file_comes(
+    server: tuple[str, Workshop], files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, usage = [LIMITS.spare], shutil.disk_usage("/")  # where a file begins, and then none
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage._replace(free=left.pop() if left else 0)
+    )
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        client.get("/api/options")
+        answers = [bring(client, "source", files["source"]) for _ in range(2)]
+        assert {answer.status_code for answer in answers} == {507}
+        assert "disk is full" in answers[0].json()["problem"]
+        assert client.get("/api/state").json()["uploads"] == {}
 
 
 def test_who_leaves_takes_files_and_work_along(files: dict[str, bytes]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
@@ -334,6 +334,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
                     if count > most:
                         text = f"{upload.name} is larger than {most / (1 << 20):.0f} MB"
                         raise Refused(f"{text}, which is the most: make it smaller", 413)
+                    visitor.check_disk()
                     await asyncio.to_thread(file.write, chunk)
         except BaseException:
             visitor.remove(upload.id)
@@ -382,6 +383,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         if len(visitor.jobs) >= workshop.limits.files:
             most = f"at most {workshop.limits.files} animations are kept for each visitor"
             raise Refused(f"{most}: remove one first", 409)
+        visitor.check_disk()
         order = workshop.order(visitor, asked)
         made_id = secrets.token_urlsafe(16)
         folder = visitor.folder / made_id
@@ -429,11 +431,17 @@ def animate_router(workshop: Workshop) -> APIRouter:
 
     @api.get("/animations/{id}/download/{form}", summary="An animation to take along")
     async def download(
-        request: Request, id: str, form: Form, visitor: Here, mark: bool = False, at: float = 0.0
+        request: Request,
+        id: str,
+        form: Form,
+        visitor: Here,
+        mark: bool = False,
+        at: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
     ) -> FileResponse:
         made = animation_of(visitor, id)
         if made.job.state != "done":
             raise Refused("the animation is not there yet: wait until it is done", 409)
+        visitor.check_disk()
         name, method = made.name, made.job.result["method"]
         if form == "study.zip":
             task, given = making.pack_study, (made.order, made.folder, made.names)

@@ -113,21 +113,20 @@ def deliver(
     mark : bool
         Whether the word "synthetic" is seen in it.
     at : float
-        The second that a still shows.
+        The second that a still shows: of stills the last one alone is kept.
     """
     if form not in _FORMS:
         raise StudyError(f'no form "{form}": {did_you_mean(form, _FORMS)}')
     clip = folder / "clip.mp4"
     rate = probed(clip).frame_rate
     found = folder / f"{'marked-' * mark}{form}"
-    if form == "still.png":
-        found = folder / f"{'marked-' * mark}{round(at * 1000)}.png"
-    if not found.is_file():
+    old = form == "still.png"  # of another frame
+    if old or not found.is_file():
         _FORMS[form](folder, found, rate, mark, at)
     if not marks.can_sign():
         return found.name
     signed = folder / f"signed-{found.name}"
-    if not signed.is_file():
+    if old or not signed.is_file():
         marks.sign(found, signed, f"{name}{found.suffix}", method)
     return signed.name
 

@@ -40,6 +40,8 @@ class UploadLimits:
         Seconds after which a visitor who asks for nothing and listens to nothing has left.
     job_seconds : float
         That one animation may take.
+    spare : int
+        Bytes of the disk that stay free, whatever all visitors bring.
     """
 
     bytes: int = 200 << 20
@@ -51,6 +53,7 @@ class UploadLimits:
     visitors: int = 100
     away: float = 30.0
     job_seconds: float = 3600.0
+    spare: int = 1 << 30
 
     @classmethod
     def named(cls, given: Iterable[str]) -> "UploadLimits":
@@ -155,14 +158,20 @@ class Visitor:
             self.listening -= 1
             self.seen = time.monotonic()
 
+    def check_disk(self) -> None:
+        """Refuse to write more where the disk is nearly full."""
+        if shutil.disk_usage(self.folder.parent).free < self.limits.spare:
+            raise Refused("the server's disk is full: try again in a few minutes", 507)
+
     def add(self, role: Role, name: str, example: Path | None = None) -> Upload:
         """Make room for an upload; the caller writes its file.
 
         Raises
         ------
         Refused
-            The visitor has as many files as are kept.
+            The visitor has as many files as are kept, or the disk is full.
         """
+        self.check_disk()
         if len(self.uploads) >= self.limits.files:
             most = f"at most {self.limits.files} files are kept for each visitor"
             raise Refused(f"{most}: remove one, and bring this one again", 409)
