@@ -1,5 +1,6 @@
 """The API behind the page that animates, asked over HTTP as a page asks it."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import io
@@ -23,7 +24,8 @@ import pytest
 from PIL import Image
 
 from studykit.media import video
-from studykit.pages.uploads import UploadLimits
+from studykit.pages.jobs import Job
+from studykit.pages.uploads import Refused, UploadLimits
 from studykit.study.file import load_study
 
 httpx = pytest.importorskip("httpx")
@@ -618,6 +620,58 @@ def test_who_goes_half_way_through_an_upload_leaves_nothing(server: tuple[str, W
     while _files(server[1].visitors.folder) - before:
         assert time.monotonic() < late
         time.sleep(0.1)
+
+
+def _sleep(_tell: Any, seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_a_picture_does_not_wait_for_what_reads_videos(
+    server: tuple[str, Workshop], visitor: Any, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    _, workshop = server
+    lanes = (workshop.scans, workshop.makes)
+    slow = [lane.submit(Job("x", _sleep, (90,), tmp_path)) for lane in lanes]
+    try:
+        answers = [bring(visitor, role, files[role]) for role in files]
+        assert {answer.status_code for answer in answers} == {201}
+        assert not any(job.over.is_set() for job in slow)
+        assert workshop.scans.places()  # the driving's own frames
+    finally:
+        for job, lane in zip(slow, lanes, strict=True):
+            lane.stop(job)
+
+
+def test_who_goes_away_holds_nobody_up(tmp_path: Path) -> None:
+    class Gone:
+        async def is_disconnected(self) -> bool:
+            return True
+
+    class Slow:
+        def submit(self, job: Job) -> Job:
+            seconds.append(job.seconds)
+            return job
+
+        def stop(self, job: Job) -> None:
+            time.sleep(0.5)  # until its process is gone
+            job.end("stopped")
+
+    async def longest_wait() -> float:
+        look = asyncio.create_task(
+            workshop.look(Gone(), workshop.visitors.new(), Slow(), _sleep, 9)
+        )
+        waits = [0.0]
+        while not look.done():
+            start = time.monotonic()
+            await asyncio.sleep(0.01)
+            waits.append(time.monotonic() - start)
+        assert isinstance(look.exception(), Refused)
+        return max(waits)
+
+    seconds: list[float] = []
+    with Workshop(LIMITS) as workshop:
+        assert asyncio.run(longest_wait()) < 0.4
+    assert seconds == [300]
 
 
 def test_no_more_files_than_are_kept(visitor: Any, files: dict[str, bytes]) -> None:

@@ -32,6 +32,7 @@ from studykit.study.inputs import as_input
 
 COOKIE = "studykit_visitor"
 _EVERY, _PING = 0.2, 10.0  # seconds between two looks at what has changed, and two signs of life
+_PATIENCE = 300.0  # seconds that a page waits for an answer
 _SHOWN = {"picture.jpg", "strip.jpg", "proxy.mp4"}
 _MADE = {"clip.mp4", "driving.mp4", "source.png"}
 Form = Literal["clip.mp4", "side-by-side.mp4", "clip.gif", "still.png", "study.zip"]
@@ -104,7 +105,10 @@ class Animation:
 
 
 class Workshop:
-    """All that stands behind the API: who is here, and the two lanes in which work is done.
+    """All that stands behind the API: who is here, and the lanes in which work is done.
+
+    What reads pictures and first frames has a lane of its own, so that nobody who brings something
+    waits for what reads another visitor's whole video.
 
     Attributes
     ----------
@@ -116,7 +120,7 @@ class Workshop:
 
     def __init__(self, limits: UploadLimits | None = None) -> None:
         self.limits = limits or UploadLimits()
-        self.looks, self.makes = Lane("looks"), Lane("makes")
+        self.looks, self.scans, self.makes = Lane("looks"), Lane("scans"), Lane("makes")
         self.visitors = Visitors(self.limits, self._left)
         self.paces: dict[str, float] = {}
 
@@ -124,18 +128,20 @@ class Workshop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in (self.looks, self.makes):
+        for lane in (self.looks, self.scans, self.makes):
             lane.close()
         self.visitors.close()
 
     def _left(self, visitor: Visitor) -> None:
-        self.looks.drop(visitor.key)
-        self.makes.drop(visitor.key)
+        for lane in (self.looks, self.scans, self.makes):
+            lane.drop(visitor.key)
 
-    async def look(self, request: Request, visitor: Visitor, task: Any, *arguments: Any) -> Any:
-        """Have something done in the lane of looks, for as long as the visitor waits for it."""
-        job = Job(visitor.key, task, arguments, visitor.kept, self.limits.job_seconds)
-        self.looks.submit(job)
+    async def look(
+        self, request: Request, visitor: Visitor, lane: Lane, task: Any, *arguments: Any
+    ) -> Any:
+        """Have something done in a lane, for as long as the visitor waits for it."""
+        seconds = min(self.limits.job_seconds, _PATIENCE)
+        job = lane.submit(Job(visitor.key, task, arguments, visitor.kept, seconds))
         try:
             while not job.over.is_set():
                 visitor.seen = time.monotonic()
@@ -144,7 +150,8 @@ class Workshop:
                 await asyncio.sleep(0.03)
         finally:
             if not job.over.is_set():
-                self.looks.stop(job)
+                # It waits until a process is gone, which nobody else should wait for.
+                await asyncio.shield(asyncio.to_thread(lane.stop, job))
         if job.state != "done":
             raise Refused(self.named(visitor, job.problem or "it was stopped"))
         return job.result
@@ -172,7 +179,7 @@ class Workshop:
         upload.looks["scanned"] = 0.0
         task, arguments = looks.scan_driving, (upload.path, upload.folder, {})
         job = Job(visitor.key, task, arguments, visitor.kept, self.limits.job_seconds, told, ended)
-        upload.scan = self.looks.submit(job)
+        upload.scan = self.scans.submit(job)
 
     def remove(self, visitor: Visitor, upload: Upload) -> None:
         """Remove an upload of which nothing is being made."""
@@ -180,7 +187,7 @@ class Workshop:
             if upload.id in (made.asked.source, made.asked.driving) and not made.job.over.is_set():
                 raise Refused("an animation is being made of this file: stop that first", 409)
         if upload.scan is not None:
-            self.looks.stop(upload.scan)
+            self.scans.stop(upload.scan)
         visitor.remove(upload.id)
 
     def order(self, visitor: Visitor, asked: Asked) -> Order:
@@ -303,7 +310,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         task = looks.look_at_source if upload.role == "source" else looks.glance_at_driving
         arguments = (upload.path, upload.folder, workshop.limits)
         try:
-            upload.looks = await workshop.look(request, visitor, task, *arguments)
+            upload.looks = await workshop.look(request, visitor, workshop.looks, task, *arguments)
         except BaseException:
             visitor.remove(upload.id)
             raise
@@ -356,8 +363,10 @@ def animate_router(workshop: Workshop) -> APIRouter:
     @api.post("/uploads/{id}/look", summary="The square that a view means; of a driving, its range")
     async def look(request: Request, id: str, view: View, visitor: Here) -> dict[str, Any]:
         upload = visitor.upload(id)
-        task = looks.look_at_square if upload.role == "source" else looks.look_at_range
-        return await workshop.look(request, visitor, task, upload.path, view)
+        task, lane = looks.look_at_range, workshop.scans
+        if upload.role == "source":
+            task, lane = looks.look_at_square, workshop.looks
+        return await workshop.look(request, visitor, lane, task, upload.path, view)
 
     @api.post("/estimate", summary="How long an animation will take")
     async def estimate(request: Request, asked: Asked, visitor: Here) -> dict[str, Any]:
@@ -366,7 +375,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         if known not in workshop.paces:
             clip = visitor.folder / "trial.mp4"
             given = (order.source, order.driving, clip, order.given())
-            found = await workshop.look(request, visitor, looks.pace, *given)
+            found = await workshop.look(request, visitor, workshop.scans, looks.pace, *given)
             if found is None:
                 return {"seconds": None}
             workshop.paces[known] = found
@@ -447,7 +456,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
             task, given = making.pack_study, (made.order, made.folder, made.names)
         else:
             task, given = making.deliver, (made.folder, form, name, method, mark, at)
-        file = await workshop.look(request, visitor, task, *given)
+        file = await workshop.look(request, visitor, workshop.scans, task, *given)
         called = {"clip.mp4": ".mp4", "side-by-side.mp4": "-side-by-side.mp4", "clip.gif": ".gif"}
         called |= {"still.png": ".png", "study.zip": "-study.zip"}
         kind = mimetypes.guess_type(form)[0]
