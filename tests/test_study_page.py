@@ -249,9 +249,12 @@ def test_the_page_shows_it_to_eyes_and_keys(address: str, desk: StudyDesk, autho
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(90_000)
         page.goto(f"{address}/study#{desk.key}")
-        page.get_by_role("button", name="Start").click()
+        posted: list[str] = []
+        page.on("request", lambda each: posted.extend([each.url] * (each.method == "POST")))
+        page.get_by_role("button", name="Start").dblclick()
         page.locator("[data-state=done] video").first.wait_for()
         page.get_by_text(re.compile("Making anna__turn__copy, 00:07 left")).wait_for()
+        assert len(posted) == 1
         desk.study.path.with_name("gate").touch()
         page.get_by_text("4 of 4 cells made").wait_for()
         assert page.get_by_role("link", name="Raters").get_attribute("href").startswith("author#")
