@@ -404,6 +404,17 @@ def test_a_full_disk_is_said_and_loses_nothing(
     assert values(store) == [4] * 4
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1" + 400 * "0"])
+def test_a_number_that_is_none_is_not_kept_of_a_device(server: Server, number: str) -> None:
+    key, _ = server.desk.links.make("rater")
+    with server.visit(key=key) as visitor:
+        visitor.begin()
+        detail = f'{{"re": "d", "verb": "device", "detail": {{"pixel_ratio": {number}}}}}'
+        visitor.socket.send_text(detail)
+        assert visitor.socket.receive_json()["problem"]
+    assert server.desk.store.notes(server.desk.study.name, "device") == []
+
+
 def test_what_a_page_says_of_its_device_is_kept_short(server: Server) -> None:
     key, rater = server.desk.links.make("rater")
     detail = {"screen_width": 1280, "pixel_ratio": 2, "browser": "x" * 10**5, "serial": "secret"}

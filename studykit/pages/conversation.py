@@ -155,6 +155,8 @@ class Conversation:
             given = {name: detail[name] for name in _DEVICE if name in detail}
             if not all(isinstance(value, int | float | str) for value in given.values()):
                 raise ValueError("a device is described by numbers and texts")
+            if not all(isinstance(value, str) or math.isfinite(value) for value in given.values()):
+                raise ValueError("a number that is none is no JSON, which its readers expect")
             short = {k: v[:_LONGEST_DETAIL] if isinstance(v, str) else v for k, v in given.items()}
             self.session.note(kind, **short)
 
