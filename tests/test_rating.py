@@ -1,5 +1,6 @@
 """The rating page over a websocket: who is let in, and what strangers can't do."""
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -180,6 +181,22 @@ def test_a_browser_that_began_is_offered_to_go_on(server: Server) -> None:
         again.answer(5)
         assert again.state["progress"]["done"] == 2
     assert len(server.desk.store.sessions()) == 1
+
+
+def test_two_windows_that_go_on_at_once_share_one_visit(server: Server) -> None:
+    desk = server.desk
+    with server.visit(panel=desk.panel) as visitor:
+        visitor.begin()
+        rater, known = visitor.state["rater"], visitor.entered["key"]
+    desk._visits.clear()  # as after a restart
+
+    async def both() -> list[Any]:
+        entering = {"panel": desk.panel, "known": known}
+        windows = [(await desk.enter(entering, ""))[0] for _ in range(2)]
+        return await asyncio.gather(*map(desk.go_on, windows))
+
+    one, other = asyncio.run(both())
+    assert one is other is desk._visits[rater]
 
 
 def test_a_restart_loses_no_answer(study: Path, store: Path) -> None:

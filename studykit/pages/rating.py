@@ -204,9 +204,12 @@ class RatingDesk:
     async def go_on(self, visit: _Visit) -> _Visit:
         """Return the visit of the rater who began in this browser before."""
         rater = visit.conversation.known
-        if rater not in self._visits:
-            self._visits[rater] = await self.aside(self._opened, rater)
-        return self._visits[rater]
+        if rater in self._visits:
+            return self._visits[rater]
+        visit = await self.aside(self._opened, rater)
+        visit = self._visits.setdefault(rater, visit)  # another window may have been first
+        self._forget()
+        return visit
 
     def _forget(self) -> None:
         """Let go of sessions that nobody has used for longest; the store has all of them."""
