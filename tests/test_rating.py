@@ -111,6 +111,25 @@ def test_a_link_that_is_closed_ends_the_visit(
             visitor.answer()
 
 
+def test_who_has_withdrawn_is_told_so_by_the_link_and_not_that_it_is_wrong(server: Server) -> None:
+    key, _ = server.desk.links.make("rater")
+    with server.visit(key=key) as visitor:
+        visitor.begin()
+        visitor.answer()
+        visitor.turn("pause")
+        visitor.turn("withdraw")
+        assert visitor.state["page"] == "withdrawn"
+        with server.visit(key=key) as again:  # as if that answer had been lost
+            assert again.entered["refused"] == "withdrawn"
+            texts = visitor.setup["texts"]
+            said = {"title": texts["withdrawn_title"], "withdrawn": texts["withdrawn"]}
+            assert again.entered["texts"] == said
+    closed, rater = server.desk.links.make("rater")
+    server.desk.links.revoke(rater)
+    with server.visit(key=closed) as other:
+        assert other.entered["refused"] == "link_wrong"
+
+
 def test_guessing_is_answered_so_often_and_keeps_nobody_out(server: Server) -> None:
     for _ in range(LIMITS.wrong_keys):
         with server.visit(key=new_secret()) as visitor:

@@ -172,7 +172,9 @@ class RatingDesk:
                 return link.rater, None, ""
             raise _RefusedError("link_wrong")
         if not self._is_panel(panel):
-            raise _RefusedError("link_wrong")
+            # The answer to a withdrawal may be lost on its way, and the page asks again.
+            gone = self.links.has_withdrawn(key)
+            raise _RefusedError("withdrawn" if gone else "link_wrong")
         begun = self.links.find(known)
         outside = _outside(message.get("outside"))
         if outside and (before := self.links.with_outside(panel, outside)):
@@ -329,8 +331,9 @@ async def _talk(desk: RatingDesk, socket: WebSocket) -> None:
     try:
         visit, entered = await desk.enter(first, who)
     except _RefusedError as refusal:
-        words = {key: desk.study.ratings.texts[key] for key in ("title", str(refusal))}
-        await _send(socket, {"refused": str(refusal), "texts": words}, limits)
+        why, texts = str(refusal), desk.study.ratings.texts
+        words = {"title": texts.get(f"{why}_title", texts["title"]), why: texts[why]}
+        await _send(socket, {"refused": why, "texts": words}, limits)
         await socket.close(1008)
         return
     visit.sockets.append(socket)
