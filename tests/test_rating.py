@@ -13,6 +13,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from studykit.media import video
+from studykit.pages import conversation
 from studykit.pages.guard import Limits
 from studykit.ratings.links import new_secret
 from tests.served_study import ASKED, Server, Visitor, made_study, served
@@ -288,6 +289,27 @@ def test_clips_are_fetched_from_addresses_that_say_nothing(server: Server, tmp_p
     said = json.dumps(visitor.sent) + "".join(addresses)
     for word in ("kiwimethod", "mangomethod", "anna", "talk", "frontal", "gold", str(tmp_path)):
         assert word not in said
+
+
+def test_the_filling_of_a_clip_is_made_in_parts_and_holds_nobody_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def urandom(size: int) -> bytes:
+        made.append((size, threading.current_thread().name))
+        return bytes(size)
+
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x" * 1000)
+    address = server.desk.lend(clip, 1_000_000)
+    monkeypatch.setattr(conversation.os, "urandom", urandom)
+    content = server.client.get(address).content
+    monkeypatch.undo()
+    assert (len(content), content[:1000]) == (1_000_000, b"x" * 1000)
+    assert content[1000:1008] == (999_000).to_bytes(4) + b"free"
+    parts = [size for size, thread in made if thread.startswith("ratings")]
+    assert sum(parts) == 999_000 - 8 and max(size for size, _ in made) <= 128 * 1024
 
 
 @pytest.mark.parametrize("medium", ["5.clip", "-1.clip", "0.__class__", "x", "0.other", None, {}])

@@ -261,15 +261,15 @@ class RatingDesk:
         """
         path, unit = self._lent[name]
         size = (await self.aside(path.stat)).st_size
-        end = filling(size, unit)
+        filled, end = filling(size, unit)
 
         async def parts() -> AsyncIterator[bytes]:
             for start in range(0, size, _CHUNK):
                 yield await self.aside(_part, path, start)
-            for start in range(0, len(end), _CHUNK):
-                yield end[start : start + _CHUNK]
+            while part := await self.aside(next, end, b""):
+                yield part
 
-        return _TYPES[path.suffix], size + len(end), parts()
+        return _TYPES[path.suffix], size + filled, parts()
 
 
 def router(desk: RatingDesk) -> APIRouter:
