@@ -280,6 +280,7 @@ def test_clips_are_fetched_from_addresses_that_say_nothing(server: Server, tmp_p
             assert answer.headers["content-type"] == "video/mp4"
             lengths.add(len(answer.content))
             addresses.add(answer.request.url.path)
+            assert not any(word in answer.content for word in (b"Synthetic", b"Lavf", b"udta"))
             (tmp_path / "clip.mp4").write_bytes(answer.content)
             assert len(list(video.read_frames(tmp_path / "clip.mp4"))) in (5, 6)
             visitor.answer()

@@ -272,7 +272,7 @@ class Conversation:
         number, slot = name.split(".")
         near = [trial for trial in (session.trial, session.upcoming) if trial]
         (trial,) = (trial for trial in near if trial.number == int(number))
-        path = getattr(session.material.shown(trial), slot)
+        path = session.material.lent(getattr(session.material.shown(trial), slot))
         unit = self._unit if path.suffix == ".mp4" else 0
         if self._lend is not None:
             return {"address": self._lend(path, unit)}
