@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from studykit.pages.guard import Limits
+from studykit.ratings.store import RaterRecord
 from tests.served_study import Server, made_study, served
 
 
@@ -74,6 +75,20 @@ def test_who_rated_how_much_and_what_did_not_play_is_seen(server: Server) -> Non
     assert failed["clip"] == server.desk.store.sessions()[0].trials[1].clip.cell
     assert seen["sessions"] == {"under way": 1}
     assert [link["kind"] for link in seen["links"]] == ["rater"]
+
+
+def test_what_did_not_play_is_named_by_the_session_in_which_it_did_not(server: Server) -> None:
+    store = server.desk.store
+    with server.visit(panel=server.desk.panel) as visitor:
+        visitor.begin()
+    (first,) = store.sessions()
+    others = [trial for trial in first.trials if trial.clip.cell != first.trials[1].clip.cell]
+    rater = RaterRecord(first.rater, first.number, first.simulated)
+    second = store.begin(first.study, "hash", rater, others, part=2)
+    for session in (first.session, second.session):
+        store.note(session, "failed", clip="1", reason="4 no decoder")
+    failed = ask(server, "overview").json()["failed"]
+    assert [item["clip"] for item in failed] == [first.trials[1].clip.cell, others[1].clip.cell]
 
 
 def test_links_are_made_and_closed(server: Server) -> None:

@@ -168,13 +168,6 @@ def test_answers_that_the_backup_lacks_are_replaced_by_force_alone_and_kept(
     session, rater = rated(opened)
     path = back_up(opened, tmp_path / "backup.sqlite")
     restore(opened, "small", path, tmp_path)  # the same again: nothing is newer
-    link = Links(opened, "small")
-    link.make("author")
-    path = back_up(opened, tmp_path / "with a link.sqlite")
-    link.revoke(kind="author")
-    with pytest.raises(StudyError, match=r"lacks \(1 links\)"):  # it would let them in again
-        restore(opened, "small", path, tmp_path)
-    path = back_up(opened, tmp_path / "revoked.sqlite")
     saved = everything(opened)
 
     changes: dict[str, Callable[[], object]] = {
@@ -209,6 +202,29 @@ def test_who_withdrew_after_the_backup_stays_withdrawn(opened: Store, tmp_path: 
     assert opened.has_withdrawn("small", rater) and opened.withdrawals("small") == 1
     if opened.place.endswith(".sqlite"):
         assert rater.encode() not in Path(opened.place).read_bytes()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_that_was_closed_after_the_backup_stays_closed(
+    opened: Store, tmp_path: Path, force: bool
+) -> None:
+    known = Links(opened, "small")
+    session, rater = rated(opened)
+    closed, gone, still = (known.make("rater", rater=who)[0] for who in (rater, "r-9c", "r-9d"))
+    panel, _ = known.make("panel")
+    path = back_up(opened, tmp_path / "backup.sqlite")
+    known.revoke(rater)
+    known.revoke(kind="panel")
+    begin(opened, rater="r-9c")
+    opened.withdraw("small", "r-9c")
+    before = {link for link in known.all() if link.state == "revoked"}
+    if force:
+        answer(opened, session, rater, 3)
+    kept = restore(opened, "small", path, tmp_path / "kept", force=force)
+    assert (kept is None) != force
+    assert [known.find(secret) for secret in (closed, gone, panel)] == [None] * 3
+    assert known.find(still)
+    assert {link for link in known.all() if link.state == "revoked"} == before
 
 
 def cut_short(path: Path) -> None:

@@ -3,8 +3,10 @@
 import dataclasses
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from studykit.media.squares import open_driving, open_source
 from studykit.ratings import controls
 from studykit.ratings.controls import available_clips, clip_path, shown
 from studykit.ratings.design import Trial, reference
+from studykit.ratings.material import Material
 from studykit.study.file import Study, load_study
 
 
@@ -137,6 +140,78 @@ def test_a_control_is_made_once_and_again_when_its_clip_changes(study: Study, ou
     base = out / "clips" / f"{torn.base}.mp4"
     base.write_bytes((out / "clips/berta__talk__copy.mp4").read_bytes())
     assert clip_path(study, out, torn) != first
+
+
+def boxes(data: bytes, inside: bytes = b"") -> list[bytes]:
+    """The kinds of all boxes of an mp4, each behind those that hold it."""
+    found, at = [], 0
+    while at < len(data):
+        size, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        found.append(inside + kind)
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            found += boxes(data[at + 8 : at + size], inside + kind)
+        at += size
+    return found
+
+
+def test_what_raters_get_says_the_same_of_itself_whichever_clip_it_is(
+    study: Study, out: Path
+) -> None:
+    clips = available_clips(study, out)
+    older = clip_path(study, out, clips[0])  # of a version that wrote no comment
+    frames, rate = list(video.read_frames(older)), video.probe(older).frame_rate
+    video.write_video(older, frames, frame_rate=rate)
+    of_talk = [clip for clip in clips if clip.driving == "talk"]
+    spoilt = [of_talk[1].spoilt(kind) for kind in ("frozen", "torn", "shaken")]
+    shown_clips = [*of_talk, *spoilt, reference(study.drivings[0])]
+    material = Material(study, out)
+    given = [material.lent(clip_path(study, out, clip)) for clip in shown_clips]
+    said = set()
+    for path in given:
+        with av.open(str(path)) as opened:
+            streams = tuple(str(stream.metadata) for stream in opened.streams)
+            # The tables of samples follow from the pictures, as the samples themselves do.
+            kinds = [kind for kind in boxes(path.read_bytes()) if b"stbl" not in kind[:-4]]
+            said.add((str(opened.metadata), streams, tuple(kinds)))
+    assert len(said) == 1
+    for word in (b"Synthetic", b"Lavf", b"udta"):
+        assert not any(word in path.read_bytes() for path in given)
+
+
+@pytest.mark.parametrize("flags", ["+faststart", "-faststart"])
+def test_what_raters_get_shows_and_sounds_the_same(
+    talking: list[np.ndarray], tmp_path: Path, flags: str
+) -> None:
+    loud, clip = tmp_path / "loud.mp4", tmp_path / "clip.mp4"
+    sound = (0.3 * np.sin(np.arange(48_000) / 20)).astype("f4")
+    with av.open(str(loud), "w", options={"movflags": flags}) as output:
+        for stream in (
+            output.add_stream("libx264", rate=25),
+            output.add_stream("aac", rate=48_000),
+        ):
+            if stream.type == "video":
+                stream.width = stream.height = 128
+                given = [av.VideoFrame.from_ndarray(frame) for frame in talking]
+            else:
+                given = [av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")]
+                given[0].rate = 48_000
+            for frame in (*given, None):
+                output.mux(stream.encode(frame))
+    video.write_video(clip, talking, frame_rate=Fraction(25), like=loud, comment="a comment")
+    for path in (loud, clip):
+        copy = controls.bare(tmp_path, path)
+        assert copy.stat().st_size < path.stat().st_size
+        assert video.probe(copy) == video.probe(path) and video.probe(path).has_audio
+        for read in (video.read_frames, video.read_sound):
+            there, here = (np.concatenate(list(read(each))) for each in (path, copy))
+            np.testing.assert_array_equal(there, here)
+
+
+def test_a_clip_that_is_damaged_is_not_lent(tmp_path: Path) -> None:
+    for content in (b"", b"no mp4 at all", b"\0\0\0\x08mdat"):
+        (tmp_path / "clip.mp4").write_bytes(content)
+        with pytest.raises(StudyError, match=r"clip.mp4 is damaged"):
+            controls.bare(tmp_path, tmp_path / "clip.mp4")
 
 
 def test_what_is_gone_is_named(study: Study, out: Path) -> None:

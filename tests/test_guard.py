@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from studykit.pages.guard import Guard, Limits, Rate
+from studykit.pages.guard import Guard, Limits, Rate, WatchedHttp
 
 LIMITS = Limits(body_bytes=1000)
 
@@ -114,3 +115,22 @@ def test_who_did_nothing_for_longest_is_forgotten() -> None:
     forgotten, *kept = asyncio.run(tried())
     assert forgotten == 0
     assert all(kept)
+
+
+class Cycle:
+    """A request that was answered."""
+
+    response_complete = True
+
+
+def test_another_request_is_never_taken_for_the_one_before() -> None:
+    http = WatchedHttp.__new__(WatchedHttp)
+    http.transport, http._full = mock.Mock(is_closing=lambda: False), False
+    http.cycle = Cycle()
+    before = http._waits_for()
+    assert before == http._waits_for()
+    for _ in range(20):
+        http.cycle = None  # the next may lie where this one lay
+        http.cycle = Cycle()
+        assert http._waits_for() != before
+        before = http._waits_for()

@@ -1,5 +1,6 @@
 """The rating page over a websocket: who is let in, and what strangers can't do."""
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from studykit.media import video
+from studykit.pages import conversation
 from studykit.pages.guard import Limits
 from studykit.ratings.links import new_secret
 from tests.served_study import ASKED, Server, Visitor, made_study, served
@@ -110,6 +112,25 @@ def test_a_link_that_is_closed_ends_the_visit(
             visitor.answer()
 
 
+def test_who_has_withdrawn_is_told_so_by_the_link_and_not_that_it_is_wrong(server: Server) -> None:
+    key, _ = server.desk.links.make("rater")
+    with server.visit(key=key) as visitor:
+        visitor.begin()
+        visitor.answer()
+        visitor.turn("pause")
+        visitor.turn("withdraw")
+        assert visitor.state["page"] == "withdrawn"
+        with server.visit(key=key) as again:  # as if that answer had been lost
+            assert again.entered["refused"] == "withdrawn"
+            texts = visitor.setup["texts"]
+            said = {"title": texts["withdrawn_title"], "withdrawn": texts["withdrawn"]}
+            assert again.entered["texts"] == said
+    closed, rater = server.desk.links.make("rater")
+    server.desk.links.revoke(rater)
+    with server.visit(key=closed) as other:
+        assert other.entered["refused"] == "link_wrong"
+
+
 def test_guessing_is_answered_so_often_and_keeps_nobody_out(server: Server) -> None:
     for _ in range(LIMITS.wrong_keys):
         with server.visit(key=new_secret()) as visitor:
@@ -182,6 +203,22 @@ def test_a_browser_that_began_is_offered_to_go_on(server: Server) -> None:
     assert len(server.desk.store.sessions()) == 1
 
 
+def test_two_windows_that_go_on_at_once_share_one_visit(server: Server) -> None:
+    desk = server.desk
+    with server.visit(panel=desk.panel) as visitor:
+        visitor.begin()
+        rater, known = visitor.state["rater"], visitor.entered["key"]
+    desk._visits.clear()  # as after a restart
+
+    async def both() -> list[Any]:
+        entering = {"panel": desk.panel, "known": known}
+        windows = [(await desk.enter(entering, ""))[0] for _ in range(2)]
+        return await asyncio.gather(*map(desk.go_on, windows))
+
+    one, other = asyncio.run(both())
+    assert one is other is desk._visits[rater]
+
+
 def test_a_restart_loses_no_answer(study: Path, store: Path) -> None:
     with served(study, store) as server:
         key, _ = server.desk.links.make("rater")
@@ -243,6 +280,7 @@ def test_clips_are_fetched_from_addresses_that_say_nothing(server: Server, tmp_p
             assert answer.headers["content-type"] == "video/mp4"
             lengths.add(len(answer.content))
             addresses.add(answer.request.url.path)
+            assert not any(word in answer.content for word in (b"Synthetic", b"Lavf", b"udta"))
             (tmp_path / "clip.mp4").write_bytes(answer.content)
             assert len(list(video.read_frames(tmp_path / "clip.mp4"))) in (5, 6)
             visitor.answer()
@@ -252,6 +290,27 @@ def test_clips_are_fetched_from_addresses_that_say_nothing(server: Server, tmp_p
     said = json.dumps(visitor.sent) + "".join(addresses)
     for word in ("kiwimethod", "mangomethod", "anna", "talk", "frontal", "gold", str(tmp_path)):
         assert word not in said
+
+
+def test_the_filling_of_a_clip_is_made_in_parts_and_holds_nobody_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def urandom(size: int) -> bytes:
+        made.append((size, threading.current_thread().name))
+        return bytes(size)
+
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"x" * 1000)
+    address = server.desk.lend(clip, 1_000_000)
+    monkeypatch.setattr(conversation.os, "urandom", urandom)
+    content = server.client.get(address).content
+    monkeypatch.undo()
+    assert (len(content), content[:1000]) == (1_000_000, b"x" * 1000)
+    assert content[1000:1008] == (999_000).to_bytes(4) + b"free"
+    parts = [size for size, thread in made if thread.startswith("ratings")]
+    assert sum(parts) == 999_000 - 8 and max(size for size, _ in made) <= 128 * 1024
 
 
 @pytest.mark.parametrize("medium", ["5.clip", "-1.clip", "0.__class__", "x", "0.other", None, {}])
@@ -402,6 +461,17 @@ def test_a_full_disk_is_said_and_loses_nothing(
                 connection.dbapi_connection.execute("PRAGMA max_page_count = 1000000")
             assert "problem" not in full(visitor)
     assert values(store) == [4] * 4
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1" + 400 * "0"])
+def test_a_number_that_is_none_is_not_kept_of_a_device(server: Server, number: str) -> None:
+    key, _ = server.desk.links.make("rater")
+    with server.visit(key=key) as visitor:
+        visitor.begin()
+        detail = f'{{"re": "d", "verb": "device", "detail": {{"pixel_ratio": {number}}}}}'
+        visitor.socket.send_text(detail)
+        assert visitor.socket.receive_json()["problem"]
+    assert server.desk.store.notes(server.desk.study.name, "device") == []
 
 
 def test_what_a_page_says_of_its_device_is_kept_short(server: Server) -> None:

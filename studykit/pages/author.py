@@ -28,18 +28,17 @@ def overview(desk: RatingDesk) -> dict[str, Any]:
     excluded = status.screening.excluded
     devices: dict[str, dict[str, Any]] = defaultdict(dict)
     failed = []
-    for rater, kind, detail, at in store.notes(study.name, "device", "failed"):
+    sessions = store.sessions(study.name)
+    plans = {record.session: record.trials for record in sessions}
+    for rater, kind, detail, at, session in store.notes(study.name, "device", "failed"):
         if kind == "device":
             devices[rater] |= detail
-        else:
-            failed.append({"rater": rater, "at": at.isoformat(), **detail})
-    sessions = store.sessions(study.name)
-    plans = {record.rater: record.trials for record in sessions}
-    for item in failed:
-        number = str(item.get("clip", ""))
-        trials = plans.get(item["rater"], ())
+            continue
+        item = {"rater": rater, "at": at.isoformat(), **detail}
+        number, trials = str(item.get("clip", "")), plans.get(session, ())
         if number.isdecimal() and int(number) < len(trials):
             item["clip"] = trials[int(number)].clip.cell
+        failed.append(item)
     return {
         "study": study.name,
         "sessions": status.sessions,

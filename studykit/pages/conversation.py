@@ -6,12 +6,13 @@ methods, conditions, cells, files and of the study itself stay here.
 
 import base64
 import hashlib
+import itertools
 import logging
 import logging.handlers
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +36,7 @@ _LOG_BYTES, _LOGS_KEPT, _LONGEST_NOTE = 1_000_000, 3, 4_000
 # Clips are sent as long as the longest of a study's, twice over: room for the spoilt ones, which
 # are not made yet.
 _PADDED_TO = 2
+_PART = 128 * 1024  # bytes of what fills them that are made at once
 
 # Gives a file to the page under an address of its own, in place of its bytes.
 Lend = Callable[[Path, int], str]
@@ -155,6 +157,8 @@ class Conversation:
             given = {name: detail[name] for name in _DEVICE if name in detail}
             if not all(isinstance(value, int | float | str) for value in given.values()):
                 raise ValueError("a device is described by numbers and texts")
+            if not all(isinstance(value, str) or math.isfinite(value) for value in given.values()):
+                raise ValueError("a number that is none is no JSON, which its readers expect")
             short = {k: v[:_LONGEST_DETAIL] if isinstance(v, str) else v for k, v in given.items()}
             self.session.note(kind, **short)
 
@@ -268,26 +272,30 @@ class Conversation:
         number, slot = name.split(".")
         near = [trial for trial in (session.trial, session.upcoming) if trial]
         (trial,) = (trial for trial in near if trial.number == int(number))
-        path = getattr(session.material.shown(trial), slot)
+        path = session.material.lent(getattr(session.material.shown(trial), slot))
         unit = self._unit if path.suffix == ".mp4" else 0
         if self._lend is not None:
             return {"address": self._lend(path, unit)}
         data = path.read_bytes()
-        buffers.append(data + filling(len(data), unit))
+        buffers.append(b"".join([data, *filling(len(data), unit)[1]]))
         return {}
 
 
-def filling(size: int, unit: int) -> bytes:
+def filling(size: int, unit: int) -> tuple[int, Iterator[bytes]]:
     """Return what fills an mp4 of ``size`` bytes up to a multiple of ``unit``: a box to be skipped.
+
+    It comes as its length, and in parts that are made when asked for.
 
     A clip that hardly moves has few bytes, and one that comes again has the same: neither the
     length nor the content of what is sent gives anything away. The filling is random because a
     connection may compress. With a unit of 0 there is none.
     """
     if not unit:
-        return b""
-    length = 8 + -(size + 8) % unit
-    return struct.pack(">I4s", length, b"free") + os.urandom(length - 8)
+        return 0, iter(())
+    content = -(size + 8) % unit
+    head = struct.pack(">I4s", 8 + content, b"free")
+    parts = (os.urandom(min(_PART, content - at)) for at in range(0, content, _PART))
+    return 8 + content, itertools.chain([head], parts)
 
 
 def note_problem(out: Path, error: Exception, rater: str = "") -> None:

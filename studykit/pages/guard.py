@@ -305,7 +305,7 @@ class WatchedHttp(_Watched, H11Protocol):
         if owed := super()._waits_for():
             return owed
         at_work = self.cycle is not None and not self.cycle.response_complete
-        return None if at_work else ("request", id(self.cycle))
+        return None if at_work else ("request", self.cycle)
 
 
 class WatchedWebSocket(_Watched, WebSocketsSansIOProtocol):

@@ -172,7 +172,9 @@ class RatingDesk:
                 return link.rater, None, ""
             raise _RefusedError("link_wrong")
         if not self._is_panel(panel):
-            raise _RefusedError("link_wrong")
+            # The answer to a withdrawal may be lost on its way, and the page asks again.
+            gone = self.links.has_withdrawn(key)
+            raise _RefusedError("withdrawn" if gone else "link_wrong")
         begun = self.links.find(known)
         outside = _outside(message.get("outside"))
         if outside and (before := self.links.with_outside(panel, outside)):
@@ -204,9 +206,12 @@ class RatingDesk:
     async def go_on(self, visit: _Visit) -> _Visit:
         """Return the visit of the rater who began in this browser before."""
         rater = visit.conversation.known
-        if rater not in self._visits:
-            self._visits[rater] = await self.aside(self._opened, rater)
-        return self._visits[rater]
+        if rater in self._visits:
+            return self._visits[rater]
+        visit = await self.aside(self._opened, rater)
+        visit = self._visits.setdefault(rater, visit)  # another window may have been first
+        self._forget()
+        return visit
 
     def _forget(self) -> None:
         """Let go of sessions that nobody has used for longest; the store has all of them."""
@@ -256,15 +261,15 @@ class RatingDesk:
         """
         path, unit = self._lent[name]
         size = (await self.aside(path.stat)).st_size
-        end = filling(size, unit)
+        filled, end = filling(size, unit)
 
         async def parts() -> AsyncIterator[bytes]:
             for start in range(0, size, _CHUNK):
                 yield await self.aside(_part, path, start)
-            for start in range(0, len(end), _CHUNK):
-                yield end[start : start + _CHUNK]
+            while part := await self.aside(next, end, b""):
+                yield part
 
-        return _TYPES[path.suffix], size + len(end), parts()
+        return _TYPES[path.suffix], size + filled, parts()
 
 
 def router(desk: RatingDesk) -> APIRouter:
@@ -326,8 +331,9 @@ async def _talk(desk: RatingDesk, socket: WebSocket) -> None:
     try:
         visit, entered = await desk.enter(first, who)
     except _RefusedError as refusal:
-        words = {key: desk.study.ratings.texts[key] for key in ("title", str(refusal))}
-        await _send(socket, {"refused": str(refusal), "texts": words}, limits)
+        why, texts = str(refusal), desk.study.ratings.texts
+        words = {"title": texts.get(f"{why}_title", texts["title"]), why: texts[why]}
+        await _send(socket, {"refused": why, "texts": words}, limits)
         await socket.close(1008)
         return
     visit.sockets.append(socket)

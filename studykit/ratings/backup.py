@@ -17,7 +17,14 @@ import sqlalchemy as sa
 
 from studykit import files
 from studykit.errors import StudyError
-from studykit.ratings.database import TABLES, create_again, leave_no_trace, withdrawn
+from studykit.ratings.database import (
+    TABLES,
+    create_again,
+    leave_no_trace,
+    links,
+    numbers,
+    withdrawn,
+)
 from studykit.ratings.store import Store, open_store, withdraw_again
 
 # Both sides have had the same migrations before anything is copied.
@@ -51,7 +58,8 @@ def restore(
 ) -> Path | None:
     """Put what a backup holds in place of what a store holds, all at once or not at all.
 
-    Raters who have withdrawn since stay withdrawn; the backup itself still holds their answers.
+    Raters who have withdrawn since stay withdrawn, and links that were closed since stay closed;
+    the backup itself still holds those raters' answers.
 
     Parameters
     ----------
@@ -102,8 +110,12 @@ def restore(
                 with files.written(replaced, "make room for a copy of what is replaced") as part:
                     _copy_tables(target, part)
             gone = target.execute(sa.select(withdrawn)).mappings().all()
+            shut = target.execute(sa.select(links).where(links.c.revoked_at.is_not(None))).all()
             create_again(target)
             _copy_rows(source, target)
+            for link in shut:  # of somebody who has withdrawn it names no rater
+                closed = {"rater": link.rater, "revoked_at": link.revoked_at}
+                target.execute(sa.update(links).filter_by(hash=link.hash).values(closed))
             withdraw_again(target, [dict(row) for row in gone])
     leave_no_trace(store._engine)
     return replaced
@@ -143,8 +155,9 @@ def _lacking(backup: sa.Connection, store: sa.Connection) -> dict[str, int]:
     for table in _CONTENT:
         if table is withdrawn:  # they stay withdrawn
             continue
-        # Of a count that only grows there is one row a study, here as there.
-        columns = list(table.primary_key) if table.name == "numbers" else _columns(table)
+        # Of a count that only grows there is one row a study, here as there; links stay closed.
+        by_key = table in (numbers, links)
+        columns = list(table.primary_key) if by_key else _columns(table)
         held, known = (
             Counter(map(tuple, connection.execute(sa.select(*columns))))
             for connection in (store, backup)

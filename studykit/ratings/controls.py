@@ -6,6 +6,7 @@ away to a rater, and a changed clip gets new spoilt versions.
 
 import hashlib
 import itertools
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -101,6 +102,28 @@ def clip_path(study: Study, out: Path, clip: Clip) -> Path:
     return path
 
 
+def bare(out: Path, path: Path) -> Path:
+    """Return a copy of an mp4 without what it says of itself, made if it is not there yet.
+
+    A comment or the name of a muxer would tell a rater which clips are a method's and which are
+    controls, or which are older. Frames, sound and times are those of the file, bit by bit.
+
+    Raises
+    ------
+    StudyError
+        It is gone or damaged.
+    """
+    copy = _control_path(out, "bare", _sha256(path), ".mp4")
+    if not copy.is_file():
+        try:
+            content = _without_words(path.read_bytes())
+        except (KeyError, ValueError, struct.error):
+            raise StudyError(f"the clip {path} is damaged: make it again, then go on") from None
+        with files.written(copy, "make room for what raters are shown") as part:
+            part.write_bytes(content)
+    return copy
+
+
 def frozen(frames: Iterable[np.ndarray], frame_rate: float, seed: int) -> Iterator[np.ndarray]:
     """Hold the first frame for as long as the frames last: nothing moves.
 
@@ -154,6 +177,56 @@ def shaken(frames: Iterable[np.ndarray], frame_rate: float, seed: int) -> Iterat
 
 _Spoil = Callable[[Iterable[np.ndarray], float, int], Iterator[np.ndarray]]
 _SPOILT: dict[str, _Spoil] = {"frozen": frozen, "torn": torn, "shaken": shaken}
+
+
+# Boxes of an mp4 that hold others, and the tables of where the samples of a track begin.
+_NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_PLACES = {b"stco": ">u4", b"co64": ">u8"}
+
+
+def _without_words(data: bytes) -> bytes:
+    """Return an mp4 with its index in front, its samples behind, and nothing else."""
+    found = {kind: (at, content) for kind, at, content in _boxes(data)}
+    (_, brand), (_, index), (begin, samples) = (found[k] for k in (b"ftyp", b"moov", b"mdat"))
+    front, behind = _box(b"ftyp", brand), _box(b"mdat", samples)
+    before = len(front) + len(_box(b"moov", _without_user_data(index, 0)))
+    moved = before + len(behind) - len(samples) - begin
+    return front + _box(b"moov", _without_user_data(index, moved)) + behind
+
+
+def _without_user_data(data: bytes, moved: int) -> bytes:
+    """Return the boxes of an index for samples that were moved by so many bytes."""
+    kept = []
+    for kind, _, content in _boxes(data):
+        if kind in _NESTED:
+            content = _without_user_data(content, moved)
+        elif kind in _PLACES:
+            places = np.frombuffer(content, _PLACES[kind], offset=8)
+            content = content[:8] + (places.astype("i8") + moved).astype(_PLACES[kind]).tobytes()
+        if kind not in (b"udta", b"meta"):
+            kept.append(_box(kind, content))
+    return b"".join(kept)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Yield the kind of each box, where its content begins, and this."""
+    at = 0
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        head = 16 if size == 1 else 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+        if not head <= size <= len(data) - at:
+            raise ValueError("a box ends outside of what holds it")
+        yield kind, at + head, data[at + head : at + size]
+        at += size
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    size = 8 + len(content)
+    if size < 2**32:
+        return struct.pack(">I4s", size, kind) + content
+    return struct.pack(">I4sQ", 1, kind, size + 8) + content
 
 
 def _path_of_cell(out: Path, cell: str) -> Path:

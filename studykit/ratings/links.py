@@ -121,6 +121,11 @@ class Links:
         link = self._of(secret)
         return link if link is not None and link.state == "open" else None
 
+    def has_withdrawn(self, secret: object) -> bool:
+        """Say whether this was the link of a rater who has withdrawn: it names nobody any more."""
+        link = self._of(secret) if is_secret(secret) else None
+        return link is not None and (link.kind, link.rater) == ("rater", "")
+
     def with_outside(self, panel: str, outside: str) -> Link | None:
         """Return the link of the rater who has joined under an id of a panel."""
         wanted = {"study": self._study, "outside": self.outside(panel, outside)}

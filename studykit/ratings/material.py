@@ -32,6 +32,7 @@ class Material:
         self._checked: tuple[Clip, ...] | None = None
         self._shown: dict[tuple[Clip, Clip | None], Shown] = {}
         self._rates: dict[Path, float] = {}
+        self._bare: dict[tuple[Path, int], Path] = {}
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -81,6 +82,22 @@ class Material:
             with self._making:  # two that make the same file would disturb each other
                 self._shown[key] = controls.shown(self.study, self.out, trial)
         return self._shown[key]
+
+    def lent(self, path: Path) -> Path:
+        """Return what a rater gets of a file of a trial: a clip says nothing of itself.
+
+        Raises
+        ------
+        StudyError
+            It is gone or damaged.
+        """
+        if path.suffix != ".mp4":
+            return path
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._bare or not self._bare[key].is_file():
+            with self._making:
+                self._bare[key] = controls.bare(self.out, path)
+        return self._bare[key]
 
     def make_ready(self) -> None:
         """Make what sessions will show besides the study's clips, so that no rater waits for it."""

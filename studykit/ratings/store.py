@@ -417,16 +417,19 @@ class Store:
             _lock(connection, sessions, session=session)
             _note(connection, session, kind, detail)
 
-    def notes(self, study: str, *kinds: str) -> list[tuple[str, str, dict[str, Any], datetime]]:
-        """Return what was noted in a study's sessions: rater, kind, details and time."""
-        wanted = sa.select(sessions.c.rater, events.c.kind, events.c.detail, events.c.noted_at)
+    def notes(
+        self, study: str, *kinds: str
+    ) -> list[tuple[str, str, dict[str, Any], datetime, str]]:
+        """Return what was noted in a study's sessions: rater, kind, details, time and session."""
+        noted = (events.c.kind, events.c.detail, events.c.noted_at, events.c.session)
+        wanted = sa.select(sessions.c.rater, *noted)
         with self.reading() as connection:
             rows = connection.execute(
                 wanted.join_from(events, sessions)
                 .where(sessions.c.study == study, events.c.kind.in_(kinds))
                 .order_by(events.c.id)
             ).all()
-        return [(rater, kind, json.loads(detail), at) for rater, kind, detail, at in rows]
+        return [(rater, kind, json.loads(detail), *rest) for rater, kind, detail, *rest in rows]
 
     def withdraw(self, study: str, rater: str) -> int:
         """Remove a rater with all answers, for good, and return how many answers those were.
