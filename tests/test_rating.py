@@ -248,6 +248,19 @@ def test_a_restart_loses_no_answer(study: Path, store: Path) -> None:
     assert 17 < seconds < 25
 
 
+def test_a_restart_while_a_clip_plays_leaves_it_to_be_answered(study: Path, store: Path) -> None:
+    with served(study, store) as server:
+        key, _ = server.desk.links.make("rater")
+        with server.visit(key=key) as visitor:
+            visitor.begin()
+            visitor.turn("show")
+    with served(study, store) as server, server.visit(key=key) as visitor:
+        visitor.turn("play", share=1)
+        seen = {"shown": 20, "played": 3, "share": 1}
+        answered = visitor.turn("answer", values=dict.fromkeys(ASKED, 4), seen=seen)
+        assert answered["state"]["progress"]["done"] == 1
+
+
 def test_what_a_page_claims_to_have_shown_counts_only_after_a_restart(server: Server) -> None:
     key, _ = server.desk.links.make("rater")
     with server.visit(key=key) as visitor:

@@ -169,5 +169,6 @@ def test_relative_motion_is_none_at_the_reference(talk: list[np.ndarray]) -> Non
     state = method.prepare(Source("her", talk[0]))
     still = method.animate(state, shown([talk[0]]))
     moved = list(method.animate(state, shown(talk[:10], reference=9)))
-    np.testing.assert_array_equal(moved[9], next(iter(still)))
+    # Two heads that are the same to the last digits: a pixel may be rounded otherwise.
+    np.testing.assert_allclose(moved[9].astype(int), next(iter(still)), atol=1)
     assert np.abs(moved[9].astype(int) - moved[0]).mean() > 1

@@ -137,7 +137,8 @@ class Conversation:
             getattr(session, verb)()
         else:
             raise ValueError(f"no verb {verb}")
-        self._seen_here = verb in ("show", "play")
+        # Of a clip that another server has shown, what was played is not known here.
+        self._seen_here = verb == "show" or (verb == "play" and self._seen_here)
 
     def _remember(self, message: dict) -> None:
         """Take from the page when its clip was shown, where a restart has lost that."""
