@@ -37,11 +37,13 @@ def results_of(
 ) -> Callable[[pd.DataFrame], Results]:
     """Results whose ratings are a table, of a study with just the inputs that it names."""
     driving_file = make_driving(tmp_path / "driving.mp4")
+    source_file = make_driving(tmp_path / "source.mp4")
 
     def results(ratings: pd.DataFrame, metrics: pd.DataFrame | None = None) -> Results:
         def inputs(kind: str) -> tuple[Input, ...]:
             known = ratings[[kind, f"{kind}_type"]].drop_duplicates()
-            return tuple(Input(*names, driving_file) for names in known.itertuples(index=False))
+            file = driving_file if kind == "driving" else source_file
+            return tuple(Input(*names, file) for names in known.itertuples(index=False))
 
         trials = ratings.groupby(["rater", "criterion"]).cumcount()
         methods = tuple(MethodSpec(name, name) for name in ratings["method"].unique())
@@ -355,6 +357,19 @@ def test_the_methods_section_names_what_was_done(results_of) -> None:
     for part in ("**Stimuli.**", "**Ratings.**", "**Statistics.**", "Judd", "Williams"):
         assert part in text
     assert "animated by copy and warp" in text
+
+
+def test_an_order_is_not_called_balanced_before_all_its_rows_were_used(results_of) -> None:
+    results = results_of(make_ratings(raters=6, **SMALL))
+    said = " ".join(words.methods_section(results))
+    conditions = results.ratings.drop_duplicates(["source_type", "driving_type", "method"])
+    rows = len(conditions) * (1 + len(conditions) % 2)
+    assert f"from the {rows} rows of a Williams design for 6 sessions (seed " in said
+    assert "balanced once all rows are used equally often" in said
+    rules = dataclasses.replace(results.study.ratings, trials=len(conditions) - 1)
+    partial = dataclasses.replace(results.study, ratings=rules)
+    said = " ".join(words.methods_section(dataclasses.replace(results, study=partial)))
+    assert "Williams" not in said and "The clips with the fewest ratings came first" in said
 
 
 def test_what_shipped_weights_know_is_said_once_with_the_weights_and_once_with_the_clips(

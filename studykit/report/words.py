@@ -13,6 +13,7 @@ import pandas as pd
 
 from studykit import metrics, stats
 from studykit.methods import method_class
+from studykit.ratings.design import balanced_rows, study_clips
 from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
@@ -473,11 +474,8 @@ def _procedure(results: Results) -> str:
     }[rules.task]
     who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
         else "Raters"  # fmt: skip
-    share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
+    share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "The whole"
     several = f" A rater had {rules.sessions} sessions." if rules.sessions > 1 else ""
-    order = "balanced over raters (Williams design, "
-    if rules.trials:
-        order = "balanced over raters, the clips rated least coming first ("
     held = {
         "training clip": rules.training,
         "hidden repeat": rules.repeats,
@@ -486,15 +484,31 @@ def _procedure(results: Results) -> str:
     }
     counts = [_count(number, noun) for noun, number in held.items() if number]
     text = (
-        f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
-        f"{order}seed {results.study.seed}); {share} of a clip had to be watched before an answer "
-        f"counted.{several}"
+        f"**Ratings.** {who} {task}, blind to method and condition. {_order(results)} {share} "
+        f"of a clip had to be watched before an answer counted.{several}"
     )
     if counts:
         text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
     gone = f" {withdrawn_words(results.withdrawn)}." if results.withdrawn else ""
     least = f" {results.coverage.words}" if rules.trials or rules.ratings_per_clip_min else ""
     return f"{text} {results.screening.words}{gone}{least}"
+
+
+def _order(results: Results) -> str:
+    """Say where the order of conditions came from, and no more of its balance than holds."""
+    study, sessions = results.study, results.ratings["session"].nunique()
+    rows = balanced_rows(study, results.rateable or study_clips(study))
+    if rows:
+        return (
+            f"The order of conditions was taken from the {rows} rows of a Williams design for "
+            f"{_count(sessions, 'session')} (seed {study.seed}), which is balanced once all rows "
+            "are used equally often."
+        )
+    return (
+        "The clips with the fewest ratings came first, in that order, among many, whose conditions "
+        "had stood least often in these places and beside each other by then "
+        f"(seed {study.seed})."
+    )
 
 
 def _measures(results: Results) -> str:
