@@ -258,9 +258,14 @@ def test_simulated_ratings_are_refused_unless_the_name_says_so(
     archive = write_archive(results)
     assert archive == tmp_path / "out/small-simulated.zip"
     members = content(archive)
-    assert "**No person rated: every rating" in members["README.md"].decode()
-    rows = csv.DictReader(io.StringIO(members["ratings.csv"].decode()))
-    assert {row["simulated"] for row in rows} == {"True"}
+    readme = members["README.md"].decode()
+    assert "**No person rated: every rating" in readme and "people judge" not in readme
+    assert " simulated raters gave " in readme
+    for table in ("ratings.csv", "tables/verdicts.csv"):
+        rows = csv.DictReader(io.StringIO(members[table].decode()))
+        assert {row["simulated"] for row in rows} == {"True"}
+    codebook = csv.DictReader(io.StringIO(members["codebook.csv"].decode()))
+    assert [row["column"] for row in codebook if row["meaning"] == "?"] == []
 
 
 def test_what_is_missing_is_said_and_nothing_is_written(

@@ -174,6 +174,19 @@ def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
         assert len(cautions) == bool(behind)
 
 
+def test_those_are_said_to_be_excluded_who_gave_scores(results_of, monkeypatch) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    training = ratings["rater"] == "r000"
+    results = results_of(ratings.assign(role=np.where(training, "training", "rating")))
+    excluded = SimpleNamespace(excluded={"r000": "too fast", "r001": "too fast"})
+    monkeypatch.setitem(results.__dict__, "screening", excluded)
+    assert "2 raters gave" in words.studied(results)
+    assert "; 1 of them was excluded." in words.studied(results)
+    none = results_of(ratings.assign(role="training"))
+    monkeypatch.setitem(none.__dict__, "screening", excluded)
+    assert words.studied(none).endswith(" No rating was given that counts.")
+
+
 def test_withdrawals_are_counted_in_the_words_on_raters(results_of) -> None:
     results = dataclasses.replace(results_of(make_ratings(raters=6)), withdrawn=2)
     said = "2 raters have withdrawn, whose answers were deleted."
@@ -222,12 +235,18 @@ def test_simulated_ratings_are_said_to_be_so_in_every_table_picture_and_heading(
         assert all("Simulated ratings." in caption for caption in captions)
     for path in (results.out / "tables").glob("*.tex"):
         assert "Simulated ratings." in path.read_text()
+        assert pd.read_csv(path.with_suffix(".csv"))["simulated"].all()
     drawn = list((results.out / "figures").glob("*.svg"))
     assert len(drawn) >= 8
     for path in drawn:
         assert "<!-- SIMULATED -->" in path.read_text()
-    human = report.heading(results_of(ratings.assign(simulated=False)))
+    paragraph = next(p for p in words.methods_section(results) if p.startswith("**Ratings.**"))
+    assert "blind" not in paragraph and "watched" not in paragraph
+    people = results_of(ratings.assign(simulated=False))
+    human = report.heading(people)
     assert "imulated" not in human.html + human.markdown
+    paragraph = next(p for p in words.methods_section(people) if p.startswith("**Ratings.**"))
+    assert "blind to method" in paragraph and "had to be watched" in paragraph
 
 
 def alike(ratings: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from studykit import metrics, stats
-from studykit.report.blocks import Table
+from studykit.report.blocks import ENDS_SIMULATED, Table
 from studykit.report.results import Results
 
 # Of a longer table the page shows the beginning, and the CSV holds it all.
@@ -320,7 +320,7 @@ def _labelled(name: str) -> str:
 
 def said(results: Results, caption: str) -> str:
     """Return a caption that says so where the ratings are simulated."""
-    return f"{caption} Simulated ratings." if results.simulated else caption
+    return f"{caption} {ENDS_SIMULATED}" if results.simulated else caption
 
 
 def stacked(tables: Mapping[str, pd.DataFrame], column: str = "criterion") -> pd.DataFrame:

@@ -230,9 +230,11 @@ def _rated(results: Results) -> str:
             return f"{withdrawn_words(results.withdrawn)}."
         return "" if no_clips(results) else "No ratings were collected."
     scored = results.ratings[results.ratings["role"] == "rating"]
+    if scored.empty:
+        return "No rating was given that counts."
     raters, answers = scored["rater"].nunique(), len(scored)
     who = "simulated rater" if results.simulated else "rater"
-    excluded = len(results.screening.excluded)
+    excluded = len({*results.screening.excluded} & {*scored["rater"]})
     left = f"; {excluded} of them {_were(excluded)} excluded" if excluded else ""
     if excluded == raters:
         left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
@@ -472,9 +474,12 @@ def _procedure(results: Results) -> str:
         f"rating, {rules.scale} steps, higher is better)",
         "pair": f"compared two clips of the same source and driving on {_joined(names)}",
     }[rules.task]
-    who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
-        else "Raters"  # fmt: skip
     share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "The whole"
+    who, blind = "Raters", ", blind to method and condition"
+    watched = f" {share} of a clip had to be watched before an answer counted."
+    if results.simulated:
+        who = "Simulated raters, drawn from a statistical model of raters and seeing no clip,"
+        blind = watched = ""
     several = f" A rater had {rules.sessions} sessions." if rules.sessions > 1 else ""
     held = {
         "training clip": rules.training,
@@ -483,10 +488,7 @@ def _procedure(results: Results) -> str:
         "gold clip": rules.gold,
     }
     counts = [_count(number, noun) for noun, number in held.items() if number]
-    text = (
-        f"**Ratings.** {who} {task}, blind to method and condition. {_order(results)} {share} "
-        f"of a clip had to be watched before an answer counted.{several}"
-    )
+    text = f"**Ratings.** {who} {task}{blind}. {_order(results)}{watched}{several}"
     if counts:
         text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
     gone = f" {withdrawn_words(results.withdrawn)}." if results.withdrawn else ""
