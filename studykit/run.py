@@ -158,7 +158,7 @@ def archive_study(
     Raises
     ------
     StudyError
-        Nothing was run yet, or as :func:`studykit.report.archive.write_archive`.
+        Nothing was run yet, or not to the end, or as :func:`studykit.report.archive.write_archive`.
     """
     from studykit.report.archive import archive_path, write_archive
 
@@ -166,7 +166,10 @@ def archive_study(
     out = results_folder(study, out)
     if not read_cells(out / "cells.csv"):
         raise StudyError(f"there are no clips in {out}: studykit run {study.path} --out {out}")
-    archive_path(load_results(path, out), archive)  # what is wrong with the name is said at once
+    results = load_results(path, out)
+    if not results.manifest:
+        raise StudyError(f"the run in {out} is not finished: studykit run {study.path} --out {out}")
+    archive_path(results, archive)  # what is wrong with the name is said at once
     write_report(study, out)
     return write_archive(load_results(path, out), archive)
 

@@ -346,6 +346,11 @@ def test_the_command_makes_the_report_first(
     assert "there are no clips in" in err
     study = load_study(small_study)
     animate_cells(study, study_folder(study, tmp_path / "out"))
+    manifest = tmp_path / "out/manifest.json"
+    written = manifest.read_text()
+    manifest.unlink()
+    assert "out is not finished: studykit run " in archive(tmp_path / "small.zip")[2]
+    manifest.write_text(written)
     assert archive(tmp_path / "small.tar")[0] == 2
     assert not made  # what is wrong with the name is said before
     code, out, _ = archive(tmp_path / "small.zip")
