@@ -317,7 +317,7 @@ def test_a_frozen_plan_is_published_with_what_it_was_for(
     finally:
         (results.out / FROZEN).unlink()
     assert members[FROZEN] == b"hypotheses: []\n"
-    assert f"| `{FROZEN}` | the plan that was fixed" in members["README.md"].decode()
+    assert f"| `{FROZEN}` | the plan as it was frozen" in members["README.md"].decode()
 
 
 def load_again(text: str) -> list[str]:
