@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from studykit import files, machine
+from studykit import files, machine, stats
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, read_cells
@@ -74,6 +74,7 @@ def run_study(
         The study file is wrong, its folder can't be written, or a notebook failed.
     """
     study = load_study(path)
+    stats.check_plan(study)
     if only is not None:
         study.check_only(only)
     key = cache_keys(study, equip_all(study, device, only=only, placed=False))

@@ -131,9 +131,11 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyFileError
         The study file is wrong.
     StudyError
-        The ratings can't be read, or mix simulated raters with people.
+        A primary metric of the plan is none; the ratings can't be read, or mix simulated raters
+        with people.
     """
     out, loaded = Path(out), load_study(study)
+    stats.check_plan(loaded)
     manifest = out / "manifest.json"
     ratings, raters, withdrawn = stored_ratings(loaded.name, out, loaded.ratings.store)
     return Results(

@@ -99,9 +99,7 @@ def freeze_plan(
             f"{answers} answers were given already, after which a plan is no preregistration: "
             "--late writes one that says so"
         )
-    for name in study.plan.metrics:
-        if name not in METRICS:
-            raise StudyError(f'{study.path}: no metric "{name}": {did_you_mean(name, METRICS)}')
+    check_plan(study)
     frozen = datetime.now(UTC).isoformat(timespec="seconds")
     contents = {"study": study.name, "frozen": frozen, "answers_before": answers}
     clips = {clip.cell: out / "clips" / f"{clip.cell}.mp4" for clip in study_clips(study)}
@@ -117,6 +115,23 @@ def freeze_plan(
     with files.written(path, "choose another folder with --out") as part:
         part.write_text(f"{_HEAD}sha256: {digest}\n{text}", encoding="utf-8")
     return path, digest
+
+
+def check_plan(study: Study) -> None:
+    """Refuse a plan whose primary metrics are not all there.
+
+    A study file is read where metrics are not known yet.
+
+    Raises
+    ------
+    StudyError
+        One is none.
+    """
+    for name in study.plan.metrics:
+        if name not in METRICS:
+            raise StudyError(
+                f'{study.path}: plan, metrics: no metric "{name}": {did_you_mean(name, METRICS)}'
+            )
 
 
 def _answers(study: Study, place: str | Path) -> int:
