@@ -173,8 +173,9 @@ def plan(results: Results) -> list[str]:
         frozen, results.study, results.out, results.ratings, results.screening.kept,
         results.coverage,
     )  # fmt: skip
-    if frozen.late:
-        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers."]
+    if frozen.late or frozen.withdrawn:
+        gone = f" ({withdrawn_words(frozen.withdrawn)})" if frozen.withdrawn else ""
+        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers{gone}."]
     elif departed:
         said = [f"**Preregistered, with departures.** {named} was not followed in what comes next."]
     else:
