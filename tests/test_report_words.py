@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rating_tables import make_pairs, make_ratings
 
 from studykit import report, stats
-from studykit.report import words
+from studykit.report import tables, words
 from studykit.report.results import Results
 from studykit.study.file import Input, MethodSpec, Study
 
@@ -172,6 +172,24 @@ def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
         assert found.coverage == (6, asked, behind, len(done), 2 * behind)
         cautions = [text for text in words.cautions(found) if "rated least" in text]
         assert len(cautions) == bool(behind)
+
+
+def test_primary_metrics_were_named_beforehand_only_if_a_plan_shows_it(
+    results_of, monkeypatch
+) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    cells = ratings["cell"].unique()
+    metrics = pd.DataFrame(dict.fromkeys(METRIC_COLUMNS, ""), index=range(len(cells)))
+    metrics = metrics.assign(cell=cells, metric="csim", value=1.0, better="higher")
+    results = results_of(ratings, metrics)
+    assert "Primary metrics, named beforehand," in tables.metric_correlation(results).caption
+    plan = dataclasses.replace(results.study.plan, metrics=("csim",))
+    named = dataclasses.replace(results, study=dataclasses.replace(results.study, plan=plan))
+    for late, said in ((None, "by the study file"), (0, "beforehand"), (7, "by the study file")):
+        contents = {"answers_before": late, "primary_metrics": ["csim"]}
+        frozen = None if late is None else stats.FrozenPlan("", True, contents)
+        monkeypatch.setitem(named.__dict__, "plan", frozen)
+        assert f"Primary metrics, named {said}," in tables.metric_correlation(named).caption
 
 
 def test_those_are_said_to_be_excluded_who_gave_scores(results_of, monkeypatch) -> None:

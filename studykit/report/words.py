@@ -398,9 +398,10 @@ def _metric_findings(found: pd.DataFrame) -> list[str]:
     better = found[(found["claim"] == "metric against metric") & (found["p_adjusted"] < _LEVEL)]
     for line in better.to_dict("records"):
         pair = (line["subject"], line["versus"])
+        scores = "mean over criteria" if line["criterion"] == stats.MEAN else line["criterion"]
         first, second = map(metric_label, pair if line["estimate"] > 0 else pair[::-1])
         points.append(
-            f"The {first} predicts the clips' scores better than the {second} "
+            f"The {first} predicts the clips' scores ({scores}) better than the {second} "
             f"({p_words(line['p_adjusted'])})."
         )
     return points
