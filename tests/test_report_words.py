@@ -145,7 +145,10 @@ def test_an_interaction_says_where_a_difference_is_larger(results_of) -> None:
     said = _said(results_of(ratings))
     assert "The difference copy − warp is larger with frontal than with side sources on jitter" \
         in said  # fmt: skip
-    assert "No interaction was shown: method × driving type and source type × driving type." in said
+    assert (
+        "No interaction was shown (method × driving type and source type × driving type), which is "
+        "not to say that there is none." in said
+    )
 
 
 @pytest.mark.usefixtures("pictures_unpainted")
@@ -394,6 +397,60 @@ def test_the_methods_section_names_what_was_done(results_of) -> None:
     for part in ("**Stimuli.**", "**Ratings.**", "**Statistics.**", "Judd", "Williams"):
         assert part in text
     assert "animated by copy and warp" in text
+    assert " A rater rated 8 clips. The clip rated least has " in text
+    cited = text.partition("**References.** ")[2]
+    for work in ("Williams, E. J. (1949)", "Judd, C. M., Westfall, J.", "Hossfeld, T."):
+        assert work in cited
+    assert "Bradley" not in cited
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_every_work_that_the_methods_section_cites_is_listed(results_of) -> None:
+    ratings = make_ratings(raters=6, per_type=2, **SMALL)
+    cells = ratings["cell"].unique()
+    columns = dict.fromkeys(METRIC_COLUMNS, "")
+    metrics = pd.concat(
+        pd.DataFrame(columns, index=range(len(cells))).assign(
+            cell=cells, metric=name, value=np.arange(len(cells)) * 1.0, better="lower",
+            extractor=extractor,
+        )
+        for name, extractor in (("sms", "mediapipe-68"), ("flow_warping_error", "TV-L1"),
+                                ("lip_dynamics", "mediapipe-68"))
+    )  # fmt: skip
+    *said, cited = words.methods_section(results_of(ratings, metrics))
+    text = " ".join(said)
+    assert "TV-L1 is optical flow" in text and "mediapipe-68 is those 68 points" in text
+    for name, year in re.findall(r"(\w+)(?: et al\.)? ((?:19|20)\d\d)\b", text):
+        assert re.search(rf"{name}[^.]*?.*?\({year}\)", cited), (name, year)
+    assert "arXiv 2511.04520" in cited
+
+
+@pytest.mark.parametrize("protocol", ["same-identity", "cross-identity"])
+def test_the_methods_section_says_where_true_frames_and_faces_come_from(
+    results_of, monkeypatch, protocol: str
+) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    cells = ratings["cell"].unique()
+    frame = pd.DataFrame(dict.fromkeys(METRIC_COLUMNS, ""), index=range(len(cells)))
+    frame = frame.assign(cell=cells, metric="l1", value=1.0, better="lower")
+    frame.loc[0, "value"] = np.nan
+    results = results_of(ratings, frame)
+    done = SimpleNamespace(status="done", weights="synth-256", frames=4, version="", note="")
+    results = dataclasses.replace(results, rows={cells[0]: done})
+    if protocol == "same-identity":
+        file = results.study.drivings[0].path
+        sources = tuple(dataclasses.replace(s, path=file) for s in results.study.sources)
+        study = dataclasses.replace(results.study, sources=sources)
+        results = dataclasses.replace(results, study=study)
+    monkeypatch.setattr(words, "is_rendered", lambda item: item.name.startswith("side"))
+    said = " ".join(words.methods_section(results))
+    assert f"True frames are known of {len(cells) - 1} of {len(cells)} clips: " in said
+    again = "the source's face was rendered again"
+    assert ("they are the driving's own." in said) == (protocol == "same-identity")
+    assert (again in said) == (protocol == "cross-identity")
+    assert "Of the sources 1 of 2 and of the drivings 1 of 2 show rendered faces." in said
+    assert "were trained on rendered faces and know no others. " in said
+    assert re.search(r"Drivings have \d+ frames a second\.", said)
 
 
 def test_an_order_is_not_called_balanced_before_all_its_rows_were_used(results_of) -> None:
