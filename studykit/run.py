@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from studykit import files, machine
+from studykit import files, machine, stats
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells
 from studykit.clips.cells import CellRow, CellTable, read_cells
@@ -74,6 +74,7 @@ def run_study(
         The study file is wrong, its folder can't be written, or a notebook failed.
     """
     study = load_study(path)
+    stats.check_plan(study)
     if only is not None:
         study.check_only(only)
     key = cache_keys(study, equip_all(study, device, only=only, placed=False))
@@ -158,7 +159,7 @@ def archive_study(
     Raises
     ------
     StudyError
-        Nothing was run yet, or as :func:`studykit.report.archive.write_archive`.
+        Nothing was run yet, or not to the end, or as :func:`studykit.report.archive.write_archive`.
     """
     from studykit.report.archive import archive_path, write_archive
 
@@ -166,7 +167,10 @@ def archive_study(
     out = results_folder(study, out)
     if not read_cells(out / "cells.csv"):
         raise StudyError(f"there are no clips in {out}: studykit run {study.path} --out {out}")
-    archive_path(load_results(path, out), archive)  # what is wrong with the name is said at once
+    results = load_results(path, out)
+    if not results.manifest:
+        raise StudyError(f"the run in {out} is not finished: studykit run {study.path} --out {out}")
+    archive_path(results, archive)  # what is wrong with the name is said at once
     write_report(study, out)
     return write_archive(load_results(path, out), archive)
 

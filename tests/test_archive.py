@@ -258,9 +258,14 @@ def test_simulated_ratings_are_refused_unless_the_name_says_so(
     archive = write_archive(results)
     assert archive == tmp_path / "out/small-simulated.zip"
     members = content(archive)
-    assert "**No person rated: every rating" in members["README.md"].decode()
-    rows = csv.DictReader(io.StringIO(members["ratings.csv"].decode()))
-    assert {row["simulated"] for row in rows} == {"True"}
+    readme = members["README.md"].decode()
+    assert "**No person rated: every rating" in readme and "people judge" not in readme
+    assert " simulated raters gave " in readme
+    for table in ("ratings.csv", "tables/verdicts.csv"):
+        rows = csv.DictReader(io.StringIO(members[table].decode()))
+        assert {row["simulated"] for row in rows} == {"True"}
+    codebook = csv.DictReader(io.StringIO(members["codebook.csv"].decode()))
+    assert [row["column"] for row in codebook if row["meaning"] == "?"] == []
 
 
 def test_what_is_missing_is_said_and_nothing_is_written(
@@ -312,7 +317,7 @@ def test_a_frozen_plan_is_published_with_what_it_was_for(
     finally:
         (results.out / FROZEN).unlink()
     assert members[FROZEN] == b"hypotheses: []\n"
-    assert f"| `{FROZEN}` | the plan that was fixed" in members["README.md"].decode()
+    assert f"| `{FROZEN}` | the plan as it was frozen" in members["README.md"].decode()
 
 
 def load_again(text: str) -> list[str]:
@@ -341,6 +346,11 @@ def test_the_command_makes_the_report_first(
     assert "there are no clips in" in err
     study = load_study(small_study)
     animate_cells(study, study_folder(study, tmp_path / "out"))
+    manifest = tmp_path / "out/manifest.json"
+    written = manifest.read_text()
+    manifest.unlink()
+    assert "out is not finished: studykit run " in archive(tmp_path / "small.zip")[2]
+    manifest.write_text(written)
     assert archive(tmp_path / "small.tar")[0] == 2
     assert not made  # what is wrong with the name is said before
     code, out, _ = archive(tmp_path / "small.zip")

@@ -15,6 +15,7 @@ from studykit.ratings.design import (
     Clip,
     Exposure,
     Trial,
+    balanced_rows,
     plan_session,
     plan_sessions,
     raters_for_every_clip,
@@ -80,6 +81,16 @@ def test_over_18_raters_18_conditions_stand_once_in_every_place_and_neighbour_eq
     neighbours = Counter(pair for order in orders for pair in pairwise(order))
     assert len(neighbours) == 18 * 17
     assert set(neighbours.values()) == {1}
+
+
+def test_only_whole_sessions_follow_the_rows_of_a_balanced_order() -> None:
+    clips = study_clips(make_study())
+    assert balanced_rows(make_study(), clips) == 18
+    assert balanced_rows(make_study(trials=36), clips) == 18
+    assert balanced_rows(make_study(trials=20), clips) == 0
+    nine = make_study(methods=("warp",))
+    assert balanced_rows(nine, study_clips(nine)) == 18
+    assert balanced_rows(nine, ()) == 0
 
 
 def test_over_18_raters_9_conditions_stand_twice_in_every_place_and_neighbour_equally() -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rating_tables import make_pairs, make_ratings
 
 from studykit import report, stats
-from studykit.report import words
+from studykit.report import tables, words
 from studykit.report.results import Results
 from studykit.study.file import Input, MethodSpec, Study
 
@@ -37,11 +37,13 @@ def results_of(
 ) -> Callable[[pd.DataFrame], Results]:
     """Results whose ratings are a table, of a study with just the inputs that it names."""
     driving_file = make_driving(tmp_path / "driving.mp4")
+    source_file = make_driving(tmp_path / "source.mp4")
 
     def results(ratings: pd.DataFrame, metrics: pd.DataFrame | None = None) -> Results:
         def inputs(kind: str) -> tuple[Input, ...]:
             known = ratings[[kind, f"{kind}_type"]].drop_duplicates()
-            return tuple(Input(*names, driving_file) for names in known.itertuples(index=False))
+            file = driving_file if kind == "driving" else source_file
+            return tuple(Input(*names, file) for names in known.itertuples(index=False))
 
         trials = ratings.groupby(["rater", "criterion"]).cumcount()
         methods = tuple(MethodSpec(name, name) for name in ratings["method"].unique())
@@ -143,7 +145,10 @@ def test_an_interaction_says_where_a_difference_is_larger(results_of) -> None:
     said = _said(results_of(ratings))
     assert "The difference copy − warp is larger with frontal than with side sources on jitter" \
         in said  # fmt: skip
-    assert "No interaction was shown: method × driving type and source type × driving type." in said
+    assert (
+        "No interaction was shown (method × driving type and source type × driving type), which is "
+        "not to say that there is none." in said
+    )
 
 
 @pytest.mark.usefixtures("pictures_unpainted")
@@ -170,6 +175,37 @@ def test_a_clip_that_was_rated_too_rarely_is_a_caution(results_of) -> None:
         assert found.coverage == (6, asked, behind, len(done), 2 * behind)
         cautions = [text for text in words.cautions(found) if "rated least" in text]
         assert len(cautions) == bool(behind)
+
+
+def test_primary_metrics_were_named_beforehand_only_if_a_plan_shows_it(
+    results_of, monkeypatch
+) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    cells = ratings["cell"].unique()
+    metrics = pd.DataFrame(dict.fromkeys(METRIC_COLUMNS, ""), index=range(len(cells)))
+    metrics = metrics.assign(cell=cells, metric="csim", value=1.0, better="higher")
+    results = results_of(ratings, metrics)
+    assert "Primary metrics, named beforehand," in tables.metric_correlation(results).caption
+    plan = dataclasses.replace(results.study.plan, metrics=("csim",))
+    named = dataclasses.replace(results, study=dataclasses.replace(results.study, plan=plan))
+    for late, said in ((None, "by the study file"), (0, "beforehand"), (7, "by the study file")):
+        contents = {"answers_before": late, "primary_metrics": ["csim"]}
+        frozen = None if late is None else stats.FrozenPlan("", True, contents)
+        monkeypatch.setitem(named.__dict__, "plan", frozen)
+        assert f"Primary metrics, named {said}," in tables.metric_correlation(named).caption
+
+
+def test_those_are_said_to_be_excluded_who_gave_scores(results_of, monkeypatch) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    training = ratings["rater"] == "r000"
+    results = results_of(ratings.assign(role=np.where(training, "training", "rating")))
+    excluded = SimpleNamespace(excluded={"r000": "too fast", "r001": "too fast"})
+    monkeypatch.setitem(results.__dict__, "screening", excluded)
+    assert "2 raters gave" in words.studied(results)
+    assert "; 1 of them was excluded." in words.studied(results)
+    none = results_of(ratings.assign(role="training"))
+    monkeypatch.setitem(none.__dict__, "screening", excluded)
+    assert words.studied(none).endswith(" No rating was given that counts.")
 
 
 def test_withdrawals_are_counted_in_the_words_on_raters(results_of) -> None:
@@ -220,12 +256,18 @@ def test_simulated_ratings_are_said_to_be_so_in_every_table_picture_and_heading(
         assert all("Simulated ratings." in caption for caption in captions)
     for path in (results.out / "tables").glob("*.tex"):
         assert "Simulated ratings." in path.read_text()
+        assert pd.read_csv(path.with_suffix(".csv"))["simulated"].all()
     drawn = list((results.out / "figures").glob("*.svg"))
     assert len(drawn) >= 8
     for path in drawn:
         assert "<!-- SIMULATED -->" in path.read_text()
-    human = report.heading(results_of(ratings.assign(simulated=False)))
+    paragraph = next(p for p in words.methods_section(results) if p.startswith("**Ratings.**"))
+    assert "blind" not in paragraph and "watched" not in paragraph
+    people = results_of(ratings.assign(simulated=False))
+    human = report.heading(people)
     assert "imulated" not in human.html + human.markdown
+    paragraph = next(p for p in words.methods_section(people) if p.startswith("**Ratings.**"))
+    assert "blind to method" in paragraph and "had to be watched" in paragraph
 
 
 def alike(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -355,6 +397,73 @@ def test_the_methods_section_names_what_was_done(results_of) -> None:
     for part in ("**Stimuli.**", "**Ratings.**", "**Statistics.**", "Judd", "Williams"):
         assert part in text
     assert "animated by copy and warp" in text
+    assert " A rater rated 8 clips. The clip rated least has " in text
+    cited = text.partition("**References.** ")[2]
+    for work in ("Williams, E. J. (1949)", "Judd, C. M., Westfall, J.", "Hossfeld, T."):
+        assert work in cited
+    assert "Bradley" not in cited
+
+
+@pytest.mark.usefixtures("pictures_unpainted")
+def test_every_work_that_the_methods_section_cites_is_listed(results_of) -> None:
+    ratings = make_ratings(raters=6, per_type=2, **SMALL)
+    cells = ratings["cell"].unique()
+    columns = dict.fromkeys(METRIC_COLUMNS, "")
+    metrics = pd.concat(
+        pd.DataFrame(columns, index=range(len(cells))).assign(
+            cell=cells, metric=name, value=np.arange(len(cells)) * 1.0, better="lower",
+            extractor=extractor,
+        )
+        for name, extractor in (("sms", "mediapipe-68"), ("flow_warping_error", "TV-L1"),
+                                ("lip_dynamics", "mediapipe-68"))
+    )  # fmt: skip
+    *said, cited = words.methods_section(results_of(ratings, metrics))
+    text = " ".join(said)
+    assert "TV-L1 is optical flow" in text and "mediapipe-68 is those 68 points" in text
+    for name, year in re.findall(r"(\w+)(?: et al\.)? ((?:19|20)\d\d)\b", text):
+        assert re.search(rf"{name}[^.]*?.*?\({year}\)", cited), (name, year)
+    assert "arXiv 2511.04520" in cited
+
+
+@pytest.mark.parametrize("protocol", ["same-identity", "cross-identity"])
+def test_the_methods_section_says_where_true_frames_and_faces_come_from(
+    results_of, monkeypatch, protocol: str
+) -> None:
+    ratings = make_ratings(raters=3, **SMALL)
+    cells = ratings["cell"].unique()
+    frame = pd.DataFrame(dict.fromkeys(METRIC_COLUMNS, ""), index=range(len(cells)))
+    frame = frame.assign(cell=cells, metric="l1", value=1.0, better="lower")
+    frame.loc[0, "value"] = np.nan
+    results = results_of(ratings, frame)
+    done = SimpleNamespace(status="done", weights="synth-256", frames=4, version="", note="")
+    results = dataclasses.replace(results, rows={cells[0]: done})
+    if protocol == "same-identity":
+        file = results.study.drivings[0].path
+        sources = tuple(dataclasses.replace(s, path=file) for s in results.study.sources)
+        study = dataclasses.replace(results.study, sources=sources)
+        results = dataclasses.replace(results, study=study)
+    monkeypatch.setattr(words, "is_rendered", lambda item: item.name.startswith("side"))
+    said = " ".join(words.methods_section(results))
+    assert f"True frames are known of {len(cells) - 1} of {len(cells)} clips: " in said
+    again = "the source's face was rendered again"
+    assert ("they are the driving's own." in said) == (protocol == "same-identity")
+    assert (again in said) == (protocol == "cross-identity")
+    assert "Of the sources 1 of 2 and of the drivings 1 of 2 show rendered faces." in said
+    assert "were trained on rendered faces and know no others. " in said
+    assert re.search(r"Drivings have \d+ frames a second\.", said)
+
+
+def test_an_order_is_not_called_balanced_before_all_its_rows_were_used(results_of) -> None:
+    results = results_of(make_ratings(raters=6, **SMALL))
+    said = " ".join(words.methods_section(results))
+    conditions = results.ratings.drop_duplicates(["source_type", "driving_type", "method"])
+    rows = len(conditions) * (1 + len(conditions) % 2)
+    assert f"from the {rows} rows of a Williams design for 6 sessions (seed " in said
+    assert "balanced once all rows are used equally often" in said
+    rules = dataclasses.replace(results.study.ratings, trials=len(conditions) - 1)
+    partial = dataclasses.replace(results.study, ratings=rules)
+    said = " ".join(words.methods_section(dataclasses.replace(results, study=partial)))
+    assert "Williams" not in said and "The clips with the fewest ratings came first" in said
 
 
 def test_what_shipped_weights_know_is_said_once_with_the_weights_and_once_with_the_clips(

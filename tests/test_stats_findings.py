@@ -54,6 +54,22 @@ def test_a_type_with_one_input_is_refused_in_words_and_methods_are_not():
     assert (found.loc["method", "reason"] == "").all()
 
 
+def test_what_metrics_predict_is_named():
+    ratings = make_ratings(raters=4, per_type=2, types=("frontal",), methods=("copy", "warp"))
+    cells = ratings["cell"].unique()
+    metrics = pd.DataFrame({"cell": cells, "metric": "csim", "value": range(len(cells)),
+                            "better": "higher", "extractor": ""})  # fmt: skip
+    one = ratings[ratings["criterion"] == "jitter"]
+    for rated, name, said in (
+        (ratings, stats.MEAN, "scores, the mean over all criteria and raters;"),
+        (one, "jitter", "scores, the mean over raters of jitter;"),
+        (one.assign(criterion=stats.OVERALL), stats.OVERALL, "scores, those of the overall"),
+    ):
+        found = stats.findings(rated, metrics).table
+        assert found.loc[found["claim"] == "prediction", "criterion"].tolist() == [name]
+        assert said in stats.predict_scores(rated, metrics).how
+
+
 def test_verdicts_speak_of_these_clips_and_name_what_decided():
     found = stats.findings(make_ratings(lambda *_: 1, raters=6, methods=("warp",))).table
     rows = found[found["claim"] == "verdict"]

@@ -13,6 +13,8 @@ from studykit.errors import StudyError
 from studykit.ratings.screening import coverage
 from studykit.ratings.simulate import Effect, SimulationModel, simulate_ratings
 from studykit.ratings.store import open_store
+from studykit.report import load_results
+from studykit.run import run_study
 from studykit.stats.preregistration import (
     departures,
     freeze_plan,
@@ -121,9 +123,30 @@ def test_a_plan_stands_and_comes_before_the_first_answer(
     assert read_plan(out).late == len(ratings)
 
 
+def test_a_plan_says_that_people_have_withdrawn_whose_answers_are_gone(
+    study: Study, ratings: pd.DataFrame, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with open_store(out / "ratings.sqlite") as store:
+        store.append(ratings[ratings["rater"] == ratings["rater"].iloc[0]])
+        store.withdraw(study.name, ratings["rater"].iloc[0])
+    with pytest.raises(StudyError, match=r"0 answers .*\(One rater has withdrawn.*--late"):
+        freeze_plan(study, out)
+    freeze_plan(study, out, late=True)
+    plan = read_plan(out)
+    assert (plan.intact, plan.late, plan.withdrawn) == (True, 0, 1)
+
+
 def test_a_metric_that_is_none_is_refused(study: Study, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match='no metric "cism": did you mean "csim"'):
-        freeze_plan(changed(study, "[csim]", "[cism]"), tmp_path / "out")
+    misspelt, out = changed(study, "[csim]", "[cism]"), tmp_path / "out"
+    for refused in (
+        lambda: freeze_plan(misspelt, out),
+        lambda: run_study(misspelt.path, out=out),
+        lambda: load_results(misspelt.path, out),
+    ):
+        with pytest.raises(StudyError, match='no metric "cism": did you mean "csim"'):
+            refused()
+    assert not out.exists()
 
 
 def test_a_plan_that_was_followed_has_no_departures(found: Callable[..., list[str]]) -> None:

@@ -155,7 +155,7 @@ def _scene(path: Path, still: Source, opened: Driving) -> _Scene:
     person = _person(still.image.tobytes(), still.image.shape, still.finder, still.face)
     missing = [*_hear(path, opened, seen)]
     if person is None:
-        missing.append("no face found in the source: AED and CSIM have no figure")
+        missing.append("no face found in the source: AED (source) and CSIM have no figure")
     if not faces_found(seen).any():
         missing.append("no face found in the driving: motion can't be compared with it")
     return _Scene(

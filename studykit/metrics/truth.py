@@ -82,6 +82,11 @@ def find_truth(study: Study, cell: Cell, opened: Driving) -> TrueFrames | None:
     return _rendered(study, cell, opened, source, driving)
 
 
+def is_rendered(item: Input) -> bool:
+    """Say whether an input is what its truth file renders, so that its face can be moved."""
+    return _script(item) is not None
+
+
 def truth_files(cell: Cell) -> list[Path]:
     """Return the truth files that lie beside a cell's source and driving."""
     return list(filter(None, map(truth_file, (cell.source.path, cell.driving.path))))

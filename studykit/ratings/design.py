@@ -331,6 +331,18 @@ def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, 
         yield _with_controls(study, clips, rated, place) if rated else ()
 
 
+def balanced_rows(study: Study, clips: Sequence[Clip]) -> int:
+    """Return how many rows the Williams design of a study's conditions has.
+
+    It is 0 where sessions show a part of the conditions, or clips in other numbers, so that no row
+    is followed, and where nothing can be rated.
+    """
+    if not rateable_items(study, clips):
+        return 0
+    deck = _Deck(study, clips)
+    return 0 if deck.in_turns is None else len(deck.rows)
+
+
 def rateable_items(study: Study, clips: Sequence[Clip]) -> dict[Item, tuple[str, ...]]:
     """Return all that can be rated, clips or pairs, with the condition of each."""
     return {trial.item: trial.condition for trial in _rateable(study, clips)}
@@ -436,7 +448,7 @@ class _Deck:
         by_content = [methods for found in self._contents.values() for methods in found.values()]
         self._conditions = sorted(set().union(*by_content))
         random.Random(f"{self._seed} conditions").shuffle(self._conditions)
-        self._rows = williams_order(len(self._conditions))
+        self.rows = williams_order(len(self._conditions))
         self.length = study.ratings.trials or len(self._conditions)
         # Where each clip is promised a number, none gets ahead of others.
         self._uneven = 1 if study.ratings.ratings_per_clip_min else _UNEVEN
@@ -482,7 +494,7 @@ class _Deck:
         self, place: int, shown: Exposure, seen: Collection[Item], chance: random.Random
     ) -> list[Trial]:
         """Deal every condition equally often, in rows of the balanced order."""
-        block, row = divmod(place, len(self._rows))
+        block, row = divmod(place, len(self.rows))
         decks = {
             types: sorted(
                 (_mean(shown.items[trial.item] for trial in methods.values()),
@@ -494,7 +506,7 @@ class _Deck:
         dealt: list[Trial] = []
         for turn in range(self.in_turns or 0):
             rows = random.Random(f"{self._seed} rows {block} {turn}")
-            order = rows.sample(self._rows, len(self._rows))[row]
+            order = rows.sample(self.rows, len(self.rows))[row]
             known = {*seen, *(trial.item for trial in dealt)}
             last = dealt[-1].clip.source if dealt else ""
             dealt += self._turn([self._conditions[index] for index in order], last, known, decks)

@@ -19,6 +19,9 @@ from PIL import Image
 
 from studykit import files
 
+# What ends the caption of a table or picture of them.
+ENDS_SIMULATED = "Simulated ratings."
+
 # What Markdown would take for markup: not every such sign, so that tables stay legible as text.
 _MARKUP = re.compile(r"[\\`*|$]|<(?=[A-Za-z/!?])|\](?=[(\[:])|~(?=~)|(?<![A-Za-z0-9])_")
 # Cells with fewer signs than the first stay on one line on a screen; with more than the second
@@ -108,7 +111,10 @@ class Table:
         return f"{_pipes(self.shown)}\n\n*{plain(self.caption)}*"
 
     def write(self, folder: Path) -> None:
-        """Write the table as CSV, Markdown and LaTeX, each whole or not at all."""
+        """Write the table as CSV, Markdown and LaTeX, each whole or not at all.
+
+        A CSV has no caption: where that says that ratings are simulated, a column says so.
+        """
         from pandas.io.formats.style_render import _escape_latex
 
         latex = self.shown.to_latex(
@@ -118,8 +124,11 @@ class Table:
             label=f"tab:{self.name}",
             position="htbp",
         )
+        data = self.data
+        if ENDS_SIMULATED in self.caption:
+            data = data.assign(simulated=True)
         texts = {
-            "csv": files.cells_for_spreadsheets(self.data).to_csv(index=False, lineterminator="\n"),
+            "csv": files.cells_for_spreadsheets(data).to_csv(index=False, lineterminator="\n"),
             "md": f"{self.to_markdown()}\n",
             "tex": latex,
         }

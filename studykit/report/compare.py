@@ -19,7 +19,7 @@ from studykit.clips.cells import read_cells
 from studykit.errors import StudyError
 from studykit.ratings.screening import screen
 from studykit.report import figures, tables
-from studykit.report.blocks import Block, Note, Picture, Table, Words, plain
+from studykit.report.blocks import ENDS_SIMULATED, Block, Note, Picture, Table, Words, plain
 from studykit.report.page import fill_page
 from studykit.report.results import stored_ratings
 from studykit.report.sections import kept, simulated_banner
@@ -152,7 +152,7 @@ def _scores(sides: list[Side], both: frozenset, out: Path, *, simulated: bool) -
             if whole in ("", a["criterion"])
         ]
     )
-    said = " Simulated ratings." if simulated else ""
+    said = f" {ENDS_SIMULATED}" if simulated else ""
     caption = f"Mean score of each criterion with its 95 % interval in both studies.{said}"
     pictures = []
     if whole:

@@ -14,7 +14,7 @@ from studykit import metrics as measured, stats
 from studykit.clips.cells import CellRow, read_cells
 from studykit.errors import StudyError
 from studykit.ratings import RATING_COLUMNS
-from studykit.ratings.design import study_clips
+from studykit.ratings.design import Clip, study_clips
 from studykit.ratings.screening import Coverage, Screening, coverage, screen_study
 from studykit.study.file import TYPES, Cell, Input, Study, load_study
 
@@ -94,11 +94,15 @@ class Results:
         return screen_study(self.study, self.ratings)
 
     @cached_property
+    def rateable(self) -> list[Clip]:
+        """The clips for raters that were made."""
+        return [clip for clip in study_clips(self.study) if clip.cell in self.rows
+                and self.rows[clip.cell].status == "done"]  # fmt: skip
+
+    @cached_property
     def coverage(self) -> Coverage:
         """How many ratings the clips that were made have, by raters who count."""
-        made = [clip for clip in study_clips(self.study) if clip.cell in self.rows
-                and self.rows[clip.cell].status == "done"]  # fmt: skip
-        return coverage(self.study, self.screening.kept, made)
+        return coverage(self.study, self.screening.kept, self.rateable)
 
     @cached_property
     def plan(self) -> stats.FrozenPlan | None:
@@ -127,9 +131,11 @@ def load_results(study: str | Path, out: str | Path) -> Results:
     StudyFileError
         The study file is wrong.
     StudyError
-        The ratings can't be read, or mix simulated raters with people.
+        A primary metric of the plan is none; the ratings can't be read, or mix simulated raters
+        with people.
     """
     out, loaded = Path(out), load_study(study)
+    stats.check_plan(loaded)
     manifest = out / "manifest.json"
     ratings, raters, withdrawn = stored_ratings(loaded.name, out, loaded.ratings.store)
     return Results(

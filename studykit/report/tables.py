@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from studykit import metrics, stats
-from studykit.report.blocks import Table
+from studykit.report.blocks import ENDS_SIMULATED, Table
 from studykit.report.results import Results
 
 # Of a longer table the page shows the beginning, and the CSV holds it all.
@@ -177,10 +177,19 @@ def metric_correlation(results: Results) -> Table:
     caption = said(
         results,
         "Correlation of each metric with the clips' mean scores within sources, drivings and "
-        "methods; above 0 the metric agrees with the raters. Primary metrics, named beforehand, "
+        f"methods; above 0 the metric agrees with the raters. Primary metrics, {_by(results)}, "
         "are tested: * is p < 0.05 after Holm's correction over them.",
     )
     return Table("metric-correlation", caption, data, shown)
+
+
+def _by(results: Results) -> str:
+    """Say who named the primary metrics: beforehand only where that can be shown."""
+    named, plan = results.study.plan.metrics, results.plan
+    early = plan is not None and plan.intact and not (plan.late or plan.withdrawn)
+    if not named or (early and plan.contents.get("primary_metrics") == list(named)):
+        return "named beforehand"
+    return "named by the study file"
 
 
 def metrics_by_method(results: Results) -> Table:
@@ -320,7 +329,7 @@ def _labelled(name: str) -> str:
 
 def said(results: Results, caption: str) -> str:
     """Return a caption that says so where the ratings are simulated."""
-    return f"{caption} Simulated ratings." if results.simulated else caption
+    return f"{caption} {ENDS_SIMULATED}" if results.simulated else caption
 
 
 def stacked(tables: Mapping[str, pd.DataFrame], column: str = "criterion") -> pd.DataFrame:
@@ -479,7 +488,8 @@ _STATISTICS: dict[str, tuple[str, str, Sequence[str]]] = {
     ),
     "prediction": (
         "prediction",
-        "How well primary metrics predict the clips' scores (ITU-T P.1401), with 95 % intervals; "
+        "How well primary metrics predict the clips' scores (overall where that was asked, "
+        "else the mean over the criteria; ITU-T P.1401), with 95 % intervals; "
         "where two are named, the difference of their Fisher-transformed correlations.",
         ("first", "second", "plcc", "rmse", "outlier_ratio", "p_holm", "n_clips"),
     ),

@@ -7,12 +7,16 @@ shown is never called equality.
 import inspect
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from studykit import metrics, stats
+from studykit.media.squares import probed
 from studykit.methods import method_class
+from studykit.metrics.truth import is_rendered
+from studykit.ratings.design import balanced_rows, study_clips
 from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
@@ -26,6 +30,12 @@ SIMULATED = (
 _LEVEL = 0.05
 # Weights that studykit ships, trained on rendered faces.
 _SHIPPED = "synth-"
+_SHIPPED_KNOW = "The weights that studykit ships were trained on rendered faces and know no others"
+_EXTRACTORS = {
+    "mediapipe-68": "those 68 points of MediaPipe's face mesh that lie where iBUG's landmarks do",
+    "dlib-128": "dlib's embedding of a face by 128 numbers",
+    "TV-L1": "optical flow by total variation and an L1 data term (Zach et al. 2007)",
+}
 _MOST_NOTES = 50
 
 
@@ -106,8 +116,8 @@ def weights(results: Results) -> list[str]:
     ]
     if any(name.startswith(_SHIPPED) for _, name, _ in used):
         sentences.append(
-            "The weights that studykit ships were trained on rendered faces and know no others; "
-            "`studykit weights fetch vox-256` fetches those that PaddleGAN trained on real ones."
+            f"{_SHIPPED_KNOW}; `studykit weights fetch vox-256` fetches those that PaddleGAN "
+            "trained on real ones."
         )
     return sentences or ["No clip was made with learned weights."]
 
@@ -172,8 +182,9 @@ def plan(results: Results) -> list[str]:
         frozen, results.study, results.out, results.ratings, results.screening.kept,
         results.coverage,
     )  # fmt: skip
-    if frozen.late:
-        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers."]
+    if frozen.late or frozen.withdrawn:
+        gone = f" ({withdrawn_words(frozen.withdrawn)})" if frozen.withdrawn else ""
+        said = [f"**Exploratory.** {named} was written down after {frozen.late:,} answers{gone}."]
     elif departed:
         said = [f"**Preregistered, with departures.** {named} was not followed in what comes next."]
     else:
@@ -220,7 +231,15 @@ def methods_section(results: Results) -> list[str]:
     if not results.rated and no_clips(results):
         return []
     parts = (_stimuli(results), _procedure(results), _measures(results), _statistics(results))
-    return [*filter(None, parts)]
+    said = [*filter(None, parts)]
+    return [*said, *_references(" ".join(said))]
+
+
+def _references(text: str) -> list[str]:
+    """Return the works that a text cites in full, from the list in ``references.csv``."""
+    listed = pd.read_csv(Path(__file__).with_name("references.csv"))
+    cited = [row.reference for row in listed.itertuples() if row.cited in text]
+    return [f"**References.** {' '.join(sorted(cited))}"] if cited else []
 
 
 def _rated(results: Results) -> str:
@@ -229,9 +248,11 @@ def _rated(results: Results) -> str:
             return f"{withdrawn_words(results.withdrawn)}."
         return "" if no_clips(results) else "No ratings were collected."
     scored = results.ratings[results.ratings["role"] == "rating"]
+    if scored.empty:
+        return "No rating was given that counts."
     raters, answers = scored["rater"].nunique(), len(scored)
     who = "simulated rater" if results.simulated else "rater"
-    excluded = len(results.screening.excluded)
+    excluded = len({*results.screening.excluded} & {*scored["rater"]})
     left = f"; {excluded} of them {_were(excluded)} excluded" if excluded else ""
     if excluded == raters:
         left = "; every one of them was excluded" if raters > 1 else ", and was excluded"
@@ -371,7 +392,9 @@ def _interaction_findings(found: pd.DataFrame) -> list[str]:
                if not (its["p_adjusted"] < _LEVEL).any()]  # fmt: skip
     if unshown:
         named_so = _joined(claim.replace(" x ", " × ") for claim in unshown)
-        points.append(f"No interaction was shown: {named_so}.")
+        points.append(
+            f"No interaction was shown ({named_so}), which is not to say that there is none."
+        )
     return points
 
 
@@ -389,14 +412,15 @@ def _metric_findings(found: pd.DataFrame) -> list[str]:
         names = _joined(map(metric_label, dict.fromkeys(here["subject"])))
         points.append(
             f"No primary metric ({names}) was shown to go with a criterion within sources, "
-            "drivings and methods."
+            "drivings and methods, which is not to say that none does."
         )
     better = found[(found["claim"] == "metric against metric") & (found["p_adjusted"] < _LEVEL)]
     for line in better.to_dict("records"):
         pair = (line["subject"], line["versus"])
+        scores = "mean over criteria" if line["criterion"] == stats.MEAN else line["criterion"]
         first, second = map(metric_label, pair if line["estimate"] > 0 else pair[::-1])
         points.append(
-            f"The {first} predicts the clips' scores better than the {second} "
+            f"The {first} predicts the clips' scores ({scores}) better than the {second} "
             f"({p_words(line['p_adjusted'])})."
         )
     return points
@@ -435,7 +459,19 @@ def _stimuli(results: Results) -> str:
         f"were {combined}. All were cropped to {crop}, and scaled to {study.size} × {study.size} "
         f"pixels. Each pair was animated by {_joined(_described(results))}. {_in_a_line(study)}"
     )
-    frames = [row.frames for row in results.rows.values() if row.status == "done"]
+    done = [row for row in results.rows.values() if row.status == "done"]
+    if any(row.weights.startswith(_SHIPPED) for row in done):
+        text += f" {_SHIPPED_KNOW}."
+    rendered = [sum(map(is_rendered, items)) for items in (study.sources, study.drivings)]
+    if any(rendered):
+        text += (
+            f" Of the sources {rendered[0]} of {len(study.sources)} and of the drivings "
+            f"{rendered[1]} of {len(study.drivings)} show rendered faces."
+        )
+    if drivings:
+        rates = sorted({float(probed(item.path).frame_rate) for item in study.drivings})
+        text += f" Drivings have {_joined(f'{rate:.4g}' for rate in rates)} frames a second."
+    frames = [row.frames for row in done]
     if any(frames):
         text += f" Clips have {_span(frames, 'frame')}."
     if "same-identity" in study.protocols:
@@ -471,13 +507,13 @@ def _procedure(results: Results) -> str:
         f"rating, {rules.scale} steps, higher is better)",
         "pair": f"compared two clips of the same source and driving on {_joined(names)}",
     }[rules.task]
-    who = "Simulated raters, drawn from a statistical model of raters," if results.simulated \
-        else "Raters"  # fmt: skip
-    share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "the whole"
+    share = f"{100 * rules.watch:.0f} %" if rules.watch < 1 else "The whole"
+    who, blind = "Raters", ", blind to method and condition"
+    watched = f" {share} of a clip had to be watched before an answer counted."
+    if results.simulated:
+        who = "Simulated raters, drawn from a statistical model of raters and seeing no clip,"
+        blind = watched = ""
     several = f" A rater had {rules.sessions} sessions." if rules.sessions > 1 else ""
-    order = "balanced over raters (Williams design, "
-    if rules.trials:
-        order = "balanced over raters, the clips rated least coming first ("
     held = {
         "training clip": rules.training,
         "hidden repeat": rules.repeats,
@@ -485,16 +521,39 @@ def _procedure(results: Results) -> str:
         "gold clip": rules.gold,
     }
     counts = [_count(number, noun) for noun, number in held.items() if number]
-    text = (
-        f"**Ratings.** {who} {task}, blind to method and condition. The order of conditions was "
-        f"{order}seed {results.study.seed}); {share} of a clip had to be watched before an answer "
-        f"counted.{several}"
-    )
+    text = f"**Ratings.** {who} {task}{blind}. {_order(results)}{watched}{several}"
     if counts:
         text += f" A session held {_joined(counts)} beside the rated clips; none enters the scores."
     gone = f" {withdrawn_words(results.withdrawn)}." if results.withdrawn else ""
-    least = f" {results.coverage.words}" if rules.trials or rules.ratings_per_clip_min else ""
-    return f"{text} {results.screening.words}{gone}{least}"
+    return f"{text}{_spread(results)} {results.screening.words}{gone}"
+
+
+def _spread(results: Results) -> str:
+    """Say how many clips a rater rated, and how often a clip was rated."""
+    scored = results.ratings[results.ratings["role"] == "rating"]
+    if scored.empty:
+        return ""
+    trials = scored.drop_duplicates(["session", "trial"])
+    what = "comparison" if trials["other"].fillna("").ne("").any() else "clip"
+    each = _span(trials.groupby("rater").size(), what)
+    return f" A rater rated {each}. {results.coverage.words}"
+
+
+def _order(results: Results) -> str:
+    """Say where the order of conditions came from, and no more of its balance than holds."""
+    study, sessions = results.study, results.ratings["session"].nunique()
+    rows = balanced_rows(study, results.rateable or study_clips(study))
+    if rows:
+        return (
+            f"The order of conditions was taken from the {rows} rows of a Williams design for "
+            f"{_count(sessions, 'session')} (seed {study.seed}), which is balanced once all rows "
+            "are used equally often."
+        )
+    return (
+        "The clips with the fewest ratings came first, in that order, among many, whose conditions "
+        "had stood least often in these places and beside each other by then "
+        f"(seed {study.seed})."
+    )
 
 
 def _measures(results: Results) -> str:
@@ -508,7 +567,29 @@ def _measures(results: Results) -> str:
     ]
     extractors = sorted({plain(name) for name in results.metrics["extractor"].dropna() if name})
     tail = f" Features came from {_joined(extractors)}." if extractors else ""
-    return f"**Metrics.** {'. '.join(texts)}.{tail}"
+    parts = " ".join(extractors)
+    tail += "".join(f" {name} is {what}." for name, what in _EXTRACTORS.items() if name in parts)
+    if "THEval" in "".join(texts):
+        tail += " Dynamics follow THEval, but from the 68 landmarks."
+    return f"**Metrics.** {'. '.join(texts)}.{_truth(results)}{tail}"
+
+
+def _truth(results: Results) -> str:
+    """Say of how many clips true frames are known, and where they come from."""
+    data, own = results.metrics, {cell.name for cell in results.study.cells()
+                                  if cell.protocol == "same-identity"}  # fmt: skip
+    known = {*data.loc[(data["metric"] == "l1") & data["value"].notna(), "cell"]}
+    text = f" True frames are known of {len(known)} of {_count(data['cell'].nunique(), 'clip')}"
+    kinds = []
+    if known & own:
+        kinds.append("in the same-identity protocol they are the driving's own")
+    if known - own:
+        kinds.append(
+            ("else " if kinds else "")
+            + "source and driving were both rendered, and the source's face was rendered again "
+            "with the driving's motion"
+        )
+    return f"{text}{': ' if kinds else ''}{'; '.join(kinds)}."
 
 
 def _statistics(results: Results) -> str:

@@ -43,6 +43,7 @@ from studykit.stats.findings import (
 from studykit.stats.paired import bradley_terry as bradley_terry
 from studykit.stats.preregistration import (
     FrozenPlan as FrozenPlan,
+    check_plan as check_plan,
     departures as departures,
     is_primary as is_primary,
     outcomes as outcomes,

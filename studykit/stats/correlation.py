@@ -18,13 +18,14 @@ from studykit.stats.intervals import t_interval
 from studykit.stats.jackknife import jackknife, t_test
 from studykit.stats.result import NO_RATINGS, Result, counted
 from studykit.stats.table import criteria_of, rated
-from studykit.study.wording import MEAN
+from studykit.study.wording import MEAN, OVERALL
 
 _CLIPS_LEAST = 4
 _CUBIC_LEAST = 10  # clips for a mapping of the third order
 _TINY = 1e-9
 _PRIMARY = tuple(PRIMARY.values())
 _R_MOST = 0.999  # what Fisher's transform still takes
+_SCORES = {MEAN: "the mean over all criteria and raters", OVERALL: "those of the overall question"}
 _WITHIN = ("source", "driving", "method")
 
 
@@ -143,9 +144,9 @@ def predict_scores(
     Returns
     -------
     Result
-        Columns first, second, plcc, low, high, rmse, outlier_ratio, p, p_holm, n_clips, words. A
-        row with ``second`` compares two metrics: its plcc is the difference of the two (of their
-        Fisher transforms), first less second.
+        Columns first, second, criterion (which scores), plcc, low, high, rmse, outlier_ratio, p,
+        p_holm, n_clips, words. A row with ``second`` compares two metrics: its plcc is the
+        difference of the two (of their Fisher transforms), first less second.
 
     References
     ----------
@@ -153,7 +154,8 @@ def predict_scores(
     and comparison of objective quality prediction models.
     """
     rows = rated(ratings)
-    rows = rows[rows["criterion"] == (criteria_of(rows) or [""])[-1]]
+    predicted = (criteria_of(rows) or [MEAN])[-1]
+    rows = rows[rows["criterion"] == predicted]
     by_clip = rows.groupby("cell", observed=True)["value"].agg(["mean", "std", "size"])
     clips = rows.drop_duplicates("cell").set_index("cell").reindex(by_clip.index)
     half = scipy.stats.t.ppf((1 + level) / 2, (by_clip["size"] - 1).clip(lower=1))
@@ -166,13 +168,14 @@ def predict_scores(
         x = measured[[*names]].to_numpy(dtype=float)
         known = np.isfinite(x).all(axis=1)
         row = {"first": names[0], "second": (*names, "")[1], "n_clips": int(known.sum())}
+        row["criterion"] = predicted
         row["words"] = _unfit(x[known], score[known], [g[known] for g in groups])
         if not row["words"]:
             row |= _predicted(x[known], score[known], half[known], [g[known] for g in groups],
                               level)  # fmt: skip
         found.append(row)
-    columns = ["first", "second", "plcc", "low", "high", "rmse", "outlier_ratio", "p", "p_holm",
-               "n_clips", "words"]  # fmt: skip
+    columns = ["first", "second", "criterion", "plcc", "low", "high", "rmse", "outlier_ratio", "p",
+               "p_holm", "n_clips", "words"]  # fmt: skip
     table = pd.DataFrame(found, columns=columns)
     table["p_holm"] = holm(table["p"].where(table["second"] != "").astype(float))
     return Result.of(
@@ -181,7 +184,8 @@ def predict_scores(
         columns,
         how=(
             "ITU-T P.1401: a monotonic polynomial of the third order (of the first where that is "
-            f"not monotonic, or of fewer than {_CUBIC_LEAST} clips) maps a metric to the scores; "
+            f"not monotonic, or of fewer than {_CUBIC_LEAST} clips) maps a metric to the clips' "
+            f"scores, {_SCORES.get(predicted, f'the mean over raters of {predicted}')}; "
             "Pearson correlation, root mean square error and share of clips whose error exceeds "
             "the 95% interval of their mean score. Intervals, and the test between two metrics, "
             "by Fisher's transform and the jackknife over sources and drivings; the order is "

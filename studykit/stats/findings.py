@@ -152,8 +152,8 @@ def _predictions(correlated: Result, predicted: Result) -> Iterator[dict]:
     for row in predicted.table.itertuples():
         claim = "metric against metric" if row.second else "prediction"
         p = row.p if row.second else np.nan
-        yield _row(claim, LIKE, row.first, row.second, "", row.plcc, row.low, row.high, p,
-                   "P.1401, jackknife", row.words)  # fmt: skip
+        yield _row(claim, LIKE, row.first, row.second, row.criterion, row.plcc, row.low, row.high,
+                   p, "P.1401, jackknife", row.words)  # fmt: skip
 
 
 def _agreement(agreed: Result) -> Iterator[dict]:

@@ -19,7 +19,7 @@ from studykit import files
 from studykit.errors import StudyError, did_you_mean
 from studykit.metrics.catalogue import METRICS, PRIMARY
 from studykit.ratings.design import study_clips, study_hash
-from studykit.ratings.screening import Coverage
+from studykit.ratings.screening import Coverage, withdrawn_words
 from studykit.ratings.store import is_there, open_store, place_to_write
 from studykit.stats.verdicts import VerdictRule
 from studykit.study.document import read_yaml
@@ -63,6 +63,11 @@ class FrozenPlan:
         return self.contents["answers_before"]
 
     @property
+    def withdrawn(self) -> int:
+        """How many raters had withdrawn by then, whose answers nobody can count."""
+        return self.contents.get("withdrawn_before", 0)
+
+    @property
     def hypotheses(self) -> list[Hypothesis]:
         """What was expected."""
         return [Hypothesis(**values) for values in self.contents["hypotheses"]]
@@ -94,16 +99,17 @@ def freeze_plan(
             f"{path} was frozen on {known.frozen:%Y-%m-%d} and stands; as long as nobody has "
             "rated, another can be frozen once you have removed it"
         )
-    if (answers := _answers(study, store or place_to_write(study, out))) and not late:
+    answers, withdrawn = _answers(study, store or place_to_write(study, out))
+    if (answers or withdrawn) and not late:
+        gone = f" ({withdrawn_words(withdrawn)})" if withdrawn else ""
         raise StudyError(
-            f"{answers} answers were given already, after which a plan is no preregistration: "
-            "--late writes one that says so"
+            f"{answers} answers were given already{gone}, after which a plan is no "
+            "preregistration: --late writes one that says so"
         )
-    for name in study.plan.metrics:
-        if name not in METRICS:
-            raise StudyError(f'{study.path}: no metric "{name}": {did_you_mean(name, METRICS)}')
+    check_plan(study)
     frozen = datetime.now(UTC).isoformat(timespec="seconds")
     contents = {"study": study.name, "frozen": frozen, "answers_before": answers}
+    contents["withdrawn_before"] = withdrawn
     clips = {clip.cell: out / "clips" / f"{clip.cell}.mp4" for clip in study_clips(study)}
     contents |= planned(study) | {
         "study_hash": study_hash(study),
@@ -119,12 +125,29 @@ def freeze_plan(
     return path, digest
 
 
-def _answers(study: Study, place: str | Path) -> int:
-    """Count what people have answered so far."""
+def check_plan(study: Study) -> None:
+    """Refuse a plan whose primary metrics are not all there.
+
+    A study file is read where metrics are not known yet.
+
+    Raises
+    ------
+    StudyError
+        One is none.
+    """
+    for name in study.plan.metrics:
+        if name not in METRICS:
+            raise StudyError(
+                f'{study.path}: plan, metrics: no metric "{name}": {did_you_mean(name, METRICS)}'
+            )
+
+
+def _answers(study: Study, place: str | Path) -> tuple[int, int]:
+    """Count what people have answered so far, and the raters whose answers were deleted."""
     if not is_there(place):
-        return 0
+        return 0, 0
     with open_store(place) as opened:
-        return len(opened.ratings(study.name))
+        return len(opened.ratings(study.name)), opened.withdrawals(study.name)
 
 
 def planned(study: Study) -> dict[str, Any]:
@@ -167,7 +190,8 @@ def read_plan(out: Path) -> FrozenPlan | None:
     digest, _, body = text.partition("\n")
     plan = FrozenPlan(digest, hashlib.sha256(body.encode()).hexdigest() == digest, contents)
     try:
-        numbers = (plan.late, contents["sample"]["raters"], plan.frozen.utcoffset().seconds)
+        counts = (plan.late, plan.withdrawn, contents["sample"]["raters"])
+        numbers = (*counts, plan.frozen.utcoffset().seconds)
         kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
         readable = all(isinstance(number, int) for number in numbers) and all(
             isinstance(value, str | None) for kind in kinds for value in kind.values()
