@@ -186,10 +186,11 @@ def metric_correlation(results: Results) -> Table:
 def _by(results: Results) -> str:
     """Say who named the primary metrics: beforehand only where that can be shown."""
     named, plan = results.study.plan.metrics, results.plan
-    early = plan is not None and plan.intact and not (plan.late or plan.withdrawn)
-    if not named or (early and plan.contents.get("primary_metrics") == list(named)):
-        return "named beforehand"
-    return "named by the study file"
+    if named:
+        early = plan and plan.intact and not (plan.late or plan.withdrawn)
+        if plan is None or not early or plan.contents.get("primary_metrics") != list(named):
+            return "named by the study file"
+    return "named beforehand"
 
 
 def metrics_by_method(results: Results) -> Table:
