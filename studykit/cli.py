@@ -234,15 +234,23 @@ def check(study: Path, out: Path | None) -> int:
     """List every problem of a study in one go, and say how long a run will take."""
     from studykit.clips.animate import say_time_needed
     from studykit.clips.folder import results_folder
+    from studykit.stats import check_plan
+    from studykit.study.check import Problem
+    from studykit.study.file import read_study
 
     problems = studykit.check_study(study)
+    loaded, _ = read_study(study)
+    try:
+        check_plan(loaded)
+    except StudyError as error:
+        text = str(error).removeprefix(f"{loaded.path}: ")
+        problems.insert(0, Problem(loaded.path, "error", text))
     for problem in problems:
         click.echo(f"{problem.level:8}{problem.path}: {problem.text}")
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
     click.echo(", ".join(parts))
     if not counts["error"]:
-        loaded = studykit.load_study(study)
         if text := say_time_needed(loaded, results_folder(loaded, out)):
             click.echo(text)
     return WRONG_INPUT if counts["error"] else 0

@@ -162,6 +162,18 @@ def test_check_lists_every_problem_and_ends_with_2(
         assert name in listed
 
 
+def test_check_names_a_primary_metric_that_is_none(
+    small_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_study.write_text(small_study.read_text() + "plan: {metrics: [landmark_moton_error]}\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(small_study)])
+    assert stop.value.code == 2
+    listed = capsys.readouterr().out
+    assert 'no metric "landmark_moton_error"' in listed
+    assert "1 error," in listed
+
+
 def test_check_of_good_inputs_ends_with_0(small_study: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["check", str(small_study)])
