@@ -250,9 +250,8 @@ def check(study: Path, out: Path | None) -> int:
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
     click.echo(", ".join(parts))
-    if not counts["error"]:
-        if text := say_time_needed(loaded, results_folder(loaded, out)):
-            click.echo(text)
+    if not counts["error"] and (text := say_time_needed(loaded, results_folder(loaded, out))):
+        click.echo(text)
     return WRONG_INPUT if counts["error"] else 0
 
 
