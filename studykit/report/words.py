@@ -4,15 +4,17 @@
 shown is never called equality.
 """
 
+import contextlib
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from studykit import metrics, stats
+from studykit.errors import StudyError
 from studykit.media.squares import probed
 from studykit.methods import method_class
 from studykit.metrics.truth import is_rendered
@@ -21,7 +23,7 @@ from studykit.ratings.screening import withdrawn_words
 from studykit.report.blocks import plain
 from studykit.report.results import Results
 from studykit.report.tables import metric_label, p_words, with_interval
-from studykit.study.file import Study
+from studykit.study.file import Input, Study
 
 SIMULATED = (
     "Simulated ratings: no person rated these clips. Every score, statistic and verdict here is "
@@ -442,6 +444,17 @@ def _certainty(found: pd.DataFrame) -> list[str]:
     ]
 
 
+def _known(ask: Callable[[Input], Any], items: Iterable[Input]) -> Iterator[Any]:
+    """Yield what is known of inputs; those that can't be read are among the failures."""
+    for item in items:
+        with contextlib.suppress(StudyError):
+            yield ask(item)
+
+
+def _frame_rate(driving: Input) -> float:
+    return float(probed(driving.path).frame_rate)
+
+
 def _stimuli(results: Results) -> str:
     study, data = results.study, results.manifest
     sources = Counter(item.type for item in study.sources)
@@ -462,14 +475,13 @@ def _stimuli(results: Results) -> str:
     done = [row for row in results.rows.values() if row.status == "done"]
     if any(row.weights.startswith(_SHIPPED) for row in done):
         text += f" {_SHIPPED_KNOW}."
-    rendered = [sum(map(is_rendered, items)) for items in (study.sources, study.drivings)]
+    rendered = [sum(_known(is_rendered, items)) for items in (study.sources, study.drivings)]
     if any(rendered):
         text += (
             f" Of the sources {rendered[0]} of {len(study.sources)} and of the drivings "
             f"{rendered[1]} of {len(study.drivings)} show rendered faces."
         )
-    if drivings:
-        rates = sorted({float(probed(item.path).frame_rate) for item in study.drivings})
+    if rates := sorted(set(_known(_frame_rate, study.drivings))):
         text += f" Drivings have {_joined(f'{rate:.4g}' for rate in rates)} frames a second."
     frames = [row.frames for row in done]
     if any(frames):
