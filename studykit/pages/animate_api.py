@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from studykit import __version__
 from studykit.errors import StudyError
+from studykit.media.views import CropRule
 from studykit.pages import front_end, looks, making, marks
 from studykit.pages.jobs import Job, Lane
 from studykit.pages.making import Order, Shows
@@ -204,7 +205,7 @@ class Workshop:
             except StudyError as error:
                 raise Refused(self.named(visitor, str(error))) from None
         seen = all(upload.looks.get("faces") for upload in uploads)
-        crop = "face" if seen else looks.ANY
+        crop: CropRule = "face" if seen else looks.ANY
         return Order(*said, asked.method, asked.settings, asked.size, crop, asked.shows)
 
     def state(self, visitor: Visitor) -> dict[str, Any]:
@@ -453,7 +454,7 @@ def animate_router(workshop: Workshop) -> APIRouter:
         visitor.check_disk()
         name, method = made.name, made.job.result["method"]
         if form == "study.zip":
-            task, given = making.pack_study, (made.order, made.folder, made.names)
+            task, given = making.pack_study, (made.order, made.folder, made.names, method)
         else:
             task, given = making.deliver, (made.folder, form, name, method, mark, at)
         file = await workshop.look(request, visitor, workshop.scans, task, *given)

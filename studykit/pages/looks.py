@@ -19,12 +19,13 @@ from studykit.media.following import is_seen
 from studykit.media.geometry import Crop, Face, left_to_right
 from studykit.media.reference import with_reference
 from studykit.media.squares import find_square, open_driving, probed, squares_of
+from studykit.media.views import CropRule
 from studykit.pages.jobs import Tell
 from studykit.pages.uploads import UploadLimits
 from studykit.study.check import SMALLEST_SIDE, check_image, find_cuts, thumbnail
 from studykit.study.inputs import as_input
 
-ANY = "face-or-centre"  # a file without a face is shown as well, with what that means
+ANY: CropRule = "face-or-centre"  # a file without a face is shown as well, with what that means
 _PICTURE, _PROXY, _STRIP = 1600, 480, 72  # pixels
 _STRIP_SHAPE = 6.6  # how many times as wide as high
 _TRIED = 4  # frames that tell how long one takes

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studykit import files
-from studykit.clips.animate import animate, pair_task
+from studykit.clips.animate import animate
 from studykit.clips.cell import SYNTHETIC
 from studykit.errors import StudyError, did_you_mean
 from studykit.media import video
@@ -25,7 +25,7 @@ from studykit.media.views import CropRule
 from studykit.pages import marks
 from studykit.pages.jobs import Tell
 from studykit.pages.looks import write_jpeg
-from studykit.study.inputs import Input
+from studykit.study.inputs import Input, as_input
 
 Shows = Literal["square", "picture", "faces"]
 
@@ -56,7 +56,7 @@ class Order:
     method: str
     settings: dict[str, Any]
     size: int = 256
-    crop: str = "face"
+    crop: CropRule = "face"
     shows: Shows = "square"
 
     def given(self) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def make(tell: Tell, order: Order, folder: Path) -> dict[str, Any]:
 
     shown = {"paste": order.shows != "square", "faces": "all" if order.shows == "faces" else "one"}
     row = animate(order.source, order.driving, clip, watch=watch, **shown, **order.given())
-    task, _ = pair_task(order.source, order.driving, clip, **order.given())
-    write_inputs(tell, task.cell.source, task.cell.driving, order.size, task.crop, folder)
+    still, moving = as_input(order.source, still=True), as_input(order.driving, still=False)
+    write_inputs(tell, still, moving, order.size, order.crop, folder)
     info = probed(clip)
     return {
         "frames": row.frames,
@@ -131,13 +131,15 @@ def deliver(
     return signed.name
 
 
-def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str]) -> str:
+def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str], method: str) -> str:
     """Pack a study file with what a clip was made of, and return the archive's name.
 
     Parameters
     ----------
     names : dict
         What source and driving are called in it.
+    method : str
+        The method that made the clip, which the order may have left open.
     """
     study: dict[str, Any] = {"name": "animated", "seed": 1, "size": order.size, "crop": order.crop}
     packed = {}
@@ -147,10 +149,8 @@ def pack_study(_tell: Tell, order: Order, folder: Path, names: dict[str, str]) -
         packed[f"{role}s/{names[role]}"] = path
         rest = {key: value for key, value in said.items() if key != "path"}
         study[f"{role}s"] = {"frontal": [{"path": f"{role}s/{names[role]}", **rest}]}
-    task, _ = pair_task(order.source, order.driving, folder / "clip.mp4", **order.given())
-    spec = task.cell.method
-    study["methods"] = [{"name": spec.name, "method": spec.method, **order.settings}]
-    study["methods"] += ["copy"] * (spec.method != "copy")
+    study["methods"] = [{"name": method, "method": method, **order.settings}]
+    study["methods"] += ["copy"] * (method != "copy")
     text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
     lead = "# What an animation was made of. More sources, drivings and methods make it a study:\n"
     with files.whole(folder / "study.zip") as part, zipfile.ZipFile(part, "w") as archive:
