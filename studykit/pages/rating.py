@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketState
 from studykit.errors import StudyError
 from studykit.pages import front_end
 from studykit.pages.conversation import Conversation, filling, note_problem
-from studykit.pages.guard import Limits, Rate
+from studykit.pages.guard import REPORT_POLICY, Limits, Rate
 from studykit.ratings.links import Links, is_secret, link_path, new_secret
 from studykit.ratings.material import Material
 from studykit.ratings.session import Session
@@ -31,11 +31,6 @@ _CHUNK = 128 * 1024
 _LENT = 20_000  # addresses of files that are known at once
 _CHECKED_EVERY = 30  # seconds after which a link is looked at again: it may have been revoked
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".html": "text/html"}
-# A report brings its own scripts and styles; it runs apart from the pages, and asks nobody.
-REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
-    "style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
-)
 _OUTSIDE = ("PROLIFIC_PID", "workerId", "participant")  # how panels name a rater in an address
 _LONGEST_OUTSIDE = 200
 

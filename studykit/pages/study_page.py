@@ -25,8 +25,8 @@ from studykit.errors import StudyError
 from studykit.media.squares import probed
 from studykit.pages import front_end, making
 from studykit.pages.author import Check, needs_key
+from studykit.pages.guard import REPORT_POLICY
 from studykit.pages.jobs import Job, Lane
-from studykit.pages.rating import REPORT_POLICY
 from studykit.ratings.links import new_secret
 from studykit.ratings.store import rated_clips
 from studykit.study.file import Cell, Study
