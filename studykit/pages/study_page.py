@@ -251,14 +251,13 @@ def _metrics(path: Path, cell: str) -> list[dict[str, str]]:
 
 def router(desk: StudyDesk) -> APIRouter:
     """Return the routes of a study's page; all but the page itself ask for the author's key."""
-
     pages = APIRouter()
     routes = APIRouter(prefix="/study", dependencies=[needs_key(desk.allow)])
+    page = front_end.page("study.js", style="animate.css", title=f"{desk.study.name}: study")
 
     @pages.get("/study")
-    async def page() -> HTMLResponse:
-        title = f"{desk.study.name}: study"
-        return HTMLResponse(front_end.page("study.js", style="animate.css", title=title))
+    async def study() -> HTMLResponse:
+        return HTMLResponse(page)
 
     @pages.get("/study/file/{name}")
     async def file(name: str) -> FileResponse:
