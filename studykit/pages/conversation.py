@@ -12,6 +12,7 @@ import logging.handlers
 import math
 import os
 import struct
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -305,10 +306,10 @@ def note_problem(out: Path, error: Exception, rater: str = "") -> None:
     The log is as long as it is allowed to be, and no entry is as long as a message may be.
     """
     log = out / "logs" / "ratings.txt"
-    record = logging.LogRecord("studykit", logging.ERROR, "", 0, "%s %s", (), None)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    text = "".join(logging.Formatter().formatException((type(error), error, error.__traceback__)))
-    record.msg, record.args = f"{when} {rater}\n{text[-_LONGEST_NOTE:]}\n", None
+    trace = "".join(traceback.format_exception(error))
+    text = f"{when} {rater}\n{trace[-_LONGEST_NOTE:]}"
+    record = logging.LogRecord("studykit", logging.ERROR, "", 0, text, None, None)
     try:
         log.parent.mkdir(exist_ok=True)
         handler = _Log(
