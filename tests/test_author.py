@@ -8,7 +8,8 @@ import pytest
 
 from studykit.pages.guard import Limits
 from studykit.ratings.store import RaterRecord
-from tests.served_study import Server, made_study, served
+from tests.rated_study import made_study
+from tests.served_study import Server, served
 
 
 @pytest.fixture(scope="module")

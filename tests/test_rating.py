@@ -16,7 +16,8 @@ from studykit.media import video
 from studykit.pages import conversation
 from studykit.pages.guard import Limits
 from studykit.ratings.links import new_secret
-from tests.served_study import ASKED, Server, Visitor, made_study, served
+from tests.rated_study import ASKED, made_study
+from tests.served_study import Server, Visitor, served
 
 LIMITS = Limits(wrong_keys=5, sockets=2, messages_at_once=1000, seconds_to_enter=0.5)
 

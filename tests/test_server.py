@@ -8,34 +8,25 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from studykit.clips.animate import animate_cells
-from studykit.clips.folder import study_folder
 from studykit.errors import MissingPackageError, StudyError
 from studykit.pages import front_end
 from studykit.pages.rating import RatingDesk
 from studykit.pages.server import create_app, serve
 from studykit.study.file import load_study
+from tests.rated_study import made_study
 
 HERE = "http://localhost"
 
 
 @pytest.fixture(scope="module")
 def study(small_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import shutil
-
-    folder = shutil.copytree(small_inputs, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
-    file = folder / "study.yaml"
-    file.write_text(file.read_text().replace("[copy]", "[{name: kiwimethod, method: copy}]"))
-    loaded = load_study(file)
-    animate_cells(loaded, study_folder(loaded, folder / "out"))
-    return file
+    return made_study(small_inputs, tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture
 def client(study: Path, tmp_path: Path) -> Iterator[TestClient]:
     desk = RatingDesk(load_study(study), study.parent / "out", str(tmp_path / "ratings.sqlite"))
     with TestClient(create_app(desk), base_url=HERE) as client:
-        client.desk = desk
         yield client
 
 

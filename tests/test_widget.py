@@ -7,75 +7,39 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from studykit.clips.animate import animate_cells
-from studykit.clips.folder import study_folder
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.pages.widget import RatingPage, rating_page
 from studykit.ratings.store import open_store
-from studykit.study.file import load_study
-
-ASKED = ("naturalness", "structure", "jitter", "consistency")
+from tests.rated_study import ASKED, Page, made_study
 
 
-class Browser:
-    """What the page does in a browser, message by message."""
+class Browser(Page):
+    """A page in a notebook, whose messages its widget gets."""
 
     def __init__(self, page: RatingPage, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.page, self.count = page, 0
+        self.page = page
         self.sent: list[tuple[dict, list[bytes] | None]] = []
         monkeypatch.setattr(page, "send", lambda *message: self.sent.append(message))
-        hello = self.ask("hello")
-        self.setup, self.state = hello["setup"], hello["state"]
-
-    def ask(self, verb: str, **content: Any) -> dict:
-        self.count += 1
-        return self.send({"re": f"view.{self.count}", "verb": verb, **content})
+        self.hello()
 
     def send(self, message: dict) -> dict:
         self.page._handle_custom_msg(message, [])
         json.dumps(self.sent[-1][0])  # as it goes over the wire
         return self.sent[-1][0]
 
-    def turn(self, verb: str, **content: Any) -> dict:
-        reply = self.ask(verb, turn=self.state["turn"], **content)
-        self.state = reply.get("state", self.state)
-        return reply
-
     def medium(self, slot: str) -> bytes:
-        (video,) = (item for item in self.state["media"] if item["slot"] == slot)
-        self.ask("media", id=video["id"])
+        self.ask_for(slot)
         (data,) = self.sent[-1][1]
         return data
 
-    def begin(self) -> None:
-        self.turn("agree")
-        self.turn("questions", answers={})
-
-    def watch(self) -> None:
-        self.turn("show")
-        self.turn("play", share=1)
-
-    def answer(self, value: int = 3) -> dict:
-        self.watch()
-        return self.turn("answer", values=dict.fromkeys(ASKED, value))
-
 
 @pytest.fixture
-def study(small_study: Path) -> Path:
-    small_study.write_text(
-        small_study.read_text().replace(
-            "methods: [copy]",
-            "methods: [{name: kiwimethod, method: copy}, {name: mangomethod, method: copy}]",
-        )
-    )
-    loaded = load_study(small_study)
-    animate_cells(loaded, study_folder(loaded, small_study.parent / "out"))
-    return small_study
+def study(small_inputs: Path, tmp_path: Path) -> Path:
+    return made_study(small_inputs, tmp_path)
 
 
 @pytest.fixture
