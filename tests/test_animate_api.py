@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import struct
-import threading
 import time
 import zipfile
 import zlib
@@ -29,11 +28,12 @@ from studykit.pages.uploads import Refused, UploadLimits
 from studykit.study.file import load_study
 
 httpx = pytest.importorskip("httpx")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
 from studykit.pages.animate_api import Workshop  # noqa: E402
 from studykit.pages.server import create_app  # noqa: E402
+from tests.real_server import running  # noqa: E402
 
 LIMITS = UploadLimits(
     bytes=3_000_000, pixels=4_000_000, seconds=5, frames=100, faces=4, files=3, away=3.0
@@ -44,18 +44,9 @@ FRAMES = 6
 @contextlib.contextmanager
 def served(limits: UploadLimits) -> Iterator[tuple[str, Workshop]]:
     workshop = Workshop(limits)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(workshop=workshop), log_level="warning")
-        server = uvicorn.Server(config)
+    with running(create_app(workshop=workshop)) as (address, server):
         workshop.ends = lambda: server.should_exit
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}", workshop
-        finally:
-            server.should_exit = True
-            thread.join()
+        yield address, workshop
 
 
 @pytest.fixture(scope="module")

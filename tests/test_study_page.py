@@ -3,10 +3,8 @@
 import concurrent.futures
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -25,7 +23,7 @@ from studykit.ratings.exchange import import_ratings
 from studykit.ratings.store import open_store
 from studykit.study.file import Cell, load_study
 
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
@@ -34,6 +32,7 @@ from fastapi import HTTPException  # noqa: E402
 from studykit.pages import study_page  # noqa: E402
 from studykit.pages.server import create_app  # noqa: E402
 from studykit.pages.study_page import StudyDesk  # noqa: E402
+from tests.real_server import running  # noqa: E402
 
 # The clips alone, one after the other as somebody lets them: a run's other steps have tests of
 # their own.
@@ -76,16 +75,8 @@ def desk(small_study: Path) -> StudyDesk:
 
 @pytest.fixture
 def address(desk: StudyDesk) -> Iterator[str]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(study=desk), log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    with running(create_app(study=desk)) as (address, _):
+        yield address
 
 
 @pytest.fixture
