@@ -22,7 +22,7 @@ from studykit.media.squares import find_square, open_driving, probed, squares_of
 from studykit.media.views import CropRule
 from studykit.pages.jobs import Tell
 from studykit.pages.uploads import UploadLimits
-from studykit.study.check import SMALLEST_SIDE, check_image, find_cuts, thumbnail
+from studykit.study.check import SMALLEST_SIDE, check_image, find_cuts, stepped
 from studykit.study.inputs import as_input
 
 ANY: CropRule = "face-or-centre"  # a file without a face is shown as well, with what that means
@@ -107,12 +107,7 @@ def scan_driving(tell: Tell, path: Path, folder: Path, view: Mapping[str, Any]) 
     strip: list[np.ndarray] = []
 
     def small() -> Iterator[np.ndarray]:
-        previous = None
-        for index, frame in enumerate(video.read_frames(path)):
-            now = thumbnail(frame)
-            if previous is not None:
-                steps.append(float(np.abs(now - previous).mean()))
-            previous = now
+        for index, frame in enumerate(stepped(video.read_frames(path), steps)):
             image = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
             for _ in range(int((shots == index).sum())):
                 wide = max(1, round(_STRIP * size[0] / size[1]))

@@ -3,7 +3,7 @@
 Nothing is raised for what is wrong with a file: it becomes a line in the list.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -123,18 +123,13 @@ def check_video(
         sampled = set(np.linspace(taken[0], taken[-1], SAMPLED_FRAMES).round().astype(int))
         looks: list[_Look] = []
         steps: list[float] = []
-        previous = None
         stop = taken.stop if taken.stop < info.frame_count else None
         notes: list[str] = []
-        frames = read_frames(path, taken.start, stop, notes)
+        frames = stepped(read_frames(path, taken.start, stop, notes), steps)
         for index, frame in zip(taken, frames, strict=False):
             if index in sampled:
                 shown = squares[(index - taken.start) % len(squares)].apply(frame, size)
                 looks.append(_Look.at(index / float(info.frame_rate), index, shown, view))
-            small = thumbnail(frame)
-            if previous is not None:
-                steps.append(float(np.abs(small - previous).mean()))
-            previous = small
     except MediaError as error:
         return [Problem(path, "error", _without_path(error, path))]
     problems = _check_size(path, (info.height, info.width), size)
@@ -161,6 +156,20 @@ def check_video(
     if square is not None and view.reference != "best":
         problems += _check_reference(path, size, crop, view)
     return _worst_first(problems)
+
+
+def stepped(frames: Iterable[np.ndarray], steps: list[float]) -> Iterator[np.ndarray]:
+    """Give frames on, and add to ``steps`` how much each differs from the one before.
+
+    These are the steps that :func:`find_cuts` takes.
+    """
+    previous = None
+    for frame in frames:
+        small = _thumbnail(frame)
+        if previous is not None:
+            steps.append(float(np.abs(small - previous).mean()))
+        previous = small
+        yield frame
 
 
 def find_cuts(steps: Sequence[float]) -> list[int]:
@@ -297,7 +306,7 @@ def _worst_first(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.level))
 
 
-def thumbnail(frame: np.ndarray) -> np.ndarray:
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
     """Average a frame's luminance over cells, so that noise and sharp edges count little."""
     cell = max(min(frame.shape[:2]) // _THUMBNAIL_SIDE, 1)
     # As floating point, for rounded cells would hide small steps.
