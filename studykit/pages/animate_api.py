@@ -37,9 +37,6 @@ _PATIENCE = 300.0  # seconds that a page waits for an answer
 _SHOWN = {"picture.jpg", "strip.jpg", "proxy.mp4"}
 _MADE = {"clip.mp4", "driving.mp4", "source.png"}
 Form = Literal["clip.mp4", "side-by-side.mp4", "clip.gif", "still.png", "study.zip"]
-
-
-View = dict[str, Any]
 _VIEW = "What of it takes part, in the words of a study file, such as "
 
 
@@ -49,8 +46,8 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     source: str = Field(description="The id of an upload.")
     driving: str = Field(description="The id of another.")
-    source_view: View = Field({}, description=_VIEW + '{"face": 2, "margin": 0.4}.')
-    driving_view: View = Field({}, description=_VIEW + '{"start": 1.5, "end": 6}.')
+    source_view: dict[str, Any] = Field({}, description=_VIEW + '{"face": 2, "margin": 0.4}.')
+    driving_view: dict[str, Any] = Field({}, description=_VIEW + '{"start": 1.5, "end": 6}.')
     method: str = "auto"
     settings: dict[str, bool | float | str] = {}
     size: int = Field(256, ge=64, le=512, description="Side of the clip, in pixels.")
@@ -362,7 +359,9 @@ def animate_router(workshop: Workshop) -> APIRouter:
         return _file(visitor.upload(id).folder, file, _SHOWN)
 
     @api.post("/uploads/{id}/look", summary="The square that a view means; of a driving, its range")
-    async def look(request: Request, id: str, view: View, visitor: Here) -> dict[str, Any]:
+    async def look(
+        request: Request, id: str, view: dict[str, Any], visitor: Here
+    ) -> dict[str, Any]:
         upload = visitor.upload(id)
         task, lane = looks.look_at_range, workshop.scans
         if upload.role == "source":
