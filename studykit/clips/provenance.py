@@ -122,14 +122,8 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
     def settings_of(name: str, method: str) -> str:
         equipped = methods[name]
         settings = method_settings(equipped.method)
-        for place in (
-            "device",
-            "weights",
-            "config",
-            "path",
-            "cwd",
-            "timeout",
-        ):  # what is there counts, not where
+        # What is there counts, not where it is or how long it may take.
+        for place in ("device", "weights", "config", "path", "cwd", "timeout"):
             settings.pop(place, None)
         parts = [study.size, study.crop, method, settings, clip_code(type(equipped.method))]
         seen = extractor(study.faces)
