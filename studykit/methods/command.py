@@ -258,13 +258,9 @@ class Command:
             driving.notes.append(f"the program's clip is {size_of}: its centred square is shown")
         crop = centre_crop((info.height, info.width))
         with contextlib.closing(video.read_frames(clip)) as frames:
-            numbered = enumerate(frames)
-            index, frame = next(numbered)
-            for wanted in shown:
-                while index < wanted:
-                    index, frame = next(numbered)
+            for frame in video.picked(frames, shown):
                 yield crop.apply(frame, size)
-            for _ in numbered:  # damage shows at the end
+            for _ in frames:  # damage shows at the end
                 pass
 
     def _nearest(
