@@ -248,7 +248,7 @@ class Command:
         elif info.frame_count != count:
             places = [driving.number(i) for i in shown] if whole != count else shown
             shown = self._nearest(info, places, whole, driving)
-        elif abs(info.frame_rate - driving.frame_rate) > driving.frame_rate / 1000:
+        elif not driving.has_rate(info.frame_rate):
             driving.notes.append(
                 f"the program's clip has {float(info.frame_rate):g} frames/s: it was taken frame "
                 "for frame"
