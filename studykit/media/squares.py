@@ -102,7 +102,7 @@ def open_driving(
     def frames() -> Iterator[np.ndarray]:
         if seen.shown is None:
             return squares()
-        return _picked(squares, seen.shown)
+        return video.picked(squares(), seen.shown)
 
     shown = f"{file_hash(path)} {seen.squares} {size} {seen.points is None}"
     if len(taken) < info.frame_count:
@@ -135,16 +135,6 @@ def open_driving(
         path=path,
     )
     return driving, "; ".join(filter(None, (seen.note, *info.notes)))
-
-
-def _picked(squares: Callable[[], Iterator[np.ndarray]], order: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield frames in a rising order, in which one may come again."""
-    waiting = enumerate(squares())
-    index, frame = next(waiting)
-    for wanted in order:
-        while index < wanted:
-            index, frame = next(waiting)
-        yield frame
 
 
 def _in_squares(seen: "_Seen", size: int) -> np.ndarray:

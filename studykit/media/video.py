@@ -208,6 +208,16 @@ def read_frames(
                 notes.append(answer)
 
 
+def picked(frames: Iterable[np.ndarray], order: Iterable[int]) -> Iterator[np.ndarray]:
+    """Yield frames in a rising order, in which one may come again; those behind are not read."""
+    waiting = enumerate(frames)
+    index, frame = next(waiting)
+    for wanted in order:
+        while index < wanted:
+            index, frame = next(waiting)
+        yield frame
+
+
 def read_sound(path: str | Path, *, first: int = 0, rate: int = 16_000) -> Iterator[np.ndarray]:
     """Yield a video's sound in pieces, end to end, from the moment its frame ``first`` is shown.
 

@@ -170,6 +170,10 @@ class Driving:
         """Return which frame of the file one of the frames shows."""
         return self.first + (index if self.order is None else int(self.order[index]))
 
+    def has_rate(self, frame_rate: Fraction) -> bool:
+        """Say whether a clip of this frame rate keeps its time, to a thousandth."""
+        return abs(frame_rate - self.frame_rate) <= self.frame_rate / 1000
+
     def points_seen(self) -> Iterator[np.ndarray]:
         """Yield where the face is in each frame, (70, 2) float64; it is sought where need be."""
         return tracked(self, finder=self.finder) if self.points is None else iter(self.points)

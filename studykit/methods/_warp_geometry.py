@@ -61,7 +61,8 @@ _LID_OVERLAP = 0.22
 _LIP_NOISE, _LIP_GAIN = 1.5, 1.3
 # Nearer to the face's outline than this, in millimetres, no lip goes that was not so near before.
 _LIP_ROOM = 10.0
-_UPPER_RISE, _JAW_SHARE = 0.0, 0.5
+# How much of the widest gap that opens between lips the jaw drops by.
+_JAW_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,7 @@ class Field:
             opened = _beyond(opening, _LIP_NOISE) * (_LIP_GAIN if opening > 0 else 1)
             wanted = max(gap + opened, min(gap, 0.0))
             correction = wanted - gap - opening
-            rise = correction * (_UPPER_RISE if correction > 0 else 0.5)
+            rise = min(correction, 0.0) / 2  # what is added to an opening is the jaw's
             moves[[upper, *with_upper], 1] -= rise
             moves[[lower, *with_lower], 1] += correction - rise
             most = max(most, wanted - gap)

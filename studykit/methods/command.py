@@ -248,7 +248,7 @@ class Command:
         elif info.frame_count != count:
             places = [driving.number(i) for i in shown] if whole != count else shown
             shown = self._nearest(info, places, whole, driving)
-        elif abs(info.frame_rate - driving.frame_rate) > driving.frame_rate / 1000:
+        elif not driving.has_rate(info.frame_rate):
             driving.notes.append(
                 f"the program's clip has {float(info.frame_rate):g} frames/s: it was taken frame "
                 "for frame"
@@ -258,13 +258,9 @@ class Command:
             driving.notes.append(f"the program's clip is {size_of}: its centred square is shown")
         crop = centre_crop((info.height, info.width))
         with contextlib.closing(video.read_frames(clip)) as frames:
-            numbered = enumerate(frames)
-            index, frame = next(numbered)
-            for wanted in shown:
-                while index < wanted:
-                    index, frame = next(numbered)
+            for frame in video.picked(frames, shown):
                 yield crop.apply(frame, size)
-            for _ in numbered:  # damage shows at the end
+            for _ in frames:  # damage shows at the end
                 pass
 
     def _nearest(

@@ -59,7 +59,7 @@ class Folder:
         source, size = state
         path = self.clip(source, driving.name)
         info = video.probe(path)
-        if abs(info.frame_rate - driving.frame_rate) > driving.frame_rate / 1000:
+        if not driving.has_rate(info.frame_rate):
             raise MediaError(
                 f"{path} has {float(info.frame_rate):g} frames/s, the driving "
                 f"{float(driving.frame_rate):g}: write the clip at the driving's frame rate"

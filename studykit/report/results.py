@@ -61,6 +61,11 @@ class Results:
         clip = self.out / row.clip
         return (clip, "") if clip.is_file() else (None, f"{row.clip} was removed: run the study")
 
+    @property
+    def made(self) -> list[CellRow]:
+        """What is known of the cells that have a clip."""
+        return [row for row in self.rows.values() if row.status == "done"]
+
     def curves(self, cell: str) -> Mapping[str, np.ndarray]:
         """Return a cell's figures frame by frame, empty where it was not measured."""
         return measured.curves(self.out, cell)

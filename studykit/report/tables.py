@@ -252,8 +252,7 @@ def paper_table(results: Results) -> Table:
 
 def timing(results: Results) -> Table:
     """Seconds a frame by method and device."""
-    done = [row for row in results.rows.values() if row.status == "done"]
-    rows = pd.DataFrame(done, columns=["method", "device", "frames", "seconds"])
+    rows = pd.DataFrame(results.made, columns=["method", "device", "frames", "seconds"])
     rows = rows[rows["method"].isin(results.methods)]
     a_frame = "seconds a frame (median)"
     groups = rows.assign(pace=rows["seconds"] / rows["frames"]).groupby(["method", "device"])

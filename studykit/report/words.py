@@ -43,8 +43,7 @@ _MOST_NOTES = 50
 
 def studied(results: Results) -> str:
     """Say what was crossed with what, what came of it and on which weights, in one paragraph."""
-    study, rows = results.study, list(results.rows.values())
-    done = sum(row.status == "done" for row in rows)
+    study, rows, done = results.study, results.rows, len(results.made)
     cells = sum(1 for _ in study.cells())
     sources, drivings = results.types
     pairs = {(source.type, driving.type) for source, driving in study.pairs()}
@@ -69,7 +68,7 @@ def studied(results: Results) -> str:
 
 def no_clips(results: Results) -> str:
     """Say why there is no clip, "" where there is one."""
-    if any(row.status == "done" for row in results.rows.values()):
+    if results.made:
         return ""
     if results.rows:
         return "no clip could be made"
@@ -108,10 +107,9 @@ def better(results: Results) -> str:
 
 def weights(results: Results) -> list[str]:
     """Say which weights made the clips, and what shipped weights are worth."""
-    done = [row for row in results.rows.values() if row.status == "done"]
-    if not done:
+    if not results.made:
         return []
-    used = sorted({(r.method, r.weights, r.weights_hash) for r in done if r.weights_hash})
+    used = sorted({(r.method, r.weights, r.weights_hash) for r in results.made if r.weights_hash})
     sentences = [
         f"{plain(method)} ran on the weights {plain(name)} (SHA-256 {digest[:12]}…)."
         for method, name, digest in used
@@ -472,8 +470,8 @@ def _stimuli(results: Results) -> str:
         f"were {combined}. All were cropped to {crop}, and scaled to {study.size} × {study.size} "
         f"pixels. Each pair was animated by {_joined(_described(results))}. {_in_a_line(study)}"
     )
-    done = [row for row in results.rows.values() if row.status == "done"]
-    if any(row.weights.startswith(_SHIPPED) for row in done):
+    made = results.made
+    if any(row.weights.startswith(_SHIPPED) for row in made):
         text += f" {_SHIPPED_KNOW}."
     rendered = [sum(_known(is_rendered, items)) for items in (study.sources, study.drivings)]
     if any(rendered):
@@ -483,7 +481,7 @@ def _stimuli(results: Results) -> str:
         )
     if rates := sorted(set(_known(_frame_rate, study.drivings))):
         text += f" Drivings have {_joined(f'{rate:.4g}' for rate in rates)} frames a second."
-    frames = [row.frames for row in done]
+    frames = [row.frames for row in made]
     if any(frames):
         text += f" Clips have {_span(frames, 'frame')}."
     if "same-identity" in study.protocols:
@@ -499,9 +497,9 @@ def _stimuli(results: Results) -> str:
             if name in ("studykit", "python", "paddlepaddle", "ppgan", "numpy")
         )
         text += f" Clips were made on {plain(machine['processor'])} ({versions})."
-        made = [row.version for row in results.rows.values() if row.status == "done"]
-        for version in sorted({*made} - {data["versions"]["studykit"]}):
-            count = made.count(version)
+        used = Counter(row.version for row in made)
+        for version in sorted({*used} - {data["versions"]["studykit"]}):
+            count = used[version]
             text += f" {_count(count, 'clip')}, which people had rated, {_were(count)} kept from "
             text += f"studykit {version or '0.1'}."
     return text
