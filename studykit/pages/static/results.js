@@ -1,7 +1,7 @@
 // What was asked for: how far it is, what came out of it in step with its driving, two beside each
 // other, and what is taken along.
 
-import { ask, post, remove } from "./api.js";
+import { post, remove, request } from "./api.js";
 import { button, h, icon } from "./elements.js";
 import { Player } from "./player.js";
 
@@ -325,11 +325,10 @@ export class Results {
     const address = `animations/${id}/download/${form}?mark=${mark}&at=${at.toFixed(3)}`;
     link.classList.add("an-making");
     try {
-      const response = await fetch(`api/${address}`);
-      if (!response.ok) await ask(address);
-      const named = /filename="?([^";]+)/.exec(response.headers.get("content-disposition"));
+      const response = await request(address);
+      const suggested = /filename="?([^";]+)/.exec(response.headers.get("content-disposition"));
       const url = URL.createObjectURL(await response.blob());
-      h("a", { href: url, download: named?.[1] ?? form }).click();
+      h("a", { href: url, download: suggested?.[1] ?? form }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60000);
     } catch (error) {
       this.say(error.message, true);
