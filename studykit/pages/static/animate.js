@@ -115,7 +115,7 @@ class AnimatePage {
   async estimate() {
     const asked = JSON.stringify(this.asked);
     try {
-      const { seconds, frames } = await post("estimate", { ...this.asked });
+      const { seconds, frames } = await post("estimate", this.asked);
       if (!this.ready || asked !== JSON.stringify(this.asked)) return;
       this.hint.textContent = seconds ? `${frames} frames: about ${length(seconds)}` : "";
     } catch (error) {

@@ -22,12 +22,11 @@ export async function ask(path, options) {
 
 export const remove = (path) => ask(path, { method: "DELETE" });
 
-export const post = (path, body = {}, options = {}) =>
+export const post = (path, body = {}) =>
   ask(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
-    ...options,
   });
 
 // A file on its way to the server; fetch does not tell how far it is.
@@ -52,5 +51,4 @@ export function listen(onstate, onlost) {
   const stream = new EventSource("api/events");
   stream.onmessage = ({ data }) => onstate(JSON.parse(data));
   stream.onerror = () => onlost();
-  return () => stream.close();
 }
