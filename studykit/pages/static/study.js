@@ -3,6 +3,7 @@
 import { followTheme } from "./browser.js";
 import { button, h, icon } from "./elements.js";
 import { Player } from "./player.js";
+import { figure, transport, video } from "./stage.js";
 
 const EVERY = 1500; // milliseconds between two looks
 const key = location.hash.slice(1);
@@ -218,12 +219,6 @@ class StudyPage {
   }
 
   inside({ row, settings, metrics, files, problem, frame_rate: rate }) {
-    const figure = (node, text) => h("figure", {}, node, h("figcaption", {}, text));
-    const video = (file, text) => {
-      const node = h("video", { src: file, playsinline: true, preload: "auto", "aria-label": text });
-      node.muted = true;
-      return node;
-    };
     const clip = files.clip && video(files.clip, "Clip");
     const driving = files.driving && video(files.driving, "Driving");
     const both = [clip, driving].filter(Boolean);
@@ -236,7 +231,8 @@ class StudyPage {
         clip && figure(clip, "Clip"),
       ),
     ];
-    if (both.length) parts.push(this.controls(new Player(both, rate)));
+    if (both.length)
+      parts.push(h("div", { class: "an-row an-controls" }, ...transport(new Player(both, rate))));
     if (problem && problem !== row?.error) {
       parts.push(h("p", { class: "an-problem", role: "alert" }, `The inputs can't be shown: ${problem}`));
     }
@@ -270,23 +266,6 @@ class StudyPage {
     ]);
     parts.push(h("div", { class: "an-both" }, said("Metrics", measured), said("How it was made", about)));
     return parts;
-  }
-
-  controls(player) {
-    const play = button("Play", () => (player.playing ? player.pause() : player.play()), {
-      kind: "first",
-      sign: "play",
-    });
-    player.onchange = () => {
-      play.lastChild.textContent = player.playing ? "Pause" : "Play";
-    };
-    return h(
-      "div",
-      { class: "an-row an-controls" },
-      play,
-      button("Frame back", () => player.step(-1), { kind: "soft", sign: "back", short: true }),
-      button("Frame on", () => player.step(1), { kind: "soft", sign: "step", short: true }),
-    );
   }
 }
 
