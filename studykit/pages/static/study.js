@@ -1,7 +1,7 @@
 // A study to its author: the matrix by type, which fills while cells are made; a cell in full.
 
-import { followTheme } from "./browser.js";
 import { button, h, icon } from "./elements.js";
+import { topLine, wholeWindow } from "./frame.js";
 import { Player } from "./player.js";
 import { figure, transport, video } from "./stage.js";
 
@@ -31,13 +31,10 @@ class StudyPage {
     this.grid = h("div", { class: "an-grid" });
     this.report = null; // not drawn yet
     this.panel = h("section", { class: "an-card an-cell", "aria-label": "Cell", hidden: true });
+    const top = topLine(state.name, "Study");
+    this.more = top.querySelector("nav");
     root.replaceChildren(
-      h(
-        "header",
-        { class: "an-top" },
-        h("h1", {}, icon("logo"), state.name, h("span", {}, "Study")),
-        (this.more = h("nav", { "aria-label": "More" })),
-      ),
+      top,
       h(
         "main",
         { class: "an-study" },
@@ -270,10 +267,7 @@ class StudyPage {
 }
 
 async function begin() {
-  document.documentElement.classList.add("rp-alone");
-  const root = h("div", { class: "rp an" });
-  document.body.replaceChildren(root);
-  followTheme(root);
+  const root = wholeWindow();
   try {
     new StudyPage(root, await ask("state"));
   } catch (error) {
