@@ -1,8 +1,9 @@
 // The page that animates: a picture, a driving, a method, and what comes out.
 
 import { ask, listen, post, Refusal } from "./api.js";
-import { followTheme, keep, kept } from "./browser.js";
-import { button, h, icon } from "./elements.js";
+import { keep, kept } from "./browser.js";
+import { button, h } from "./elements.js";
+import { topLine, wholeWindow } from "./frame.js";
 import { DrivingView, SourceView } from "./inputs.js";
 import { Methods } from "./methods.js";
 import { forget, Picker } from "./picker.js";
@@ -38,12 +39,7 @@ class AnimatePage {
       h("footer", {}, this.go, this.hint),
     );
     root.append(
-      h(
-        "header",
-        { class: "an-top" },
-        h("h1", {}, icon("logo"), "studykit ", h("span", {}, "Animate a face")),
-        h("nav", { "aria-label": "More" }, h("a", { href: "docs" }, "API")),
-      ),
+      topLine("studykit ", "Animate a face", h("a", { href: "docs" }, "API")),
       h("main", { class: "an-main" }, this.source.node, this.driving.node, third, this.results.node),
       h("footer", { class: "an-foot" }, this.stated()),
       this.live,
@@ -115,7 +111,7 @@ class AnimatePage {
   async estimate() {
     const asked = JSON.stringify(this.asked);
     try {
-      const { seconds, frames } = await post("estimate", { ...this.asked });
+      const { seconds, frames } = await post("estimate", this.asked);
       if (!this.ready || asked !== JSON.stringify(this.asked)) return;
       this.hint.textContent = seconds ? `${frames} frames: about ${length(seconds)}` : "";
     } catch (error) {
@@ -195,10 +191,7 @@ class AnimatePage {
 }
 
 async function begin() {
-  document.documentElement.classList.add("rp-alone");
-  const root = h("div", { class: "rp an" });
-  document.body.replaceChildren(root);
-  followTheme(root);
+  const root = wholeWindow();
   try {
     new AnimatePage(root, await ask("options"));
   } catch (error) {

@@ -4,44 +4,45 @@ export class Refusal extends Error {}
 
 const LOST = "The server can't be reached: check the connection, and try again.";
 
-async function answered(response) {
-  if (response.status === 204) return null;
-  const body = await response.json().catch(() => ({}));
-  if (response.ok) return body;
-  throw new Refusal(body.problem ?? `The server has refused this (${response.status}).`);
-}
-
-export function ask(path, options) {
+// The server's answer, whatever is in it; a refusal is thrown with what the server says of it.
+export async function request(path, options) {
   const lost = () => {
     throw new Refusal(LOST);
   };
-  return fetch(`api/${path}`, options).catch(lost).then(answered);
+  const response = await fetch(`api/${path}`, options).catch(lost);
+  if (response.ok) return response;
+  const { problem } = await response.json().catch(() => ({}));
+  throw new Refusal(problem ?? `The server has refused this (${response.status}).`);
+}
+
+export async function ask(path, options) {
+  const response = await request(path, options);
+  return response.status === 204 ? null : response.json().catch(() => ({}));
 }
 
 export const remove = (path) => ask(path, { method: "DELETE" });
 
-export const post = (path, body = {}, options = {}) =>
+export const post = (path, body = {}) =>
   ask(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
-    ...options,
   });
 
 // A file on its way to the server; fetch does not tell how far it is.
 export function bring(role, file, onshare) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
+    const sending = new XMLHttpRequest();
     const query = new URLSearchParams({ role, name: file.name ?? "" });
-    request.open("POST", `api/uploads?${query}`);
-    request.responseType = "json";
-    request.upload.onprogress = ({ loaded, total }) => onshare(total ? loaded / total : 0);
-    request.onload = () => {
-      if (request.status === 201) resolve(request.response);
-      else reject(new Refusal(request.response?.problem ?? LOST));
+    sending.open("POST", `api/uploads?${query}`);
+    sending.responseType = "json";
+    sending.upload.onprogress = ({ loaded, total }) => onshare(total ? loaded / total : 0);
+    sending.onload = () => {
+      if (sending.status === 201) resolve(sending.response);
+      else reject(new Refusal(sending.response?.problem ?? LOST));
     };
-    request.onerror = () => reject(new Refusal(LOST));
-    request.send(file);
+    sending.onerror = () => reject(new Refusal(LOST));
+    sending.send(file);
   });
 }
 
@@ -50,5 +51,4 @@ export function listen(onstate, onlost) {
   const stream = new EventSource("api/events");
   stream.onmessage = ({ data }) => onstate(JSON.parse(data));
   stream.onerror = () => onlost();
-  return () => stream.close();
 }

@@ -26,7 +26,7 @@ async function ask(path, content) {
 }
 
 function section(name, title, ...rest) {
-  const body = h("div", { class: "au-body" });
+  const body = h("div");
   parts[name] = body;
   const id = `au-${name}`;
   return h("section", { class: "au-card", "aria-labelledby": id }, h("h2", { id }, title), ...rest, body);
@@ -35,8 +35,7 @@ function section(name, title, ...rest) {
 function table(heads, rows, none) {
   if (!rows.length) return h("p", { class: "au-none" }, none);
   const head = h("tr", {}, ...heads.map((text) => h("th", { scope: "col" }, text)));
-  const cells = (row) => row.map((cell) => (cell instanceof Node ? h("td", {}, cell) : h("td", {}, cell ?? "")));
-  const body = rows.map((row) => h("tr", {}, ...cells(row)));
+  const body = rows.map((row) => h("tr", {}, ...row.map((cell) => h("td", {}, cell))));
   const inside = h("table", {}, h("thead", {}, head), h("tbody", {}, ...body));
   return h("div", { class: "au-wide", tabindex: 0, role: "region", "aria-label": heads.join(", ") }, inside);
 }

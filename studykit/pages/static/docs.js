@@ -1,8 +1,8 @@
 // The API, described by itself: what can be asked for, with what, and what comes back.
 
 import { ask } from "./api.js";
-import { followTheme } from "./browser.js";
-import { h, icon } from "./elements.js";
+import { h } from "./elements.js";
+import { topLine, wholeWindow } from "./frame.js";
 
 const EXAMPLE = `# bring two files, animate one with the other, wait, and take the clip along
 S=http://localhost:8866/api
@@ -51,10 +51,7 @@ function operation(path, verb, { summary, parameters = [], requestBody }) {
 }
 
 async function begin() {
-  document.documentElement.classList.add("rp-alone");
-  const root = h("div", { class: "rp an" });
-  document.body.replaceChildren(root);
-  followTheme(root);
+  const root = wholeWindow();
   const { paths, components } = await ask("openapi.json");
   const operations = Object.entries(paths).flatMap(([path, verbs]) =>
     Object.entries(verbs).map(([verb, about]) => operation(path, verb, about)),
@@ -66,12 +63,7 @@ async function begin() {
     table(fields(components.schemas.Asked)),
   );
   root.append(
-    h(
-      "header",
-      { class: "an-top" },
-      h("h1", {}, icon("logo"), "studykit ", h("span", {}, "API")),
-      h("nav", { "aria-label": "More" }, h("a", { href: "./" }, "Animate")),
-    ),
+    topLine("studykit ", "API", h("a", { href: "./" }, "Animate")),
     h(
       "main",
       { class: "an-docs" },

@@ -132,12 +132,12 @@ export class RatingPage {
     if (reached && mine) reached.focus({ preventScroll: !this.setup.alone });
   }
 
-  card({ title, body = [], actions = [], sign = null, wide = false }) {
+  card({ title, body = [], actions = [], sign = null }) {
     const heading = title && h("h1", { tabindex: -1, "data-focus": true }, title);
     this.place(
       h(
         "section",
-        { class: `rp-card${wide ? " rp-card-wide" : ""}` },
+        { class: "rp-card" },
         sign && h("div", { class: "rp-sign" }, icon(sign)),
         heading,
         ...body,
@@ -370,7 +370,7 @@ export class RatingPage {
   }
 
   withdrawn() {
-    keep(`rating ${this.setup.study}`, null);
+    remember(this.setup.study, null);
     this.card({ title: this.text("withdrawn_title"), body: [h("p", {}, this.text("withdrawn"))] });
   }
 

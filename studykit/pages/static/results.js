@@ -1,9 +1,10 @@
 // What was asked for: how far it is, what came out of it in step with its driving, two beside each
 // other, and what is taken along.
 
-import { ask, post, remove } from "./api.js";
+import { post, remove, request } from "./api.js";
 import { button, h, icon } from "./elements.js";
 import { Player } from "./player.js";
+import { figure, transport, video } from "./stage.js";
 
 const OPEN = ["waiting", "running"];
 const DOWNLOADS = [
@@ -150,12 +151,12 @@ export class Results {
   done() {
     const { result } = this.current;
     const other = this.all.find(({ id }) => id === this.other);
-    const clip = this.video(this.current, "clip.mp4");
-    const driving = this.video(this.current, "driving.mp4");
+    const from = ({ id }, file, label) => video(`api/animations/${id}/${file}`, label);
+    const clip = from(this.current, "clip.mp4", "Clip");
+    const driving = from(this.current, "driving.mp4", "Driving");
     clip.muted = !result.sound;
-    const second = other && this.video(other, "clip.mp4");
+    const second = other && from(other, "clip.mp4", "Clip");
     this.player = new Player(second ? [clip, driving, second] : [clip, driving], result.frame_rate);
-    const figure = (node, text) => h("figure", {}, node, h("figcaption", {}, text));
     const pair = second && [clip, second];
     const texts = second && [this.label(this.current), this.label(other)];
     const tiles = h(
@@ -176,17 +177,6 @@ export class Results {
 
   label(made) {
     return `${this.all.findIndex(({ id }) => id === made.id) + 1} ${named(made)}`;
-  }
-
-  video({ id }, file) {
-    const video = h("video", {
-      src: `api/animations/${id}/${file}`,
-      playsinline: true,
-      preload: "auto",
-      "aria-label": file === "driving.mp4" ? "Driving" : "Clip",
-    });
-    video.muted = true;
-    return video;
   }
 
   // One clip over the other, up to a line that is moved.
@@ -212,19 +202,10 @@ export class Results {
   controls(second) {
     const { player } = this;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const play = button("Play", () => (player.playing ? player.pause() : player.play()), {
-      kind: "first",
-      sign: "play",
-    });
-    const words = play.querySelector("span");
     const repeat = h("input", { type: "checkbox", checked: !still });
     const mute = h("input", { type: "checkbox", checked: true });
     const [clip] = player.videos;
     mute.onchange = () => (clip.muted = !mute.checked);
-    player.onchange = () => {
-      words.textContent = player.playing ? "Pause" : "Play";
-      play.firstChild.replaceWith(icon(player.playing ? "pause" : "play"));
-    };
     player.onend = () => repeat.checked && player.videos[0].isConnected && player.play();
     const speed = h(
       "select",
@@ -248,9 +229,7 @@ export class Results {
     return h(
       "div",
       { class: "an-row an-controls" },
-      play,
-      button("Frame back", () => player.step(-1), { kind: "soft", sign: "back", short: true }),
-      button("Frame on", () => player.step(1), { kind: "soft", sign: "step", short: true }),
+      ...transport(player),
       speed,
       h("label", { class: "an-check" }, repeat, h("span", {}, "Repeat")),
       this.current.result.sound && h("label", { class: "an-check" }, mute, h("span", {}, "Sound")),
@@ -325,11 +304,10 @@ export class Results {
     const address = `animations/${id}/download/${form}?mark=${mark}&at=${at.toFixed(3)}`;
     link.classList.add("an-making");
     try {
-      const response = await fetch(`api/${address}`);
-      if (!response.ok) await ask(address);
-      const named = /filename="?([^";]+)/.exec(response.headers.get("content-disposition"));
+      const response = await request(address);
+      const suggested = /filename="?([^";]+)/.exec(response.headers.get("content-disposition"));
       const url = URL.createObjectURL(await response.blob());
-      h("a", { href: url, download: named?.[1] ?? form }).click();
+      h("a", { href: url, download: suggested?.[1] ?? form }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60000);
     } catch (error) {
       this.say(error.message, true);

@@ -1,8 +1,9 @@
 // A study to its author: the matrix by type, which fills while cells are made; a cell in full.
 
-import { followTheme } from "./browser.js";
 import { button, h, icon } from "./elements.js";
+import { topLine, wholeWindow } from "./frame.js";
 import { Player } from "./player.js";
+import { figure, transport, video } from "./stage.js";
 
 const EVERY = 1500; // milliseconds between two looks
 const key = location.hash.slice(1);
@@ -30,13 +31,10 @@ class StudyPage {
     this.grid = h("div", { class: "an-grid" });
     this.report = null; // not drawn yet
     this.panel = h("section", { class: "an-card an-cell", "aria-label": "Cell", hidden: true });
+    const top = topLine(state.name, "Study");
+    this.more = top.querySelector("nav");
     root.replaceChildren(
-      h(
-        "header",
-        { class: "an-top" },
-        h("h1", {}, icon("logo"), state.name, h("span", {}, "Study")),
-        (this.more = h("nav", { "aria-label": "More" })),
-      ),
+      top,
       h(
         "main",
         { class: "an-study" },
@@ -218,12 +216,6 @@ class StudyPage {
   }
 
   inside({ row, settings, metrics, files, problem, frame_rate: rate }) {
-    const figure = (node, text) => h("figure", {}, node, h("figcaption", {}, text));
-    const video = (file, text) => {
-      const node = h("video", { src: file, playsinline: true, preload: "auto", "aria-label": text });
-      node.muted = true;
-      return node;
-    };
     const clip = files.clip && video(files.clip, "Clip");
     const driving = files.driving && video(files.driving, "Driving");
     const both = [clip, driving].filter(Boolean);
@@ -236,7 +228,8 @@ class StudyPage {
         clip && figure(clip, "Clip"),
       ),
     ];
-    if (both.length) parts.push(this.controls(new Player(both, rate)));
+    if (both.length)
+      parts.push(h("div", { class: "an-row an-controls" }, ...transport(new Player(both, rate))));
     if (problem && problem !== row?.error) {
       parts.push(h("p", { class: "an-problem", role: "alert" }, `The inputs can't be shown: ${problem}`));
     }
@@ -271,30 +264,10 @@ class StudyPage {
     parts.push(h("div", { class: "an-both" }, said("Metrics", measured), said("How it was made", about)));
     return parts;
   }
-
-  controls(player) {
-    const play = button("Play", () => (player.playing ? player.pause() : player.play()), {
-      kind: "first",
-      sign: "play",
-    });
-    player.onchange = () => {
-      play.lastChild.textContent = player.playing ? "Pause" : "Play";
-    };
-    return h(
-      "div",
-      { class: "an-row an-controls" },
-      play,
-      button("Frame back", () => player.step(-1), { kind: "soft", sign: "back", short: true }),
-      button("Frame on", () => player.step(1), { kind: "soft", sign: "step", short: true }),
-    );
-  }
 }
 
 async function begin() {
-  document.documentElement.classList.add("rp-alone");
-  const root = h("div", { class: "rp an" });
-  document.body.replaceChildren(root);
-  followTheme(root);
+  const root = wholeWindow();
   try {
     new StudyPage(root, await ask("state"));
   } catch (error) {

@@ -337,13 +337,11 @@ export class Trial {
     if (this.step) this.step.disabled = !player;
     this.questions.forEach(({ name, node, dot, inputs }, index) => {
       node.classList.toggle("rp-active", index === this.active);
-      node.classList.toggle("rp-answered", this.answers.has(name));
       dot.classList.toggle("rp-active", index === this.active);
       dot.classList.toggle("rp-answered", this.answers.has(name));
       for (const input of inputs) input.disabled = !watched || this.saving;
     });
     this.node.classList.toggle("rp-watched", watched);
-    this.node.classList.toggle("rp-playing", playing);
     const open = this.complete ? "keys_hint" : "answer_all_hint";
     const hint = this.saving ? "saving" : watched ? open : "watch_hint";
     this.hint.textContent = this.text(hint);
