@@ -1,6 +1,7 @@
 """Any program is a method: what behaves well is a clip, what does not is one line, and nothing of
 it is left."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -70,6 +71,16 @@ def made(method: Command, source: Source, driving: Driving) -> np.ndarray:
     return np.array(list(method.animate(method.prepare(source), driving)))
 
 
+def programs(parent: psutil.Process) -> list[psutil.Process]:
+    """Return the programs of these tests that a process and what it started have running."""
+    found = []
+    for process in parent.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if str(PROGRAM) in process.cmdline():
+                found.append(process)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of each program that ran, no process and no file."""
@@ -78,7 +89,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     yield
     assert not list(folder.iterdir())
-    assert not [p for p in psutil.Process().children(recursive=True) if str(PROGRAM) in p.cmdline()]
+    assert not programs(psutil.Process())
 
 
 def test_its_clip_has_a_frame_for_each_of_the_drivings(source, driving):
@@ -151,10 +162,7 @@ def test_it_ends_with_whoever_asked_for_it(tmp_path, number):
     until = time.monotonic() + 180
     while not list(folder.glob("*/out/began")) and time.monotonic() < until:
         time.sleep(0.05)
-    (running,) = [
-        process for process in psutil.Process(asker.pid).children(recursive=True)
-        if str(PROGRAM) in process.cmdline()
-    ]  # fmt: skip
+    (running,) = programs(psutil.Process(asker.pid))
     asker.send_signal(number)
     asker.wait(90)
     while time.monotonic() < until and (running.is_running() or list(folder.iterdir())):

@@ -6,7 +6,6 @@ so that all the memory that pictures, networks and libraries took comes back.
 
 import contextlib
 import multiprocessing
-import multiprocessing.connection
 import os
 import secrets
 import signal
@@ -199,10 +198,10 @@ class _Worker:
         return not self._killed and self._process.is_alive()
 
     def kill(self) -> None:
-        """End it, and wait until it is gone; from any thread."""
+        """End it, and wait until it is gone, of the list of processes too; from any thread."""
         self._killed = True
         self._process.kill()
-        multiprocessing.connection.wait([self._process.sentinel], _GONE)
+        self._process.join(_GONE)
 
     def ask(self, job: Job) -> None:
         self._here.send((job.task, job.arguments, job.kept))
