@@ -304,11 +304,8 @@ class Store:
                 kind,
             )
             number = connection.scalar(sa.select(numbers.c.used - 1).filter_by(**kind))
-            made_up = rater is None
-            rater = rater or new_rater_id()
-            if made_up:
-                while is_known(connection, study, rater):
-                    rater = new_rater_id()
+            if rater is None:
+                rater = unused_rater_id(connection, study)
             elif known := _rater(connection, study, rater):  # another process was first
                 return _numbered(known, study, simulated)
             _add(connection, raters, **kind, rater=rater, number=number)
@@ -797,12 +794,13 @@ def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | N
     return row and RaterRecord(*row)
 
 
-def is_known(connection: sa.Connection, study: str, rater: str) -> bool:
-    """Return whether an id belongs to a rater of a study, or to somebody who was invited."""
-    return any(
-        connection.execute(sa.select(table).filter_by(study=study, rater=rater)).first()
-        for table in (raters, links)
-    )
+def unused_rater_id(connection: sa.Connection, study: str) -> str:
+    """Make up an id of no rater of a study, nor of anybody who was invited."""
+    while True:
+        who = {"study": study, "rater": new_rater_id()}
+        known = (sa.select(table).filter_by(**who) for table in (raters, links))
+        if not any(connection.execute(query).first() for query in known):
+            return who["rater"]
 
 
 def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
