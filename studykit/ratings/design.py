@@ -711,9 +711,9 @@ def _training(
     study: Study, clips: Sequence[Clip], rated: list[Trial], chance: random.Random
 ) -> list[Trial]:
     """Choose practice that spans the scale: clips that are not rated, every second one spoilt."""
-    seen = {frozenset((trial.clip, trial.other)) for trial in rated}
+    seen = {trial.item for trial in rated}
     known = list(_rateable(study, clips))
-    unseen = [trial for trial in known if frozenset((trial.clip, trial.other)) not in seen]
+    unseen = [trial for trial in known if trial.item not in seen]
     count = study.ratings.training
     kinds = itertools.cycle(("torn", "shaken", "frozen"))
     chosen = []
@@ -769,11 +769,10 @@ def _gold(
         if ratings.task == "pair":
             shown = chance.choice(((base, spoilt), (spoilt, base)))
             right = 1 + shown.index(base)
-            answers = (right, right)
+            expected = {name: (right, right) for name in flaws[kind] if name in asked}
         else:
             shown = (chance.choice(held) if kind == "frozen" and held else spoilt,)
-            answers = (1, max(1, int(_FAILING * ratings.scale)))
-        expected = {name: answers for name in flaws[kind] if name in asked}
+            expected = _expected(ratings, kind)
         planned.append(Trial(_UNPLACED, "gold", *shown, expected=expected))
     return planned
 
