@@ -188,18 +188,26 @@ def read_plan(out: Path) -> FrozenPlan | None:
     contents = read_yaml(path)
     _, _, text = path.read_text(encoding="utf-8").partition("\nsha256: ")
     digest, _, body = text.partition("\n")
-    plan = FrozenPlan(digest, hashlib.sha256(body.encode()).hexdigest() == digest, contents)
-    try:
-        counts = (plan.late, plan.withdrawn, contents["sample"]["raters"])
-        numbers = (*counts, plan.frozen.utcoffset().seconds)
-        kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
-        readable = all(isinstance(number, int) for number in numbers) and all(
-            isinstance(value, str | None) for kind in kinds for value in kind.values()
-        )
-        assert readable and plan.hypotheses is not None
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
-        raise StudyError(f"{path} is no plan any more: put back what was frozen") from None
+    intact = hashlib.sha256(body.encode()).hexdigest() == digest
+    plan = FrozenPlan(digest, intact, contents)
+    if not _is_whole(plan):
+        raise StudyError(f"{path} is no plan any more: put back what was frozen")
     return plan
+
+
+def _is_whole(plan: FrozenPlan) -> bool:
+    """Say whether a plan's contents, which anybody may have edited, can still be read."""
+    try:
+        contents = plan.contents
+        counts = (plan.late, plan.withdrawn, contents["sample"]["raters"])
+        numbers = (*counts, plan.frozen.utcoffset().seconds, len(plan.hypotheses))
+        kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
+        texts = [value for kind in kinds for value in kind.values()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return all(isinstance(number, int) for number in numbers) and all(
+        isinstance(text, str | None) for text in texts
+    )
 
 
 def departures(
