@@ -16,6 +16,7 @@ import yaml
 
 import studykit
 from studykit import files
+from studykit.clips.folder import clip_file
 from studykit.errors import StudyError, did_you_mean
 from studykit.metrics.catalogue import METRICS, PRIMARY
 from studykit.ratings.design import study_clips, study_hash
@@ -110,7 +111,7 @@ def freeze_plan(
     frozen = datetime.now(UTC).isoformat(timespec="seconds")
     contents = {"study": study.name, "frozen": frozen, "answers_before": answers}
     contents["withdrawn_before"] = withdrawn
-    clips = {clip.cell: out / "clips" / f"{clip.cell}.mp4" for clip in study_clips(study)}
+    clips = {clip.cell: clip_file(out, clip.cell) for clip in study_clips(study)}
     contents |= planned(study) | {
         "study_hash": study_hash(study),
         "inputs": {name: files.sha256(path) for name, path in _inputs(study).items()},
@@ -340,7 +341,7 @@ def _changed_files(
     shown = rated[(rated["clip_hash"] != "") & (rated["other"] == "")]
     by_cell = shown.groupby("cell")["clip_hash"].agg(set).to_dict()
     then = plan.contents["clips"]
-    clips = {cell: out / "clips" / f"{cell}.mp4" for cell in by_cell}
+    clips = {cell: clip_file(out, cell) for cell in by_cell}
     now = {cell: files.sha256(path) for cell, path in clips.items() if path.is_file()}
     other = [
         cell for cell, hashes in by_cell.items()
