@@ -488,26 +488,32 @@ class Store:
                 .order_by(events.c.id)
             ).all()
             progress = {row.session: _progress(connection, row.session) for row in found}
-            steps = {row.session: _steps(connection, row.session) for row in found}
-        known, answered = defaultdict(dict), defaultdict(dict)
+            taken_back = Counter(
+                connection.scalars(
+                    sa.select(undone.c.session).join_from(undone, sessions).where(*conditions)
+                )
+            )
+        known, said = defaultdict(dict), defaultdict(dict)
         for session, kind, detail in noted:
             if kind in ("questions", "checks"):
-                answered[session.rpartition("/")[0]][kind] = json.loads(detail)
+                said[session.rpartition("/")[0]][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
         parts: Counter[tuple[str, str]] = Counter()
         records = []
         for row in found:
             parts[row.study, row.rater] += 1
+            answered, attempt, last_answer = progress[row.session]
             record = SessionRecord(
                 *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
                 trials=tuple(map(Trial.from_json, json.loads(row.plan))),
-                answered=progress[row.session][0],
-                undoable=progress[row.session][1] is not None,
-                steps=steps[row.session],
+                answered=answered,
+                undoable=attempt is not None,
+                # Each answer that was taken back is two steps, and no longer among the answered.
+                steps=answered + 2 * taken_back[row.session],
                 part=parts[row.study, row.rater],
-                last_answer=progress[row.session][2],
-                **answered[f"{row.study}/{row.rater}"],
+                last_answer=last_answer,
+                **said[f"{row.study}/{row.rater}"],
                 **known[row.session],
             )
             records.append(record)
@@ -840,14 +846,6 @@ def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None,
         return 0, None, None
     held = (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
     return *held, newest.answered_at
-
-
-def _steps(connection: sa.Connection, session: str) -> int:
-    """Return how often a trial of a session was answered or an answer taken back."""
-    each = sa.select(answers.c.trial, answers.c.attempt).filter_by(session=session).distinct()
-    taken_back = sa.select(sa.func.count()).select_from(undone).filter_by(session=session)
-    counted = sa.select(sa.func.count()).select_from(each.subquery())
-    return connection.scalar(counted) + connection.scalar(taken_back)
 
 
 def _plain_rows(ratings: "pd.DataFrame") -> list[dict[str, Any]]:
