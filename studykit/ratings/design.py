@@ -451,9 +451,10 @@ class _Deck:
         self.rows = williams_order(len(self._conditions))
         self.length = study.ratings.trials or len(self._conditions)
         # Where each clip is promised a number, none gets ahead of others.
-        self._uneven = 1 if study.ratings.ratings_per_clip_min else _UNEVEN
+        promised = study.ratings.ratings_per_clip_min > 0
+        self._uneven = 1 if promised else _UNEVEN
         sizes = Counter(itertools.chain.from_iterable(by_content))
-        self._by_clip = self._uneven == 1 and len(set(sizes.values())) > 1
+        self._by_clip = promised and len(set(sizes.values())) > 1
 
     @property
     def in_turns(self) -> int | None:
