@@ -97,8 +97,7 @@ def test_the_id_of_an_invited_rater_is_given_to_nobody_else(
     links: Links, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = iter(["r-1aaaaaa", "r-1aaaaaa", "r-2bbbbbb", "r-2bbbbbb", "r-1aaaaaa", "r-3cccccc"])
-    for place in ("links", "store"):
-        monkeypatch.setattr(f"studykit.ratings.{place}.new_rater_id", lambda: next(ids))
+    monkeypatch.setattr("studykit.ratings.store.new_rater_id", lambda: next(ids))
     assert links.make("rater")[1] == "r-1aaaaaa"
     assert links.make("rater")[1] == "r-2bbbbbb"
     assert store.register(STUDY).rater == "r-3cccccc"

@@ -12,6 +12,11 @@ def results_folder(study: Study, out: str | Path | None = None) -> Path:
     return Path(out) if out is not None else Path("reports") / study.name
 
 
+def clip_file(out: Path, cell: str) -> Path:
+    """Return where a cell's clip lies in a folder of results, made already or not."""
+    return out / "clips" / f"{cell}.mp4"
+
+
 def study_folder(study: Study, out: str | Path | None = None) -> Path:
     """Return the folder of a study's results, made and found writable.
 

@@ -42,14 +42,16 @@ def back_up(store: Store, path: str | Path) -> Path:
     path = Path(path)
     if path.exists():
         raise StudyError(f"{path} is there already: give the backup a name of its own")
-    with files.written(path, "choose another place for the backup") as part:
-        if store._engine.dialect.name == "sqlite":
-            _copy_file(store, part)
+    with (
+        files.written(path, "choose another place for the backup") as part,
+        store.reading() as connection,
+    ):
+        if connection.dialect.name == "sqlite":
+            _copy_file(connection, part, store.place)
         else:
-            with store.reading() as connection:
-                # Every table as it is at the first one's moment.
-                connection.execution_options(isolation_level="REPEATABLE READ")
-                _copy_tables(connection, part)
+            # Every table as it is at the first one's moment.
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            _copy_tables(connection, part)
     return path
 
 
@@ -117,21 +119,18 @@ def restore(
                 closed = {"rater": link.rater, "revoked_at": link.revoked_at}
                 target.execute(sa.update(links).filter_by(hash=link.hash).values(closed))
             withdraw_again(target, [dict(row) for row in gone])
-    leave_no_trace(store._engine)
+    leave_no_trace(target.engine)
     return replaced
 
 
-def _copy_file(store: Store, part: Path) -> None:
+def _copy_file(source: sa.Connection, part: Path, place: str) -> None:
     """Copy an SQLite file page by page in one step, which sees one moment and stops no writer."""
-    with (
-        contextlib.closing(store._engine.raw_connection()) as given,
-        contextlib.closing(sqlite3.connect(part)) as copy,
-    ):
+    with contextlib.closing(sqlite3.connect(part)) as copy:
         try:
-            given.driver_connection.backup(copy)
+            source.connection.driver_connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         except sqlite3.Error as error:
-            raise StudyError(f"{store.place} can't be copied to {part.parent}: {error}") from None
+            raise StudyError(f"{place} can't be copied to {part.parent}: {error}") from None
 
 
 def _copy_tables(source: sa.Connection, part: Path) -> None:

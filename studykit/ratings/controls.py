@@ -16,6 +16,7 @@ import numpy as np
 
 from studykit import files
 from studykit.clips.cells import read_cells
+from studykit.clips.folder import clip_file
 from studykit.errors import StudyError
 from studykit.media import video
 from studykit.media.squares import open_driving, open_source
@@ -56,7 +57,7 @@ def available_clips(study: Study, out: Path) -> tuple[Clip, ...]:
     return tuple(
         clip
         for clip in study_clips(study)
-        if clip.cell in made and _path_of_cell(out, clip.cell).is_file()
+        if clip.cell in made and clip_file(out, clip.cell).is_file()
     )
 
 
@@ -87,7 +88,7 @@ def clip_path(study: Study, out: Path, clip: Clip) -> Path:
     """
     if clip.kind == "reference":
         return _reference(study, out, clip.driving)
-    base = _path_of_cell(out, clip.base)
+    base = clip_file(out, clip.base)
     if not base.is_file():
         raise StudyError(f"the clip {base} is gone: run the study again, then go on")
     if clip.kind == "clip":
@@ -227,10 +228,6 @@ def _box(kind: bytes, content: bytes) -> bytes:
     if size < 2**32:
         return struct.pack(">I4s", size, kind) + content
     return struct.pack(">I4sQ", 1, kind, size + 8) + content
-
-
-def _path_of_cell(out: Path, cell: str) -> Path:
-    return out / "clips" / f"{cell}.mp4"
 
 
 def _control_path(out: Path, kind: str, made_of: str, suffix: str) -> Path:

@@ -451,9 +451,10 @@ class _Deck:
         self.rows = williams_order(len(self._conditions))
         self.length = study.ratings.trials or len(self._conditions)
         # Where each clip is promised a number, none gets ahead of others.
-        self._uneven = 1 if study.ratings.ratings_per_clip_min else _UNEVEN
+        promised = study.ratings.ratings_per_clip_min > 0
+        self._uneven = 1 if promised else _UNEVEN
         sizes = Counter(itertools.chain.from_iterable(by_content))
-        self._by_clip = self._uneven == 1 and len(set(sizes.values())) > 1
+        self._by_clip = promised and len(set(sizes.values())) > 1
 
     @property
     def in_turns(self) -> int | None:
@@ -711,9 +712,9 @@ def _training(
     study: Study, clips: Sequence[Clip], rated: list[Trial], chance: random.Random
 ) -> list[Trial]:
     """Choose practice that spans the scale: clips that are not rated, every second one spoilt."""
-    seen = {frozenset((trial.clip, trial.other)) for trial in rated}
+    seen = {trial.item for trial in rated}
     known = list(_rateable(study, clips))
-    unseen = [trial for trial in known if frozenset((trial.clip, trial.other)) not in seen]
+    unseen = [trial for trial in known if trial.item not in seen]
     count = study.ratings.training
     kinds = itertools.cycle(("torn", "shaken", "frozen"))
     chosen = []
@@ -769,11 +770,10 @@ def _gold(
         if ratings.task == "pair":
             shown = chance.choice(((base, spoilt), (spoilt, base)))
             right = 1 + shown.index(base)
-            answers = (right, right)
+            expected = {name: (right, right) for name in flaws[kind] if name in asked}
         else:
             shown = (chance.choice(held) if kind == "frozen" and held else spoilt,)
-            answers = (1, max(1, int(_FAILING * ratings.scale)))
-        expected = {name: answers for name in flaws[kind] if name in asked}
+            expected = _expected(ratings, kind)
         planned.append(Trial(_UNPLACED, "gold", *shown, expected=expected))
     return planned
 

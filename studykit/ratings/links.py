@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from studykit.errors import StudyError
 from studykit.ratings.database import links
-from studykit.ratings.store import Store, check_rater_id, is_known, new_rater_id
+from studykit.ratings.store import Store, check_rater_id, unused_rater_id
 
 Kind = Literal["rater", "panel", "author"]
 
@@ -166,9 +166,7 @@ class Links:
         try:
             with self._store.writing() as connection:
                 if kind == "rater" and not rater:
-                    rater = new_rater_id()
-                    while is_known(connection, self._study, rater):
-                        rater = new_rater_id()
+                    rater = unused_rater_id(connection, self._study)
                 values = row | {"hash": _hash(secret), "rater": rater or None}
                 connection.execute(sa.insert(links).values(values))
         except sa.exc.IntegrityError:

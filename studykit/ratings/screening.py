@@ -78,9 +78,7 @@ class Screening:
         )
 
 
-def screen_study(
-    study: Study, ratings: pd.DataFrame, rules: ScreeningRules | None = None
-) -> Screening:
+def screen_study(study: Study, ratings: pd.DataFrame) -> Screening:
     """Screen a study's ratings by its rules: as :func:`screen`, with what it says of its clips.
 
     Clips last as long as their drivings, no more of them need have been played than raters were
@@ -94,7 +92,7 @@ def screen_study(
         The table mixes simulated and human ratings.
     """
     stretch = 1.0 if study.ratings.task == "pair" else (study.ratings.scale - 1) / (_STEPS - 1)
-    rules = rules or study.ratings.screening
+    rules = study.ratings.screening
     rules = dataclasses.replace(
         rules,
         played=min(rules.played, study.ratings.watch),

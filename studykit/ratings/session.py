@@ -294,16 +294,10 @@ class Session:
             One a plate.
         """
         self._expect("checks")
-        read = [plate.is_right(given) for plate, given in zip(self.plates, answers, strict=True)]
-        found = {
-            check: sum(
-                right
-                for plate, right in zip(self.plates, read, strict=True)
-                if plate.check == check
-            )
-            / sum(p.check == check for p in self.plates)
-            for check in self.ratings.checks
-        }
+        read: dict[str, list[bool]] = {check: [] for check in self.ratings.checks}
+        for plate, given in zip(self.plates, answers, strict=True):
+            read[plate.check].append(plate.is_right(given))
+        found = {check: sum(right) / len(right) for check, right in read.items()}
         self.store.note(self._record.session, "checks", **found)
         self._record = replace(self._record, checks=found)
 

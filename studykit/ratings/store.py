@@ -304,11 +304,8 @@ class Store:
                 kind,
             )
             number = connection.scalar(sa.select(numbers.c.used - 1).filter_by(**kind))
-            made_up = rater is None
-            rater = rater or new_rater_id()
-            if made_up:
-                while is_known(connection, study, rater):
-                    rater = new_rater_id()
+            if rater is None:
+                rater = unused_rater_id(connection, study)
             elif known := _rater(connection, study, rater):  # another process was first
                 return _numbered(known, study, simulated)
             _add(connection, raters, **kind, rater=rater, number=number)
@@ -491,26 +488,32 @@ class Store:
                 .order_by(events.c.id)
             ).all()
             progress = {row.session: _progress(connection, row.session) for row in found}
-            steps = {row.session: _steps(connection, row.session) for row in found}
-        known, answered = defaultdict(dict), defaultdict(dict)
+            taken_back = Counter(
+                connection.scalars(
+                    sa.select(undone.c.session).join_from(undone, sessions).where(*conditions)
+                )
+            )
+        known, said = defaultdict(dict), defaultdict(dict)
         for session, kind, detail in noted:
             if kind in ("questions", "checks"):
-                answered[session.rpartition("/")[0]][kind] = json.loads(detail)
+                said[session.rpartition("/")[0]][kind] = json.loads(detail)
             elif kind in ("paused", "resumed"):
                 known[session]["paused"] = kind == "paused"
         parts: Counter[tuple[str, str]] = Counter()
         records = []
         for row in found:
             parts[row.study, row.rater] += 1
+            answered, attempt, last_answer = progress[row.session]
             record = SessionRecord(
                 *(row.session, row.study, row.rater, row.number, row.simulated, row.created_at),
                 trials=tuple(map(Trial.from_json, json.loads(row.plan))),
-                answered=progress[row.session][0],
-                undoable=progress[row.session][1] is not None,
-                steps=steps[row.session],
+                answered=answered,
+                undoable=attempt is not None,
+                # Each answer that was taken back is two steps, and no longer among the answered.
+                steps=answered + 2 * taken_back[row.session],
                 part=parts[row.study, row.rater],
-                last_answer=progress[row.session][2],
-                **answered[f"{row.study}/{row.rater}"],
+                last_answer=last_answer,
+                **said[f"{row.study}/{row.rater}"],
                 **known[row.session],
             )
             records.append(record)
@@ -797,12 +800,13 @@ def _rater(connection: sa.Connection, study: str, rater: str) -> RaterRecord | N
     return row and RaterRecord(*row)
 
 
-def is_known(connection: sa.Connection, study: str, rater: str) -> bool:
-    """Return whether an id belongs to a rater of a study, or to somebody who was invited."""
-    return any(
-        connection.execute(sa.select(table).filter_by(study=study, rater=rater)).first()
-        for table in (raters, links)
-    )
+def unused_rater_id(connection: sa.Connection, study: str) -> str:
+    """Make up an id of no rater of a study, nor of anybody who was invited."""
+    while True:
+        who = {"study": study, "rater": new_rater_id()}
+        known = (sa.select(table).filter_by(**who) for table in (raters, links))
+        if not any(connection.execute(query).first() for query in known):
+            return who["rater"]
 
 
 def _same_kind(known: RaterRecord, study: str, simulated: bool) -> RaterRecord:
@@ -842,14 +846,6 @@ def _progress(connection: sa.Connection, session: str) -> tuple[int, int | None,
         return 0, None, None
     held = (newest.trial, None) if newest.undone else (newest.trial + 1, newest.attempt)
     return *held, newest.answered_at
-
-
-def _steps(connection: sa.Connection, session: str) -> int:
-    """Return how often a trial of a session was answered or an answer taken back."""
-    each = sa.select(answers.c.trial, answers.c.attempt).filter_by(session=session).distinct()
-    taken_back = sa.select(sa.func.count()).select_from(undone).filter_by(session=session)
-    counted = sa.select(sa.func.count()).select_from(each.subquery())
-    return connection.scalar(counted) + connection.scalar(taken_back)
 
 
 def _plain_rows(ratings: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def analyse(
     excluded : mapping of str to str, optional
         Raters whom screening takes out, and why; every result counts them as dropped.
     primary : sequence of str
-        The metrics that claims are about, where a study has named its own.
+        The metrics that claims are about, where a study has named its own; () is one a group.
 
     Raises
     ------
@@ -95,7 +95,6 @@ def analyse(
     if metrics is None:
         metrics = NO_METRICS
     rule = rule or VerdictRule(scale=scale)
-    named: dict[str, Any] = {"primary": primary} if primary else {}
     results: dict[str, Any] = {
         "condition_scores": mean_scores(kept, scale=scale),
         "method_scores": mean_scores(kept, ("method",), scale=scale),
@@ -107,8 +106,8 @@ def analyse(
         "source_pairwise": pairwise(kept, ("source_type",)),
         "driving_pairwise": pairwise(kept, ("driving_type",)),
         "criteria_correlation": correlate_criteria(kept),
-        "metric_correlation": correlate_metrics(kept, metrics, **named),
-        "prediction": predict_scores(kept, metrics, **named),
+        "metric_correlation": correlate_metrics(kept, metrics, primary=primary),
+        "prediction": predict_scores(kept, metrics, primary=primary),
         "bradley_terry": bradley_terry(kept),
         "verdicts": verdicts(kept, rule),
     }

@@ -74,7 +74,7 @@ def correlate_metrics(
     metrics: pd.DataFrame,
     *,
     level: float = 0.95,
-    primary: Sequence[str] = _PRIMARY,
+    primary: Sequence[str] = (),
 ) -> Result:
     """Correlation of each metric with each criterion within sources, drivings and methods.
 
@@ -87,7 +87,7 @@ def correlate_metrics(
         As in metrics.csv: cell, metric, value, better, extractor. A metric that two extractors
         measured counts as two, named with them.
     primary : sequence of str
-        Those that a study has named beforehand; one a group by default.
+        Those that a study has named beforehand; () is one a group.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def correlate_metrics(
         ones), n_clips, words. Where lower values are better the sign is turned, so that r > 0
         means agreement with raters.
     """
-    rows = rated(ratings)
+    rows, primary = rated(ratings), primary or _PRIMARY
     measured = _metric_columns(metrics)
     found = []
     for criteria, answers in answers_of(rows, criteria_of(rows)):
@@ -107,8 +107,8 @@ def correlate_metrics(
                "n_clips", "words"]  # fmt: skip
     table = pd.DataFrame(found, columns=columns)
     better = metrics.drop_duplicates("metric").set_index("metric")["better"]
-    table["better"] = table["metric"].map(lambda name: better[name.split(" (")[0]])
-    table["primary"] = table["metric"].map(lambda name: name.split(" (")[0] in primary)
+    table["better"] = table["metric"].map(lambda name: better[_metric_of(name)])
+    table["primary"] = table["metric"].map(lambda name: _metric_of(name) in primary)
     claimed = table["primary"] & (table["criterion"] != MEAN)
     table["p_holm"] = holm(table["p"].where(claimed).astype(float))
     order = {name: place for place, name in enumerate(measured)}
@@ -135,7 +135,7 @@ def predict_scores(
     metrics: pd.DataFrame,
     *,
     level: float = 0.95,
-    primary: Sequence[str] = _PRIMARY,
+    primary: Sequence[str] = (),
 ) -> Result:
     """How well the primary metrics predict the clips' scores, by ITU-T P.1401, and which better.
 
@@ -153,7 +153,7 @@ def predict_scores(
     ITU-T P.1401 (2020). Methods, metrics and procedures for statistical evaluation, qualification
     and comparison of objective quality prediction models.
     """
-    rows = rated(ratings)
+    rows, primary = rated(ratings), primary or _PRIMARY
     predicted = (criteria_of(rows) or [MEAN])[-1]
     rows = rows[rows["criterion"] == predicted]
     by_clip = rows.groupby("cell", observed=True)["value"].agg(["mean", "std", "size"])
@@ -161,7 +161,7 @@ def predict_scores(
     half = scipy.stats.t.ppf((1 + level) / 2, (by_clip["size"] - 1).clip(lower=1))
     half = (half * by_clip["std"] / np.sqrt(by_clip["size"])).to_numpy()
     measured = _metric_columns(metrics).reindex(by_clip.index)
-    asked = [name for name in measured if name.split(" (")[0] in primary]
+    asked = [name for name in measured if _metric_of(name) in primary]
     score, groups = by_clip["mean"].to_numpy(), [clips[name] for name in ("source", "driving")]
     found = []
     for names in [*((name,) for name in asked), *itertools.combinations(asked, 2)]:
@@ -291,6 +291,11 @@ def _pearson(first: np.ndarray, second: np.ndarray) -> float:
 
 def _fisher(r: np.ndarray | float) -> np.ndarray:
     return np.arctanh(np.clip(r, -_R_MOST, _R_MOST))
+
+
+def _metric_of(column: str) -> str:
+    """Return the metric of a column of :func:`_metric_columns`, without its extractor."""
+    return column.split(" (")[0]
 
 
 def _alike(values: pd.DataFrame) -> list[list[str]]:

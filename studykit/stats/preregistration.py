@@ -16,6 +16,7 @@ import yaml
 
 import studykit
 from studykit import files
+from studykit.clips.folder import clip_file
 from studykit.errors import StudyError, did_you_mean
 from studykit.metrics.catalogue import METRICS, PRIMARY
 from studykit.ratings.design import study_clips, study_hash
@@ -110,7 +111,7 @@ def freeze_plan(
     frozen = datetime.now(UTC).isoformat(timespec="seconds")
     contents = {"study": study.name, "frozen": frozen, "answers_before": answers}
     contents["withdrawn_before"] = withdrawn
-    clips = {clip.cell: out / "clips" / f"{clip.cell}.mp4" for clip in study_clips(study)}
+    clips = {clip.cell: clip_file(out, clip.cell) for clip in study_clips(study)}
     contents |= planned(study) | {
         "study_hash": study_hash(study),
         "inputs": {name: files.sha256(path) for name, path in _inputs(study).items()},
@@ -188,18 +189,26 @@ def read_plan(out: Path) -> FrozenPlan | None:
     contents = read_yaml(path)
     _, _, text = path.read_text(encoding="utf-8").partition("\nsha256: ")
     digest, _, body = text.partition("\n")
-    plan = FrozenPlan(digest, hashlib.sha256(body.encode()).hexdigest() == digest, contents)
-    try:
-        counts = (plan.late, plan.withdrawn, contents["sample"]["raters"])
-        numbers = (*counts, plan.frozen.utcoffset().seconds)
-        kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
-        readable = all(isinstance(number, int) for number in numbers) and all(
-            isinstance(value, str | None) for kind in kinds for value in kind.values()
-        )
-        assert readable and plan.hypotheses is not None
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
-        raise StudyError(f"{path} is no plan any more: put back what was frozen") from None
+    intact = hashlib.sha256(body.encode()).hexdigest() == digest
+    plan = FrozenPlan(digest, intact, contents)
+    if not _is_whole(plan):
+        raise StudyError(f"{path} is no plan any more: put back what was frozen")
     return plan
+
+
+def _is_whole(plan: FrozenPlan) -> bool:
+    """Say whether a plan's contents, which anybody may have edited, can still be read."""
+    try:
+        contents = plan.contents
+        counts = (plan.late, plan.withdrawn, contents["sample"]["raters"])
+        numbers = (*counts, plan.frozen.utcoffset().seconds, len(plan.hypotheses))
+        kinds = [contents["inputs"], contents["clips"], {"": contents["study_hash"]}]
+        texts = [value for kind in kinds for value in kind.values()]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return all(isinstance(number, int) for number in numbers) and all(
+        isinstance(text, str | None) for text in texts
+    )
 
 
 def departures(
@@ -332,7 +341,7 @@ def _changed_files(
     shown = rated[(rated["clip_hash"] != "") & (rated["other"] == "")]
     by_cell = shown.groupby("cell")["clip_hash"].agg(set).to_dict()
     then = plan.contents["clips"]
-    clips = {cell: out / "clips" / f"{cell}.mp4" for cell in by_cell}
+    clips = {cell: clip_file(out, cell) for cell in by_cell}
     now = {cell: files.sha256(path) for cell, path in clips.items() if path.is_file()}
     other = [
         cell for cell, hashes in by_cell.items()

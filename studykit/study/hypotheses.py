@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from studykit.errors import did_you_mean
 from studykit.study.document import MOST, Document
 from studykit.study.inputs import Input
 from studykit.study.ratings import Ratings
@@ -93,11 +92,9 @@ def read_plan_section(
         scope: Scope = "like these"
         if "scope" in said:
             scope = document.choice((*place, "scope"), get_args(Scope))
-        sides = [document.text((*place, key)) for key in ("higher", "lower")]
-        for key, side in zip(("higher", "lower"), sides, strict=True):
-            if side not in levels[claim]:
-                hint = did_you_mean(side, levels[claim])
-                raise document.error((*place, key), f'no {claim} "{side}": {hint}')
+        sides = [
+            document.choice((*place, key), levels[claim], what=claim) for key in ("higher", "lower")
+        ]
         if sides[0] == sides[1]:
             raise document.error((*place, "lower"), f'"{sides[0]}" is compared with itself')
         if "criterion" not in said and not primary:

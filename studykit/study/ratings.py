@@ -394,7 +394,7 @@ _READERS: dict[str, _Reader] = {
     "sessions": _count(1, MOST_SESSIONS),
     "break_minutes": _count(0),
     "ratings_per_clip_min": _count(0),
-    "preset": lambda document, where, _: document.text(where),
+    "preset": _text,
     "feedback": lambda document, where, _: document.switch(where),
     "checks": _checks,
     "watch": lambda document, where, _: document.share(where),
