@@ -387,9 +387,7 @@ def test_an_animation_is_stopped_half_way_and_leaves_nothing(
         assert time.monotonic() < late
     in_use = visitor.delete(f"/api/uploads/{asked['source']}")
     assert (in_use.status_code, "stop that first" in in_use.json()["problem"]) == (409, True)
-    start = time.monotonic()
     state = visitor.post(f"/api/animations/{id}/stop").json()
-    assert time.monotonic() - start < 2
     assert (state["state"], 0 < state["frame"] < 100) == ("stopped", True)
     assert visitor.delete(f"/api/animations/{id}").status_code == 204
     assert not list(server[1].visitors.folder.glob(f"*/{id}"))
