@@ -252,7 +252,7 @@ def load(name_or_path: str | Path, config: str | Path | None = None) -> Checkpoi
         stored = checkpoint_files.settings_in(path, io.BytesIO(content))
         settings = stored or checkpoint_files.settings_from_shapes(path, **networks)
     checkpoint_files.require_sizes(config or path, settings, networks)
-    return Checkpoint(str(name_or_path), digest, settings, **networks)
+    return Checkpoint(str(name_or_path), digest, settings, networks)
 
 
 def _imported(path: Path, content: bytes, digest: str) -> bytes:
@@ -263,7 +263,7 @@ def _imported(path: Path, content: bytes, digest: str) -> bytes:
         if _recorded(kept) == hashlib.sha256(again).hexdigest():
             return again
     networks = checkpoint_files.read_networks(path, content)
-    checkpoint_files.save(Checkpoint(str(path), digest, {}, **networks), kept)
+    checkpoint_files.save(Checkpoint(str(path), digest, {}, networks), kept)
     _record(kept, sha256(kept))
     return checkpoint_files.read_file(kept)
 
