@@ -8,9 +8,14 @@ writes one with the layout of a published checkpoint, which ``--weights OUT.safe
 import argparse
 import copy
 
+import numpy as np
+
 from studykit.methods import checkpoint_files, weights
 from studykit.methods._fomm_dygraph import build_networks
+from studykit.methods._sparse_network import tensor_shapes
+from studykit.methods.checkpoint_files import Checkpoint
 from studykit.methods.random_weights import SMALL, random_checkpoint
+from studykit.methods.sparse import shape_of
 
 
 def small_config(**common):
@@ -27,6 +32,30 @@ def mobile_config():
     config["generator_cfg"].update(mobile_net=True)
     config["generator_cfg"]["dense_motion_params"].update(scale_factor=0.25)
     return config
+
+
+def sparse_checkpoint(seed=0, size=64, **shape):
+    """Return random networks of ``sparse``, which find the motion of small images."""
+    shape = {"side": 64, "whole": [8, 12], "local": [8, 8], "code": 16, **shape}
+    config = {**small_config(), "network": "sparse", "motion_cfg": shape, "size": size}
+    config["trained_on"] = "nothing"
+    painting = {
+        name: tensor
+        for name, tensor in random_checkpoint(small_config(), seed, size).generator.items()
+        if not name.startswith("dense_motion")
+    }
+    networks = {"motion": motion_tensors(shape_of(config), seed), "generator": painting}
+    return Checkpoint(f"sparse-{seed}", "", config, networks)
+
+
+def motion_tensors(shape, seed=0):
+    """Return random tensors of a motion network of ``sparse`` that answer to what they get."""
+    rng, tensors = np.random.default_rng(seed), {}
+    for name, size in tensor_shapes(shape).items():
+        spread = 0.1 if len(size) == 1 else (1 / np.prod(size[1:])) ** 0.5
+        values = rng.normal(0, spread * (0.3 if ".head." in name else 1), size)
+        tensors[name] = (values + name.endswith(".scale")).astype(np.float32)
+    return tensors
 
 
 def layout(config):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from studykit.media.following import interpolated, is_seen, tracked
 from studykit.media.views import Driving
 from studykit.methods._face_registration import RegisteredHead
+from studykit.methods._warp_geometry import Head, Motion, fit_head, motion_since
 
 MIN_CUTOFF, SPEED_COEFFICIENT = 4.0, 16.0
 """Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""
@@ -67,6 +69,39 @@ def counted_from(
     rows = list(rows)  # as smoothed as the others, so that no motion is left in it
     seen = (row for row in rows[driving.reference :] if not is_lost(row))
     return next(seen, None), iter(rows)
+
+
+def motions(
+    head: Head,
+    start: np.ndarray | None,
+    rows: Iterable[np.ndarray],
+    relative: bool,
+    adapt_scale: bool,
+) -> Iterator[tuple[np.ndarray, Motion | None]]:
+    """Yield each frame's landmarks with how they move a source, which is None where none are seen.
+
+    Parameters
+    ----------
+    head : Head
+        The source's.
+    start, rows
+        As :func:`counted_from` gives them.
+    relative : bool
+        Move as the driving moves since its reference; otherwise onto its face.
+    adapt_scale : bool
+        Take a relative motion by the size of the source's face over that of the driving's.
+    """
+    reference = head if not relative else None if start is None else fit_head(start[:68])
+    for found in rows:
+        motion = None
+        if not is_lost(found):
+            reference = reference or fit_head(found[:68])
+            motion = motion_since(reference, found[:68], np.ones(68))
+            if relative and not adapt_scale:
+                factor = reference.scale / head.scale
+                shift, expression = factor * motion.shift, factor * motion.expression
+                motion = replace(motion, shift=shift, expression=expression)
+        yield found, motion
 
 
 class OneEuroFilter:

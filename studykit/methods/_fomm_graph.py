@@ -91,11 +91,11 @@ def make_graphs(networks: Networks, height: int, width: int) -> dict[str, tuple[
     encoder, motion = EncoderGraph(generator), MotionGraph(generator, height, width)
     *_, last = (layer for layer in encoder.blocks.sublayers() if isinstance(layer, nn.Conv2D))
     count, channels = motion.num_kp, last.weight.shape[0]
-    image = _input("image", 1, 3, height, width)
-    source = _input("source", 1, 3, *motion.small)
-    points, moved = (_input(name, count, 2) for name in ("points", "moved"))
-    motions = _input("motions", count + 1, 2, 3)
-    features = _input("features", 1, *motion.inner, channels)
+    image = graph_input("image", 1, 3, height, width)
+    source = graph_input("source", 1, 3, *motion.small)
+    points, moved = (graph_input(name, count, 2) for name in ("points", "moved"))
+    motions = graph_input("motions", count + 1, 2, 3)
+    features = graph_input("features", 1, *motion.inner, channels)
     graphs = {
         "keypoints": (KeypointGraph(networks.kp_detector, height, width), [image]),
         "encoder": (encoder, [image]),
@@ -112,7 +112,7 @@ class KeypointGraph(nn.Layer):
 
     def __init__(self, detector: Any, height: int, width: int) -> None:
         super().__init__()
-        self.down = _downsampling(detector)
+        self.down = downsampling(detector)
         self.hourglass = _Hourglass(detector.predictor)
         self.temperature = detector.temperature
         self.num_maps = detector.num_jacobian_maps if detector.jacobian is not None else 0
@@ -121,7 +121,7 @@ class KeypointGraph(nn.Layer):
         scale = detector.scale_factor
         border = _border(detector.kp)
         self.height, self.width = (int(side * scale) - border for side in (height, width))
-        self.register_buffer("grid", paddle.to_tensor(_places(self.height, self.width)[:, :2]))
+        self.register_buffer("grid", paddle.to_tensor(places(self.height, self.width)[:, :2]))
 
     def forward(self, image):
         features = self.hourglass(self.down(image))
@@ -160,7 +160,7 @@ class EncoderGraph(nn.Layer):
             *(_folded(block.conv, block.norm) for block in first),
             *(_down_block(block) for block in generator.down_blocks),
         )
-        self.down = _downsampling(generator.dense_motion_network)
+        self.down = downsampling(generator.dense_motion_network)
 
     def forward(self, image):
         return self.blocks(image).transpose([0, 2, 3, 1]), paddle.assign(self.down(image))
@@ -180,30 +180,17 @@ class MotionGraph(nn.Layer):
         super().__init__()
         motion = generator.dense_motion_network
         self.small = tuple(int(side * motion.scale_factor) for side in (height, width))
-        self.inner = tuple(side >> len(generator.down_blocks) for side in (height, width))
         self.num_kp, self.variance = motion.num_kp, motion.kp_variance
         self.occluding = motion.occlusion is not None
         self.hourglass = _Hourglass(motion.hourglass)
         self.heads = _heads([head for head in (motion.mask, motion.occlusion) if head is not None])
-        # At the borders nothing moves and, but for the mobile network, nothing is painted in.
-        inside = np.zeros(self.inner, np.float32)
-        within = slice(generator.pad, -generator.pad)
-        inside[within, within] = 1.0
-        fade = _fade(inside)
-        inside[:] = np.maximum(inside, generator.mobile_net)
-        still = _places(*self.inner)[:, :2].T.reshape(2, *self.inner)
+        self.at_features = AtFeatures(generator, self.small, height, width)
+        self.inner = self.at_features.inner
         constants = {
-            "places": _places(*self.small).T,  # (3, places)
+            "places": places(*self.small).T,  # (3, places)
             "columns": _axis(self.small[1])[None, None, None],
             "rows": _axis(self.small[0])[None, None, :, None],
-            "fade": fade[None, None],
-            "still": ((1 - fade) * still)[None],
-            "inside": inside[None, None],
-            "border": 1 - inside[None, None],
         }
-        if self.inner != self.small:
-            constants["taller"] = _stretch(self.small[0], self.inner[0])
-            constants["wider"] = _stretch(self.small[1], self.inner[1]).T
         for name, value in constants.items():
             self.register_buffer(name, paddle.to_tensor(np.ascontiguousarray(value)))
 
@@ -221,12 +208,7 @@ class MotionGraph(nn.Layer):
             maps = paddle.split(maps[0], [count, 1], axis=1)
         mask = F.softmax(maps[0], axis=1).reshape([count, 1, -1])
         dense = (mask * sparse).sum(axis=0).reshape([1, 2, *self.small])  # equation 8
-        dense = self.fade * self._resized(dense) + self.still
-        if self.occluding:
-            visible = self._resized(F.sigmoid(maps[1])) * self.inside + self.border
-        else:
-            visible = paddle.ones_like(self.inside)
-        return dense.reshape([2, -1]).transpose([1, 0]), visible.reshape([-1, 1])
+        return self.at_features(dense, F.sigmoid(maps[1]) if self.occluding else None)
 
     def _heat(self, points):
         """Equation 6; a Gaussian of two dimensions is the product of one along each.
@@ -241,8 +223,48 @@ class MotionGraph(nn.Layer):
         down_column = paddle.exp((self.rows - y) ** 2 * (-0.5 / self.variance))
         return paddle.matmul(down_column, along_row)
 
+
+class AtFeatures(nn.Layer):
+    """A dense motion of a small grid at every place of the features, as the painting takes it.
+
+    At the borders nothing moves and, but for the mobile network, nothing is painted in.
+
+    It takes where in the source each place comes from, (1, 2, h, w), and how much of it is seen,
+    (1, 1, h, w) or nothing; it gives both for the features, (places, 2) and (places, 1).
+    """
+
+    def __init__(self, generator: Any, small: tuple[int, ...], height: int, width: int) -> None:
+        super().__init__()
+        self.inner = tuple(side >> len(generator.down_blocks) for side in (height, width))
+        self.resizing = self.inner != small
+        inside = np.zeros(self.inner, np.float32)
+        within = slice(generator.pad, -generator.pad)
+        inside[within, within] = 1.0
+        fade = _fade(inside)
+        inside[:] = np.maximum(inside, generator.mobile_net)
+        still = places(*self.inner)[:, :2].T.reshape(2, *self.inner)
+        constants = {
+            "fade": fade[None, None],
+            "still": ((1 - fade) * still)[None],
+            "inside": inside[None, None],
+            "border": 1 - inside[None, None],
+        }
+        if self.resizing:
+            constants["taller"] = _stretch(small[0], self.inner[0])
+            constants["wider"] = _stretch(small[1], self.inner[1]).T
+        for name, value in constants.items():
+            self.register_buffer(name, paddle.to_tensor(np.ascontiguousarray(value)))
+
+    def forward(self, dense, visible=None):
+        dense = self.fade * self._resized(dense) + self.still
+        if visible is None:
+            visible = paddle.ones_like(self.inside)
+        else:
+            visible = self._resized(visible) * self.inside + self.border
+        return dense.reshape([2, -1]).transpose([1, 0]), visible.reshape([-1, 1])
+
     def _resized(self, maps):
-        if self.inner == self.small:
+        if not self.resizing:
             return maps
         return paddle.matmul(paddle.matmul(self.taller, maps), self.wider)
 
@@ -342,7 +364,7 @@ def _heads(heads: list[Any]) -> Any:
     return nn.LayerList([_convolution(weight, bias, padding=heads[0]._padding)])
 
 
-def _downsampling(network: Any) -> Any:
+def downsampling(network: Any) -> Any:
     """Return the anti-aliased downsampling as one convolution: what it skips is not computed."""
     if network.scale_factor == 1:
         return nn.Identity()
@@ -393,7 +415,7 @@ def _border(head: Any) -> int:
     return sum(conv.weight.shape[2] - 1 - 2 * conv._padding for conv in convs)
 
 
-def _input(name: str, *shape: int) -> Any:
+def graph_input(name: str, *shape: int) -> Any:
     return paddle.static.InputSpec(shape, "float32", name)
 
 
@@ -401,7 +423,7 @@ def _axis(size: int) -> np.ndarray:
     return (2 * (np.arange(size) / (size - 1)) - 1).astype(np.float32)
 
 
-def _places(height: int, width: int) -> np.ndarray:
+def places(height: int, width: int) -> np.ndarray:
     """Return (x, y, 1) of every pixel in row order, x and y from -1 to 1."""
     y, x = np.meshgrid(_axis(height), _axis(width), indexing="ij")
     return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)

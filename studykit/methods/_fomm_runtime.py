@@ -12,9 +12,10 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class GraphEngine:
     note = ""
 
     def __init__(self, folder: Path, threads: int, precision: str = "float32") -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self._keypoints = Predictor(folder / "keypoints", threads)
         self._encoder = Predictor(folder / "encoder", threads)
         self._motion = Predictor(folder / "motion", threads)
@@ -64,12 +65,12 @@ class GraphEngine:
 
         Its features are (H', W', C), and its image is as small as the motion network's.
         """
-        features, small = self._encoder(_batched(image))
+        features, small = self._encoder(batched(image))
         return Encoded(features[0], small, self.keypoints([image])[0])
 
     def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
         """Detect the keypoints of frames (S, S, 3)."""
-        return [Keypoints(*self._keypoints(_batched(frame))) for frame in frames]
+        return [Keypoints(*self._keypoints(batched(frame))) for frame in frames]
 
     def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
@@ -130,10 +131,10 @@ def warp(features: np.ndarray, places: np.ndarray, visible: np.ndarray) -> np.nd
     return (matrix @ features.reshape(count, channels)).reshape(features.shape)
 
 
-def graph_folder(*identity: str, height: int, width: int) -> Path:
+def graph_folder(*identity: str, height: int, width: int, maker: str = "_fomm_graph") -> Path:
     """Return where the graphs are kept for weights and settings with these hashes, and a size."""
     paddle = import_paddle()
-    maker = code_hash("studykit.methods._fomm_graph")
+    maker = code_hash(f"studykit.methods.{maker}")
     parts = [*identity, height, width, paddle.__version__, maker]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     return cache_folder() / "graphs" / key
@@ -152,24 +153,36 @@ def build_graphs(networks: Networks, folder: Path, height: int, width: int) -> N
         Paddle can't trace, save or load them.
     """
     import_paddle()
-    import paddle
-
     from studykit.methods._fomm_graph import make_graphs
 
+    with kept_when_good(folder) as partial:
+        save_graphs(make_graphs(networks, height, width), partial)
+        _require_agreement(networks, partial, height, width)
+
+
+@contextlib.contextmanager
+def kept_when_good(folder: Path) -> Iterator[Path]:
+    """Lend a folder for new graphs, which takes its name unless what is inside raises."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as parent:
         partial = Path(parent) / "graphs"
-        with running_on("cpu"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what tracing does not support and nothing uses
-            for name, (graph, inputs) in make_graphs(networks, height, width).items():
-                paddle.jit.save(graph, str(partial / name), input_spec=inputs)
-        _require_agreement(networks, partial, height, width)
+        yield partial
         try:
             partial.rename(folder)
         except OSError:
             if not folder.is_dir():  # or another was faster
                 raise
     _forget_oldest(folder.parent)
+
+
+def save_graphs(graphs: dict[str, tuple[Any, list]], folder: Path) -> None:
+    """Trace graphs, by name and with their inputs, and write them."""
+    import paddle
+
+    with running_on("cpu"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what tracing does not support and nothing uses
+        for name, (graph, inputs) in graphs.items():
+            paddle.jit.save(graph, str(folder / name), input_spec=inputs)
 
 
 def _forget_oldest(parent: Path) -> None:
@@ -232,11 +245,11 @@ class Predictor:
         return [handle.copy_to_cpu() for handle in self._outputs]
 
 
-def _batched(image: np.ndarray) -> np.ndarray:
+def batched(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((image / np.float32(255.0)).transpose(2, 0, 1)[np.newaxis])
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to 1 GB, rather than hand it back and ask for it again.
 
     A frame takes and frees some 200 MB in large pieces; fetching them from the system each time

@@ -163,11 +163,29 @@ def gaze_since(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _irises(points: np.ndarray) -> np.ndarray:
     """Mean place of the irises between the eyes' corners: along the line and below it."""
-    across = points[[39, 45]] - points[[36, 42]]
+    return in_eyes(points).mean(axis=0)
+
+
+def in_eyes(points: np.ndarray) -> np.ndarray:
+    """Return where the irises of a (70, 2) face are between the eyes' corners.
+
+    Along the line and below it, in widths of the eye: (2 eyes, 2).
+    """
+    across, below = _eye_axes(points)
     away = points[68:] - points[[36, 42]]
-    below = np.stack([-across[:, 1], across[:, 0]], axis=1)
     parts = [(away * axis).sum(axis=1) / (across**2).sum(axis=1) for axis in (across, below)]
-    return np.mean(parts, axis=1)
+    return np.stack(parts, axis=1)
+
+
+def irises_at(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the irises that are at (2 eyes, 2) places between a face's corners: (2, 2)."""
+    across, below = _eye_axes(landmarks)
+    return landmarks[[36, 42]] + places[:, :1] * across + places[:, 1:] * below
+
+
+def _eye_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    across = points[[39, 45]] - points[[36, 42]]
+    return across, np.stack([-across[:, 1], across[:, 0]], axis=1)
 
 
 def moved_head(head: Head, motion: Motion) -> Head:

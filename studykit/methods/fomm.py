@@ -23,12 +23,12 @@ from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media.faces import extractor, find_face
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
-from studykit.methods._face_motion import counted_from, follow, is_lost
+from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
 from studykit.methods._fomm_landmarks import MarkedSource, have_meaning
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
 from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
-from studykit.methods._warp_geometry import fit_head, limited, motion_since
+from studykit.methods._warp_geometry import limited
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Engine = GraphEngine | DygraphEngine
@@ -204,17 +204,9 @@ class FOMM:
 
         A frame without a face repeats the one before; before the first, the source rests.
         """
-        source, reference = state.marked, None if start is None else fit_head(start[:68])
-        reference = reference if self.relative else source.head
-        last = source.rest
-        for found in marks:
-            if not is_lost(found):
-                reference = reference or fit_head(found[:68])
-                motion = motion_since(reference, found[:68], np.ones(68))
-                if self.relative and not self.adapt_scale:
-                    factor = reference.scale / source.head.scale
-                    shift, expression = factor * motion.shift, factor * motion.expression
-                    motion = replace(motion, shift=shift, expression=expression)
+        source, last = state.marked, state.marked.rest
+        for _, motion in motions(source.head, start, marks, self.relative, self.adapt_scale):
+            if motion is not None:
                 if self.relative:
                     motion = limited(motion, self.reach, _GROWTH * self.reach)
                 last = source.moved(motion)

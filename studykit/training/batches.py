@@ -48,6 +48,9 @@ class Batch(NamedTuple):
         1 where the source shows it.
     background : (B, 2, 3) float32
         Where in the source what rests in the driving's background comes from.
+    source_found, found : (B, 70, 2) float32, optional
+        Where the product finds the source's and the driving's points, in [-1, 1], NaN where it
+        sees no face.
     """
 
     source: Tensor
@@ -60,6 +63,8 @@ class Batch(NamedTuple):
     deformation: Tensor
     seen: Tensor
     background: Tensor
+    source_found: Tensor | None = None
+    found: Tensor | None = None
 
 
 class Marked(NamedTuple):
@@ -196,6 +201,10 @@ class Shelf:
             coordinate_grid(half, half, flow) + flow / (half - 1),
             mask("seen", pair),
             torch.eye(2, 3, device=self._device).expand(count, -1, -1),
+            *(
+                normalised(points("found", frame), size)
+                for frame in ((source, driving) if "found" in self._tensors else ())
+            ),
         )
         return seen_from(batch, _draw_camera(rng, count, camera, self._device)) if camera else batch
 
@@ -215,7 +224,8 @@ class Shelf:
             self._unrest[seed, : len(pairs)] = unrest
             gap = _lid_gap(content["keypoints"])
             self._opening[seed, : len(pairs)] = gap[pairs[:, 0]] - gap[pairs[:, 1]]
-            for name in ("images", "keypoints", "landmarks", "face", "flow", "seen"):
+            found = ("found",) if "found" in content else ()
+            for name in ("images", "keypoints", "landmarks", "face", "flow", "seen", *found):
                 values = torch.from_numpy(content[name])
                 if name not in self._tensors:
                     # As long as may be needed: what is not written to takes no memory on a CPU.
@@ -342,11 +352,12 @@ def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def _mirror_points(points: Tensor, size: int) -> Tensor:
     flipped = torch.stack([size - 1 - points[..., 0], points[..., 1]], -1)
-    return flipped[:, list(MIRRORED) if points.shape[1] == len(MIRRORED) else _mirrored_landmarks()]
+    which = list(MIRRORED) if points.shape[1] == len(MIRRORED) else _mirrored_landmarks()
+    return flipped[:, which[: points.shape[1]]]
 
 
 @functools.cache
 def _mirrored_landmarks() -> list[int]:
-    """Return for every landmark the one that takes its place in a mirrored image."""
+    """Return for every landmark, and the irises, what takes its place in a mirrored image."""
     there = face_model()[:, None] * [-1, 1, 1]
-    return np.abs(there - face_model()).sum(2).argmin(1).tolist()
+    return [*np.abs(there - face_model()).sum(2).argmin(1).tolist(), 69, 68]

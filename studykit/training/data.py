@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class DataSettings:
         repeated exactly.
     frames : int
         Frames an identity.
+    found : bool
+        Faces are looked for in the frames as the product does, by MediaPipe, and what is found is
+        kept beside them: its landmarks' errors are those that a network must bear.
     wild : bool
         Heads stand anywhere, lean and come near; teeth show in low wide smiles, hair is large and
         dark, glasses are frequent and backdrops have edges: what people bring.
@@ -61,6 +64,7 @@ class DataSettings:
     per_step: float = 0.2
     frames: int = 16
     wild: bool = False
+    found: bool = False
 
     def __post_init__(self) -> None:
         if self.identities > HELD_OUT:
@@ -283,6 +287,30 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
 
     They are what recipes are tuned by, and none of the benchmark's.
     """
+    kind, labels, own, other = _held_out_frames(index, settings.size)
+    return {
+        "kind": np.array(kind),
+        "labels": np.array(labels),
+        "own": np.stack([frame.image for frame in own]),
+        "other": np.stack([frame.image for frame in other]),
+        "landmarks": np.stack([frame.landmarks for frame in own]).astype(np.float32),
+        "face": np.stack([frame.face_mask for frame in own]),
+    }
+
+
+@lru_cache(maxsize=64)
+def held_out_points(index: int, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true points of a held-out identity and of the other one, (T, 70, 2), in pixels."""
+    _, _, own, other = _held_out_frames(index, settings.size)
+    irises = keypoint_indices("left iris", "right iris")
+    own_points, other_points = (
+        np.stack([np.vstack([f.landmarks, frame_keypoints(f)[irises]]) for f in frames])
+        for frames in (own, other)
+    )
+    return own_points, other_points
+
+
+def _held_out_frames(index: int, size: int) -> tuple[str, list[str], list[Any], list[Any]]:
     kind = ("frontal", "frontal", "side", "drawn")[index % 4]
     seed = HELD_OUT + index
     look = "drawn" if kind == "drawn" else "photo"
@@ -296,17 +324,8 @@ def render_held_out(index: int, settings: DataSettings) -> dict[str, np.ndarray]
         *((f"{k / 25:.2f} s", states[k]) for k in (12, 19, 26, 33, 40, 47, 54)),
     ]
     identities = Identity.random(seed, look), Identity.random(seed + 1000, look)
-    own, other = (
-        [render(identity, *state, settings.size) for _, state in shown] for identity in identities
-    )
-    return {
-        "kind": np.array(kind),
-        "labels": np.array([label for label, _ in shown]),
-        "own": np.stack([frame.image for frame in own]),
-        "other": np.stack([frame.image for frame in other]),
-        "landmarks": np.stack([frame.landmarks for frame in own]).astype(np.float32),
-        "face": np.stack([frame.face_mask for frame in own]),
-    }
+    own, other = ([render(identity, *state, size) for _, state in shown] for identity in identities)
+    return kind, [label for label, _ in shown], own, other
 
 
 def held_out_from(content: dict[str, np.ndarray]) -> HeldOut:
@@ -373,8 +392,14 @@ class Cache:
             raise StudyError(f"rendering into {self.folder} failed: its error stands above")
 
     def identity(self, seed: int) -> dict[str, np.ndarray]:
-        """Return what :func:`render_identity` made, waiting for it where it is not there yet."""
-        return self._load(_training_file(self.folder, seed))
+        """Return what :func:`render_identity` made, waiting for it where it is not there yet.
+
+        With ``found``, (N, 70, 2) float32 in pixels, where the settings ask for it.
+        """
+        content = self._load(_training_file(self.folder, seed))
+        if self.settings.found:
+            content |= self._load(_found_file(self.folder, seed))
+        return content
 
     def held_out(self) -> list[HeldOut]:
         """Return the held-out identities, waiting for those that are not there yet."""
@@ -394,6 +419,27 @@ def _training_file(folder: Path, seed: int) -> Path:
     return folder / f"{seed:06d}.npz"
 
 
+def _found_file(folder: Path, seed: int) -> Path:
+    return folder / f"found-{seed:06d}.npz"
+
+
+def find_points(folder: Path, seed: int) -> dict[str, np.ndarray]:
+    """Find the face in every frame of an identity: ``found`` (N, 70, 2), NaN where there is none.
+
+    Raises
+    ------
+    MissingPackageError
+        MediaPipe's models are not installed.
+    """
+    from studykit.media.faces import find_faces
+    from studykit.media.following import points_of
+
+    with np.load(_training_file(folder, seed)) as content:
+        frames = content["images"]
+    faces = (next(iter(find_faces(frame, finder="mediapipe")), None) for frame in frames)
+    return {"found": np.stack(list(map(points_of, faces))).astype(np.float32)}
+
+
 def _held_out_file(folder: Path, index: int) -> Path:
     return folder / f"held-out-{index:03d}.npz"
 
@@ -409,6 +455,13 @@ def _render_share(
         # A training that was killed could not end its workers.
         if os.getppid() != parent:
             return
-        if index % shares == share and not path.is_file():
-            with files.whole(path) as part:
-                np.savez(part, **render_one(seed, settings))
+        if index % shares == share:
+            _keep(path, partial(render_one, seed, settings))
+            if settings.found and render_one is render_identity:
+                _keep(_found_file(folder, seed), partial(find_points, folder, seed))
+
+
+def _keep(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> None:
+    if not path.is_file():
+        with files.whole(path) as part:
+            np.savez(part, **make())

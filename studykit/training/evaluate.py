@@ -11,7 +11,8 @@ from torch import Tensor
 from studykit.methods import _fomm_motion
 from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
-from studykit.training.data import HeldOut
+from studykit.training import sparse
+from studykit.training.data import DataSettings, HeldOut, held_out_points
 from studykit.training.networks import Keypoints
 from studykit.training.regions import aligned
 
@@ -35,6 +36,23 @@ def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoin
     device = source["value"].device
     found = zip(names, (moved.points, moved.jacobians), strict=False)
     return {name: torch.tensor(own, device=device) for name, own in found}
+
+
+def clips(
+    networks: dict[str, Any], held_out: Sequence[HeldOut], settings: DataSettings
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Animate the source of each held-out identity by its own frames, and by the other one's."""
+    own, cross = [], []
+    for index, item in enumerate(held_out):
+        source, marks = item.own[0], (None, None)
+        if "motion" in networks:
+            marks = held_out_points(index, settings)
+        for made, driving, points in zip((own, cross), (item.own, item.other), marks, strict=True):
+            if points is None:
+                made.append(animate(networks, source, driving))
+            else:
+                made.append(sparse.animate(networks, source, marks[0][0], points))
+    return own, cross
 
 
 @torch.no_grad()
@@ -113,11 +131,7 @@ def scores(
                     if name != "landmarks" or np.isfinite(value):  # not where dlib sees no face
                         values.setdefault(f"{who}{name}", []).append(value)
     mean = {name: float(np.mean(found)) for name, found in values.items()}
-    out = {
-        name: value
-        for name, value in mean.items()
-        if "psnr" in name or "landmarks" in name
-    }
+    out = {name: value for name, value in mean.items() if "psnr" in name or "landmarks" in name}
     out["mouth"] = mean["mouth"] / mean["copy mouth"]
     out["eyes"] = mean["blink"] / mean["copy blink"]
     out["cross l1"] = mean["cross l1"] / mean["copy l1"]

@@ -84,7 +84,7 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
         for name, network in nets.items():
             tensors = state["average"][name]
             network.load_state_dict({key: value.to(rounded) for key, value in tensors.items()})
-        clips = [evaluate.animate(nets, item.own[0], item.own) for item in items]
+        clips, _ = evaluate.clips(nets, items, settings)
         figures.append(evaluate.face_psnr(items, clips))
     full, half = figures
     if not np.isfinite(figures).all():

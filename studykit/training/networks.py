@@ -161,7 +161,7 @@ class _Hourglass(nn.Module):
         return out
 
 
-class _BlurredDownsampling(nn.Module):
+class BlurredDownsampling(nn.Module):
     """Band-limited downsampling by an integer factor."""
 
     weight: Tensor
@@ -182,7 +182,7 @@ class _BlurredDownsampling(nn.Module):
 
 
 def _blurred_downsampling(channels: int, scale: float) -> nn.Module:
-    return nn.Identity() if scale == 1 else _BlurredDownsampling(channels, scale)
+    return nn.Identity() if scale == 1 else BlurredDownsampling(channels, scale)
 
 
 class KPDetector(nn.Module):
@@ -329,8 +329,47 @@ class DenseMotion(nn.Module):
         return torch.cat([heat[:, :, None], moved], 2).flatten(1, 2)
 
 
-class OcclusionAwareGenerator(nn.Module):
-    """Moves the source's features and paints what was hidden (section 3.2).
+class Painter(nn.Module):
+    """Moves a source's features by a dense motion and paints what was hidden (section 3.2)."""
+
+    def __init__(
+        self,
+        num_channels: int,
+        block_expansion: int,
+        max_features: int,
+        num_down_blocks: int,
+        num_bottleneck_blocks: int,
+        motion: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if motion is not None:
+            self.dense_motion_network = motion
+        width = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
+        self.first = _Convolution(num_channels, width[0], kernel_size=7)
+        self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(width))
+        residual = {f"r{index}": _Residual(width[-1]) for index in range(num_bottleneck_blocks)}
+        self.bottleneck = nn.Sequential(OrderedDict(residual))
+        self.up_blocks = nn.ModuleList(
+            _Up(a, b) for a, b in zip(width[:0:-1], width[-2::-1], strict=True)
+        )
+        self.final = nn.Conv2d(width[0], num_channels, 7, padding=3)
+
+    def paint(self, source: Tensor, deformation: Tensor, visible: Tensor | None) -> Tensor:
+        """Paint (B, 3, S, S) sources moved by (B, h, w, 2), of which (B, 1, h, w) is seen."""
+        features = self.first(source)
+        for block in self.down_blocks:
+            features = block(features)
+        features = _deform(features, deformation)
+        if visible is not None:
+            features = features * _open_borders(resized(visible, features.shape[2:]))
+        features = self.bottleneck(features)
+        for block in self.up_blocks:
+            features = block(features)
+        return torch.sigmoid(self.final(features).float())
+
+
+class OcclusionAwareGenerator(Painter):
+    """Finds the dense motion between keypoints, and paints (section 3.2).
 
     Parameters are those of PaddleGAN's class of this name. Its border rule of inference always
     holds here: near the borders nothing moves and nothing counts as hidden.
@@ -350,23 +389,15 @@ class OcclusionAwareGenerator(nn.Module):
         estimate_occlusion_map: bool = False,
         estimate_jacobian: bool = False,
     ) -> None:
-        super().__init__()
         del estimate_jacobian  # the keypoints show it
-        self.dense_motion_network = self.dense_motion(
+        motion = self.dense_motion(
             num_kp=num_kp,
             num_channels=num_channels,
             estimate_occlusion_map=estimate_occlusion_map,
             **dense_motion_params,
         )
-        width = [min(max_features, block_expansion * 2**i) for i in range(num_down_blocks + 1)]
-        self.first = _Convolution(num_channels, width[0], kernel_size=7)
-        self.down_blocks = nn.ModuleList(_Down(a, b) for a, b in itertools.pairwise(width))
-        residual = {f"r{index}": _Residual(width[-1]) for index in range(num_bottleneck_blocks)}
-        self.bottleneck = nn.Sequential(OrderedDict(residual))
-        self.up_blocks = nn.ModuleList(
-            _Up(a, b) for a, b in zip(width[:0:-1], width[-2::-1], strict=True)
-        )
-        self.final = nn.Conv2d(width[0], num_channels, 7, padding=3)
+        widths = (block_expansion, max_features)
+        super().__init__(num_channels, *widths, num_down_blocks, num_bottleneck_blocks, motion)
 
     def forward(
         self,
@@ -399,16 +430,7 @@ class OcclusionAwareGenerator(nn.Module):
             deformation = torch.where(which, known, resized_field(deformation, grid))
             if visible is not None:
                 visible = torch.where(which, seen, resized(visible, grid))
-        features = self.first(source)
-        for block in self.down_blocks:
-            features = block(features)
-        features = _deform(features, deformation)
-        if visible is not None:
-            features = features * _open_borders(resized(visible, features.shape[2:]))
-        features = self.bottleneck(features)
-        for block in self.up_blocks:
-            features = block(features)
-        out["prediction"] = torch.sigmoid(self.final(features).float())
+        out["prediction"] = self.paint(source, deformation, visible)
         return out
 
 

@@ -82,9 +82,10 @@ class Phase:
     steps, batch : int
     learning_rate : (float, float)
         At its start and at its end; it falls geometrically.
-    networks : tuple of {"kp_detector", "generator", "background", "disentangled"}
-        Which are trained; the last two are parts of ``regions``. Without the generator nothing is
-        generated. The last one is trained by itself, on what the averaged detector finds.
+    networks : tuple of {"kp_detector", "generator", "background", "disentangled", "motion"}
+        Which are trained; the third and the fourth are parts of ``regions``, the last one of
+        ``sparse``. Without the generator nothing is generated, but for ``sparse``. The fourth is
+        trained by itself, on what the averaged detector finds.
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.
@@ -140,6 +141,8 @@ class Recipe:
         In order. A step counts from the first one's start.
     common_params, kp_detector_cfg, generator_cfg : dict
         The networks, as in PaddleGAN's configuration files.
+    motion_cfg : dict
+        The motion network of ``sparse``: what :class:`studykit.methods._sparse_network.Shape` has.
     network : str
         What is trained: one of :data:`studykit.methods.checkpoint_files.FAMILIES`.
     data : DataSettings
@@ -172,6 +175,7 @@ class Recipe:
     kp_detector_cfg: dict[str, Any]
     generator_cfg: dict[str, Any]
     network: str = "fomm"
+    motion_cfg: dict[str, Any] = field(default_factory=dict)
     data: DataSettings = field(default_factory=DataSettings)
     losses: LossWeights = field(default_factory=LossWeights)
     precision: str = "bf16"
@@ -194,6 +198,7 @@ class Recipe:
         """The networks' settings in one dictionary, as checkpoints hold them."""
         parts = ("common_params", "kp_detector_cfg", "generator_cfg")
         settings = {part: getattr(self, part) for part in parts}
+        settings |= {"motion_cfg": self.motion_cfg} if self.network == "sparse" else {}
         return settings if self.network == "fomm" else {**settings, "network": self.network}
 
     @property

@@ -19,10 +19,9 @@ from torch import Tensor
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
-from studykit.training import batches, evaluate, families, losses, networks, regions
+from studykit.training import batches, evaluate, families, losses, networks, regions, sparse
 from studykit.training.batches import Batch, Shelf
 from studykit.training.data import Cache
-from studykit.training.objective import Objective
 from studykit.training.recipe import Phase, Recipe
 
 _GRADIENT_NORM = 5.0
@@ -57,6 +56,8 @@ class Training:
             begun = checkpoints.load(checkpoints.locate(recipe.start)).networks
             for name in begun.keys() & self.networks.keys():
                 networks.fill(self.networks[name], begun[name])
+            if "motion" in self.networks and "motion" not in begun:
+                self.networks["motion"].warm_start(begun["kp_detector"])
         for network in self.networks.values():
             network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
@@ -78,7 +79,7 @@ class Training:
         # Processors without bfloat16 would only imitate it, slowly.
         able = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         bf16 = recipe.precision == "bf16" and able
-        self._objective = Objective(self.networks, bf16, self.vgg)
+        self._objective = families.objective(self.networks, bf16, self.vgg)
         self._regions: networks.Keypoints | None = None
         self._compiled = self._objective
         if on_gpu:
@@ -125,7 +126,10 @@ class Training:
         # Compiling takes a minute or two, which a short phase does not win back.
         objective = self._compiled if phase.compiled else self._objective
         weights = dataclasses.replace(self.recipe.losses, **phase.losses)
-        marked = batches.marked(batch, phase.by_landmarks, rng) if phase.by_landmarks else None
+        if self.recipe.network == "sparse":
+            marked: Any = sparse.marked(self.networks["motion"].shape, batch, rng)
+        else:
+            marked = batches.marked(batch, phase.by_landmarks, rng) if phase.by_landmarks else None
         generates = "generator" in phase.networks
         terms, image = objective(batch, spline, taught, weights, generates, marked, phase.paints)
         if self.discriminator is not None and image is not None:
@@ -171,8 +175,7 @@ class Training:
         """Measure the averaged networks on the held-out identities; draw a sheet of some."""
         held_out = self.cache.held_out()
         with self.averaged() as nets:
-            own = [evaluate.animate(nets, item.own[0], item.own) for item in held_out]
-            cross = [evaluate.animate(nets, item.own[0], item.other) for item in held_out]
+            own, cross = evaluate.clips(nets, held_out, self.recipe.data)
         if sheet is not None:
             shown = slice(1, 5)  # one of each kind
             image = evaluate.draw_sheet(held_out[shown], own[shown], cross[shown])
@@ -300,7 +303,7 @@ def run(
             _append(log, {**record, "seconds": round(now - began, 1)})
             echo(" ".join(f"{name} {value}" for name, value in record.items()))
             sums = {}
-        if "generator" in phase.networks and step % recipe.sheet_steps == 0:
+        if {"generator", "motion"} & set(phase.networks) and step % recipe.sheet_steps == 0:
             figures = training.evaluate(out / "sheets" / f"{step:06d}.png")
             _append(log, {"step": step, "held out": figures})
             echo(f"step {step} held out: {figures}")
