@@ -128,6 +128,17 @@ def stored_settings(name_or_path: str | Path) -> Settings:
     return checkpoint_files.stored_settings(locate(name_or_path))
 
 
+def family(name_or_path: str | Path) -> str:
+    """Return what a checkpoint's networks are of: one of :data:`checkpoint_files.FAMILIES`.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`locate`; or the file is damaged.
+    """
+    return checkpoint_files.family_of(stored_settings(name_or_path))
+
+
 def _shipped() -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(SHIPPED.glob("*/weights.safetensors"))}
 

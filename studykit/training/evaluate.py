@@ -113,11 +113,7 @@ def scores(
                     if name != "landmarks" or np.isfinite(value):  # not where dlib sees no face
                         values.setdefault(f"{who}{name}", []).append(value)
     mean = {name: float(np.mean(found)) for name, found in values.items()}
-    out = {
-        name: value
-        for name, value in mean.items()
-        if "psnr" in name or "landmarks" in name
-    }
+    out = {name: value for name, value in mean.items() if "psnr" in name or "landmarks" in name}
     out["mouth"] = mean["mouth"] / mean["copy mouth"]
     out["eyes"] = mean["blink"] / mean["copy blink"]
     out["cross l1"] = mean["cross l1"] / mean["copy l1"]
