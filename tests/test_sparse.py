@@ -187,9 +187,9 @@ def test_weights_must_be_named_and_be_of_this_family(made, tmp_path):
     other = tmp_path / "fomm.safetensors"
     checkpoint_files.save(random_checkpoint(small_config()), other)
     source = Source("her", astronaut_frames(1, SIZE)[0])
-    with pytest.raises(WeightsError, match="holds the networks of fomm: give those of sparse"):
+    with pytest.raises(WeightsError, match="is a checkpoint for the method fomm: name it there"):
         create_method("sparse", weights=str(other)).prepare(source)
-    with pytest.raises(WeightsError, match="it holds those of the method sparse"):
+    with pytest.raises(WeightsError, match="is a checkpoint for the method sparse: name it"):
         create_method("fomm", weights=made.weights).prepare(source)
 
 

@@ -89,6 +89,7 @@ def test_what_is_found_is_kept_beside_the_frames(filled, tmp_path, monkeypatch):
     from studykit.media import faces
 
     monkeypatch.setattr(faces, "find_faces", lambda frame, finder: [])
+    monkeypatch.setattr(data.os, "nice", lambda by: None)
     (tmp_path / "000000.npz").write_bytes((filled / "000000.npz").read_bytes())
     settings = dataclasses.replace(SMALL, identities=1, at_start=1, found=True)
     data._render_share(tmp_path, settings, 0, 0, 1)

@@ -348,11 +348,6 @@ def require_tensors(
     WeightsError
         A tensor is missing, superfluous or of another shape; the first one is named.
     """
-    if network not in checkpoint.networks:
-        theirs = family_of(checkpoint.config)
-        raise WeightsError(
-            f"{checkpoint.name} has no network {network}: it holds those of the method {theirs}"
-        )
     found: Tensors = checkpoint.networks[network]
     if problem := next(_differences(network, found, expected), None):
         raise WeightsError(

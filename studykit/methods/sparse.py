@@ -43,9 +43,8 @@ from studykit.methods._warp_geometry import (
     limited,
     moved_landmarks,
 )
-from studykit.methods.checkpoint_files import Checkpoint, family_of, require_tensors
+from studykit.methods.checkpoint_files import Checkpoint, require_tensors
 
-_FAMILY = "sparse"
 # Landmarks of a face that is turned further than this, in degrees, are guesses; so are those that
 # go further than this in the face's plane, in millimetres of the head, or grow it more, in log
 # size. Such a frame repeats the one before.
@@ -259,9 +258,8 @@ def load(weights: str) -> Checkpoint:
     WeightsError
         It can't be read, or is of other networks.
     """
+    checkpoints.require_family(weights, "sparse")
     checkpoint = checkpoints.load(weights)
-    if (family := family_of(checkpoint.config)) != _FAMILY:
-        raise WeightsError(f"{weights} holds the networks of {family}: give those of {_FAMILY}")
     try:
         expected = network.tensor_shapes(shape_of(checkpoint.config))
     except (TypeError, ValueError, KeyError) as error:

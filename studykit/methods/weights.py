@@ -128,6 +128,32 @@ def stored_settings(name_or_path: str | Path) -> Settings:
     return checkpoint_files.stored_settings(locate(name_or_path))
 
 
+def family(name_or_path: str | Path) -> str:
+    """Return what a checkpoint's networks are of: one of :data:`checkpoint_files.FAMILIES`.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`locate`; or the file is damaged.
+    """
+    return checkpoint_files.family_of(stored_settings(name_or_path))
+
+
+def require_family(name_or_path: str | Path, wanted: str) -> None:
+    """Refuse weights whose networks are of another method.
+
+    Raises
+    ------
+    WeightsError
+        They are; or as :func:`locate`; or the file is damaged.
+    """
+    if (found := family(name_or_path)) != wanted:
+        raise WeightsError(
+            f"{name_or_path} is a checkpoint for the method {found}: name it there, and other "
+            f"weights for {wanted}"
+        )
+
+
 def _shipped() -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(SHIPPED.glob("*/weights.safetensors"))}
 
