@@ -65,6 +65,8 @@ class MotionGraph(nn.Layer):
     ``fomm``'s motion does: where every place comes from, (places, 2), and how much is seen of it.
     """
 
+    F = F
+
     def __init__(
         self, tensors: Mapping[str, np.ndarray], shape: network.Shape, generator: Any, size: int
     ) -> None:
@@ -101,14 +103,8 @@ class MotionGraph(nn.Layer):
         weight, bias = self.own(f"{name}.weight"), self.own(f"{name}.bias")
         return F.conv2d_transpose(x, weight, bias, stride=2, padding=1)
 
-    def dense(self, x: Any, name: str) -> Any:
-        return paddle.matmul(x, self.own(f"{name}.weight")) + self.own(f"{name}.bias")
-
     def halved(self, image: Any) -> Any:
         return self.down(image)
-
-    def pooled(self, x: Any) -> Any:
-        return F.avg_pool2d(x, 2)
 
     def normed(self, x: Any, scale: Any, shift: Any) -> Any:
         return F.instance_norm(x, weight=scale.reshape([-1]), bias=shift.reshape([-1]))
@@ -124,14 +120,5 @@ class MotionGraph(nn.Layer):
     def places(self, side: int) -> Any:
         return self.own(f"places {side}")
 
-    def matmul(self, a: Any, b: Any) -> Any:
-        return paddle.matmul(a, b)
-
     def concat(self, parts: Sequence[Any], axis: int) -> Any:
         return paddle.concat(list(parts), axis=axis)
-
-    def relu(self, x: Any) -> Any:
-        return F.relu(x)
-
-    def sigmoid(self, x: Any) -> Any:
-        return F.sigmoid(x)

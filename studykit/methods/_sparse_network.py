@@ -8,9 +8,9 @@ two faces' rigid landmarks: patches and the flow around them, which turn and shi
 then can't come apart, and double what lies in both, where a head goes further than in training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -125,33 +125,20 @@ def _similarity(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     return np.array(rows).transpose(2, 0, 1)
 
 
-class Operations(Protocol):
-    """What the network is made of, as a library computes it; arrays are (B, channels, H, W)."""
-
-    def conv(self, x: Any, name: str) -> Any: ...  # by tensors "name.weight" and "name.bias"
-    def doubled_conv(self, x: Any, name: str) -> Any: ...  # of twice the size, nearest
-    def dense(self, x: Any, name: str) -> Any: ...
-    def own(self, name: str) -> Any: ...  # a tensor
-    def halved(self, image: Any) -> Any: ...  # blurred first
-    def pooled(self, x: Any) -> Any: ...
-    def normed(self, x: Any, scale: Any, shift: Any) -> Any: ...  # mean and deviation by channel
-    def like(self, value: Any, x: Any) -> Any: ...  # in the precision of x
-    def sampled(self, x: Any, field: Any, border: bool) -> Any: ...  # at (B, 2, H, W)
-    def places(self, side: int) -> Any: ...  # x, y and 1 of a grid's places, (3, side * side)
-    def matmul(self, a: Any, b: Any) -> Any: ...
-    def concat(self, parts: Sequence[Any], axis: int) -> Any: ...
-    def relu(self, x: Any) -> Any: ...
-    def sigmoid(self, x: Any) -> Any: ...
-
-
 def dense_motion(
-    ops: Operations, shape: Shape, image: Any, maps: Any, vectors: Mapping[str, Any]
+    ops: Any, shape: Shape, image: Any, maps: Any, vectors: Mapping[str, Any]
 ) -> tuple[Any, Any, Any]:
     """Return where in the source each place of the driving comes from.
 
     Parameters
     ----------
-    ops : Operations
+    ops
+        A library's share, arrays being (B, channels, H, W): ``F``, its functions, which both name
+        alike; ``own(name)``, a tensor; ``conv`` and ``doubled_conv(x, name)``, the latter of twice
+        the size, nearest; ``halved(image)``, blurred first; ``normed(x, scale, shift)``, each
+        channel with mean 0 and variance 1 before; ``sampled(x, field, border)`` at (B, 2, H, W);
+        ``places(side)``, x, y and 1 of a grid's places, (3, side * side); ``concat(parts, axis)``;
+        and ``like(value, x)``, in the precision of x.
     shape : Shape
     image : (B, 3, side, side)
         The source, in [0, 1].
@@ -171,56 +158,59 @@ def dense_motion(
     square = [count, 2, shape.grid, shape.grid]
     still = ops.places(shape.grid)
     small, to_source = ops.halved(image), maps[:, 0]
-    along = ops.matmul(to_source, still)
+    along = to_source @ still
     moved = ops.sampled(small, along.reshape(square), True)
     # The head mask, the rest of the motion, what is seen.
     out = _branch(ops, shape, "whole", ops.concat([moved, small], 1), vectors["whole"])
     rest = (out[:, 1:3] * _REACH).reshape([count, 2, -1])
-    head = ops.sigmoid(out[:, :1]).reshape([count, 1, -1])
-    there = ops.matmul(to_source[:, :, :2], rest) + along
+    head = ops.F.sigmoid(out[:, :1]).reshape([count, 1, -1])
+    there = to_source[:, :, :2] @ rest + along
     flow = whole = head * (there - still[:2]) + still[:2]
     for index, part in enumerate(PARTS if shape.patches else ()):
         out_of, into = maps[:, 2 * index + 1], maps[:, 2 * index + 2]
-        cut = ops.matmul(out_of, ops.places(shape.patch))
+        cut = out_of @ ops.places(shape.patch)
         cut = cut.reshape([count, 2, shape.patch, shape.patch])
         out_there = _branch(ops, shape, part, ops.sampled(image, cut, True), vectors[part])
-        local = ops.concat([out_there[:, :2] * _REACH, ops.sigmoid(out_there[:, 2:])], 1)
-        within = ops.matmul(into, still)
+        local = ops.concat([out_there[:, :2] * _REACH, ops.F.sigmoid(out_there[:, 2:])], 1)
+        within = into @ still
         local = ops.sampled(local, within.reshape(square), False).reshape([count, 3, -1])
         rim = (1 - within.abs()).clip(0, _RIM) / _RIM
         mask = local[:, 2:] * rim[:, :1] * rim[:, 1:]
-        there = ops.matmul(out_of[:, :, :2], within + local[:, :2]) + out_of[:, :, 2:]
+        there = out_of[:, :, :2] @ (within + local[:, :2]) + out_of[:, :, 2:]
         flow = flow + mask * (there - flow)  # equation 3
     return flow.reshape(square), out[:, 3:], whole.reshape(square)
 
 
-def _branch(ops: Operations, shape: Shape, name: str, image: Any, vector: Any) -> Any:
+def _branch(ops: Any, shape: Shape, name: str, image: Any, vector: Any) -> Any:
     count = vector.shape[1] // 4
     source, driving, moves = vector[:, :count], vector[:, count : 2 * count], vector[:, 2 * count :]
     levels, x = [image], image
 
+    def dense(x: Any, layer: str) -> Any:
+        return ops.F.linear(x, ops.own(f"{layer}.weight"), ops.own(f"{layer}.bias"))
+
     def code(points: Any, whose: str) -> Any:
-        hidden = ops.relu(ops.dense(points, f"{name}.{whose}.0"))
-        return ops.relu(ops.dense(hidden, f"{name}.{whose}.1"))
+        hidden = ops.F.relu(dense(points, f"{name}.{whose}.0"))
+        return ops.F.relu(dense(hidden, f"{name}.{whose}.1"))
 
     def finished(x: Any, block: str, code: Any) -> Any:
         scale, shift = (ops.own(f"{block}.{own}") for own in _AFFINE)
         if shape.adain:
-            both = ops.dense(code, f"{block}.adain")
+            both = dense(code, f"{block}.adain")
             scale, shift = scale + both[:, : x.shape[1]], shift + both[:, x.shape[1] :]
-        return ops.relu(ops.normed(x, scale, shift))
+        return ops.F.relu(ops.normed(x, scale, shift))
 
     def added(x: Any, layer: str) -> Any:
         if not shape.add_motion:
             return x
         side = x.shape[2] if x.shape[2] <= _ALL_PLACES else 1
-        return x + ops.like(ops.dense(moves, layer).reshape([-1, x.shape[1], side, side]), x)
+        return x + ops.like(dense(moves, layer).reshape([-1, x.shape[1], side, side]), x)
 
     of_source, of_driving = code(source, "source"), code(driving, "driving")
     widths = _widths(shape, name)
     for level in range(len(widths)):
         block = f"{name}.down.{level}"
-        x = ops.pooled(finished(ops.conv(x, f"{block}.conv"), block, of_source))
+        x = ops.F.avg_pool2d(finished(ops.conv(x, f"{block}.conv"), block, of_source), 2)
         levels.append(x)
     x = added(levels.pop(), f"{name}.middle.add")
     for level in reversed(range(len(widths))):

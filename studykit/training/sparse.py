@@ -172,6 +172,7 @@ class SparseMotion(nn.Module):
     """:func:`studykit.methods._sparse_network.dense_motion` with tensors that are trained."""
 
     blur: Tensor
+    F = F
 
     def __init__(self, shape: network.Shape) -> None:
         super().__init__()
@@ -226,17 +227,11 @@ class SparseMotion(nn.Module):
     def doubled_conv(self, x: Tensor, name: str) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2), name)
 
-    def dense(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self.own(f"{name}.weight"), self.own(f"{name}.bias"))
-
     def own(self, name: str) -> Tensor:
         return self._own[name]
 
     def halved(self, image: Tensor) -> Tensor:
         return F.conv2d(image, self.blur, padding=self.blur.shape[-1] // 2, stride=2, groups=3)
-
-    def pooled(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2)
 
     def normed(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         # As products with a row of ones: PyTorch's own reductions are slow in this layout.
@@ -260,17 +255,8 @@ class SparseMotion(nn.Module):
         grid = coordinate_grid(side, side, self.blur).flatten(0, 1)
         return F.pad(grid, (0, 1), value=1.0).T
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        return a @ b
-
     def concat(self, parts: Sequence[Tensor], axis: int) -> Tensor:
         return torch.cat([part.to(parts[0].dtype) for part in parts], axis)
-
-    def relu(self, x: Tensor) -> Tensor:
-        return F.relu(x)
-
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
 
 
 _EPSILON = 1e-5  # as Paddle's
