@@ -181,6 +181,12 @@ def test_points_move_relatively_as_the_driving_and_absolutely_onto_it(frames):
             assert np.abs(at - found).max() < 0.5
 
 
+def test_a_gpu_is_refused_in_a_line(made, frames):
+    on_gpu = dataclasses.replace(made, device="gpu")
+    with pytest.raises(StudyError, match="sparse runs on the CPU alone"):
+        on_gpu.prepare(Source("her", frames[0]))
+
+
 def test_weights_must_be_named_and_be_of_this_family(made, tmp_path):
     with pytest.raises(StudyFileError, match='method "sparse" needs the setting "weights"'):
         create_method("sparse")

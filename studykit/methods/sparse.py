@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,11 +70,14 @@ class Sparse:
         landmarks where the driving's are.
     adapt_scale : bool
         Take a relative motion by the size of the source's face over that of the driving's.
+    device : {"auto", "cpu", "gpu"}
+        Its graphs run on a CPU, which is what auto takes; a GPU is refused.
     """
 
     weights: str
     relative: bool = True
     adapt_scale: bool = True
+    device: Literal["auto", "cpu", "gpu"] = "auto"
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint."""
@@ -101,6 +104,8 @@ class Sparse:
             Its face is turned too far aside; no weights, or no Paddle; or a size that the networks
             can't take: a kind of it, in one line.
         """
+        if self.device == "gpu":
+            raise StudyError("sparse runs on the CPU alone: set its device to cpu")
         face = find_face(source.image, name=source.name, finder=source.finder, at=source.face)
         points = points_of(face)
         head = fit_head(points[:68])
@@ -271,7 +276,8 @@ def load(weights: str) -> Checkpoint:
 def shape_of(config: dict[str, Any]) -> network.Shape:
     """Return what the settings of a checkpoint or a recipe say of the motion network."""
     given = config.get("motion_cfg", {}).items()
-    return network.Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in given})
+    shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
+    return network.Shape(**shape)
 
 
 def _build(checkpoint: Checkpoint, folder: Path, size: int) -> None:
