@@ -43,6 +43,11 @@ def driving_of(frames, points=None):
     return Driving("moving", lambda: frames, Fraction(25), len(frames), points=points)
 
 
+def unsmoothed(frames, points):
+    """A driving so slow that no landmark is smoothed."""
+    return dataclasses.replace(driving_of(frames, points), frame_rate=Fraction(1, 100))
+
+
 def dense(source, driving, **changes):
     """Run the network's own definition by Paddle's layers: flow, logit and global flow."""
     import paddle
@@ -149,9 +154,17 @@ def test_landmarks_that_are_no_face_hold_the_frame(made, state, frames, bad):
         "huge": (rows[2] - 64) * 4 + 64,
     }[bad]
     state.notes.clear()
-    driving = dataclasses.replace(driving_of(frames[:4], rows), frame_rate=Fraction(1, 100))
-    clip = list(made.animate(state, driving))
+    clip = list(made.animate(state, unsmoothed(frames[:4], rows)))
     assert np.array_equal(clip[2], clip[1])
+    assert "1 of 4 frames repeat" in made.notes(state)
+
+
+def test_motion_never_counts_from_a_profile(made, state, frames):
+    rows = np.array([head_points(yaw, SIZE) for yaw in (80, 0, 0, 20)])
+    clip = list(made.animate(state, unsmoothed(frames[:4], rows)))
+    rest, *faced, turned = np.array(clip).astype(int)
+    assert all(np.abs(frame - rest).mean() < 0.1 for frame in faced)
+    assert np.abs(turned - rest).mean() > 1
     assert "1 of 4 frames repeat" in made.notes(state)
 
 

@@ -22,7 +22,7 @@ from studykit.media.following import points_of
 from studykit.media.pose import Pose
 from studykit.media.views import Driving, Source
 from studykit.methods import _sparse_network as network, register, weights as checkpoints
-from studykit.methods._face_motion import counted_from, follow, motions
+from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import build_networks, running_on
 from studykit.methods._fomm_runtime import (
     GraphError,
@@ -128,12 +128,12 @@ class Sparse:
         """
         found_by = f"sparse {extractor(driving.finder)} {code_hash(follow.__module__)}"
         rows = kept(driving, found_by, lambda: follow(driving, registered=False))
-        start, rows = counted_from(driving, rows)
+        start, rows = counted_from(driving, map(_turned_to_us, rows))
         state.notes.clear()
         first, last, held, count = start, state.painted(state.points), 0, 0
         for found, motion in motions(state.head, start, rows, self.relative, self.adapt_scale):
             count += 1
-            if motion is None or not _plausible(found, motion):
+            if motion is None or not _plausible(motion):
                 held += 1
             else:
                 first = found if first is None else first
@@ -185,11 +185,17 @@ def _yaw(head: Head) -> float:
     return Pose.from_rotation(head.rotation).yaw
 
 
-def _plausible(found: np.ndarray, motion: Motion) -> bool:
-    """Say whether landmarks can be a face's."""
+def _turned_to_us(found: np.ndarray) -> np.ndarray:
+    """Take the points of a face that is turned too far for none, so that none count from it."""
+    if is_lost(found) or abs(_yaw(fit_head(found[:68]))) <= _MOST_TURN:
+        return found
+    return np.full_like(found, np.nan)
+
+
+def _plausible(motion: Motion) -> bool:
+    """Say whether landmarks that moved so can be a face's."""
     way = np.linalg.norm(motion.expression, axis=1).max()
-    turned = abs(_yaw(fit_head(found[:68])))
-    return bool(way <= _MOST_WAY and abs(motion.growth) <= _MOST_GROWTH and turned <= _MOST_TURN)
+    return bool(way <= _MOST_WAY and abs(motion.growth) <= _MOST_GROWTH)
 
 
 @dataclass(frozen=True)

@@ -52,18 +52,13 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe, self.cache, self.device, self.step = recipe, cache, torch.device(device), 0
         self.networks = families.build(recipe.settings)
-        if recipe.start:
-            begun = checkpoints.load(checkpoints.locate(recipe.start)).networks
-            for name in begun.keys() & self.networks.keys():
-                networks.fill(self.networks[name], begun[name])
-            if "motion" in self.networks and "motion" not in begun:
-                self.networks["motion"].warm_start(begun["kp_detector"])
         for network in self.networks.values():
             network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
         self._averaging = {
             name: _paired(self.average[name], n) for name, n in self.networks.items()
         }
+        self._begin(tuple(self.networks) if recipe.start else ())
         self._parameters = [p for network in self.networks.values() for p in network.parameters()]
         on_gpu = self.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
@@ -98,6 +93,8 @@ class Training:
         if phase.from_average and progress == 0:
             self._load(self.average)
             self.optimiser.state.clear()
+        if progress == 0:
+            self._begin(phase.afresh)
         terms = self._terms(phase, progress)
         total = sum(terms.values())
         self.optimiser.zero_grad(set_to_none=True)
@@ -111,6 +108,19 @@ class Training:
             decay = min(self.recipe.average, trained / (10 + trained))
             torch._foreach_lerp_(*self._averaging[name], 1 - decay)
         return {name: value.detach() for name, value in {"loss": total, **terms}.items()}
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        """Give networks, and their averages, the weights that the recipe starts with."""
+        begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
+        for name in names:
+            if name in begun:
+                networks.fill(self.networks[name], begun[name])
+            elif name == "motion" and begun:
+                self.networks[name].warm_start(begun["kp_detector"])
+            else:
+                continue
+            self.average[name].update(_copied(self.networks[name]))
+            self._averaging[name] = _paired(self.average[name], self.networks[name])
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
