@@ -373,7 +373,11 @@ def _engine() -> str:
                 kernel_name=kernel_name,
                 stderr_file=stderr_file,
                 coalesce_streams=True,  # of a bar, its last state
-                extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
+                extra_arguments=[
+                    "--log-level=CRITICAL",  # ipykernel 7 warns of TCP at each start
+                    # Looking for garbage among what is imported takes a sixth of a start.
+                    "--IPKernelApp.exec_lines=import gc; gc.set_threshold(50_000)",
+                ],
             )
             try:
                 client.execute()
