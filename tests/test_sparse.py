@@ -15,9 +15,9 @@ from studykit.methods._face_motion import motions
 from studykit.methods._warp_geometry import fit_head, in_eyes
 from studykit.methods.random_weights import astronaut_frames, random_checkpoint
 from studykit.methods.sparse import moved_points
-from tests import activations
-from tests.activations import SPARSE as SMALL, face_pairs, head_points
+from tests import sparse_faces
 from tests.checkpoints import motion_tensors, small_config, sparse_checkpoint
+from tests.sparse_faces import SPARSE as SMALL, face_pairs, head_points
 
 SIZE = 128
 
@@ -60,15 +60,15 @@ def dense(source, driving, **changes):
     tensors = motion_tensors(shape)
     layers = _sparse_graph.MotionGraph(tensors, shape, generator, 64)
     faces = network.faces(shape, source[None], driving[None])
-    given = [paddle.to_tensor(v) for v in (activations.noise(), faces.maps)]
+    given = [paddle.to_tensor(v) for v in (sparse_faces.noise(), faces.maps)]
     vectors = {k: paddle.to_tensor(v) for k, v in faces.vectors.items()}
     return [out.numpy()[0] for out in network.dense_motion(layers, shape, *given, vectors)]
 
 
 def test_graphs_give_what_pytorch_gives_on_16_frames():
-    stored = np.load(activations.STORED_SPARSE)
-    source, driving = face_pairs(activations.FRAMES)
-    for index in range(activations.FRAMES):
+    stored = np.load(sparse_faces.STORED)
+    source, driving = face_pairs(sparse_faces.FRAMES)
+    for index in range(sparse_faces.FRAMES):
         flow, logit, _ = dense(source[index], driving[index])
         assert np.abs(flow[:, ::4, ::4] - stored["flow"][index]).max() < 1e-3
         assert np.abs(logit[:, ::4, ::4] - stored["logit"][index]).max() < 1e-3

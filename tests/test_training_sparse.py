@@ -9,7 +9,7 @@ import pytest
 from studykit.methods import checkpoint_files, weights
 from studykit.training import data
 from studykit.training.recipe import Phase, read_recipe
-from tests.activations import SPARSE, face_pairs
+from tests.sparse_faces import SPARSE, face_pairs
 from tests.test_training import SMALL, filled, tiny_recipe  # noqa: F401
 
 torch = pytest.importorskip("torch", reason="the trainer needs PyTorch")
