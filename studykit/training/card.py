@@ -23,9 +23,7 @@ SIZES = (128, 256)
 _SHOWN_WIDTH = 1200
 
 
-def measure(
-    folder: Path, say: Callable[[str], None] = print, sizes: Sequence[int] = SIZES
-) -> None:
+def measure(folder: Path, say: Callable[[str], None] = print, sizes: Sequence[int] = SIZES) -> None:
     """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
     import tempfile
 
