@@ -6,6 +6,7 @@ by (seed, step). A run that is resumed, or run again on the same machine, gives 
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from studykit.training.recipe import Phase, Recipe
 
 _GRADIENT_NORM = 5.0
 _STRETCH = (0.75, 1.25)  # of the faces whose poses are separated from their shapes
+_APART = 240  # faces on which they are, found once
 _MEASURED = (100, 500)  # steps of a run, between which its pace is measured
 _OTHERWISE = "make room there"  # where a file of the run can't be written
 _USED = 0.95  # of the minutes; the rest is for held-out figures and for what slows a run
@@ -149,7 +151,8 @@ class Training:
     def _disentangled(self, phase: Phase, rng: np.random.Generator) -> dict[str, Tensor]:
         if self._regions is None:
             with self.averaged() as nets:
-                found = regions.upright_regions(nets["kp_detector"], self._shelf.identities())
+                some = itertools.islice(self._shelf.identities(), _APART)
+                found = regions.upright_regions(nets["kp_detector"], some)
             self._regions = found
         identities, frames = self._regions["value"].shape[:2]
         who = torch.from_numpy(rng.integers(0, identities, phase.batch))
