@@ -210,7 +210,7 @@ def test_a_study_of_listed_pairs_shows_these_and_no_others(
 ) -> None:
     pairs = (("anna", "talk"), ("berta", "talk"), ("berta", "turn"))
     listed = replace(results, study=replace(results.study, listed=pairs))
-    assert "in 3 listed pairs were crossed" in report.studied(listed).markdown
+    assert "), in 3 listed pairs, were crossed with" in report.studied(listed).markdown
     assert "were combined in 3 listed pairs" in report.methods(listed).markdown
     html = report.clips(listed).html
     assert (html.count("<td><video"), html.count("<td></td>")) == (2, 1)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.squares import open_driving
+from studykit.media.squares import open_driving, probed
 from studykit.report.blocks import data_url, escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
@@ -39,7 +39,7 @@ def clip(results: Results, cell: Cell, room: int) -> str:
     path, error = results.clip_of(cell)
     if path is None:
         return _missing(error)
-    preview = _preview(video.read_frames(path), video.probe(path).frame_rate, room)
+    preview = _preview(video.read_frames(path), probed(path).frame_rate, room)
     return f"{preview}<a href='clips/{escaped(path.name)}'>full clip</a>"
 
 
