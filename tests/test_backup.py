@@ -268,7 +268,7 @@ def test_what_is_no_whole_backup_is_refused_and_nothing_changes(
 
 def test_a_backup_of_another_study_is_refused(tmp_path: Path) -> None:
     with open_store(tmp_path / "ratings.sqlite") as store:
-        with pytest.raises(StudyError, match=r"nowhere.sqlite is no whole backup"):
+        with pytest.raises(StudyError, match=r"there is no backup .*nowhere.sqlite: name the file"):
             restore(store, "small", tmp_path / "nowhere.sqlite", tmp_path)
         begin(store, study="other")
         path = back_up(store, tmp_path / "backup.sqlite")

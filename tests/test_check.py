@@ -272,3 +272,19 @@ def test_everything_is_listed_at_once_also_when_files_are_missing(tmp_path):
         assert [text for name, _, text in said if name == file and text.startswith(head)], head
     with pytest.raises(StudyFileError, match=r"line 2: unknown .* \(and 5 more: studykit check"):
         load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("language: fr", "criteria, questions, texts, consent"),
+        ("language: fr, questions: [], consent: Oui", "criteria, texts"),
+        ("language: es-MX", ""),
+        ("scale: 5", ""),
+    ],
+)
+def test_a_language_without_words_is_said_with_what_stays_english(small_study, words, left):
+    small_study.write_text(f"{small_study.read_text()}ratings: {{{words}}}\n", encoding="utf-8")
+    said = [text for level, text in found(check_study(small_study)) if level == "warning"]
+    ends = f"so raters read English: give {left} of the ratings in that language"
+    assert [text[text.index("so ") :] for text in said] == [ends] * bool(left)

@@ -8,6 +8,8 @@ from studykit.methods import create_methods
 from studykit.methods.command import programs_of
 from studykit.study.check import Problem, check_inputs
 from studykit.study.file import Study, read_study
+from studykit.study.ratings import left_in_english
+from studykit.study.wording import LANGUAGES
 
 
 def check_study(study: Study | str | Path) -> list[Problem]:
@@ -40,6 +42,10 @@ def check_study(study: Study | str | Path) -> list[Problem]:
     texts += _method_texts(study)
     own = [Problem(study.path, "error", text) for text in texts]
     own += [Problem(study.path, "note", text) for text in programs_of(study).values()]
+    if left := left_in_english(study.ratings):
+        text = f'no words in "{study.ratings.language}" come along ({", ".join(LANGUAGES)} do), so'
+        text += f" raters read English: give {', '.join(left)} of the ratings in that language"
+        own.append(Problem(study.path, "warning", text))
     return own + check_inputs(there if errors else study)
 
 

@@ -173,6 +173,8 @@ def _columns(table: sa.Table) -> list[sa.Column[Any]]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Store]:
     """Open a copy of a backup, brought to today's schema: the backup itself stays as it is."""
+    if not path.is_file():
+        raise StudyError(f"there is no backup {path}: name the file that a backup was written to")
     with tempfile.TemporaryDirectory(prefix="studykit-") as folder:
         copy = Path(folder) / path.name
         try:

@@ -55,10 +55,10 @@ def studied(results: Results) -> str:
         came = f"{no_clips(results).capitalize()}."
     elif done == cells:
         came = "All have a clip." if cells > 1 else "It has a clip."
-    listed = f"in {_count(len(study.listed), 'listed pair')} " if study.listed else ""
+    listed = f", in {_count(len(study.listed), 'listed pair')}," if study.listed else ""
     return (
         f"{_count(len(study.sources), 'source image')} ({_joined(sources)}) and "
-        f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}) {listed}"
+        f"{_count(len(study.drivings), 'driving video')} ({_joined(drivings)}){listed} "
         f"were crossed with "
         f"{_count(len(study.methods), 'method')} ({_joined(map(plain, results.methods))}): "
         f"{_count(cells, 'cell')} in {_count(conditions, 'condition')}. "

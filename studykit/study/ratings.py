@@ -23,6 +23,7 @@ from studykit.study.wording import (
     Criterion,
     Question,
     Words,
+    has_words,
     presets,
     words_in,
 )
@@ -31,6 +32,7 @@ Task = Literal["acr", "dcr", "pair"]
 Check = Literal["colour", "reading"]
 
 LARGEST_SCALE, MOST_SESSIONS = 11, 20
+_SHORT = 20  # characters that may be the same in two languages
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,28 @@ def read_ratings_section(document: Document, where: tuple) -> Ratings:
         for item in ratings.criteria
     )
     return dataclasses.replace(ratings, criteria=criteria)
+
+
+def left_in_english(ratings: Ratings) -> list[str]:
+    """Name the keys of the section that raters read in English, though another language is named.
+
+    It is empty for a language that comes along, and where the study gives all words itself.
+    """
+    if has_words(ratings.language):
+        return []
+    english = words_in("en")
+    asked = [english.criteria, *(tasks["acr"] for tasks in presets().values())]
+    labels = {item.label for items in asked for item in items.values()}
+    agreed = {text.split("{")[0] for text in english.paragraphs}
+    left = {
+        "criteria": any(item.label in labels for item in ratings.criteria),
+        "questions": any(item == english.questions.get(item.name) for item in ratings.questions),
+        "texts": any(
+            english.texts[key] == text and len(text) > _SHORT for key, text in ratings.texts.items()
+        ),
+        "consent": any(text in ratings.consent for text in agreed if text),
+    }
+    return [key for key, is_left in left.items() if is_left]
 
 
 _Reader = Callable[[Document, tuple, Words], Any]

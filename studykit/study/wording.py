@@ -128,11 +128,15 @@ def presets() -> dict[str, dict[str, dict[str, Criterion]]]:
     }
 
 
+def has_words(language: str) -> bool:
+    """Say whether words of a language such as "es" or "es-MX" come along."""
+    return language.split("-")[0].lower() in LANGUAGES
+
+
 @functools.cache
 def words_in(language: str) -> Words:
     """Return the words of a language such as "es" or "es-MX"; English where there are no others."""
-    file = LANGUAGES.get(language.split("-")[0].lower(), LANGUAGES["en"])
-    found = _read(file)
+    found = _read(LANGUAGES[language.split("-")[0].lower() if has_words(language) else "en"])
     return Words(
         {name: _criterion(name, words) for name, words in found["criteria"].items()},
         _criterion(OVERALL, found["overall"]),

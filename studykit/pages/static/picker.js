@@ -1,6 +1,6 @@
 // How a picture or a driving is brought: dropped, chosen, pasted, from the camera, or an example.
 
-import { bring, post, Refusal, remove } from "./api.js";
+import { bring, post, Refusal, remove, show } from "./api.js";
 import { photograph, record } from "./camera.js";
 import { button, h, icon } from "./elements.js";
 
@@ -104,11 +104,11 @@ export class Picker {
     const names = this.options.examples[this.role];
     if (!names.length) return null;
     const tiles = names.map((name) => {
-      const url = `api/examples/${this.role}/${encodeURIComponent(name)}`;
+      const file = `examples/${this.role}/${encodeURIComponent(name)}`;
       const shown =
         this.role === "source"
-          ? h("img", { src: url, alt: "", loading: "lazy" })
-          : h("video", { src: `${url}#t=0.1`, muted: true, playsinline: true, preload: "metadata" });
+          ? show(h("img", { alt: "", loading: "lazy" }), file)
+          : show(h("video", { muted: true, playsinline: true, preload: "metadata" }), `${file}#t=0.1`);
       const tile = h(
         "button",
         {
@@ -157,7 +157,19 @@ export class Picker {
   // The files of a visitor who was away too long are gone: they are brought again.
   again() {
     const { file, example } = this.origin;
-    return file ? this.take(file) : this.choose(example);
+    if (file) return this.take(file);
+    return example ? this.choose(example) : this.empty(false);
+  }
+
+  // What stands on the card: a file that was just brought, or was here before the page was loaded.
+  hold(upload, origin = {}) {
+    const before = this.upload;
+    this.upload = upload;
+    this.origin = origin;
+    this.name.textContent = upload.name;
+    this.replace.hidden = false;
+    this.body.replaceChildren(this.show(upload));
+    this.onchange(upload, before);
   }
 
   async fetch(origin, start) {
@@ -175,12 +187,7 @@ export class Picker {
         words.textContent = `Looking at ${origin.name}`;
         bar.removeAttribute("value");
       });
-      this.upload = upload;
-      this.origin = origin;
-      this.name.textContent = upload.name;
-      this.replace.hidden = false;
-      this.body.replaceChildren(this.show(upload));
-      this.onchange(upload, before);
+      this.hold(upload, origin);
       this.replace.focus({ preventScroll: true });
     } catch (error) {
       if (before) this.empty(false);
