@@ -305,8 +305,6 @@ class Field:
         Mouth and jaw make as much of theirs as the skin around the lips bears: those of a face seen
         from the side lie so near to each other that wide mouths would fold it.
         """
-        from scipy.optimize import brentq
-
         ways = expressed.astype(np.float32)
         rest, mouth = self._of_rest @ ways[_REST], self._of_mouth @ ways[_MOUTH]
         parts = rigid + rest, mouth
