@@ -152,10 +152,17 @@ class Workshop:
                 await asyncio.shield(asyncio.to_thread(lane.stop, job))
         if job.state != "done":
             raise Refused(self.named(visitor, job.problem or "it was stopped"))
-        return job.result
+        return self.named(visitor, job.result)
 
-    def named(self, visitor: Visitor, text: str) -> str:
-        """Return a text in which files are called as the visitor calls them."""
+    def named(self, visitor: Visitor, said: Any) -> Any:
+        """Return what is said, in whose texts files are called as the visitor calls them."""
+        if isinstance(said, dict):
+            return {key: self.named(visitor, value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self.named(visitor, each) for each in said]
+        return self._named(visitor, said) if isinstance(said, str) else said
+
+    def _named(self, visitor: Visitor, text: str) -> str:
         for upload in list(visitor.uploads.values()):
             for place in (str(upload.path), upload.path.name):
                 text = text.replace(place, upload.name)
@@ -168,7 +175,8 @@ class Workshop:
             upload.looks["scanned"] = share
 
         def ended(job: Job) -> None:
-            upload.looks.update(job.result if job.state == "done" else {"cuts": []})
+            found = job.result if job.state == "done" else {"cuts": []}
+            upload.looks.update(self.named(visitor, found))
             upload.looks["scanned"] = 1.0
             if job.problem:
                 note = {"level": "warning", "text": self.named(visitor, job.problem)}
