@@ -212,7 +212,7 @@ export class Results {
       { "aria-label": "Speed", onchange: () => player.setRate(Number(speed.value)) },
       ...[0.25, 0.5, 1].map((rate) => h("option", { value: rate, selected: rate === 1 }, `${rate} x`)),
     );
-    player.ready().then(() => !still && player.play(), () => {});
+    player.ready().then(() => !still && player.play()).catch(() => {}); // such as by a pause
     const compare = h(
       "select",
       { "aria-label": "Compare with", onchange: () => this.compare(compare.value) },
