@@ -5,6 +5,7 @@ A visitor is known by a cookie that nobody can guess, and sees their own files a
 """
 
 import asyncio
+import functools
 import json
 import mimetypes
 import secrets
@@ -81,8 +82,8 @@ class Animation:
         if preview:
             self.previews.append(preview)
 
-    def shown(self, place: int | None, problem: str) -> dict[str, Any]:
-        """Return it as the page gets it."""
+    def shown(self, place: int | None, named: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return it as the page gets it, in which ``named`` calls files as their owner does."""
         left = None
         if self.job.state == "running" and self.count > 1:
             done = (time.monotonic() - self.first_at) / (self.count - 1)
@@ -97,8 +98,8 @@ class Animation:
             "frames": self.total,
             "seconds_left": left,
             "previews": len(self.previews),
-            "result": self.job.result,
-            "problem": problem,
+            "result": named(self.job.result),
+            "problem": named(self.job.problem),
         }
 
 
@@ -152,14 +153,20 @@ class Workshop:
                 await asyncio.shield(asyncio.to_thread(lane.stop, job))
         if job.state != "done":
             raise Refused(self.named(visitor, job.problem or "it was stopped"))
-        return job.result
+        return self.named(visitor, job.result)
 
-    def named(self, visitor: Visitor, text: str) -> str:
-        """Return a text in which files are called as the visitor calls them."""
+    def named(self, visitor: Visitor, said: Any) -> Any:
+        """Return what is said, its texts within too, with files called as the visitor does."""
+        if isinstance(said, dict):
+            return {key: self.named(visitor, value) for key, value in said.items()}
+        if isinstance(said, list):
+            return [self.named(visitor, value) for value in said]
+        if not isinstance(said, str):
+            return said
         for upload in list(visitor.uploads.values()):
             for place in (str(upload.path), upload.path.name):
-                text = text.replace(place, upload.name)
-        return text.replace(str(visitor.folder), "")
+                said = said.replace(place, upload.name)
+        return said.replace(str(visitor.folder), "")
 
     def scan(self, visitor: Visitor, upload: Upload) -> None:
         """Look at every frame of a driving while the visitor goes on."""
@@ -168,7 +175,8 @@ class Workshop:
             upload.looks["scanned"] = share
 
         def ended(job: Job) -> None:
-            upload.looks.update(job.result if job.state == "done" else {"cuts": []})
+            found = job.result if job.state == "done" else {"cuts": []}
+            upload.looks.update(self.named(visitor, found))
             upload.looks["scanned"] = 1.0
             if job.problem:
                 note = {"level": "warning", "text": self.named(visitor, job.problem)}
@@ -201,20 +209,23 @@ class Workshop:
                 as_input(said[-1], still=upload.role == "source")
             except StudyError as error:
                 raise Refused(self.named(visitor, str(error))) from None
-        seen = all(upload.looks.get("faces") for upload in uploads)
+        # A driving's face may come after its first frame: its scan says, once it is over.
+        seen = uploads[0].looks.get("faces") and uploads[1].looks.get("seen", True)
         crop: CropRule = "face" if seen else looks.ANY
         return Order(*said, asked.method, asked.settings, asked.size, crop, asked.shows)
 
     def state(self, visitor: Visitor) -> dict[str, Any]:
         """Return all that is a visitor's, as the page shows it."""
-        places = self.makes.places()
+        uploads, animations = list(visitor.uploads.items()), list(visitor.jobs.values())
         return {
-            "uploads": {id: shown(each) for id, each in list(visitor.uploads.items())},
-            "animations": [
-                each.shown(places.get(id), self.named(visitor, each.job.problem))
-                for id, each in list(visitor.jobs.items())
-            ],
+            "uploads": {id: shown(each) for id, each in uploads},
+            "animations": [self.made(visitor, each) for each in animations],
         }
+
+    def made(self, visitor: Visitor, animation: Animation) -> dict[str, Any]:
+        """Return an animation as its page shows it."""
+        place = self.makes.places().get(animation.job.id)
+        return animation.shown(place, functools.partial(self.named, visitor))
 
 
 def shown(upload: Upload) -> dict[str, Any]:
@@ -407,19 +418,17 @@ def animate_router(workshop: Workshop) -> APIRouter:
         made = Animation(job, asked, order, folder, f"{label[:60]}-{asked.method}", names)
         visitor.jobs[made_id] = made
         workshop.makes.submit(job)
-        return made.shown(workshop.makes.places().get(made_id), "")
+        return workshop.made(visitor, made)
 
     @api.get("/animations/{id}", summary="How far an animation is, and what came out")
     async def animation(id: str, visitor: Here) -> dict[str, Any]:
-        made = animation_of(visitor, id)
-        place = workshop.makes.places().get(id)
-        return made.shown(place, workshop.named(visitor, made.job.problem))
+        return workshop.made(visitor, animation_of(visitor, id))
 
     @api.post("/animations/{id}/stop", summary="Stop an animation at once")
     async def stop(id: str, visitor: Here) -> dict[str, Any]:
         made = animation_of(visitor, id)
         await asyncio.to_thread(workshop.makes.stop, made.job)
-        return made.shown(None, "")
+        return workshop.made(visitor, made)
 
     @api.delete("/animations/{id}", status_code=204, summary="Stop and remove an animation")
     async def forget(id: str, visitor: Here) -> None:
