@@ -3,7 +3,7 @@ from .clips.animate import animate as animate
 from .clips.check import check_study as check_study
 from .errors import StudyError as StudyError
 from .methods import create_method as create_method, register as register
-from .pages.widget import rating_page as rating_page
+from .pages.widget import animate_page as animate_page, rating_page as rating_page
 from .report import compare_studies as compare_studies, load_results as load_results
 from .run import archive_study as archive_study, run_study as run_study
 from .stats import analyse as analyse, mean_scores as mean_scores

@@ -207,9 +207,10 @@ class _Kernel:
     """
 
     def __init__(self) -> None:
-        self._papermill = _papermill()
         from jupyter_client.manager import AsyncKernelManager
 
+        # Paddle, once imported, prints whatever is logged anywhere.
+        logging.getLogger("papermill").setLevel(logging.WARNING)
         self._manager: Any = AsyncKernelManager(kernel_name="python3")
         # In the main thread Papermill's client would answer signals by itself, and report that its
         # kernel has died.
@@ -224,9 +225,9 @@ class _Kernel:
 
     def execute(self, name: str, folder: Path, **parameters: Any) -> Path:
         """Execute a notebook as :func:`execute_notebook` does."""
+        import papermill
         from nbclient.exceptions import DeadKernelError
 
-        papermill = self._papermill
         path, executed = files.notebook_path(name), folder / f"{name}.ipynb"
         known = papermill.inspect_notebook(str(path))
         for key in parameters:
@@ -282,19 +283,6 @@ class _Kernel:
                 await self._manager.shutdown_kernel(now=True)
         finally:
             await self._manager.cleanup_resources()
-
-
-def _papermill() -> Any:
-    """Import Papermill without a grammar for addresses in schemas, which takes a second."""
-    grammar = "rfc3987_syntax"
-    before = sys.modules.setdefault(grammar, None)  # type: ignore[arg-type]
-    import papermill
-
-    if before is None:
-        del sys.modules[grammar]
-    # Paddle, once imported, prints whatever is logged anywhere.
-    logging.getLogger("papermill").setLevel(logging.WARNING)
-    return papermill
 
 
 class _Terminal:

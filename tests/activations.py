@@ -31,21 +31,21 @@ def main() -> None:
     from studykit.training import networks
 
     checkpoint = weights.load(weights.DEFAULT)
-    pair = networks.build(checkpoint.config)
-    for network, part in zip(pair, ("kp_detector", "generator"), strict=True):
-        networks.fill(network, getattr(checkpoint, part))
+    made = networks.build(checkpoint.config)
+    for part, network in made.items():
+        networks.fill(network, checkpoint.networks[part])
         network.eval()
     images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        found = pair[0](images)
+        found = made["kp_detector"](images)
         rest = {name: value[:1].expand_as(value) for name, value in found.items()}
-        made = pair[1](images[:1].expand_as(images), found, rest)["prediction"]
+        out = made["generator"](images[:1].expand_as(images), found, rest)["prediction"]
     np.savez_compressed(
         STORED,
         sha256=checkpoint.sha256,
         points=found["value"].numpy(),
         jacobians=found["jacobian"].numpy(),
-        prediction=made.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
+        prediction=out.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
     )
     print(STORED)
 

@@ -55,6 +55,7 @@ def test_no_path_is_taken_where_there_are_no_weights(monkeypatch: pytest.MonkeyP
 
 
 def test_examples_are_files_of_both_roles() -> None:
+    assert next(iter(examples()["source"])) == "astronaut"
     for found in examples().values():
         assert len(found) >= 4
         assert all(path.is_file() for path in found.values())

@@ -72,11 +72,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     (path,) = folder.iterdir()
     name = studykit.DISTRIBUTION.replace("-", "_")
     assert path.name == f"{name}-{studykit.__version__}-py3-none-any.whl"
-    assert path.stat().st_size < 6.5e6
+    assert path.stat().st_size < 6.6e6
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_holds_code_page_notebooks_weights_and_their_card_alone(
+def test_the_wheel_holds_code_page_notebooks_weights_their_card_and_examples_alone(
     wheel: zipfile.ZipFile,
 ) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -86,7 +86,13 @@ def test_the_wheel_holds_code_page_notebooks_weights_and_their_card_alone(
     assert checkpoints == {f"studykit/checkpoints/synth-256/{name}" for name in weights}
     notebooks = {name for name in names if name.startswith("studykit/notebooks/")}
     assert notebooks == {f"studykit/notebooks/{name}" for name in NOTEBOOKS}
-    suffixes = {Path(name).suffix for name in names - checkpoints - notebooks}
+    examples = {name for name in names if name.startswith("studykit/inputs/")}
+    assert examples == {
+        f"studykit/inputs/{role}s/{kind}/{kind}{name}"
+        for kind in ("frontal", "side", "stylised")
+        for role, name in (("source", "-1.png"), ("driving", "-driving-1.mp4"))
+    }
+    suffixes = {Path(name).suffix for name in names - checkpoints - notebooks - examples}
     assert suffixes == {
         ".py", ".pyi", ".typed",
         ".css", ".js", ".html",  # of the pages and the report

@@ -12,8 +12,8 @@ import pytest
 import studykit
 
 PACKAGE = Path(studykit.__file__).parent
-SURFACE = ["StudyError", "analyse", "animate", "archive_study", "check_study", "compare_studies",
-           "create_method",
+SURFACE = ["StudyError", "analyse", "animate", "animate_page", "archive_study", "check_study",
+           "compare_studies", "create_method",
            "load_results", "load_study", "mean_scores", "new_study", "rating_page", "register",
            "run_study", "write_stimuli"]  # fmt: skip
 WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]

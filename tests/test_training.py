@@ -246,7 +246,7 @@ def random_networks(settings: dict):
 
     torch.manual_seed(0)
     pair = networks.build(settings)
-    for network in pair:
+    for network in pair.values():
         for name, value in network.state_dict().items():
             if name.endswith("running_mean"):
                 value.normal_(0, 0.2)
@@ -257,7 +257,7 @@ def random_networks(settings: dict):
             ):
                 value.add_(torch.randn_like(value) * 0.05)
         network.eval()
-    return pair
+    return tuple(pair.values())
 
 
 @pytest.mark.parametrize(
@@ -730,7 +730,7 @@ def test_an_export_is_what_fomm_animates_with(filled, tmp_path):
     training.resume(tmp_path / "checkpoint.pt")
     item = cache.held_out()[0]
     with training.averaged() as pair:
-        ours = evaluate.animate(*pair.values(), item.own[0], item.own)
+        ours = evaluate.animate(pair, item.own[0], item.own)
     method = FOMM(weights=str(tmp_path / "weights.safetensors"), device="cpu")
     state = method.prepare(Source("own", item.own[0]))
     theirs = np.stack(list(method.animate(state, a_driving(item.own))))

@@ -404,7 +404,7 @@ def test_the_first_tensor_that_differs_is_named(small, change, reason):
     expected = {name: array.shape for name, array in small.kp_detector.items()}
     tensors = dict(small.kp_detector)
     change(tensors)
-    changed = dataclasses.replace(small, kp_detector=tensors)
+    changed = dataclasses.replace(small, networks={**small.networks, "kp_detector": tensors})
     if reason is None:
         assert checkpoint_files.require_tensors(changed, "kp_detector", expected) is tensors
         return
@@ -500,7 +500,9 @@ def test_what_is_hashed_is_what_is_read(small, tmp_path, monkeypatch):
 
     def read_and_change(self):
         content = read(self)
-        checkpoint_files.save(dataclasses.replace(small, **other), path)
+        checkpoint_files.save(
+            dataclasses.replace(small, networks={**small.networks, **other}), path
+        )
         return content
 
     monkeypatch.setattr(type(path), "read_bytes", read_and_change)

@@ -1,7 +1,8 @@
-"""The rating page's kernel side: what it tells a browser, and what it does with what it is told."""
+"""The kernel side of pages in a notebook: what they tell a browser, and what they do when told."""
 
 import json
 import os
+import queue
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.pages.widget import RatingPage, rating_page
+from studykit.pages.widget import AnimatePage, RatingPage, animate_page, rating_page
 from studykit.ratings.store import open_store
 from tests.rated_study import ASKED, Page, made_study
 
@@ -246,6 +247,86 @@ def test_a_study_without_clips_says_how_to_make_them(small_study: Path) -> None:
 def test_an_id_that_may_be_a_name_is_refused(open_page: Callable[..., Browser]) -> None:
     with pytest.raises(StudyError):
         open_page(rater="me@mail.org")
+
+
+class Animator:
+    """The page that animates, whose widget gets its messages."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("fastapi")
+        self.heard: queue.Queue[tuple[dict, list[bytes] | None]] = queue.Queue()
+        monkeypatch.setattr(AnimatePage, "send", lambda _, *said: self.heard.put(said))
+        self.page, self.count = animate_page(), 0
+
+    def ask(self, path: str, *pieces: bytes, method: str = "GET") -> tuple[int, bytes]:
+        """Ask for something as the page does; give the status of the answer, and its bytes."""
+        self.count += 1
+        left = list(pieces) or [b""]
+        message = {"re": self.count, "method": method, "path": path, "headers": {}}
+        found = b""
+        while True:
+            if left:
+                piece = left.pop(0)
+                self.page._handle_custom_msg({**message, "more": bool(left)}, [memoryview(piece)])
+            said, buffers = self.heard.get(timeout=120)
+            json.dumps(said)  # as it goes over the wire
+            message = {"re": self.count}
+            found += b"".join(buffers or [])
+            if "status" in said:
+                return said["status"], found
+
+    def bring(self, role: str, name: str, *pieces: bytes) -> tuple[int, dict]:
+        status, said = self.ask(f"uploads?role={role}&name={name}", *pieces, method="POST")
+        return status, json.loads(said)
+
+
+def visitors(folder: Path) -> list[Path]:
+    return list(folder.glob("studykit-visitors-*"))
+
+
+@pytest.fixture
+def animator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Animator]:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    animator = Animator(monkeypatch)
+    yield animator
+    animator.page.close()
+    assert visitors(tmp_path) == []
+
+
+def test_files_come_in_pieces_and_what_is_wrong_with_one_is_one_line(
+    animator: Animator, small_inputs: Path
+) -> None:
+    picture = (small_inputs / "anna.png").read_bytes()
+    cut = [picture[at : at + 100_000] for at in range(0, len(picture), 100_000)]
+    assert len(cut) > 2
+    status, brought = animator.bring("source", "anna.png", *cut)
+    assert (status, brought["width"], len(brought["faces"])) == (201, 400, 1)
+    status, shown = animator.ask(f"uploads/{brought['id']}/picture.jpg")
+    assert (status, shown[:3]) == (200, b"\xff\xd8\xff")
+    status, said = animator.bring("source", "bad.png", b"<svg", b"></svg>")
+    assert status == 422
+    assert said == {
+        "problem": "bad.png is not an image that can be read: save it as PNG, JPEG or WebP"
+    }
+    status, state = animator.ask("state")
+    assert list(json.loads(state)["uploads"]) == [brought["id"]]
+
+
+def test_the_next_page_takes_the_place_of_the_one_before(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (folder,) = visitors(tmp_path)
+    second = Animator(monkeypatch)
+    assert not folder.exists()
+    assert second.ask("state") == (200, b'{"uploads":{},"animations":[]}')
+    second.page.close()
+    assert visitors(tmp_path) == []
+
+
+def test_without_a_package_the_page_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "studykit.pages.animate_api", raising=False)
+    assert 'pip install "fastapi>=' in animate_page().data
 
 
 def test_the_page_works_on_ipywidgets_7_too(tmp_path: Path) -> None:

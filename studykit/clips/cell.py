@@ -38,6 +38,8 @@ from studykit.study.file import Cell
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_BLOCK, _CODING = 8, 3.0  # pixels a side; mean difference there, of 255
+
 SYNTHETIC = "Synthetic: a face animation, made by studykit"
 """What each clip says of itself, in words that never differ, so that its bytes stay the same."""
 
@@ -178,6 +180,7 @@ def write_clip(
     method, driving = task.equipped.method, task.cell.driving
     pairs, join = _opened_spots(task, into) if into else ([opened_pair(task)], itemgetter(0))
     opened = pairs[0][1]
+    first: list[np.ndarray] = []  # while every frame so far is as it
     with contextlib.ExitStack() as stack:
 
         def animated(state: Any, opened: Driving) -> Iterator[np.ndarray]:
@@ -190,6 +193,10 @@ def write_clip(
             count, streams = 0, [animated(state, driving) for state, driving, _ in pairs]
             for count, frames in enumerate(zip(*streams, strict=False), start=1):
                 frame = join(frames)
+                if count == 1:
+                    first.append(frame.copy())
+                elif first and _moves(first[0], frame):
+                    first.clear()
                 yield frame
                 seen(task.cell.name, count, frame)
             if count != opened.frame_count:
@@ -214,7 +221,17 @@ def write_clip(
     # What is said of a driving and of the source that is a frame of it is said once.
     said = [note for *_, each in pairs for note in (*each, *opened.notes)]
     texts = [text for note in said for text in note.split("; ")]
+    if first and frames > 1 and task.cell.method.method != "copy":
+        notes.append("nothing moves: the driving hardly does, or the method does not follow it")
     return frames, "; ".join(filter(None, dict.fromkeys([*texts, *notes])))
+
+
+def _moves(first: np.ndarray, frame: np.ndarray) -> bool:
+    """Say whether any block of a frame, (H, W, 3) uint8, differs by more than coding does."""
+    height, width = (_BLOCK * (side // _BLOCK) for side in frame.shape[:2])
+    apart = np.abs(frame[:height, :width].astype(np.int16) - first[:height, :width])
+    blocks = apart.reshape(height // _BLOCK, _BLOCK, width // _BLOCK, -1)
+    return bool((blocks.mean((1, 3)) > _CODING).any())
 
 
 def _opened_spots(task: Task, whole: Whole) -> tuple[list[tuple[Any, Driving, list[str]]], Pasting]:

@@ -56,6 +56,7 @@ _MODULES = (  # each registers the method of its name
     "copy",
     "folder",
     "fomm",
+    "regions",
     "warp",
 )
 _REGISTRY: dict[str, type] = {}

@@ -15,7 +15,13 @@ from studykit.errors import StudyError, WeightsError
 from studykit.methods import weights as checkpoints
 from studykit.methods._fomm_motion import Encoded, Keypoints
 from studykit.methods._ppgan import import_paddle, import_ppgan, repair_downsampling
-from studykit.methods.checkpoint_files import NETWORKS, Settings, at_size, require_tensors
+from studykit.methods.checkpoint_files import (
+    NETWORKS,
+    Settings,
+    at_size,
+    family_of,
+    require_tensors,
+)
 
 _LARGEST_BATCH = 16
 
@@ -31,12 +37,15 @@ class Networks:
         Where their tensors are, as Paddle names it.
     multiple : int
         What the sides of images must be multiples of.
+    regional : bool
+        The detector finds regions: covariances take the place of jacobians.
     """
 
     kp_detector: Any
     generator: Any
     device: str
     multiple: int
+    regional: bool = False
 
 
 class DygraphEngine:
@@ -145,7 +154,7 @@ def load_networks(
             expected = {key: tuple(value.shape) for key, value in own.items()}
             network.set_state_dict(own | require_tensors(checkpoint, name, expected))
             network.eval()
-    return Networks(*networks, device, multiple)
+    return Networks(*networks, device, multiple, family_of(checkpoint.config) == "regions")
 
 
 def build_networks(settings: Settings) -> tuple[Any, Any]:
@@ -166,7 +175,22 @@ def build_networks(settings: Settings) -> tuple[Any, Any]:
     )
     for network in networks:
         repair_downsampling(network)
+    if family_of(settings) == "regions":
+        networks[0].gaussian2kp = _moments
     return networks
+
+
+def _moments(heatmap: Any) -> dict[str, Any]:
+    """Return the means of (B, K, H, W) maps, and their covariances where jacobians would stand."""
+    import paddle
+
+    y, x = (paddle.linspace(-1, 1, side) for side in heatmap.shape[2:])
+    grid = paddle.stack([x.expand(heatmap.shape[2:]), y.unsqueeze(1).expand(heatmap.shape[2:])], -1)
+    grid, heat = grid.reshape([-1, 2]), heatmap.flatten(2)
+    mean = paddle.matmul(heat, grid)
+    squares = paddle.concat([grid[:, :1] * grid, grid[:, 1:] * grid], 1)
+    second = paddle.matmul(heat, squares).reshape([*mean.shape, 2])
+    return {"value": mean, "jacobian": second - mean.unsqueeze(-1) * mean.unsqueeze(-2)}
 
 
 def _multiple(settings: Settings) -> int:

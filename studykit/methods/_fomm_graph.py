@@ -97,7 +97,10 @@ def make_graphs(networks: Networks, height: int, width: int) -> dict[str, tuple[
     motions = _input("motions", count + 1, 2, 3)
     features = _input("features", 1, *motion.inner, channels)
     graphs = {
-        "keypoints": (KeypointGraph(networks.kp_detector, height, width), [image]),
+        "keypoints": (
+            KeypointGraph(networks.kp_detector, height, width, networks.regional),
+            [image],
+        ),
         "encoder": (encoder, [image]),
         "motion": (motion, [source, points, moved, motions]),
         "paint": (PaintGraph(generator), [features]),
@@ -108,9 +111,12 @@ def make_graphs(networks: Networks, height: int, width: int) -> dict[str, tuple[
 
 
 class KeypointGraph(nn.Layer):
-    """The keypoint detector: a frame (1, 3, H, W) to points (K, 2) and jacobians (K, 2, 2)."""
+    """The keypoint detector: a frame (1, 3, H, W) to points (K, 2) and jacobians (K, 2, 2).
 
-    def __init__(self, detector: Any, height: int, width: int) -> None:
+    Of a ``regional`` one, these are the maps' means and covariances.
+    """
+
+    def __init__(self, detector: Any, height: int, width: int, regional: bool) -> None:
         super().__init__()
         self.down = _downsampling(detector)
         self.hourglass = _Hourglass(detector.predictor)
@@ -121,7 +127,12 @@ class KeypointGraph(nn.Layer):
         scale = detector.scale_factor
         border = _border(detector.kp)
         self.height, self.width = (int(side * scale) - border for side in (height, width))
-        self.register_buffer("grid", paddle.to_tensor(_places(self.height, self.width)[:, :2]))
+        grid = _places(self.height, self.width)[:, :2]
+        self.register_buffer("grid", paddle.to_tensor(grid))
+        self.regional = regional
+        if regional:
+            squares = np.concatenate([grid[:, :1] * grid, grid[:, 1:] * grid], 1)
+            self.register_buffer("squares", paddle.to_tensor(squares))
 
     def forward(self, image):
         features = self.hourglass(self.down(image))
@@ -132,6 +143,9 @@ class KeypointGraph(nn.Layer):
         count, places = maps[0].shape[1], self.height * self.width
         heat = F.softmax(maps[0].reshape([count, places]) / self.temperature, axis=1)
         points = paddle.matmul(heat, self.grid)
+        if self.regional:
+            first = paddle.concat([points[:, :1] * points, points[:, 1:] * points], axis=1)
+            return points, (paddle.matmul(heat, self.squares) - first).reshape([count, 2, 2])
         if not self.num_maps:
             return points
         # Equation 5: a jacobian is the mean of its map m_k (4, places), weighted by the heat h_k of

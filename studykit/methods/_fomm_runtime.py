@@ -22,6 +22,7 @@ from studykit.cache import cache_folder, code_hash
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
 from studykit.methods._fomm_motion import Encoded, Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle
+from studykit.methods._region_motion import framed
 
 _KEPT = 6  # of vox-256, each takes 320 MB
 _TOLERANCE = 4.5e-3  # one step of 8 bits, for frames are rounded
@@ -191,11 +192,13 @@ def _require_agreement(networks: Networks, folder: Path, height: int, width: int
     source, driving = coarse[:, :height, :width]
     graphs, layers = GraphEngine(folder, threads=1), DygraphEngine(networks)
     encoded, moved = layers.encode(source), layers.keypoints([driving])[0]
-    traced = replace(graphs.encode(source), keypoints=encoded.keypoints)
     again = graphs.keypoints([driving])[0]
     pairs = [(again.points, moved.points)]
     if moved.jacobians is not None:
         pairs.append((again.jacobians, moved.jacobians))
+    if networks.regional:
+        encoded, moved = replace(encoded, keypoints=framed(encoded.keypoints)), framed(moved)
+    traced = replace(graphs.encode(source), keypoints=encoded.keypoints)
     frames = [
         engine.paint(image, [moved])[0] for engine, image in ((graphs, traced), (layers, encoded))
     ]

@@ -9,7 +9,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,13 @@ Settings = dict[str, Any]
 Tensors = dict[str, np.ndarray]
 
 NETWORKS = ("kp_detector", "generator")
-"""The parts of a checkpoint, as its files name them."""
+"""The networks of the First Order Motion Model, as its files name them."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "fomm": NETWORKS,
+    "regions": (*NETWORKS, "disentangled"),
+}
+"""The networks of every family that a method animates with, by the family's name."""
 
 BLUR = "down.weight"
 """How the names of fixed kernels end, which networks compute where a checkpoint lacks them."""
@@ -33,7 +39,7 @@ BLUR = "down.weight"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The two networks of the First Order Motion Model (Siarohin et al., NeurIPS 2019).
+    """The networks of a method: those of the First Order Motion Model, or of another family.
 
     Attributes
     ----------
@@ -44,22 +50,31 @@ class Checkpoint:
     config : dict
         The networks' settings, named as in PaddleGAN's configuration files: ``common_params``,
         ``kp_detector_cfg`` and ``generator_cfg``. Checkpoints of this project name
-        also the ``size`` of the images that they were trained on, in pixels, and what these show,
-        ``trained_on``.
-    kp_detector, generator : dict of str to float32 array
-        The tensors, named as in PaddleGAN.
+        also the ``size`` of the images that they were trained on, in pixels, what these show,
+        ``trained_on``, and the ``network``'s family, where it is not fomm.
+    networks : dict of str to dict of str to float32 array
+        The tensors, named as in PaddleGAN, of every network of its family.
     """
 
     name: str
     sha256: str
     config: Settings
-    kp_detector: Tensors
-    generator: Tensors
+    networks: dict[str, Tensors]
 
     @property
-    def networks(self) -> dict[str, Tensors]:
-        """Both networks by name."""
-        return {part: getattr(self, part) for part in NETWORKS}
+    def kp_detector(self) -> Tensors:
+        """The tensors that find keypoints."""
+        return self.networks["kp_detector"]
+
+    @property
+    def generator(self) -> Tensors:
+        """The tensors that move and paint."""
+        return self.networks["generator"]
+
+
+def family_of(settings: Settings) -> str:
+    """Return the family of a checkpoint's networks, given its settings."""
+    return settings.get("network", "fomm")
 
 
 def read_file(path: Path) -> bytes:
@@ -79,7 +94,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_networks(path: Path, content: bytes) -> dict[str, Tensors]:
-    """Read both networks, by name, of what is in a file.
+    """Read all networks, by name, of what is in a file.
 
     That is safetensors, PaddleGAN's ``.pdparams`` or an original ``.pth.tar``, by how it starts.
 
@@ -88,8 +103,10 @@ def read_networks(path: Path, content: bytes) -> dict[str, Tensors]:
     WeightsError
         The file is unsafe (nothing of it was run), damaged, or no checkpoint of this model.
     """
-    read = _read_safetensors if is_safetensors(content) else safe_pickle.load_arrays
-    return _networks(path, read(path, content), len(content))
+    if not is_safetensors(content):
+        return _networks(path, safe_pickle.load_arrays(path, content), len(content), NETWORKS)
+    parts = FAMILIES[family_of(settings_in(path, io.BytesIO(content)))]
+    return _networks(path, _read_safetensors(path, content), len(content), parts)
 
 
 def is_safetensors(start: bytes) -> bool:
@@ -121,6 +138,8 @@ def settings_in(path: Path, file: BinaryIO) -> Settings:
         sections = [config, *(config[name] for name in _SECTIONS if name in config)]
         if any(type(section) is not dict for section in sections):
             raise TypeError("its config is no mapping")
+        if family_of(config) not in FAMILIES:
+            raise ValueError(f"no method knows its network {family_of(config)}")
         return config
     except _DAMAGED as error:
         raise _damaged(path, error) from None
@@ -245,9 +264,11 @@ def from_pytorch(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed(name): own for name, own in tensors.items() if not name.endswith(counter)}
 
 
-def _networks(path: Path, content: Mapping[str, Tensors], size: int) -> dict[str, Tensors]:
-    """Return both networks of what a file of so many bytes holds, as finite float32 arrays."""
-    networks: dict[str, Tensors] = {part: {} for part in NETWORKS}
+def _networks(
+    path: Path, content: Mapping[str, Tensors], size: int, parts: Sequence[str]
+) -> dict[str, Tensors]:
+    """Return the networks of what a file of so many bytes holds, as finite float32 arrays."""
+    networks: dict[str, Tensors] = {part: {} for part in parts}
     for part, tensors in networks.items():
         if not content.get(part):
             held = ", ".join(sorted(content)) or "nothing"
@@ -303,7 +324,7 @@ def at_size(checkpoint: Checkpoint, side: int) -> Checkpoint:
         part: {name: own for name, own in tensors.items() if not name.endswith(BLUR)}
         for part, tensors in checkpoint.networks.items()
     }
-    return replace(checkpoint, config=config, **networks)
+    return replace(checkpoint, config=config, networks=networks)
 
 
 def require_tensors(
@@ -315,7 +336,7 @@ def require_tensors(
     ----------
     checkpoint : Checkpoint
         Where to look.
-    network : {"kp_detector", "generator"}
+    network : str
         Which of its networks.
     expected : mapping of str to tuple of int
         The shape of every tensor of the network. The fixed blur kernels ``down.weight`` may be
@@ -326,7 +347,7 @@ def require_tensors(
     WeightsError
         A tensor is missing, superfluous or of another shape; the first one is named.
     """
-    found: Tensors = getattr(checkpoint, network)
+    found: Tensors = checkpoint.networks[network]
     if problem := next(_differences(network, found, expected), None):
         raise WeightsError(
             f"{checkpoint.name} is a checkpoint for another network: {problem}; give the setting "

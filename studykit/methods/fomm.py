@@ -19,7 +19,7 @@ import numpy as np
 
 from studykit import machine
 from studykit.cache import code_hash, kept
-from studykit.errors import NoFaceError, StudyError, StudyFileError
+from studykit.errors import NoFaceError, StudyError, StudyFileError, WeightsError
 from studykit.media.faces import extractor, find_face
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
@@ -39,7 +39,9 @@ _GROWTH = 0.1 / 15  # in log size, a millimetre of reach
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """A source that an engine has encoded; see :func:`prepared`."""
+
     engine: Engine
     image: Source
     source: Encoded
@@ -126,7 +128,7 @@ class FOMM:
         """Return where it computes, as Paddle names it."""
         return find_device(self.device)
 
-    def notes(self, state: _Prepared) -> str:
+    def notes(self, state: Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
         return "; ".join(filter(None, [self._limits(), *state.moved_by, state.engine.note]))
 
@@ -143,7 +145,7 @@ class FOMM:
     def _settings(self) -> dict:
         return checkpoints.stored_settings(self.weights)
 
-    def prepare(self, source: Source) -> _Prepared:
+    def prepare(self, source: Source) -> Prepared:
         """Make the networks ready, once for all sources, and encode the source.
 
         Raises
@@ -152,18 +154,9 @@ class FOMM:
             No weights, no Paddle, no such device or precision, or a source of a size that the
             networks can't take: a kind of it, in one line.
         """
-        height, width = source.image.shape[:2]
-        digests = (self.weights_hash(), checkpoints.sha256(self.config) if self.config else "")
-        device = find_device(self.device)
-        _require_precision(self.precision, device)
-        # How motion is transferred makes no other engine.
-        method = replace(self, relative=True, adapt_scale=True, keypoints="auto", reach=1.0)
-        engine = _engine(method, digests, device, height, width, machine.threads())
-        found_by = f"fomm 1 {type(engine).__name__} {' '.join(digests)}"
-        encoded, batch = engine.encode(source.image), engine.batch(height, width)
-        return _Prepared(engine, source, encoded, batch, found_by)
+        return prepared(self, source, "fomm")
 
-    def animate(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray]:
+    def animate(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
 
         Raises
@@ -184,7 +177,7 @@ class FOMM:
         while keypoints := list(itertools.islice(moved, state.batch)):
             yield from state.engine.paint(source, keypoints)
 
-    def _by_network(self, state: _Prepared, driving: Driving) -> Iterator[Keypoints]:
+    def _by_network(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         source, initial, scale = state.source.keypoints, None, 1.0
         for row in kept(driving, state.found_by, lambda: state.rows(driving)):
             own = Keypoints.from_row(row)
@@ -198,7 +191,7 @@ class FOMM:
             yield own
 
     def _by_landmarks(
-        self, state: _Prepared, start: np.ndarray | None, marks: Iterator[np.ndarray]
+        self, state: Prepared, start: np.ndarray | None, marks: Iterator[np.ndarray]
     ) -> Iterator[Keypoints]:
         """Move the source as the driving moves from its reference on, or onto its face.
 
@@ -220,7 +213,7 @@ class FOMM:
                 last = source.moved(motion)
             yield last
 
-    def _landmarks(self, state: _Prepared, driving: Driving) -> Iterator[np.ndarray] | None:
+    def _landmarks(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray] | None:
         """Return a driving's landmarks, NaN where the face is lost; None where they don't serve."""
         state.moved_by.clear()
         asked, able = self.keypoints == "landmarks", have_meaning(self._settings())
@@ -250,6 +243,33 @@ class FOMM:
             return None
         state.moved_by.append("moved by the face's landmarks")
         return itertools.chain(ahead, rows)
+
+
+def prepared(method: FOMM, source: Source, family: str) -> Prepared:
+    """Do what :meth:`FOMM.prepare` does, with weights of a family of networks.
+
+    Raises
+    ------
+    WeightsError
+        The weights are of another family.
+    StudyError
+        As there.
+    """
+    if (found := checkpoints.family(method.weights)) != family:
+        raise WeightsError(
+            f"{method.weights} is a checkpoint for the method {found}: name it there, and other "
+            f"weights for {family}"
+        )
+    height, width = source.image.shape[:2]
+    config = checkpoints.sha256(method.config) if method.config else ""
+    digests, device = (method.weights_hash(), config), find_device(method.device)
+    _require_precision(method.precision, device)
+    # How motion is transferred makes no other engine.
+    method = replace(method, relative=True, adapt_scale=True, keypoints="auto", reach=1.0)
+    engine = _engine(method, digests, device, height, width, machine.threads())
+    found_by = f"fomm 1 {type(engine).__name__} {' '.join(digests)}"
+    encoded, batch = engine.encode(source.image), engine.batch(height, width)
+    return Prepared(engine, source, encoded, batch, found_by)
 
 
 def _require_precision(precision: str, device: str) -> None:

@@ -70,7 +70,7 @@ def random_checkpoint(config: Settings, seed: int = 0, size: int = 64) -> Checkp
         part: {name: value.numpy() for name, value in network.state_dict().items()}
         for part, network in zip(NETWORKS, networks, strict=True)
     }
-    return Checkpoint(f"random-{seed}", "", config, **tensors)
+    return Checkpoint(f"random-{seed}", "", config, tensors)
 
 
 def _calibrate_keypoints(kp_detector: Any, images: Any) -> dict[str, Any]:

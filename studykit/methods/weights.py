@@ -128,6 +128,17 @@ def stored_settings(name_or_path: str | Path) -> Settings:
     return checkpoint_files.stored_settings(locate(name_or_path))
 
 
+def family(name_or_path: str | Path) -> str:
+    """Return what a checkpoint's networks are of: one of :data:`checkpoint_files.FAMILIES`.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`locate`; or the file is damaged.
+    """
+    return checkpoint_files.family_of(stored_settings(name_or_path))
+
+
 def _shipped() -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(SHIPPED.glob("*/weights.safetensors"))}
 
@@ -252,7 +263,7 @@ def load(name_or_path: str | Path, config: str | Path | None = None) -> Checkpoi
         stored = checkpoint_files.settings_in(path, io.BytesIO(content))
         settings = stored or checkpoint_files.settings_from_shapes(path, **networks)
     checkpoint_files.require_sizes(config or path, settings, networks)
-    return Checkpoint(str(name_or_path), digest, settings, **networks)
+    return Checkpoint(str(name_or_path), digest, settings, networks)
 
 
 def _imported(path: Path, content: bytes, digest: str) -> bytes:
@@ -263,7 +274,7 @@ def _imported(path: Path, content: bytes, digest: str) -> bytes:
         if _recorded(kept) == hashlib.sha256(again).hexdigest():
             return again
     networks = checkpoint_files.read_networks(path, content)
-    checkpoint_files.save(Checkpoint(str(path), digest, {}, **networks), kept)
+    checkpoint_files.save(Checkpoint(str(path), digest, {}, networks), kept)
     _record(kept, sha256(kept))
     return checkpoint_files.read_file(kept)
 

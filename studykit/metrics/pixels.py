@@ -57,15 +57,12 @@ class Comparison:
 
         Each scale is half of the one before, as long as the window fits into it.
         """
+        from studykit.metrics._pixel_kernels import likeness
+
         one, two = luma(self.image), luma(self.truth)
         found: list[tuple[np.ndarray, np.ndarray]] = []
         while len(found) < len(MS_SSIM_WEIGHTS) and min(one.shape) >= len(_WINDOW):
-            mean_1, mean_2 = _windowed(one), _windowed(two)
-            product, squares = mean_1 * mean_2, mean_1 * mean_1 + mean_2 * mean_2
-            covariance = _windowed(one * two) - product
-            variances = _windowed(one * one + two * two) - squares
-            luminance = (2 * product + _C1) / (squares + _C1)
-            found.append((luminance, (2 * covariance + _C2) / (variances + _C2)))
+            found.append(likeness(one, two, _WINDOW, _C1, _C2))
             one, two = _halved(one), _halved(two)
         return found
 
@@ -164,19 +161,6 @@ def multi_scale_structural_similarity(pair: Comparison, masks: Masks = (None,)) 
 def luma(image: np.ndarray) -> np.ndarray:
     """Return the luma of an RGB image, or of a difference of two: (...) float64."""
     return image @ np.array([0.299, 0.587, 0.114])
-
-
-def _windowed(values: np.ndarray) -> np.ndarray:
-    """Return the means under the Gaussian window wherever it fits: 10 rows and columns less."""
-    for _ in range(2):  # down the columns, and, turned over, along the rows
-        reach = len(values) - 2 * _RADIUS
-        means = _WINDOW[_RADIUS] * values[_RADIUS : _RADIUS + reach]
-        for near, far in zip(range(_RADIUS), range(2 * _RADIUS, _RADIUS, -1), strict=True):
-            both = values[near : near + reach] + values[far : far + reach]
-            both *= _WINDOW[near]
-            means += both
-        values = means.T
-    return values
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

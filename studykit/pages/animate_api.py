@@ -472,7 +472,9 @@ def animate_router(workshop: Workshop) -> APIRouter:
         return FileResponse(made.folder / file, media_type=kind, filename=f"{name}{called[form]}")
 
     pages = APIRouter()
-    animates = front_end.page("animate.js", style="animate.css", title="studykit: animate a face")
+    animates = front_end.page(
+        "animate_browser.js", style="animate.css", title="studykit: animate a face"
+    )
     describes = front_end.page("docs.js", style="animate.css", title="studykit: API")
 
     @pages.get("/", response_class=HTMLResponse, include_in_schema=False)

@@ -14,6 +14,7 @@ _STATIC = Path(__file__).with_name("static")
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
+_STYLE = re.compile(r'^@import "([\w.]+)";\n', re.MULTILINE)
 
 
 def text(name: str) -> str:
@@ -41,6 +42,11 @@ def bundled(entry: str) -> str:
     They share one scope then: no two of them have a name of their own in common.
     """
     return "\n".join(_EXPORT.sub("", _IMPORT.sub("", text(name))) for name in modules(entry))
+
+
+def style(name: str) -> str:
+    """Join a style sheet and those that it imports into one."""
+    return _STYLE.sub(lambda found: style(found[1]), text(name))
 
 
 @functools.cache

@@ -47,7 +47,7 @@ def sign(path: Path, signed: Path, title: str, method: str) -> None:
     """
     import c2pa
 
-    kind = _BY_MODEL if method == "fomm" else _BY_PROGRAM
+    kind = _BY_MODEL if method in ("fomm", "regions") else _BY_PROGRAM
     made = {"action": "c2pa.created", "digitalSourceType": kind, "parameters": {"method": method}}
     manifest = {
         "claim_generator_info": [{"name": "studykit", "version": __version__}],

@@ -115,9 +115,18 @@ def _has_fomm() -> bool:
 
 @functools.cache
 def examples() -> dict[str, dict[str, Path]]:
-    """Return what can be tried without bringing anything: paths by name, of each role."""
-    inputs = Path(__file__).parents[2] / "inputs"
+    """Return what can be tried without bringing anything: paths by name, of each role.
+
+    Those of the package; in a repository, its inputs. The photograph is that of scikit-image, so
+    that the package needs no second one.
+    """
+    import skimage
+
+    package = Path(__file__).parents[1]
+    inputs = next(filter(Path.is_dir, (package / "inputs", package.parent / "inputs")), package)
+    photograph = Path(skimage.__file__).parent / "data" / "astronaut.png"
+    sources = [photograph, *sorted(inputs.glob("sources/*/*-?.png"))]
     return {
-        "source": {path.stem: path for path in sorted(inputs.glob("sources/*/*.png"))},
+        "source": {path.stem: path for path in sources if path.is_file()},
         "driving": {path.stem: path for path in sorted(inputs.glob("drivings/*/*.mp4"))},
     }

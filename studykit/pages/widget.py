@@ -1,7 +1,9 @@
-"""The rating page in a notebook: a conversation carried by anywidget, in JupyterLab and Colab."""
+"""Pages in a notebook, carried by anywidget, in JupyterLab and Colab."""
 
+import contextlib
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 
@@ -12,6 +14,9 @@ from studykit.ratings import controls
 from studykit.ratings.session import Session
 from studykit.ratings.store import open_store, place_to_write
 from studykit.study.file import load_study
+
+if TYPE_CHECKING:
+    from studykit.pages.animate_api import Workshop
 
 
 def rating_page(
@@ -74,3 +79,67 @@ class RatingPage(anywidget.AnyWidget):
     def _receive(self, _widget: Any, message: dict, _buffers: list) -> None:
         reply, buffers = self._conversation.reply(message)
         self.send(reply, buffers or None)
+
+
+def animate_page() -> "AnimatePage | Any":
+    """Open the page that animates what you bring; the notebook ``animate_one`` shows it.
+
+    One page is open in a kernel at a time: the next takes its place. Its files go with it, at the
+    latest with the kernel.
+
+    Returns
+    -------
+    AnimatePage, or a line that says what to install first
+    """
+    try:
+        from studykit.pages.animate_api import Workshop
+    except ModuleNotFoundError as error:
+        from IPython.display import Markdown
+
+        return Markdown(
+            f'The page that animates needs {error.name}: `pip install "fastapi>=0.115"`, '
+            "and then this cell again."
+        )
+    return AnimatePage(Workshop())
+
+
+class AnimatePage(anywidget.AnyWidget):
+    """A workshop as a page, which asks its API by messages; nobody else can reach it.
+
+    Parameters
+    ----------
+    workshop : Workshop
+        Ends with the page.
+    """
+
+    _esm = front_end.bundled("animate_notebook.js")
+    _css = front_end.style("animate.css")
+    _shown: "AnimatePage | None" = None
+    _end = staticmethod(lambda: None)
+
+    def __init__(self, workshop: "Workshop") -> None:
+        from fastapi import FastAPI
+
+        from studykit.pages.animate_api import COOKIE, animate_router
+        from studykit.pages.messages import Messages
+
+        super().__init__()
+        if AnimatePage._shown is not None:
+            AnimatePage._shown.close()
+        AnimatePage._shown = self
+        app = FastAPI(openapi_url=None)
+        app.include_router(animate_router(workshop))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(workshop)
+            visitor = workshop.visitors.new()
+            stack.enter_context(visitor.listens())  # here for as long as the page is
+            messages = Messages(app, self.send, {"cookie": f"{COOKIE}={visitor.key}"})
+            stack.callback(messages.close)
+            # A kernel that ends closes nothing, and leaves this to the interpreter's exit.
+            self._end = weakref.finalize(self, stack.pop_all().close)
+        self.on_msg(lambda _page, message, buffers: messages.hear(message, buffers))
+
+    def close(self) -> None:
+        """End all that is made, and remove all files."""
+        super().close()
+        self._end()

@@ -5,6 +5,7 @@ can be made again, and so that whoever comes next gets what is missing.
 """
 
 import bisect
+import functools
 import hashlib
 import itertools
 import json
@@ -124,14 +125,14 @@ class Trial:
     expected: dict[str, tuple[int, int]] = field(default_factory=dict)
     repeats: int | None = None
 
-    @property
+    @functools.cached_property
     def condition(self) -> tuple[str, ...]:
         """That of its clip; of a pair, both types and both methods."""
         if self.other is None:
             return self.clip.condition
         return (*self.clip.condition[:2], *sorted((self.clip.method, self.other.method)))
 
-    @property
+    @functools.cached_property
     def item(self) -> "Item":
         """What is rated: its clip, or the two of a pair, whichever comes first."""
         return item_of(self.clip.cell, self.other.cell if self.other else "")
@@ -318,7 +319,7 @@ def plan_session(
         rated = deck.deal(place, shown, seen)
     if not rated:
         raise StudyError(f"{study.path}: this rater has seen all that can be rated")
-    return _with_controls(study, clips, rated, place)
+    return _with_controls(study, clips, deck.known, rated, place)
 
 
 def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, ...]]:
@@ -327,8 +328,9 @@ def plan_sessions(study: Study, clips: Sequence[Clip]) -> Iterator[tuple[Trial, 
     Each is planned as :func:`plan_session` does where all before it were finished; it is empty
     where the rater has seen everything.
     """
-    for place, rated in enumerate(_Deck(study, clips).deal_all()):
-        yield _with_controls(study, clips, rated, place) if rated else ()
+    deck = _Deck(study, clips)
+    for place, rated in enumerate(deck.deal_all()):
+        yield _with_controls(study, clips, deck.known, rated, place) if rated else ()
 
 
 def balanced_rows(study: Study, clips: Sequence[Clip]) -> int:
@@ -437,7 +439,8 @@ class _Deck:
     def __init__(self, study: Study, clips: Sequence[Clip]) -> None:
         self._seed, self._sessions = f"{study.name} {study.seed}", study.ratings.sessions
         self._contents: dict[_Types, dict[_Content, dict[tuple[str, ...], Trial]]] = {}
-        for trial in _rateable(study, clips):
+        self.known = list(_rateable(study, clips))
+        for trial in self.known:
             contents = self._contents.setdefault(trial.condition[:2], {})
             contents.setdefault(_content(trial), {})[trial.condition] = trial
         if not self._contents:
@@ -684,11 +687,11 @@ def _content(trial: Trial) -> _Content:
 
 
 def _with_controls(
-    study: Study, clips: Sequence[Clip], rated: list[Trial], place: int
+    study: Study, clips: Sequence[Clip], known: list[Trial], rated: list[Trial], place: int
 ) -> tuple[Trial, ...]:
     """Put training before the rated trials, and gold, references and repeats between them."""
     chance = random.Random(f"{study.name} {study.seed} {place}")
-    practice = _training(study, clips, rated, chance)
+    practice = _training(study, known, rated, chance)
     if place % study.ratings.sessions:  # BT.500 asks for less of it in sessions after the first
         practice = practice[: -(-len(practice) // 2)]
     between = [
@@ -709,11 +712,10 @@ def _with_controls(
 
 
 def _training(
-    study: Study, clips: Sequence[Clip], rated: list[Trial], chance: random.Random
+    study: Study, known: list[Trial], rated: list[Trial], chance: random.Random
 ) -> list[Trial]:
     """Choose practice that spans the scale: clips that are not rated, every second one spoilt."""
     seen = {trial.item for trial in rated}
-    known = list(_rateable(study, clips))
     unseen = [trial for trial in known if trial.item not in seen]
     count = study.ratings.training
     kinds = itertools.cycle(("torn", "shaken", "frozen"))

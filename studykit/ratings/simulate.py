@@ -295,10 +295,16 @@ class SimulationModel:
         seen : (..., criteria) float array
             What there is to see: the effects, the clip's own, taste and noise.
         """
-        liked = np.where(method[..., None] < 0, 0.0, raters.liking[rater, method])
-        spread, drift = raters.spread[rater][..., None], raters.drift[rater][..., None]
-        within = spread * (seen + liked - self.middle)
-        return self.middle + raters.bias[rater] + drift * place[..., None] + within
+        # In place: of many studies, each of these arrays is large.
+        within, found = raters.liking[rater, method], raters.bias[rater]
+        within[method < 0] = 0.0
+        within += seen
+        within -= self.middle
+        within *= raters.spread[rater][..., None]
+        found += self.middle
+        found += (raters.drift[rater] * place)[..., None]
+        found += within
+        return found
 
     def cut(self, opinions: np.ndarray, raters: "Raters", rater: np.ndarray) -> np.ndarray:
         """Cut latent opinions (..., criteria) into whole steps, int8 from 1 to ``scale``."""
@@ -688,7 +694,10 @@ class _Simulation:
 def _with_halo(halo: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Draw standard normals whose last axis, the criteria, is correlated by ``halo``."""
     common = rng.standard_normal((*shape[:-1], 1))
-    return np.sqrt(halo) * common + np.sqrt(1 - halo) * rng.standard_normal(shape)
+    drawn = rng.standard_normal(shape)
+    drawn *= np.sqrt(1 - halo)
+    drawn += np.sqrt(halo) * common
+    return drawn
 
 
 @lru_cache

@@ -311,7 +311,8 @@ class _Table:
         def squares(values: np.ndarray, group: np.ndarray) -> np.ndarray:
             return (_sums(group, values, group.max() + 1) ** 2).sum(axis=0)
 
-        together = squares(weight * rest, rater) - squares(weight * rest, pair)
+        rest *= weight
+        together = squares(rest, rater) - squares(rest, pair)
         signed = np.abs(weight)
         whole = squares(signed, side)
         share = 1 - squares(signed, _crossed(pair, side)) / whole
@@ -426,5 +427,7 @@ def column_space(x: np.ndarray) -> np.ndarray:
 
 
 def _sums(group: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Add up the rows of each group, (size, k)."""
-    return np.stack([np.bincount(group, column, size) for column in values.T], axis=1)
+    """Add up the rows of each group in their order, (size, k)."""
+    places = group, np.arange(len(group))
+    members = scipy.sparse.csr_array((np.ones(len(group)), places), (size, len(group)))
+    return members @ values

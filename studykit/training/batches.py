@@ -5,6 +5,7 @@ generator seeded by the two.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,17 @@ from studykit.media.pose import face_model
 from studykit.methods._fomm_landmarks import MarkedSource
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._warp_geometry import motion_since
-from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache, keypoint_indices
-from studykit.training.networks import coordinate_grid
+from studykit.training.data import (
+    FLOW_SCALE,
+    MIRRORED,
+    PAIRS_A_FRAME,
+    Cache,
+    keypoint_indices,
+)
+from studykit.training.networks import coordinate_grid, inverse_2x2
 
 _CANDIDATES = 4
+_CAMERA_TURN, _CAMERA_ZOOM, _CAMERA_SHIFT = 0.035, 0.03, 0.03  # radians, share, half sides
 
 
 class Batch(NamedTuple):
@@ -38,6 +46,8 @@ class Batch(NamedTuple):
         Where in the source each pixel of the driving comes from.
     seen : (B, 1, S/2, S/2) float32
         1 where the source shows it.
+    background : (B, 2, 3) float32
+        Where in the source what rests in the driving's background comes from.
     """
 
     source: Tensor
@@ -49,6 +59,7 @@ class Batch(NamedTuple):
     landmarks: Tensor
     deformation: Tensor
     seen: Tensor
+    background: Tensor
 
 
 class Marked(NamedTuple):
@@ -126,6 +137,7 @@ class Shelf:
         rng: np.random.Generator,
         calm: float = 0.0,
         blinks: float = 0.0,
+        camera: float = 0.0,
     ) -> Batch:
         """Draw pairs, mirror half of them, change colours and sharpness alike in both images.
 
@@ -137,6 +149,8 @@ class Shelf:
             Share of the pairs that are the calmest of a few.
         blinks : float
             Share of the pairs that are, of a few, the one in which eyes close most.
+        camera : float
+            Share of the pairs between which the camera moves.
         """
         size = self._cache.settings.size
         pool = self._cache.settings.available(step)
@@ -172,7 +186,7 @@ class Shelf:
         half = size // 2
         both = _augmented(torch.cat([images(source), images(driving)]), rng)
         both = both.contiguous(memory_format=torch.channels_last)
-        return Batch(
+        batch = Batch(
             *both.chunk(2),
             normalised(points("keypoints", source), size),
             normalised(points("keypoints", driving), size),
@@ -181,7 +195,15 @@ class Shelf:
             points("landmarks", driving),
             coordinate_grid(half, half, flow) + flow / (half - 1),
             mask("seen", pair),
+            torch.eye(2, 3, device=self._device).expand(count, -1, -1),
         )
+        return seen_from(batch, _draw_camera(rng, count, camera, self._device)) if camera else batch
+
+    def identities(self) -> Iterator[Tensor]:
+        """Give the frames of one identity after the other, (N, 3, S, S) float32 in [0, 1]."""
+        self._fill(self._cache.settings.identities)
+        for frames in self._tensors["images"]:
+            yield frames.permute(0, 3, 1, 2).float() / 255
 
     def _fill(self, pool: int) -> None:
         """Take the identities up to a number, waiting for those that are not rendered yet."""
@@ -218,12 +240,68 @@ def _lid_gap(keypoints: np.ndarray) -> np.ndarray:
     return np.linalg.norm(upper - lower, axis=-1).mean(1)
 
 
+def _draw_camera(
+    rng: np.random.Generator, count: int, share: float, device: torch.device
+) -> Tensor:
+    """Draw similarities, (B, 2, 3), of which a share is not the identity."""
+    moved = rng.random(count) < share
+    turn = rng.normal(0, _CAMERA_TURN, count) * moved
+    zoom = np.exp(rng.normal(0, _CAMERA_ZOOM, count) * moved)
+    shift = rng.normal(0, _CAMERA_SHIFT, (count, 2)) * moved[:, None]
+    x, y = zoom * np.cos(turn), zoom * np.sin(turn)
+    rows = np.stack([x, -y, shift[:, 0], y, x, shift[:, 1]], -1).reshape(count, 2, 3)
+    return torch.tensor(rows, dtype=torch.float32, device=device)
+
+
+def seen_from(batch: Batch, camera: Tensor) -> Batch:
+    """Show the drivings as another camera sees them, with all that is true of them.
+
+    The renderer's camera stands still, so that nothing would be learned about one that moves.
+
+    Parameters
+    ----------
+    batch : Batch
+    camera : (B, 2, 3)
+        Where the former camera shows, in coordinates of the smaller grid, what this one does.
+    """
+    size = batch.driving.shape[-1]
+    linear, shift = camera[:, None, :, :2], camera[:, None, :, 2]
+    # Full pixels lie a little farther out on their own grid than on that of half the side.
+    finer = shift * (size - 2) / (size - 1)
+    there, finer = (
+        coordinate_grid(side, side, camera) @ linear.transpose(2, 3) + by[:, None]
+        for side, by in ((size // 2, shift), (size, finer))
+    )
+    inside = (there.abs() <= 1).all(-1)[:, None]
+    resting = coordinate_grid(size // 2, size // 2, camera)
+    moved = torch.cat([(batch.deformation - resting).permute(0, 3, 1, 2), batch.seen], 1)
+    moved = F.grid_sample(moved, there, padding_mode="border", align_corners=True)
+    shown = torch.cat([batch.driving, batch.face], 1)
+    shown = F.grid_sample(shown, finer, padding_mode="reflection", align_corners=True)
+    back = inverse_2x2(linear)
+    marks = normalised(batch.landmarks, size)
+    return batch._replace(
+        driving=shown[:, :3].contiguous(memory_format=torch.channels_last),
+        driving_kp=(batch.driving_kp - shift) @ back[:, 0].transpose(1, 2),
+        face=(shown[:, 3:] > 0.5).float(),
+        landmarks=_pixels((marks - shift) @ back[:, 0].transpose(1, 2), size),
+        deformation=there + moved[:, :2].permute(0, 2, 3, 1),
+        seen=(moved[:, 2:] > 0.5).float() * inside,
+        background=camera,
+    )
+
+
 def normalised(points: Tensor, size: int) -> Tensor:
     """Give pixels of an image as coordinates in [-1, 1] of the grid of half its side.
 
     There, where keypoints are found and features are moved, sample i lies at pixel 2 i + 1/2.
     """
     return (points - 0.5) / (size // 2 - 1) - 1
+
+
+def _pixels(points: Tensor, size: int) -> Tensor:
+    """Undo :func:`normalised`."""
+    return (points + 1) * (size // 2 - 1) + 0.5
 
 
 def _augmented(images: Tensor, rng: np.random.Generator) -> Tensor:

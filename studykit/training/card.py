@@ -127,7 +127,7 @@ def write_card(folder: Path) -> Path:
 def _parameters(checkpoint: checkpoint_files.Checkpoint) -> int:
     """Return how many values were trained: no statistics, no fixed kernels."""
     fixed = ("._mean", "._variance", "down.weight")
-    tensors = [*checkpoint.kp_detector.items(), *checkpoint.generator.items()]
+    tensors = [item for own in checkpoint.networks.values() for item in own.items()]
     return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
 
 

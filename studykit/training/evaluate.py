@@ -13,6 +13,7 @@ from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
 from studykit.training.data import HeldOut
 from studykit.training.networks import Keypoints
+from studykit.training.regions import aligned
 
 _AT_ONCE = 8
 
@@ -23,6 +24,8 @@ def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoin
     With scale adaptation; of one source, (1, K, 2), and any number of driving frames.
     """
     names = [name for name in ("value", "jacobian") if name in source]
+    if "covariance" in driving:
+        driving = aligned(driving, first)
     rest, moving, start = (
         _fomm_motion.Keypoints(*(kp[name].cpu().numpy() for name in names))
         for kp in (source, driving, first)
@@ -35,17 +38,15 @@ def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoin
 
 
 @torch.no_grad()
-def animate(
-    kp_detector: Any, generator: Any, source: np.ndarray, driving: np.ndarray
-) -> np.ndarray:
+def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -> np.ndarray:
     """Animate a source by relative motion, the driving's first frame being its start.
 
     The networks are in evaluation mode afterwards.
 
     Parameters
     ----------
-    kp_detector, generator
-        As :func:`studykit.training.networks.build` gives them.
+    networks : dict
+        ``kp_detector`` and ``generator``, as :func:`studykit.training.families.build` gives them.
     source : (S, S, 3) uint8
     driving : (T, S, S, 3) uint8
 
@@ -53,6 +54,7 @@ def animate(
     -------
     (T, S, S, 3) uint8
     """
+    kp_detector, generator = networks["kp_detector"], networks["generator"]
     device = next(generator.parameters()).device
     for network in (kp_detector, generator):
         network.eval()
@@ -85,10 +87,11 @@ def scores(
     Returns
     -------
     dict
-        ``psnr KIND`` and ``copy psnr KIND``, dB inside the face mask, mean over frames, for each
-        kind of identity; ``mouth``, ``eyes``: mean absolute error around them when the mouth
-        opens and when both eyes blink, as a share of the still source's; ``cross l1``: that of
-        the cross-identity clips against the rendered target, as a share of the still source's;
+        ``psnr KIND``, ``cross psnr KIND`` and ``copy psnr KIND``, dB inside the face mask, mean
+        over frames, for each kind of identity; ``mouth``, ``eyes``: mean absolute error around
+        them when the mouth opens and when both eyes blink, as a share of the still source's;
+        ``cross l1``: that of the cross-identity clips against the rendered target, as a share of
+        the still source's;
         ``landmarks``, ``cross landmarks``: how far dlib's lie from the true ones, in % of the
         source's eye distance, where it sees a face and is installed.
     """
@@ -110,11 +113,7 @@ def scores(
                     if name != "landmarks" or np.isfinite(value):  # not where dlib sees no face
                         values.setdefault(f"{who}{name}", []).append(value)
     mean = {name: float(np.mean(found)) for name, found in values.items()}
-    out = {
-        name: value
-        for name, value in mean.items()
-        if name.startswith(("psnr", "copy psnr")) or "landmarks" in name
-    }
+    out = {name: value for name, value in mean.items() if "psnr" in name or "landmarks" in name}
     out["mouth"] = mean["mouth"] / mean["copy mouth"]
     out["eyes"] = mean["blink"] / mean["copy blink"]
     out["cross l1"] = mean["cross l1"] / mean["copy l1"]

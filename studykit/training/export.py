@@ -13,7 +13,7 @@ import torch
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files
-from studykit.training import evaluate, networks
+from studykit.training import evaluate, families
 from studykit.training.card import measure, write_card, write_text
 from studykit.training.data import DataSettings, held_out_from, render_held_out
 from studykit.training.train import as_checkpoint, read_checkpoint
@@ -80,21 +80,21 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     items = [held_out_from(render_held_out(index, settings)) for index in range(measured_on)]
     figures = []
     for rounded in (torch.float32, torch.float16):
-        pair = networks.build(state["settings"])
-        for network, name in zip(pair, ("kp_detector", "generator"), strict=True):
+        nets = families.build(state["settings"])
+        for name, network in nets.items():
             tensors = state["average"][name]
             network.load_state_dict({key: value.to(rounded) for key, value in tensors.items()})
-        clips = [evaluate.animate(*pair, item.own[0], item.own) for item in items]
+        clips = [evaluate.animate(nets, item.own[0], item.own) for item in items]
         figures.append(evaluate.face_psnr(items, clips))
     full, half = figures
     if not np.isfinite(figures).all():
         raise StudyError(f"{path} animates nothing: train it longer")
     precision = "float32" if full - half >= MOST_LOSS else "float16"
     rounded = {
-        part: {name: tensor.astype(precision) for name, tensor in getattr(made, part).items()}
-        for part in ("kp_detector", "generator")
+        part: {name: tensor.astype(precision) for name, tensor in tensors.items()}
+        for part, tensors in made.networks.items()
     }
-    checkpoint_files.save(replace(made, **rounded), target)
+    checkpoint_files.save(replace(made, networks=rounded), target)
     return Export(target, precision, full, half, state["step"])
 
 

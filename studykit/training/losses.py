@@ -13,9 +13,11 @@ from studykit.errors import StudyError
 from studykit.training.data import keypoint_indices
 from studykit.training.networks import Keypoints, coordinate_grid, gaussians, inverse_2x2
 from studykit.training.recipe import LossWeights
+from studykit.training.regions import principal_axes
 
 _HEATMAP_VARIANCE = 0.03**2
 _IRISES = keypoint_indices("left iris", "right iris")
+_MOST_SPREAD = 3.0  # times the true variance
 _EXPLAINED, _LEAST_MASK = 0.4, -4.0  # in the dense motion's pixels; logarithm of a mask
 
 
@@ -90,21 +92,47 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def keypoint_supervision(
-    found: Keypoints, truth: Tensor, weights: LossWeights
+    found: Keypoints, truth: Tensor, spread: Tensor | None, weights: LossWeights
 ) -> dict[str, Tensor]:
-    """Compare the first keypoints with the renderer's, (B, K, 2) in [-1, 1]."""
+    """Compare the first keypoints with the renderer's, and regions with their spread as well.
+
+    Parameters
+    ----------
+    found : dict
+        As :class:`~studykit.training.networks.KPDetector` gives it, or
+        :class:`~studykit.training.regions.RegionDetector`.
+    truth : (B, K, 2)
+        In [-1, 1].
+    spread : (B, K, 2, 2) or None
+        The regions' true covariances, where regions are found.
+    weights : LossWeights
+    """
     count = truth.shape[1]
     out = {"keypoints": weights.keypoints * (found["value"][:, :count] - truth).abs().mean()}
     if weights.heatmap:
         heatmap = found["heatmap"][:, :count]
-        target = gaussians(truth, heatmap.shape[2:], _HEATMAP_VARIANCE).flatten(2)
+        width = _HEATMAP_VARIANCE if spread is None else spread
+        target = gaussians(truth, heatmap.shape[2:], width).flatten(2)
         target = target / target.sum(2, keepdim=True).clamp_min(1e-8)
         entropy = -(target * heatmap.flatten(2).clamp_min(1e-8).log()).sum(2)
         out["heatmap"] = weights.heatmap * entropy.mean()
+    if weights.moments and spread is not None:
+        error = _spread_error(found["covariance"][:, :count], principal_axes(spread))
+        out["moments"] = weights.moments * error.mean()
     if weights.irises:
         missed = (found["value"][:, _IRISES] - truth[:, _IRISES]).abs().mean()
         out["irises"] = weights.irises * missed
     return out
+
+
+def _spread_error(covariance: Tensor, axes: Tensor) -> Tensor:
+    """Return how far (..., 2, 2) covariances are from A A^T, along its axes and in their units.
+
+    It is bounded, as one stray region would take the whole step otherwise.
+    """
+    inward = inverse_2x2(axes)
+    product = inward @ covariance @ inward.transpose(-2, -1)
+    return (product - torch.eye(2, device=product.device)).abs().clamp(max=_MOST_SPREAD)
 
 
 def motion_supervision(
@@ -229,7 +257,12 @@ def equivariance(
     """Compare keypoints of images with those of the deformed images (eq. 9 to 12)."""
     value = (plain["value"] - spline.points(bent["value"])).abs().mean()
     out = {"equivariance value": weights.equivariance_value * value}
-    if weights.equivariance_jacobian and "jacobian" in plain:
+    if weights.equivariance_jacobian and "covariance" in plain:
+        slope = spline.jacobian(bent["value"])
+        moved = slope @ bent["covariance"] @ slope.transpose(2, 3)
+        error = _spread_error(moved, plain["jacobian"].detach())
+        out["equivariance covariance"] = weights.equivariance_jacobian * error.mean()
+    elif weights.equivariance_jacobian and "jacobian" in plain:
         moved = spline.jacobian(bent["value"]) @ bent["jacobian"]
         product = inverse_2x2(plain["jacobian"]) @ moved
         identity = torch.eye(2, device=product.device)

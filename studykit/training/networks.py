@@ -26,13 +26,13 @@ _BORDER = 5
 _BORDER_KERNEL = (4, 13, 30, 51, 60, 51, 30, 13, 4)
 
 
-def build(settings: Settings) -> tuple["KPDetector", "OcclusionAwareGenerator"]:
+def build(settings: Settings) -> dict[str, nn.Module]:
     """Build both networks from settings named as in PaddleGAN's configuration files."""
     common = settings["common_params"]
-    return (
-        KPDetector(**settings["kp_detector_cfg"], **common),
-        OcclusionAwareGenerator(**settings["generator_cfg"], **common),
-    )
+    return {
+        "kp_detector": KPDetector(**settings["kp_detector_cfg"], **common),
+        "generator": OcclusionAwareGenerator(**settings["generator_cfg"], **common),
+    }
 
 
 def fill(network: nn.Module, tensors: dict[str, Any]) -> None:
@@ -60,8 +60,18 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], -1)
 
 
-def gaussians(points: Tensor, size: tuple[int, int] | torch.Size, variance: float) -> Tensor:
-    """Return a Gaussian of height 1 about each of (B, K, 2) points, (B, K, H, W)."""
+def gaussians(
+    points: Tensor, size: tuple[int, int] | torch.Size, variance: float | Tensor
+) -> Tensor:
+    """Return a Gaussian of height 1 about each of (B, K, 2) points, (B, K, H, W).
+
+    Its variance is one number or, for each point, a covariance, (B, K, 2, 2).
+    """
+    if isinstance(variance, Tensor):
+        inverse = inverse_2x2(variance)[..., None, None, :, :]
+        x, y = (coordinate_grid(*size, points) - points[:, :, None, None]).unbind(-1)
+        square = inverse[..., 0, 0] * x**2 + 2 * inverse[..., 0, 1] * x * y
+        return torch.exp(-0.5 * (square + inverse[..., 1, 1] * y**2))
     y, x = (torch.linspace(-1, 1, side, device=points.device) for side in size)
     x, y = x - points[..., 0, None], y - points[..., 1, None]
     x, y = (torch.exp(-0.5 * offset**2 / variance) for offset in (x, y))
@@ -326,6 +336,8 @@ class OcclusionAwareGenerator(nn.Module):
     holds here: near the borders nothing moves and nothing counts as hidden.
     """
 
+    dense_motion = DenseMotion
+
     def __init__(
         self,
         num_channels: int,
@@ -340,7 +352,7 @@ class OcclusionAwareGenerator(nn.Module):
     ) -> None:
         super().__init__()
         del estimate_jacobian  # the keypoints show it
-        self.dense_motion_network = DenseMotion(
+        self.dense_motion_network = self.dense_motion(
             num_kp=num_kp,
             num_channels=num_channels,
             estimate_occlusion_map=estimate_occlusion_map,

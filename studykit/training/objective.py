@@ -10,6 +10,7 @@ from studykit.training import losses
 from studykit.training.batches import Batch, Marked
 from studykit.training.networks import resized, resized_field
 from studykit.training.recipe import LossWeights
+from studykit.training.regions import true_covariances
 
 
 class Objective(nn.Module):
@@ -17,17 +18,20 @@ class Objective(nn.Module):
 
     Parameters
     ----------
-    kp_detector, generator
-        As :func:`studykit.training.networks.build` gives them.
+    networks : dict
+        As :func:`studykit.training.families.build` gives them: ``kp_detector``, ``generator``, and
+        ``background`` where its motion is found.
     bf16 : bool
         Convolve in half precision.
     vgg : losses.VGG19, optional
         For the perceptual term.
     """
 
-    def __init__(self, kp_detector: Any, generator: Any, bf16: bool, vgg: Any = None) -> None:
+    def __init__(self, networks: dict[str, Any], bf16: bool, vgg: Any = None) -> None:
         super().__init__()
-        self.kp_detector, self.generator, self.bf16, self.vgg = kp_detector, generator, bf16, vgg
+        self.kp_detector, self.generator = networks["kp_detector"], networks["generator"]
+        self.background = networks.get("background")
+        self.bf16, self.vgg = bf16, vgg
 
     def forward(
         self,
@@ -57,20 +61,42 @@ class Objective(nn.Module):
             False while only motion is learned: nothing is generated.
         """
         count, few = len(batch.source), len(spline.affine)
-        with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bf16):
-            images = [batch.source, batch.driving, spline.image(batch.driving[:few])]
+        half = torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bf16)
+        # Coordinates in bf16 are off by half a pixel. The First Order Motion Model was trained so,
+        # and its recipe must log what it logged.
+        full = torch.autocast(batch.source.device.type, enabled=False)
+        exact = half if self.background is None else full
+        # Regions that are not trained need no truth; the log of fomm's recipes names it always.
+        learns = self.background is None or next(self.kp_detector.parameters()).requires_grad
+        images, terms = [batch.source, batch.driving], {}
+        if learns:
+            with exact:
+                images.append(spline.image(batch.driving[:few]))
+        with half:
             found = self.kp_detector(torch.cat(images))
-            source_kp, driving_kp, bent_kp = (
-                {name: value[k * count : (k + 1) * count] for name, value in found.items()}
-                for k in range(3)
-            )
-            terms = losses.keypoint_supervision(
-                {name: value[: 2 * count] for name, value in found.items()},
-                torch.cat([batch.source_kp, batch.driving_kp]),
-                weights,
-            )
-            plain_kp = {name: value[:few] for name, value in driving_kp.items()}
-            terms |= losses.equivariance(plain_kp, bent_kp, spline, weights)
+        source_kp, driving_kp, bent_kp = (
+            {name: value[k * count : (k + 1) * count] for name, value in found.items()}
+            for k in range(3)
+        )
+        if learns:
+            with exact:
+                both = torch.cat([batch.source_landmarks, batch.landmarks])
+                regional = "covariance" in found
+                spread = true_covariances(both, batch.face.shape[-1]) if regional else None
+                terms |= losses.keypoint_supervision(
+                    {name: value[: 2 * count] for name, value in found.items()},
+                    torch.cat([batch.source_kp, batch.driving_kp]),
+                    spread,
+                    weights,
+                )
+                plain_kp = {name: value[:few] for name, value in driving_kp.items()}
+                terms |= losses.equivariance(plain_kp, bent_kp, spline, weights)
+        with half:
+            if self.background is not None:
+                affine = self.background(batch.source, batch.driving)
+                driving_kp["background"] = affine
+                missed = (affine - batch.background).abs().mean()
+                terms["background"] = weights.background * missed
             if not generates:
                 return terms, None
             given = (taught, batch.deformation, batch.seen)

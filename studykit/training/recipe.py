@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studykit.errors import StudyError, did_you_mean
+from studykit.methods.checkpoint_files import FAMILIES
 from studykit.training.data import DataSettings
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -29,6 +30,11 @@ class LossWeights:
     keypoints, heatmap
         Distance of the keypoints from the renderer's, in image sides / 2; cross-entropy of
         their heat maps with a Gaussian there.
+    moments
+        Distance of the regions' covariances from those of the renderer's landmarks there, in units
+        of the latter.
+    background
+        Distance of the background's affine map from the camera's motion.
     flow, occlusion
         Distance of the dense motion from the true one, in its pixels, where the source shows
         the surface; cross-entropy of the occlusion map with where it does.
@@ -39,7 +45,8 @@ class LossWeights:
         Divergence of the dense motion's masks from what each keypoint's motion explains, so that
         a mask that has died is found again.
     equivariance_value, equivariance_jacobian
-        Eq. 9 to 12 of the paper, under a random thin-plate spline.
+        Eq. 9 to 12 of the paper, under a random thin-plate spline; of regions, the covariance
+        takes the jacobian's place, as its axes have no signs.
     perceptual, adversarial
         VGG-19 features (eq. 8; needs ``vgg`` in the recipe); a patch discriminator.
     """
@@ -53,6 +60,8 @@ class LossWeights:
     eyes: float = 8.0
     keypoints: float = 20.0
     heatmap: float = 0.05
+    moments: float = 0.3
+    background: float = 5.0
     flow: float = 0.5
     occlusion: float = 0.1
     irises: float = 0.0
@@ -73,8 +82,9 @@ class Phase:
     steps, batch : int
     learning_rate : (float, float)
         At its start and at its end; it falls geometrically.
-    networks : tuple of {"kp_detector", "generator"}
-        Which are trained. Without the generator nothing is generated.
+    networks : tuple of {"kp_detector", "generator", "background", "disentangled"}
+        Which are trained; the last two are parts of ``regions``. Without the generator nothing is
+        generated. The last one is trained by itself, on what the averaged detector finds.
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.
@@ -88,6 +98,8 @@ class Phase:
         network's own keypoints (:mod:`studykit.methods._fomm_landmarks`).
     paints : bool
         Without painting, motion alone is learned from its truth, three times as fast.
+    camera : float
+        Share of the samples in which the camera moves.
     fixed_statistics : bool
         Batch norms normalise by what they have averaged so far.
     losses : dict
@@ -108,6 +120,7 @@ class Phase:
     blinks: float = 0.0
     by_landmarks: float = 0.0
     paints: bool = True
+    camera: float = 0.0
     fixed_statistics: bool = False
     losses: dict[str, float] = field(default_factory=dict)
     compiled: bool = False
@@ -127,6 +140,8 @@ class Recipe:
         In order. A step counts from the first one's start.
     common_params, kp_detector_cfg, generator_cfg : dict
         The networks, as in PaddleGAN's configuration files.
+    network : str
+        What is trained: one of :data:`studykit.methods.checkpoint_files.FAMILIES`.
     data : DataSettings
     losses : LossWeights
     precision : {"float32", "bf16"}
@@ -146,7 +161,8 @@ class Recipe:
     vgg : str, optional
         File of VGG-19 weights for the perceptual term.
     start : str, optional
-        Weights to begin with: the name or the file of a checkpoint of the same networks.
+        Weights to begin with: the name or the file of a First Order Motion Model of the same
+        settings, whose detector and generator ``regions`` begins with, too.
     """
 
     name: str
@@ -155,6 +171,7 @@ class Recipe:
     common_params: dict[str, Any]
     kp_detector_cfg: dict[str, Any]
     generator_cfg: dict[str, Any]
+    network: str = "fomm"
     data: DataSettings = field(default_factory=DataSettings)
     losses: LossWeights = field(default_factory=LossWeights)
     precision: str = "bf16"
@@ -167,11 +184,17 @@ class Recipe:
     vgg: str | None = None
     start: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.network not in FAMILIES:
+            hint = did_you_mean(str(self.network), FAMILIES)
+            raise StudyError(f'recipe {self.name}: no network "{self.network}": {hint}')
+
     @property
     def settings(self) -> dict[str, Any]:
         """The networks' settings in one dictionary, as checkpoints hold them."""
         parts = ("common_params", "kp_detector_cfg", "generator_cfg")
-        return {part: getattr(self, part) for part in parts}
+        settings = {part: getattr(self, part) for part in parts}
+        return settings if self.network == "fomm" else {**settings, "network": self.network}
 
     @property
     def steps(self) -> int:

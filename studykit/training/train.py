@@ -19,14 +19,14 @@ from torch import Tensor
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
-from studykit.training import batches, evaluate, losses, networks
+from studykit.training import batches, evaluate, families, losses, networks, regions
 from studykit.training.batches import Batch, Shelf
 from studykit.training.data import Cache
 from studykit.training.objective import Objective
 from studykit.training.recipe import Phase, Recipe
 
 _GRADIENT_NORM = 5.0
-_PARTS = ("kp_detector", "generator")
+_STRETCH = (0.75, 1.25)  # of the faces whose poses are separated from their shapes
 _MEASURED = (100, 500)  # steps of a run, between which its pace is measured
 _OTHERWISE = "make room there"  # where a file of the run can't be written
 _USED = 0.95  # of the minutes; the rest is for held-out figures and for what slows a run
@@ -52,11 +52,12 @@ class Training:
     def __init__(self, recipe: Recipe, cache: Cache, device: str) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.cache, self.device, self.step = recipe, cache, torch.device(device), 0
-        self.networks = dict(zip(_PARTS, networks.build(recipe.settings), strict=True))
-        begun = checkpoints.load(checkpoints.locate(recipe.start)) if recipe.start else None
-        for name, network in self.networks.items():
-            if begun is not None:
-                networks.fill(network, getattr(begun, name))
+        self.networks = families.build(recipe.settings)
+        if recipe.start:
+            begun = checkpoints.load(checkpoints.locate(recipe.start)).networks
+            for name in begun.keys() & self.networks.keys():
+                networks.fill(self.networks[name], begun[name])
+        for network in self.networks.values():
             network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
         self._averaging = {
@@ -77,7 +78,8 @@ class Training:
         # Processors without bfloat16 would only imitate it, slowly.
         able = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         bf16 = recipe.precision == "bf16" and able
-        self._objective = Objective(*self.networks.values(), bf16, self.vgg)
+        self._objective = Objective(self.networks, bf16, self.vgg)
+        self._regions: networks.Keypoints | None = None
         self._compiled = self._objective
         if on_gpu:
             _compute_alike_in_every_run()
@@ -111,7 +113,11 @@ class Training:
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
-        batch = self._shelf.draw(self.step, phase.batch, rng, phase.calm, phase.blinks)
+        if "disentangled" in phase.networks:
+            return self._disentangled(phase, rng)
+        batch = self._shelf.draw(
+            self.step, phase.batch, rng, phase.calm, phase.blinks, phase.camera
+        )
         # Half a batch is enough for what the renderer's keypoints pin down already.
         spline = losses.ThinPlateSpline.draw(rng, -(-phase.batch // 2), self.device)
         share = phase.true_motion[0] + progress * (phase.true_motion[1] - phase.true_motion[0])
@@ -125,6 +131,19 @@ class Training:
         if self.discriminator is not None and image is not None:
             terms["adversarial"] = weights.adversarial * self._adversarial(batch, image)
         return terms
+
+    def _disentangled(self, phase: Phase, rng: np.random.Generator) -> dict[str, Tensor]:
+        if self._regions is None:
+            with self.averaged() as nets:
+                found = regions.upright_regions(nets["kp_detector"], self._shelf.identities())
+            self._regions = found
+        identities, frames = self._regions["value"].shape[:2]
+        who = torch.from_numpy(rng.integers(0, identities, phase.batch))
+        pair = torch.from_numpy(rng.integers(0, frames, (2, phase.batch)))
+        stretch = torch.from_numpy(rng.uniform(*_STRETCH, (phase.batch, 2)).astype(np.float32))
+        source, driving = ({k: v[who, f] for k, v in self._regions.items()} for f in pair)
+        network = self.networks["disentangled"]
+        return network.objective(source, driving, stretch.to(self.device))
 
     def _adversarial(self, batch: Batch, image: Tensor) -> Tensor:
         self.discriminator.requires_grad_(True)
@@ -152,9 +171,8 @@ class Training:
         """Measure the averaged networks on the held-out identities; draw a sheet of some."""
         held_out = self.cache.held_out()
         with self.averaged() as nets:
-            pair = nets.values()
-            own = [evaluate.animate(*pair, item.own[0], item.own) for item in held_out]
-            cross = [evaluate.animate(*pair, item.own[0], item.other) for item in held_out]
+            own = [evaluate.animate(nets, item.own[0], item.own) for item in held_out]
+            cross = [evaluate.animate(nets, item.own[0], item.other) for item in held_out]
         if sheet is not None:
             shown = slice(1, 5)  # one of each kind
             image = evaluate.draw_sheet(held_out[shown], own[shown], cross[shown])
@@ -305,10 +323,10 @@ def as_checkpoint(state: dict[str, Any]) -> checkpoint_files.Checkpoint:
         part: checkpoint_files.from_pytorch(
             {name: value.cpu().float().numpy() for name, value in state["average"][part].items()}
         )
-        for part in _PARTS
+        for part in checkpoint_files.FAMILIES[checkpoint_files.family_of(state["settings"])]
     }
     config = {**state["settings"], "size": state["size"], "trained_on": "rendered faces"}
-    return checkpoint_files.Checkpoint(name=state["recipe"], sha256="", config=config, **tensors)
+    return checkpoint_files.Checkpoint(state["recipe"], "", config, tensors)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

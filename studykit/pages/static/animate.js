@@ -3,17 +3,17 @@
 import { ask, listen, post, Refusal } from "./api.js";
 import { keep, kept } from "./browser.js";
 import { button, h } from "./elements.js";
-import { topLine, wholeWindow } from "./frame.js";
 import { DrivingView, SourceView } from "./inputs.js";
 import { Methods } from "./methods.js";
 import { forget, Picker } from "./picker.js";
 import { length, Results } from "./results.js";
 
-class AnimatePage {
-  constructor(root, options) {
+export class AnimatePage {
+  // ``stated`` says how long files stay; ``around`` is what a picture may be pasted into.
+  constructor(root, options, { stated, around }) {
     Object.assign(this, { root, options, all: [] });
     this.live = h("div", { class: "rp-unseen", role: "status", "aria-live": "polite" });
-    this.toast = h("div", { class: "an-toast", role: "alert", hidden: true });
+    this.toast = h("div", { class: "an-toast", role: "alert", popover: "manual" });
     const changed = () => this.changed();
     const card = (role, View) =>
       new Picker(role, options, {
@@ -40,33 +40,27 @@ class AnimatePage {
       h("footer", {}, this.go, this.hint),
     );
     root.append(
-      topLine("studykit ", "Animate a face", h("a", { href: "docs" }, "API")),
       h("main", { class: "an-main" }, this.source.node, this.driving.node, third, this.results.node),
-      h("footer", { class: "an-foot" }, this.stated()),
+      h("footer", { class: "an-foot" }, stated),
       this.live,
       this.toast,
     );
-    document.addEventListener("paste", (event) => this.pasted(event));
+    around.addEventListener("paste", (event) => this.pasted(event));
     // What is dropped beside a card would be opened in place of the page.
-    document.addEventListener("dragover", (event) => event.preventDefault());
-    document.addEventListener("drop", (event) => this.dropped(event));
+    around.addEventListener("dragover", (event) => event.preventDefault());
+    around.addEventListener("drop", (event) => this.dropped(event));
     this.changed();
-    listen((state) => this.update(state), () => (this.lost = true));
-  }
-
-  stated() {
-    const { away } = this.options.limits;
-    return (
-      `Files stay on this server while this page is open, seen by you alone, and are gone ${away} ` +
-      "seconds after it is closed."
-    );
+    this.close = listen((state) => this.update(state), (why) => {
+      this.lost = true;
+      if (why) this.say(why, true);
+    });
   }
 
   say(text, loud = false) {
     this.live.textContent = text;
     if (!loud) return;
-    this.toast.hidden = false;
-    this.toast.replaceChildren(text, button("Close", () => (this.toast.hidden = true), {}));
+    this.toast.replaceChildren(text, button("Close", () => this.toast.hidePopover(), {}));
+    this.toast.showPopover();
   }
 
   pasted(event) {
@@ -139,7 +133,7 @@ class AnimatePage {
     try {
       const made = await post("animate", { ...asked, may: true });
       this.results.chosen = made.id;
-      this.toast.hidden = true;
+      this.toast.hidePopover();
       this.update(await ask("state"));
       this.results.node.scrollIntoView({ behavior: "smooth", block: "nearest" });
     } catch (error) {
@@ -196,15 +190,3 @@ class AnimatePage {
     this.lost = false;
   }
 }
-
-async function begin() {
-  const root = wholeWindow();
-  try {
-    new AnimatePage(root, await ask("options"));
-  } catch (error) {
-    root.append(h("p", { class: "an-problem", role: "alert" }, error.message));
-    throw error;
-  }
-}
-
-begin();

@@ -1,18 +1,24 @@
-// The way to the server: what the page asks of it, and what it hears from it.
+// What the page asks of the API, and what it hears from it. A carrier takes it there: over HTTP, or in
+// a notebook over messages.
+
+import { http } from "./http.js";
 
 export class Refusal extends Error {}
 
-const LOST = "The server can't be reached: check the connection, and try again.";
+let carrier = http;
+export const carriedBy = (other) => {
+  carrier = other;
+};
 
-// The server's answer, whatever is in it; a refusal is thrown with what the server says of it.
+// The answer, whatever is in it; a refusal is thrown with what is said of it. ``onshare`` hears how
+// much of a body has gone.
 export async function request(path, options) {
-  const lost = () => {
-    throw new Refusal(LOST);
-  };
-  const response = await fetch(`api/${path}`, options).catch(lost);
+  const response = await carrier.request(path, options).catch(() => {
+    throw new Refusal(carrier.lost);
+  });
   if (response.ok) return response;
   const { problem } = await response.json().catch(() => ({}));
-  throw new Refusal(problem ?? `The server has refused this (${response.status}).`);
+  throw new Refusal(problem ?? `This was refused (${response.status}).`);
 }
 
 export async function ask(path, options) {
@@ -29,26 +35,22 @@ export const post = (path, body = {}) =>
     body: JSON.stringify(body),
   });
 
-// A file on its way to the server; fetch does not tell how far it is.
-export function bring(role, file, onshare) {
-  return new Promise((resolve, reject) => {
-    const sending = new XMLHttpRequest();
-    const query = new URLSearchParams({ role, name: file.name ?? "" });
-    sending.open("POST", `api/uploads?${query}`);
-    sending.responseType = "json";
-    sending.upload.onprogress = ({ loaded, total }) => onshare(total ? loaded / total : 0);
-    sending.onload = () => {
-      if (sending.status === 201) resolve(sending.response);
-      else reject(new Refusal(sending.response?.problem ?? LOST));
-    };
-    sending.onerror = () => reject(new Refusal(LOST));
-    sending.send(file);
+export const bring = (role, file, onshare) =>
+  ask(`uploads?${new URLSearchParams({ role, name: file.name ?? "" })}`, {
+    method: "POST",
+    body: file,
+    onshare,
   });
-}
 
-// All that is the visitor's, again whenever it changes. While this is open, the visitor is here.
-export function listen(onstate, onlost) {
-  const stream = new EventSource("api/events");
-  stream.onmessage = ({ data }) => onstate(JSON.parse(data));
-  stream.onerror = () => onlost();
-}
+// All that is the visitor's, again whenever it changes, until what is returned is called. While this
+// is open, the visitor is here.
+export const listen = (onstate, onlost) => carrier.listen(onstate, onlost);
+
+// Gives a picture or a video what it shows.
+export const show = (node, path, attribute = "src") => {
+  carrier.show(node, path, attribute);
+  return node;
+};
+
+// What a link to it leads to.
+export const address = (path) => carrier.address(path);

@@ -1,6 +1,6 @@
 // What stands on a card when there is a file on it: what it shows, and what of it is used.
 
-import { post } from "./api.js";
+import { post, show } from "./api.js";
 import { Cropper } from "./cropper.js";
 import { h } from "./elements.js";
 import { Timeline } from "./timeline.js";
@@ -21,7 +21,7 @@ function newest(ask) {
 export class SourceView {
   constructor(upload, onchange) {
     this.said = h("ul", { class: "an-notes" });
-    const picture = h("img", { src: `api/uploads/${upload.id}/picture.jpg`, alt: upload.name });
+    const picture = show(h("img", { alt: upload.name }), `uploads/${upload.id}/picture.jpg`);
     const find = newest((view) => post(`uploads/${upload.id}/look`, view));
     this.cropper = new Cropper(picture, upload, {
       label: "The square that is animated",
@@ -57,11 +57,8 @@ export class SourceView {
 export class DrivingView {
   constructor(upload, onchange) {
     Object.assign(this, { id: upload.id, onchange, looks: upload });
-    this.video = h("video", {
-      poster: `api/uploads/${upload.id}/picture.jpg`,
-      playsinline: true,
-      "aria-label": upload.name,
-    });
+    this.video = h("video", { playsinline: true, "aria-label": upload.name });
+    show(this.video, `uploads/${upload.id}/picture.jpg`, "poster");
     this.video.muted = true;
     this.video.addEventListener("timeupdate", () => this.follow());
     this.ask = newest((view) => post(`uploads/${this.id}/look`, view));
@@ -173,7 +170,7 @@ export class DrivingView {
       this.facts.replaceChildren(h("li", { class: "an-note" }, `Looking at every frame: ${share} %`));
       return;
     }
-    this.video.src = `api/uploads/${this.id}/proxy.mp4`;
+    show(this.video, `uploads/${this.id}/proxy.mp4`);
     this.play.disabled = false;
     this.show();
   }
@@ -181,7 +178,7 @@ export class DrivingView {
   show() {
     const { looks } = this;
     if (looks.square) this.cropper.found(looks.square);
-    this.timeline.scanned(looks, `api/uploads/${this.id}/strip.jpg`);
+    this.timeline.scanned(looks, `uploads/${this.id}/strip.jpg`);
     const found = [...looks.notes];
     const add = (level, text) => found.push({ level, text });
     if (looks.refusal) add("error", looks.refusal);

@@ -1,6 +1,6 @@
 // How a picture or a driving is brought: dropped, chosen, pasted, from the camera, or an example.
 
-import { bring, post, Refusal, remove } from "./api.js";
+import { bring, post, Refusal, remove, show } from "./api.js";
 import { photograph, record } from "./camera.js";
 import { button, h, icon } from "./elements.js";
 
@@ -114,11 +114,11 @@ export class Picker {
     const names = this.options.examples[this.role];
     if (!names.length) return null;
     const tiles = names.map((name) => {
-      const url = `api/examples/${this.role}/${encodeURIComponent(name)}`;
+      const file = `examples/${this.role}/${encodeURIComponent(name)}`;
       const shown =
         this.role === "source"
-          ? h("img", { src: url, alt: "", loading: "lazy" })
-          : h("video", { src: `${url}#t=0.1`, muted: true, playsinline: true, preload: "metadata" });
+          ? show(h("img", { alt: "", loading: "lazy" }), file)
+          : show(h("video", { muted: true, playsinline: true, preload: "metadata" }), `${file}#t=0.1`);
       const tile = h(
         "button",
         {

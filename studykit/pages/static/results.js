@@ -1,7 +1,7 @@
 // What was asked for: how far it is, what came out of it in step with its driving, two beside each
 // other, and what is taken along.
 
-import { post, remove, request } from "./api.js";
+import { address, post, remove, request, show } from "./api.js";
 import { button, h, icon } from "./elements.js";
 import { Player } from "./player.js";
 import { figure, transport, video } from "./stage.js";
@@ -14,7 +14,7 @@ const DOWNLOADS = [
   ["still.png", "PNG", "the frame that is shown"],
 ];
 
-const notes = (text) =>
+const remarks = (text) =>
   h("ul", { class: "an-notes" }, ...text.split("; ").map((each) => h("li", { class: "an-note" }, each)));
 
 export const length = (time) =>
@@ -125,7 +125,7 @@ export class Results {
     const done = frame >= frames ? "Finishing" : `Frame ${frame} of ${frames}${time}`;
     this.words.textContent = frames ? done : waiting;
     for (let number = this.frames.childElementCount; number < previews; number++)
-      this.frames.append(h("img", { src: `api/animations/${id}/previews/${number}`, alt: "" }));
+      this.frames.append(show(h("img", { alt: "" }), `animations/${id}/previews/${number}`));
   }
 
   failed() {
@@ -157,7 +157,7 @@ export class Results {
   done() {
     const { result } = this.current;
     const other = this.all.find(({ id }) => id === this.other);
-    const from = ({ id }, file, label) => video(`api/animations/${id}/${file}`, label);
+    const from = ({ id }, file, label) => show(video(null, label), `animations/${id}/${file}`);
     const clip = from(this.current, "clip.mp4", "Clip");
     const driving = from(this.current, "driving.mp4", "Driving");
     clip.muted = !result.sound;
@@ -176,7 +176,7 @@ export class Results {
     return [
       tiles,
       this.controls(second),
-      result.note && notes(result.note),
+      result.note && remarks(result.note),
       this.taken(),
     ].filter(Boolean);
   }
@@ -257,7 +257,7 @@ export class Results {
         "a",
         {
           class: "an-take",
-          href: `api/animations/${id}/download/${form}`,
+          href: address(`animations/${id}/download/${form}`),
           download: "",
           onclick: (event) => this.follow(event, form, mark.checked),
         },
@@ -268,7 +268,12 @@ export class Results {
     links.push(
       h(
         "a",
-        { class: "an-take", href: `api/animations/${id}/download/study.zip`, download: "" },
+        {
+          class: "an-take",
+          href: address(`animations/${id}/download/study.zip`),
+          download: "",
+          onclick: (event) => this.follow(event, "study.zip", false),
+        },
         icon("study"),
         h("span", {}, h("strong", {}, "Make a study of this"), h("small", {}, "a study file, both inputs")),
       ),
@@ -307,10 +312,10 @@ export class Results {
     const { id } = this.current;
     const link = event.currentTarget;
     const at = form === "still.png" ? this.player.videos[0].currentTime : 0;
-    const address = `animations/${id}/download/${form}?mark=${mark}&at=${at.toFixed(3)}`;
+    const path = `animations/${id}/download/${form}?mark=${mark}&at=${at.toFixed(3)}`;
     link.classList.add("an-making");
     try {
-      const response = await request(address);
+      const response = await request(path);
       const suggested = /filename="?([^";]+)/.exec(response.headers.get("content-disposition"));
       const url = URL.createObjectURL(await response.blob());
       h("a", { href: url, download: suggested?.[1] ?? form }).click();

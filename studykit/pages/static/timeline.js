@@ -1,5 +1,6 @@
 // A driving's frames in a row: which take part, where it is cut, where no face is seen.
 
+import { show } from "./api.js";
 import { h } from "./elements.js";
 
 const seconds = (time) => `${time.toFixed(2)} s`;
@@ -74,9 +75,9 @@ export class Timeline {
     this.head.style.setProperty("left", `${(100 * currentTime) / this.duration}%`);
   }
 
-  scanned(looks, url) {
+  scanned(looks, strip) {
     this.looks = looks;
-    if (!this.strip.src) this.strip.src = url;
+    if (!this.strip.src) show(this.strip, strip);
     const at = (time) => `${(100 * time) / this.duration}%`;
     const place = (kind, left, width) => {
       const mark = h("span", { class: `an-mark an-mark-${kind}` });

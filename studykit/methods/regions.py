@@ -1,0 +1,141 @@
+"""Soft regions that move as wholes (Siarohin et al., CVPR 2021), on the First Order Motion Model.
+
+Layers, names and the engines that run them are those of :mod:`studykit.methods.fomm`: its
+keypoints' heat maps are regions here, whose first two moments give the affine motions.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from studykit.cache import kept
+from studykit.errors import NoFaceError
+from studykit.media.views import Driving, Source
+from studykit.methods import register, weights as checkpoints
+from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
+from studykit.methods._region_motion import (
+    aligned,
+    disentangled,
+    disentangled_shapes,
+    framed,
+    strangeness,
+)
+from studykit.methods.checkpoint_files import Tensors, require_tensors
+from studykit.methods.fomm import FOMM, Precision, Prepared, prepared
+
+_MOST_STRANGE = 0.35
+
+
+@register("regions")
+@dataclass(frozen=True)
+class Regions:
+    """Animate a source by the regions of a driving: where each lies, and how it is spread.
+
+    The background is taken to rest; in training its motion was that of the camera.
+
+    Attributes
+    ----------
+    weights : str
+        A named checkpoint or a file. ``regions-256`` comes with the package and knows rendered
+        faces alone.
+    mode : {"relative", "standard", "disentangled"}
+        Move the source's regions as the driving's move from its reference frame on; put them where
+        the driving's are, with their shapes; or have two encoders take the shape from the source
+        and the pose from the driving.
+    adapt_scale : bool
+        As of :class:`~studykit.methods.fomm.FOMM`: of relative motion.
+    device : {"auto", "cpu", "gpu"}
+    precision : {"float32", "float16", "bfloat16"}
+        As there.
+    """
+
+    weights: str = "regions-256"
+    mode: Literal["relative", "standard", "disentangled"] = "relative"
+    adapt_scale: bool = True
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Precision = "float32"
+
+    @property
+    def _fomm(self) -> FOMM:
+        """What runs the networks."""
+        return FOMM(weights=self.weights, device=self.device, precision=self.precision)
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the checkpoint."""
+        return self._fomm.weights_hash()
+
+    def device_used(self) -> str:
+        """Return where it computes, as Paddle names it."""
+        return self._fomm.device_used()
+
+    def notes(self, state: Prepared) -> str:
+        """Return what a reader of the clips should know about how they were computed."""
+        about = checkpoints.stored_settings(self.weights)
+        knows = f"{self.weights} was trained on {about.get('trained_on')} alone"
+        limits = f"{knows}, at {about.get('size')} pixels" if "trained_on" in about else ""
+        return "; ".join(filter(None, [limits, *state.moved_by, state.engine.note]))
+
+    def prepare(self, source: Source) -> Prepared:
+        """Make the networks ready, once for all sources, and encode the source.
+
+        Raises
+        ------
+        StudyError
+            As :meth:`studykit.methods.fomm.FOMM.prepare`.
+        """
+        state = prepared(self._fomm, source, "regions")
+        encoded = replace(state.source, keypoints=framed(state.source.keypoints))
+        return replace(state, source=encoded)
+
+    def animate(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray]:
+        """Yield one (S, S, 3) uint8 frame a driving frame, in order.
+
+        A frame whose regions lie as no turned face has them repeats the one before.
+
+        Raises
+        ------
+        NoFaceError
+            The reference frame is such a frame.
+        """
+        state.moved_by.clear()
+        moved = self._moved(state, driving)
+        while regions := list(itertools.islice(moved, state.batch)):
+            yield from state.engine.paint(state.source, regions)
+
+    def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
+        source, initial, held = state.source.keypoints, None, 0
+        tensors = self._tensors(len(source.points))
+        last = source
+        for row in kept(driving, state.found_by, lambda: state.rows(driving)):
+            own = framed(Keypoints.from_row(row))
+            if initial is None:
+                initial = own
+                if driving.reference:
+                    (found,) = state.engine.keypoints([driving.reference_frame()])
+                    initial = framed(found)
+                if strangeness(initial, source) > _MOST_STRANGE:
+                    raise NoFaceError(
+                        f"{driving.name}: no face like those it was trained on in the reference "
+                        "frame: name another one, or another method"
+                    )
+                scale = movement_scale(source, initial) if self.adapt_scale else 1.0
+            if strangeness(own, initial) > _MOST_STRANGE:
+                held += 1
+                state.moved_by[:] = [f"{held} frames in which no face is seen repeat others"]
+            else:
+                if self.mode == "disentangled":
+                    own = disentangled(tensors, source, own)
+                elif self.mode == "relative":
+                    own = transfer(source, aligned(own, initial.jacobians), initial, scale)
+                last = aligned(own, source.jacobians)
+            yield last
+
+    def _tensors(self, regions: int) -> Tensors:
+        """Return what separates shape from pose, where that is asked for."""
+        if self.mode != "disentangled":
+            return {}
+        loaded = checkpoints.load(self.weights)
+        return require_tensors(loaded, "disentangled", disentangled_shapes(regions))
