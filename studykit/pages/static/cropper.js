@@ -61,7 +61,7 @@ export class Cropper {
     this.controls = h(
       "div",
       { class: "an-fields" },
-      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins),
+      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins, h("small", {}, "How much around the face takes part.")),
       this.reset,
     );
     this.controls.hidden = !looks.faces.length;

@@ -249,7 +249,8 @@ class StudyPage {
     this.panel.hidden = false;
     const title = h("h2", { tabindex: -1 }, cell.name);
     const body = h("div", { class: "an-stage" }, h("p", { class: "an-quiet" }, "Looking at it"));
-    const again = button("Make again", () => this.again(cell.name), { kind: "soft", sign: "replay" });
+    const verb = cell.state === "missing" ? "Make this one" : "Make again";
+    const again = button(verb, () => this.again(cell.name), { kind: "soft", sign: "replay" });
     const close = () => {
       this.panel.hidden = true;
       this.squares.get(cell.name)?.square.focus();
@@ -270,11 +271,13 @@ class StudyPage {
   }
 
   async again(name) {
+    this.panel.querySelector(".an-refused")?.remove();
     try {
       await ask(`start?only=${encodeURIComponent(name)}`, "POST");
       await this.look();
     } catch (error) {
-      this.says.textContent = error.message;
+      const said = h("p", { class: "an-problem an-refused", role: "alert" }, error.message);
+      this.panel.querySelector(".an-stage").prepend(said);
     }
   }
 
