@@ -1,6 +1,7 @@
 """The command line: each verb is one public function; an error a user can cause is one line."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ FAILED_CELLS, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can fix it."""
+    gc.set_threshold(50_000)  # imports leave none, and are looked through again and again
     try:
         with _stopped_like_ctrl_c():
             sys.exit(studykit_command.main(arguments, "studykit", standalone_mode=False) or 0)

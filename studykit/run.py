@@ -25,6 +25,7 @@ from studykit.clips.cells import CellRow, CellTable, read_cells
 from studykit.clips.folder import results_folder, study_folder
 from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
+from studykit.ratings.store import is_there, open_store, place_to_read, place_to_write, rated_clips
 from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 from studykit.study.hypotheses import FROZEN
@@ -77,10 +78,12 @@ def run_study(
     stats.check_plan(study)
     if only is not None:
         study.check_only(only)
-    key = cache_keys(study, equip_all(study, device, only=only, placed=False))
+    methods = equip_all(study, device, only=only, placed=False)
+    key = cache_keys(study, methods)
     out = study_folder(study, out)
     files.remove_partial(out)
-    cells = CellTable(study, out, key, _rated(study, out, remake)).cells(only)
+    rated = set() if remake else rated_clips(study, out)
+    cells = CellTable(study, out, key, rated).cells(only)
     report = out / "report.html"
     if all(holds for _, _, holds in cells) and page_key(report) == _key(study, key, out, only):
         return report
@@ -106,7 +109,8 @@ def make_clips(
     remake : bool
         Whether rated clips are made again too.
     """
-    return animate_cells(study, out, only=only, keep=_rated(study, out, remake), **places)
+    rated = set() if remake else rated_clips(study, out)
+    return animate_cells(study, out, only=only, keep=rated, **places)
 
 
 def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
@@ -128,7 +132,6 @@ def rehearse(study: Study, out: Path) -> None:
     if not wanted:
         return
     from studykit.ratings.simulate import simulate_into
-    from studykit.ratings.store import open_store, place_to_write
 
     with open_store(place_to_write(study, out, simulated=True)) as store:
         missing = wanted - store.ratings(study.name)["rater"].nunique()
@@ -370,7 +373,11 @@ def _engine() -> str:
                 kernel_name=kernel_name,
                 stderr_file=stderr_file,
                 coalesce_streams=True,  # of a bar, its last state
-                extra_arguments=["--log-level=CRITICAL"],  # ipykernel 7 warns of TCP at each start
+                extra_arguments=[
+                    "--log-level=CRITICAL",  # ipykernel 7 warns of TCP at each start
+                    # Looking for garbage among what is imported takes a sixth of a start.
+                    "--IPKernelApp.exec_lines=import gc; gc.set_threshold(50_000)",
+                ],
             )
             try:
                 client.execute()
@@ -398,16 +405,8 @@ def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) 
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _rated(study: Study, out: Path, remake: bool) -> set[str]:
-    from studykit.ratings.store import rated_clips
-
-    return set() if remake else rated_clips(study, out)
-
-
 def _ratings_state(study: Study, out: Path) -> str:
     """Return what changes with every rating that is given or taken back, "" without a store."""
-    from studykit.ratings.store import is_there, open_store, place_to_read
-
     place = place_to_read(study.name, out, study.ratings.store)
     if not is_there(place):
         return ""

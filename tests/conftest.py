@@ -23,6 +23,7 @@ LONG_FILES = ("docs", "fomm", "run", "training", "measure", "widget", "video", "
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(50_000)  # as the command line, which says why
     config.option.loadscopereorder = False  # pytest-xdist's own order: by the number of tests
 
 

@@ -241,6 +241,17 @@ def test_what_can_not_be_used_is_said_and_the_other_file_stays(
     page.get_by_text("Bring a picture first.").wait_for()
 
 
+def test_a_page_that_is_loaded_again_shows_what_was_brought(
+    page: Any, files: dict[str, Path]
+) -> None:
+    bring(page, files)
+    page.reload()
+    card(page, "Picture").get_by_text("pair.png").wait_for()
+    card(page, "Driving video").get_by_text("talk.mp4").wait_for()
+    card(page, "Picture").get_by_role("button", name="Replace").click()
+    page.get_by_text("Bring a picture first.").wait_for()
+
+
 def test_a_picture_comes_from_the_clipboard_or_the_camera(
     page: Any, files: dict[str, Path]
 ) -> None:

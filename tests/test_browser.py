@@ -248,19 +248,14 @@ def values_by_trial(store: Path) -> dict[int, list[int]]:
     return {trial: list(rows["value"]) for trial, rows in table.groupby("trial")}
 
 
-def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
-    folder: Path, tmp_path: Path, browser: Any, shots: Path
-) -> None:
+KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+RUN_ALL = "void jupyterapp.commands.execute('notebook:run-all-cells')"
+
+
+@contextlib.contextmanager
+def jupyterlab(notebook: str, root: Path, cwd: Path) -> Iterator[str]:
+    """Serve a folder by JupyterLab; give the address of one of its notebooks."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    store = tmp_path / "ratings.sqlite"
-    parameters = {"study": folder / "acr.yaml", "out": folder / "out", "rater": "", "store": store}
-    notebook = json.loads(NOTEBOOK.read_text())
-    for cell in notebook["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = "\n".join(f"{k} = {str(v)!r}" for k, v in parameters.items())
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "3_rate.ipynb").write_text(json.dumps(notebook))
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     options = [
@@ -272,17 +267,36 @@ def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
         "--ServerApp.disable_check_xsrf=True",
         "--LabApp.expose_app_in_browser=True",
     ]
-    with running("jupyterlab", *options, cwd=tmp_path):
+    with running("jupyterlab", *options, cwd=cwd):
         wait_until_up(f"{address}/api")
+        yield f"{address}/lab/tree/{notebook}"
+
+
+def run_all(page: Any) -> None:
+    """Run an open notebook's cells, as soon as its kernel is there."""
+    page.wait_for_function(f"{KERNEL}?.connectionStatus === 'connected'")
+    page.evaluate("void jupyterapp.commands.execute('application:toggle-left-area')")
+    page.evaluate(RUN_ALL)
+
+
+def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
+    folder: Path, tmp_path: Path, browser: Any, shots: Path
+) -> None:
+    store = tmp_path / "ratings.sqlite"
+    parameters = {"study": folder / "acr.yaml", "out": folder / "out", "rater": "", "store": store}
+    notebook = json.loads(NOTEBOOK.read_text())
+    for cell in notebook["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = "\n".join(f"{k} = {str(v)!r}" for k, v in parameters.items())
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "3_rate.ipynb").write_text(json.dumps(notebook))
+    with jupyterlab("3_rate.ipynb", root, tmp_path) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         traffic = Traffic(page)
         rater = Rater(page, shots, "lab")
-        page.goto(f"{address}/lab/tree/3_rate.ipynb")
-        kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-        page.wait_for_function(f"{kernel}?.connectionStatus === 'connected'")
-        page.evaluate("void jupyterapp.commands.execute('application:toggle-left-area')")
-        run_all = "void jupyterapp.commands.execute('notebook:run-all-cells')"
-        page.evaluate(run_all)
+        page.goto(address)
+        run_all(page)
         rater.agree()
         rater.begin()
         rater.wait_for_trial(0)
@@ -301,8 +315,8 @@ def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
         page.get_by_role("heading", name="Paused").wait_for()
         rater.look("paused")
 
-        page.evaluate(f"{kernel}.restart()")
-        page.evaluate(run_all)
+        page.evaluate(f"{KERNEL}.restart()")
+        page.evaluate(RUN_ALL)
         rater.page.get_by_role("button", name="Go on", exact=True).wait_for()
         rater.look("known")
         rater.press("Go on")
@@ -311,11 +325,11 @@ def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
         rater.wait_for_trial(8)
         rater.watch()
         rater.look("watched")
-        page.evaluate(f"{kernel}.restart()")
+        page.evaluate(f"{KERNEL}.restart()")
         rater.answer_by_keys("5432")
         page.get_by_role("alert").filter(has_text="Not stored yet").wait_for(timeout=10_000)
         rater.look("not-stored")
-        page.evaluate(run_all)
+        page.evaluate(RUN_ALL)
         rater.press("Go on")
         rater.wait_for_trial(8)
         rater.watch()
@@ -334,6 +348,88 @@ def test_a_session_in_jupyterlab_outlives_a_kernel_restart(
     values = values_by_trial(store)
     expected = [[4, 3, 2, 1], *[[2, 3, 4, 5]] * 7, [5, 4, 3, 2], *[[1, 2, 3, 4]] * 9]
     assert [sorted(values), *values.values()] == [list(range(TRIALS)), *expected]
+
+
+@pytest.fixture(scope="module")
+def notebook(folder: Path, tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Any]:
+    """A notebook of two cells, the page that animates and the clips of a study, run and open."""
+    import nbformat.v4 as v4
+
+    cells = (
+        "from studykit import animate_page, load_results\nanimate_page()",
+        "from studykit.report import play\nplay(load_results('../acr.yaml', '../out'))",
+    )
+    (folder / "notebooks").mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    written = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+    (folder / "notebooks" / "both.ipynb").write_text(json.dumps(written))
+    cwd = tmp_path_factory.mktemp("jupyter")
+    with jupyterlab("notebooks/both.ipynb", folder, cwd) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        run_all(page)
+        yield page
+        page.close()
+
+
+def test_a_notebook_plays_the_clips_of_a_study_and_holds_none_of_them(
+    notebook: Any, folder: Path
+) -> None:
+    notebook.wait_for_function(
+        """() => {
+            const clips = [...document.querySelectorAll("td video")];
+            return clips.length === 12 && clips.every((clip) => clip.videoWidth === 96);
+        }"""
+    )
+    assert "data:" not in notebook.locator("td video").first.get_attribute("src")
+
+
+def test_in_a_notebook_a_photograph_becomes_a_clip_by_messages_alone(
+    notebook: Any, folder: Path, tmp_path: Path, shots: Path
+) -> None:
+    page = notebook
+    elsewhere: list[str] = []
+    page.on("request", lambda asked: "/api/uploads" in asked.url and elsewhere.append(asked.url))
+
+    def bring(card: str, path: Path) -> Any:
+        region = page.get_by_role("region", name=card)
+        region.locator("input[type=file]").set_input_files(path)
+        return region
+
+    noise = np.random.default_rng(1).integers(0, 255, (1200, 1200, 3), np.uint8)
+    video.write_image(tmp_path / "large.png", noise)
+    assert (tmp_path / "large.png").stat().st_size > 4_000_000  # more than three pieces
+    picture = bring("Picture", tmp_path / "large.png")
+    picture.locator(".an-square").wait_for()
+    page.wait_for_function("document.querySelector('.an-picture img')?.naturalWidth === 1200")
+    picture.get_by_role("button", name="Replace").click()
+    (tmp_path / "bad.png").write_bytes(b"<svg onload='alert(1)'></svg>")
+    bring("Picture", tmp_path / "bad.png")
+    said = "bad.png is not an image that can be read: save it as PNG, JPEG or WebP"
+    picture.get_by_role("alert").filter(has_text=said).wait_for()
+
+    bring("Picture", folder / "quillsource.png")
+    bring("Driving video", folder / "wavedriving.mp4")
+    page.locator(".an-strip[src]").wait_for()
+    page.get_by_role("radio", name="Warp").check()
+    page.get_by_role("button", name="Animate", exact=True).click()
+    page.get_by_role("button", name="Yes, I may").click()
+    page.get_by_role("link", name=re.compile("^MP4 the clip")).wait_for()
+    page.wait_for_function(
+        """() => {
+            const clips = [...document.querySelectorAll(".an-stages video")];
+            return clips.length === 2 && clips.every((clip) => clip.readyState === 4);
+        }"""
+    )
+    page.screenshot(path=shots / "notebook-result.png")
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("^MP4 the clip")).click()
+    download.value.save_as(tmp_path / "taken.mp4")
+    info = video.probe(tmp_path / "taken.mp4")
+    assert (info.frame_count, info.frame_rate, info.width) == (12, 25, 256)
+    assert kept_from(page) == []
+    assert elsewhere == []
 
 
 def test_a_session_on_the_server_goes_on_from_a_computer_to_a_phone(

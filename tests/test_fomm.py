@@ -99,6 +99,12 @@ def small_engine(engine, small_graphs, cache):
         shutil.copytree(small_graphs, cache / "graphs")
 
 
+@pytest.fixture
+def layers(monkeypatch):
+    """No graphs are made, which takes longest, where nothing depends on them."""
+    monkeypatch.setattr(fomm, "build_graphs", refuse_graphs)
+
+
 def refuse_graphs(*_):
     raise GraphError("no graphs today")
 
@@ -445,7 +451,7 @@ def test_changed_weights_under_the_same_path_are_loaded_anew(tmp_path):
 
 
 def test_weights_for_another_network_are_refused_with_the_first_tensor_that_differs(
-    small, tmp_path
+    small, tmp_path, layers
 ):
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -490,7 +496,7 @@ def test_gpu_without_a_gpu_is_one_line(small):
         create_method("fomm", weights=small, device="gpu").prepare(SOURCE)
 
 
-def test_keypoints_that_span_no_area_are_one_line(tmp_path):
+def test_keypoints_that_span_no_area_are_one_line(tmp_path, layers):
     checkpoint = random_checkpoint(SMALL)
     for name in ("kp.weight", "kp.bias"):
         checkpoint.kp_detector[name] = np.zeros_like(checkpoint.kp_detector[name])

@@ -61,6 +61,21 @@ def test_the_page_is_one_file_with_every_clip_and_failure(results: report.Result
         assert (results.out / link).exists()
 
 
+def test_clips_play_where_they_lie_seen_from_the_notebook_or_from_the_copy_of_a_run(
+    results: report.Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, out in (("notebooks", Path("../out")), ("out/notebooks", results.out)):
+        here = results.study.path.parent / folder
+        here.mkdir(exist_ok=True)
+        monkeypatch.chdir(here)
+        shown = report.play(report.load_results(results.study.path, out)).html
+        clips = re.findall(r"<video src='([^']+)'", shown)
+        assert [Path(clip).stem for clip in clips] == ["anna__talk__copy", "berta__talk__copy"]
+        assert all((here / clip).is_file() for clip in clips)
+        assert shown.count("no clip") == 2
+        assert str(out / "clips") in shown
+
+
 def test_film_strips_show_the_clips_own_frames(results: report.Results) -> None:
     report.film_strips(results)
     strip = np.asarray(Image.open(results.out / "figures/strip__copy__talk.png"))

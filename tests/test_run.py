@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,19 @@ def test_a_study_leaves_every_file_of_the_design_and_a_second_run_does_nothing(
     after = modified(out)
     clips = [name for name in before if "/clips/" in name]
     assert [after[name] for name in clips] == [before[name] for name in clips]
+
+
+def test_the_executed_notebook_plays_the_clips_beside_it_and_holds_none(ran) -> None:
+    executed = ran[0] / "out" / "notebooks" / "2_animate.ipynb"
+    cells = json.loads(executed.read_text())["cells"]
+    outputs = [
+        output["data"] for cell in cells for output in cell.get("outputs", ()) if "data" in output
+    ]
+    (shown,) = ["".join(data["text/html"]) for data in outputs if "<video" in str(data)]
+    clips = re.findall(r"<video src='([^']+)'", shown)
+    assert len(clips) == 4
+    assert all((executed.parent / clip).is_file() for clip in clips)
+    assert len(shown) < 3000
 
 
 def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_clips(

@@ -1,7 +1,9 @@
 """The server of the pages: what it serves, and what it refuses before a rater could stumble."""
 
+import re
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,7 +147,17 @@ def test_a_browser_is_opened_where_somebody_sits_before_a_screen_alone(
     assert seen == ["http://localhost:8866/"] * opened
 
 
-def test_modules_that_are_joined_import_and_export_nothing() -> None:
-    joined = front_end.bundled("notebook.js")
+@pytest.mark.parametrize("entry", ["notebook.js", "animate_notebook.js"])
+def test_modules_that_are_joined_import_and_export_nothing_and_share_no_name(entry: str) -> None:
+    joined = front_end.bundled(entry)
     assert "import " not in joined.replace("important", "")
     assert joined.count("export ") == 1 and "export default" in joined
+    own = r"^(?:async )?(?:const|let|class|function\*?) (\w+)"
+    names = Counter(re.findall(own, joined, re.MULTILINE))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_style_sheets_that_are_joined_import_nothing() -> None:
+    joined = front_end.style("animate.css")
+    assert "@import" not in joined
+    assert ".rp-button {" in joined and ".an-card {" in joined

@@ -309,6 +309,7 @@ def _serve(request: dict[str, Any], outlet: "_Outlet") -> None:
         os.dup2(decode.messages.fileno(), 2)
         av.logging.restore_default_callback()
         av.logging.set_libav_level(av.logging.ERROR)
+        gc.freeze()  # what is imported is no garbage, and would take longest to look through
     decode.beat = outlet.beat
     outlet.begin()
     path, task, given = request["path"], request["do"], request["with"]

@@ -318,10 +318,8 @@ def check_still(path: Path) -> None:
         video.read_image(path)
 
 
-@_remembered
-def probed(path: Path) -> video.VideoInfo:
-    """Return :func:`studykit.media.video.probe` of a file."""
-    return video.probe(path)
+probed = _remembered(video.probe)
+"""As :func:`studykit.media.video.probe`."""
 
 
 def _around(image: np.ndarray, square: Crop, size: int) -> np.ndarray:

@@ -7,9 +7,6 @@ about a degree and a pixel. The frames themselves say better how the head moved 
 from dataclasses import replace
 
 import numpy as np
-from scipy.interpolate import LinearNDInterpolator
-from scipy.ndimage import gaussian_filter, map_coordinates
-from scipy.spatial.transform import Rotation
 
 from studykit.methods._warp_geometry import Head, fit_head, posed
 
@@ -42,6 +39,8 @@ class RegisteredHead:
     """
 
     def __init__(self, frame: np.ndarray, landmarks: np.ndarray) -> None:
+        from scipy.interpolate import LinearNDInterpolator
+
         self.head = head = fit_head(landmarks)
         low, high = landmarks.min(axis=0), landmarks.max(axis=0)
         steps = (np.arange(a, b, _STEP * head.scale) for a, b in zip(low, high, strict=True))
@@ -66,6 +65,8 @@ class RegisteredHead:
         points : (70, 2) float64
             The 68 landmarks, and the irises' middles, which go with their eyes.
         """
+        from scipy.spatial.transform import Rotation
+
         found = now = posed(self.head.shape, points[:68])
         maps = self._maps(frame, found)
         doubt = _DOUBT * np.array([1.0] * 4 + [found.scale] * 2)
@@ -100,6 +101,8 @@ class RegisteredHead:
 
     def _maps(self, frame: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
         """Blur the part of a frame around a head: its grey and the slopes of it, and its corner."""
+        from scipy.ndimage import gaussian_filter
+
         places, blur = head.seen(), _BLUR * head.scale
         first = np.maximum(places.min(axis=0) - 4 * blur - 4, 0).astype(int)
         last = np.maximum(places.max(axis=0) + 4 * blur + 4, first + 2).astype(int)
@@ -109,5 +112,7 @@ class RegisteredHead:
 
     def _read(self, maps: np.ndarray, corner: np.ndarray, head: Head) -> np.ndarray:
         """Return grey and slopes at the points of a head: (3, N)."""
+        from scipy.ndimage import map_coordinates
+
         at = (head.seen(self._points) - corner).T[::-1]
         return np.array([map_coordinates(m, at, order=1, mode="nearest") for m in maps])

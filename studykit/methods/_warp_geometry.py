@@ -7,10 +7,6 @@ cheeks and leaves the head's outline where it is, as a real turn does.
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
-from scipy.optimize import brentq
-from scipy.sparse.linalg import LaplacianNd, spsolve
-from scipy.spatial.transform import Rotation
 
 from studykit.media.geometry import smoothstep
 from studykit.media.pose import RIGID_POINTS, face_model, fit_scaled_orthographic
@@ -142,6 +138,8 @@ def motion_since(
 
     ``expressive`` says how much of each landmark's way in the plane of the face counts: (68,).
     """
+    from scipy.spatial.transform import Rotation
+
     now = posed(reference.shape, landmarks)
     ways = _ways_to(landmarks, now) - _ways_to(reference.landmarks, reference)
     ratio = _eye_aspect(landmarks) / max(_eye_aspect(reference.landmarks), 1e-6)
@@ -262,6 +260,7 @@ class Field:
 
         Turn, growth and shift are reduced alike, by as little as it takes.
         """
+        from scipy.optimize import brentq
 
         def room(part: float) -> float:
             # At every node: where the head's weight bends, every other misses half of the squeeze.
@@ -352,6 +351,8 @@ class Field:
 
         The smoothest way between the two is a harmonic function, eased at both ends.
         """
+        from scipy.sparse.linalg import LaplacianNd, spsolve
+
         radius, border = self._radius(self.nodes), self._border()
         fixed_one = (radius <= _HELD_RADIUS) & (border >= _HEAD_MARGIN)
         fixed_zero = (border <= 0) | (radius >= _FREE_RADIUS)
@@ -452,6 +453,8 @@ def _saturated(value: np.ndarray | float, most: np.ndarray | float) -> np.ndarra
 
 
 def _turn(motion: Motion) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
     return Rotation.from_rotvec(motion.turn).as_matrix()
 
 
@@ -483,6 +486,8 @@ def _thin_plate(
     Bookstein 1989, "Principal warps"; ``stiffness`` is the weight of bending against misfit, at
     distances measured in decimetres of the head.
     """
+    from scipy.interpolate import RBFInterpolator
+
     unit = 100 * scale
     spline = RBFInterpolator(points / unit, np.eye(len(points)), smoothing=stiffness)
     return spline(nodes / unit)

@@ -56,12 +56,8 @@ def likeness(one, two, window, c1, c2):
     luminance, contrast : (H - 2 R, W - 2 R) float64
     """
     mean_1, mean_2 = windowed(one, window), windowed(two, window)
-    luminance, contrast = windowed(one * two, window), windowed(one * one + two * two, window)
-    for i in range(luminance.shape[0]):
-        for j in range(luminance.shape[1]):
-            product = mean_1[i, j] * mean_2[i, j]
-            squares = mean_1[i, j] * mean_1[i, j] + mean_2[i, j] * mean_2[i, j]
-            covariance, variances = luminance[i, j] - product, contrast[i, j] - squares
-            luminance[i, j] = (2 * product + c1) / (squares + c1)
-            contrast[i, j] = (2 * covariance + c2) / (variances + c2)
-    return luminance, contrast
+    product, squares = mean_1 * mean_2, mean_1 * mean_1 + mean_2 * mean_2
+    covariance = windowed(one * two, window) - product
+    variances = windowed(one * one + two * two, window) - squares
+    luminance = (2 * product + c1) / (squares + c1)
+    return luminance, (2 * covariance + c2) / (variances + c2)

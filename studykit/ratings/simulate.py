@@ -296,14 +296,11 @@ class SimulationModel:
             What there is to see: the effects, the clip's own, taste and noise.
         """
         # In place: of many studies, each of these arrays is large.
-        within, found = raters.liking[rater, method], raters.bias[rater]
-        within[method < 0] = 0.0
-        within += seen
-        within -= self.middle
-        within *= raters.spread[rater][..., None]
-        found += self.middle
-        found += (raters.drift[rater] * place)[..., None]
-        found += within
+        found = np.where(method[..., None] < 0, 0.0, raters.liking[rater, method])
+        found += seen
+        found -= self.middle
+        found *= raters.spread[rater][..., None]
+        found += self.middle + raters.bias[rater] + (raters.drift[rater] * place)[..., None]
         return found
 
     def cut(self, opinions: np.ndarray, raters: "Raters", rater: np.ndarray) -> np.ndarray:
@@ -694,10 +691,9 @@ class _Simulation:
 def _with_halo(halo: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Draw standard normals whose last axis, the criteria, is correlated by ``halo``."""
     common = rng.standard_normal((*shape[:-1], 1))
-    drawn = rng.standard_normal(shape)
-    drawn *= np.sqrt(1 - halo)
-    drawn += np.sqrt(halo) * common
-    return drawn
+    own = np.sqrt(1 - halo) * rng.standard_normal(shape)
+    own += np.sqrt(halo) * common
+    return own
 
 
 @lru_cache

@@ -16,6 +16,7 @@ from studykit.report.sections import (
     manifest as manifest,
     methods as methods,
     metrics as metrics,
+    play as play,
     problems as problems,
     raters as raters,
     scores as scores,

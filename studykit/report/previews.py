@@ -1,17 +1,19 @@
 """Clips on the page: small moving previews with their bytes inside, so that it is one file."""
 
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
 from studykit.errors import StudyError
 from studykit.media import video
-from studykit.media.squares import open_driving
+from studykit.media.squares import open_driving, probed
 from studykit.report.blocks import data_url, escaped, jpeg_url
 from studykit.report.results import Results
 from studykit.report.strips import source_picture
@@ -35,9 +37,27 @@ def clip(results: Results, cell: Cell, room: int) -> str:
     """Return a cell's moving preview and the link to its clip, or that there is none."""
     path, error = results.clip_of(cell)
     if path is None:
-        return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
-    preview = _preview(video.read_frames(path), video.probe(path).frame_rate, room)
+        return _missing(error)
+    preview = _preview(video.read_frames(path), probed(path).frame_rate, room)
     return f"{preview}<a href='clips/{escaped(path.name)}'>full clip</a>"
+
+
+def linked(results: Results, cell: Cell) -> str:
+    """Return a cell's clip to play where it lies, seen from the notebook that shows it.
+
+    A run executes a copy of the notebook beside the clips, and names the folder in full; whoever
+    runs it by hand names the folder as seen from the notebook.
+    """
+    path, error = results.clip_of(cell)
+    if path is None:
+        return _missing(error)
+    beside = results.out / "notebooks" if results.out.is_absolute() else Path()
+    place = quote(Path(os.path.relpath(path, beside)).as_posix())
+    # JupyterLab strips the address of anything but the video itself.
+    return (
+        f"<video src='{place}' width='{SIDE}' height='{SIDE}' controls loop muted "
+        f"preload='metadata' title='{escaped(cell.name)}'></video>"
+    )
 
 
 def driving(study: Study, item: Input, room: int) -> str:
@@ -55,6 +75,10 @@ def source(study: Study, item: Input) -> str:
     """Return a source as methods see it, as an image."""
     picture = _shrunk(source_picture(item, study.size, study.crop), SIDE)
     return f"<img src='{jpeg_url(picture)}' alt='source {escaped(item.name)}'>"
+
+
+def _missing(error: str) -> str:
+    return f"<span class='failed' title='{escaped(error)}'>no clip</span>"
 
 
 def _preview(frames: Iterator[np.ndarray], frame_rate: Fraction, room: int) -> str:

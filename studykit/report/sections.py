@@ -249,10 +249,26 @@ def clips(results: Results) -> Section:
     said.append(Screen("<p>Small previews, sources down and drivings across; they play while they "
                        "are on the screen, and a click stops one. The full clips lie beside this "
                        "page.</p>"))  # fmt: skip
-    matrices = _matrices(shown)
+    study, room = shown.study, previews.room_for_each(shown.study)
+    matrices = _matrices(
+        shown,
+        lambda cell: previews.clip(shown, cell, room),
+        driving=lambda item: previews.driving(study, item, room),
+        source=lambda item: previews.source(study, item),
+    )
     paper = "The clips move on a screen only; the film strips show moments of them."
     screen = f"<div class='methods'>{matrices}</div><p class='paper-only'><i>{paper}</i></p>"
     return Section([*blocks, *said, Screen(screen, "All clips are under [clips](clips/).")])
+
+
+def play(results: Results) -> Section:
+    """Show the clips themselves, to play where they lie: nothing of them is in the notebook."""
+    if why := words.no_clips(results):
+        return _absent(f"No clips: {why}.")
+    shown, said = _shown(results)
+    where = f"The clips are in `{results.out / 'clips'}`; sources down, drivings across."
+    said.append(Words(where))
+    return Section([*said, Screen(_matrices(shown, lambda cell: previews.linked(shown, cell)))])
 
 
 def timing(results: Results) -> Section:
@@ -555,20 +571,24 @@ def _changed_verdicts(results: Results) -> str:
     return f"Had nobody been excluded, these would differ: {'; '.join(changed)}."
 
 
-def _matrices(results: Results) -> str:
-    """Return the previews of each method, sources down and drivings across."""
-    study, room = results.study, previews.room_for_each(results.study)
+def _matrices(
+    results: Results,
+    clip: Callable[[Cell], str],
+    *,
+    driving: Callable[[Input], str] = lambda _: "",
+    source: Callable[[Input], str] = lambda _: "",
+) -> str:
+    """Return the clips of each method, sources down and drivings across."""
+    study = results.study
     head = [
-        f"<th scope='col'>{escaped(driving.name)}<small>{driving.type}</small>"
-        f"{previews.driving(study, driving, room)}</th>"
-        for driving in study.drivings
+        f"<th scope='col'>{escaped(item.name)}<small> {item.type}</small>{driving(item)}</th>"
+        for item in study.drivings
     ]
     sources: list[tuple[str, Sequence[Input]]] = []
     if "cross-identity" in study.protocols:
-        for source in study.sources:
-            title = f"{previews.source(study, source)}{escaped(source.name)}"
-            its = [source] * len(study.drivings)
-            sources.append((f"{title}<small>{source.type}</small>", its))
+        for item in study.sources:
+            title = f"{source(item)}{escaped(item.name)}<small> {item.type}</small>"
+            sources.append((title, [item] * len(study.drivings)))
     if study.first_frames:
         sources.append(("its own reference frame", study.first_frames))
     met = set(study.pairs())
@@ -577,8 +597,7 @@ def _matrices(results: Results) -> str:
         rows = [[f"<th scope='row'>{title}</th>"] for title, _ in sources]
         for row, (_, its) in zip(rows, sources, strict=True):
             for pair in zip(its, study.drivings, strict=True):
-                clip = previews.clip(results, Cell(*pair, method), room) if pair in met else ""
-                row.append(f"<td>{clip}</td>")
+                row.append(f"<td>{clip(Cell(*pair, method)) if pair in met else ''}</td>")
         table = grid(["<th></th>", *head], rows, "clips")
         shown += f"<section><h3>{escaped(method.name)}</h3>{table}</section>"
     return shown

@@ -13,7 +13,7 @@ from studykit.media import video
 from studykit.media.faces import find_faces
 from studykit.media.geometry import left_to_right
 from studykit.media.sheets import Strip, draw_strips, numbered, stacked
-from studykit.media.squares import frames_taken, is_video, open_driving, open_source
+from studykit.media.squares import frames_taken, is_video, open_driving, open_source, probed
 from studykit.media.views import CropRule
 from studykit.report.results import Results
 from studykit.study.file import Cell, Input, MethodSpec, Study
@@ -57,7 +57,7 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Pa
         if clip is not None:
             its_worst = [worst[cell.name]] if worst else []
             pictures += moments(clip, its_worst)
-            mark = "".join(f"{float(i / video.probe(clip).frame_rate):.2f} s" for i in its_worst)
+            mark = "".join(f"{float(i / probed(clip).frame_rate):.2f} s" for i in its_worst)
         strips.append(Strip(label, pictures, error, mark))
     path = results.out / "figures" / f"strip__{method.name}__{driving.name}.png"
     header = [*header, "worst moment"] if worst else header
@@ -147,7 +147,7 @@ def input_sheet(study: Study) -> Image.Image:
 
 def moments(clip: Path, further: Sequence[int] = ()) -> list[np.ndarray]:
     """Return frames spread evenly over a clip, and further ones, as (H, W, 3) uint8."""
-    wanted = [*moment_indices(video.probe(clip).frame_count), *further]
+    wanted = [*moment_indices(probed(clip).frame_count), *further]
     return _frames_at(video.read_frames(clip), wanted)
 
 

@@ -129,7 +129,7 @@ def render(
         _fit(model.background, size), _curve(drawn), size, drawn,
     )  # fmt: skip
     face = (index >= 0) & model.face[np.maximum(index, 0)]
-    face = face.reshape(size, 2, size, 2).sum((1, 3)) >= 2
+    face = sum(face[i::2, j::2].astype(np.uint8) for i in (0, 1) for j in (0, 1)) >= 2
     corners, weights = model.head.landmarks
     marks = (fine[corners].astype(float) * weights[..., None]).sum(1)
     visible = _visible(depth, marks)

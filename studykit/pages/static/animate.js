@@ -181,12 +181,15 @@ export class AnimatePage {
     this.all = animations;
     this.results.update(animations);
     for (const role of ["source", "driving"]) {
-      const { upload } = this[role];
-      if (!upload || this[role].busy) continue;
+      const { upload, busy } = this[role];
+      const here = Object.values(uploads).filter((each) => each.role === role && each.width);
+      if (!this.known && !upload && !busy && here.length) this[role].hold(here.at(-1));
+      if (!upload || busy) continue;
       const known = uploads[upload.id];
       if (known && role === "driving") this.drivingView.update(known);
       if (!known && this.lost) this[role].again();
     }
     this.lost = false;
+    this.known = true;
   }
 }

@@ -170,7 +170,19 @@ export class Picker {
   // The files of a visitor who was away too long are gone: they are brought again.
   again() {
     const { file, example } = this.origin;
-    return file ? this.take(file) : this.choose(example);
+    if (file) return this.take(file);
+    return example ? this.choose(example) : this.empty(false);
+  }
+
+  // What stands on the card: a file that was just brought, or was here before the page was loaded.
+  hold(upload, origin = {}) {
+    const before = this.upload;
+    this.upload = upload;
+    this.origin = origin;
+    this.name.textContent = upload.name;
+    this.replace.hidden = false;
+    this.body.replaceChildren(this.show(upload));
+    this.onchange(upload, before);
   }
 
   async fetch(origin, start) {
@@ -188,12 +200,7 @@ export class Picker {
         words.textContent = `Looking at ${origin.name}`;
         bar.removeAttribute("value");
       });
-      this.upload = upload;
-      this.origin = origin;
-      this.name.textContent = upload.name;
-      this.replace.hidden = false;
-      this.body.replaceChildren(this.show(upload));
-      this.onchange(upload, before);
+      this.hold(upload, origin);
       this.replace.focus({ preventScroll: true });
     } catch (error) {
       if (before) this.empty(false);
