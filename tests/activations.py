@@ -1,8 +1,8 @@
-"""What the shipped checkpoint computes in PyTorch, stored so that Paddle can be held to it.
+"""What the shipped checkpoints compute in PyTorch, stored so that Paddle can be held to it.
 
     python -m tests.activations
 
-writes ``tests/data/shipped_activations.npz`` (run it with PyTorch after a new
+writes ``tests/data/<checkpoint>_activations.npz`` (run it with PyTorch after a new
 checkpoint was shipped): keypoints and parts of the pictures of 16 frames.
 """
 
@@ -13,9 +13,13 @@ import skimage.data
 
 from studykit.methods import weights
 
-STORED = Path(__file__).parent / "data" / "shipped_activations.npz"
 FRAMES = 16
 EVERY = 8  # of the pixels along each axis
+
+
+def stored(name: str) -> Path:
+    """Return where the activations of a shipped checkpoint are."""
+    return Path(__file__).parent / "data" / f"{name}_activations.npz"
 
 
 def frames(side: int = 256) -> np.ndarray:
@@ -26,28 +30,33 @@ def frames(side: int = 256) -> np.ndarray:
 
 
 def main() -> None:
+    for name in ("synth-256", "regions-256"):
+        store(name)
+
+
+def store(name: str) -> None:
     import torch
 
-    from studykit.training import networks
+    from studykit.training import families, networks
 
-    checkpoint = weights.load(weights.DEFAULT)
-    made = networks.build(checkpoint.config)
-    for part, network in made.items():
-        networks.fill(network, checkpoint.networks[part])
-        network.eval()
+    checkpoint = weights.load(name)
+    made = families.build(checkpoint.config)
+    for part, tensors in checkpoint.networks.items():
+        networks.fill(made[part], tensors)
+        made[part].eval()
     images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         found = made["kp_detector"](images)
         rest = {name: value[:1].expand_as(value) for name, value in found.items()}
         out = made["generator"](images[:1].expand_as(images), found, rest)["prediction"]
     np.savez_compressed(
-        STORED,
+        stored(name),
         sha256=checkpoint.sha256,
         points=found["value"].numpy(),
-        jacobians=found["jacobian"].numpy(),
+        jacobians=found.get("covariance", found["jacobian"]).numpy(),
         prediction=out.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
     )
-    print(STORED)
+    print(stored(name))
 
 
 if __name__ == "__main__":

@@ -361,7 +361,7 @@ def test_only_the_graphs_used_last_are_kept(small, monkeypatch):
 def test_batches_give_the_frames_one_by_one_in_order(small, built):
     engine = DygraphEngine(load_networks(small, None, "cpu"))
     method = create_method("fomm", weights=small, device="cpu")
-    batched = fomm._Prepared(engine, SOURCE, engine.encode(SOURCE.image), 4, "")
+    batched = fomm.Prepared(engine, SOURCE, engine.encode(SOURCE.image), 4, "")
     clip = np.stack(list(method.animate(batched, driving_of(FRAMES))))
     assert clip.shape == (10, 64, 64, 3)
     assert np.abs(clip.astype(int) - animate(weights=small)).max() <= 1

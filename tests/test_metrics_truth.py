@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from studykit.media import video
 from studykit.media.squares import find_square, open_driving, open_source
 from studykit.media.views import View
+from studykit.metrics import truth
 from studykit.metrics.pair import open_pair
-from studykit.metrics.truth import Transfer, TrueFrames, find_truth
+from studykit.metrics.truth import Transfer, TrueFrames, find_truth, is_rendered
 from studykit.stimuli import Expression, Pose, read_identity, render, transferred
 from studykit.study.file import Cell, Input, MethodSpec, Study
 
@@ -116,6 +118,21 @@ def test_a_picture_put_in_a_rendered_ones_place_has_no_truth(study, tmp_path):
     assert truth_of(study, cell) is not None
     shutil.copy(INPUTS / "sources/side/side-2.png", replaced)
     assert truth_of(study, cell) is None
+
+
+def test_a_driving_as_it_was_written_has_truth_without_its_person_being_rendered(
+    tmp_path, monkeypatch
+):
+    for name in ("drivings/side/side-driving-1.mp4", "truth/side-driving-1.npz"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(INPUTS / name, tmp_path / name)
+    driving = Input("side-driving-1", "side", tmp_path / "drivings/side/side-driving-1.mp4")
+    rendered = []
+    monkeypatch.setattr(truth, "_difference", lambda path, _: rendered.append(path) or np.inf)
+    assert is_rendered(driving) and not rendered
+    frames = list(video.read_frames(driving.path))
+    video.write_video(driving.path, frames, frame_rate=Fraction(25, 2), crf=30)
+    assert not is_rendered(driving) and rendered == [driving.path]
 
 
 def test_transfer_is_read_from_settings_or_the_methods_defaults():

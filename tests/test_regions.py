@@ -17,6 +17,7 @@ from studykit.methods._region_motion import (
     disentangled,
     disentangled_shapes,
     framed,
+    steadied,
     strangeness,
 )
 from studykit.methods.checkpoint_files import Checkpoint, Settings
@@ -70,7 +71,8 @@ def no_engines() -> None:
 @pytest.fixture
 def always_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks find regions anywhere."""
-    monkeypatch.setattr(regions, "_MOST_STRANGE", 1.1)
+    for name in ("_MOST_STRANGE", "_MOST_STRANGE_START"):
+        monkeypatch.setattr(regions, name, 1.1)
 
 
 def animate(frames: list[np.ndarray], **settings: object) -> tuple[np.ndarray, str]:
@@ -113,6 +115,19 @@ def test_no_other_choice_of_axes_is_nearer_to_the_identity() -> None:
         turned = [driving[index] @ np.linalg.matrix_power(quarter, k) for k in range(4)]
         apart = [np.linalg.norm(source[index] @ np.linalg.inv(t) - np.eye(2)) for t in turned]
         assert np.allclose(chosen[index], turned[int(np.argmin(apart))])
+
+
+def test_a_common_affine_motion_is_kept_and_a_stray_region_is_drawn_to_it() -> None:
+    motion = np.array([[1.1, 0.2], [-0.1, 0.9]])
+    driving = framed(found(*np.linspace(0, 1, 9)))
+    source = Keypoints(driving.points @ motion.T + 0.1, motion @ driving.jacobians)
+    turns = local_motions(source, steadied(driving, source))[1:, :, :2]
+    assert np.allclose(turns, motion, atol=1e-5)
+    stray = driving.jacobians.copy()
+    stray[4] *= 2
+    turns = local_motions(source, steadied(replace(driving, jacobians=stray), source))[1:, :, :2]
+    assert np.allclose(np.delete(turns, 4, 0), motion, atol=1e-5)
+    assert np.allclose(turns[4], 0.75 * motion, atol=1e-5)
 
 
 def test_what_no_similarity_explains_is_strange() -> None:
@@ -176,7 +191,7 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
     clip, note = animate(FRAMES, weights=small)
     assert np.array_equal(clip[2], clip[1]) and np.array_equal(clip[3], clip[1])
     assert not np.array_equal(clip[4], clip[1])
-    assert "2 frames in which no face is seen repeat others" in note
+    assert "frames that show no face and repeat the one before: 2" in note
 
 
 def test_a_driving_that_begins_without_a_face_is_refused(

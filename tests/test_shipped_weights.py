@@ -1,6 +1,7 @@
-"""The checkpoint in the package: found without a network, whole, and PaddleGAN's to the letter."""
+"""Checkpoints in the package: found without a network, whole, and PaddleGAN's to the letter."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,12 +11,14 @@ from studykit.cli import main
 from studykit.errors import StudyError, WeightsError
 from studykit.media.views import Driving, Source
 from studykit.methods import checkpoint_files, create_method, weights
+from studykit.methods._region_motion import aligned, framed, steadied
 from studykit.methods.random_weights import SMALL, random_checkpoint
 from tests import activations
 from tests.checkpoints import small_config
 
 FOLDER = weights.SHIPPED / weights.DEFAULT
-LIMIT = 16e6  # bytes
+NAMES = ("regions-256", "synth-256")
+LIMIT, LIMIT_OF_ALL = 16e6, 40e6  # bytes
 
 
 @pytest.fixture
@@ -44,25 +47,36 @@ def test_the_default_needs_no_network_and_no_name(monkeypatch):
     assert create_method("fomm").weights_hash() == weights.sha256(FOLDER / "weights.safetensors")
 
 
-def test_the_folder_holds_all_that_belongs_to_a_checkpoint():
-    held = {path.name for path in FOLDER.iterdir()}
+def test_all_that_is_shipped_is_named_and_small():
+    assert tuple(weights._shipped()) == NAMES
+    sizes = [path.stat().st_size for path in weights.SHIPPED.glob("*/weights.safetensors")]
+    assert sum(sizes) < LIMIT_OF_ALL
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_folder_holds_all_that_belongs_to_a_checkpoint(name):
+    folder = weights.SHIPPED / name
+    held = {path.name for path in folder.iterdir()}
     assert {"weights.safetensors", "checkpoint.json", "recipe.yaml", "log.jsonl"} <= held
     assert {"MODEL_CARD.md", "same.jpg", "cross.jpg", "photographs.jpg"} <= held
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < LIMIT
-    card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert weights.sha256(FOLDER / "weights.safetensors") in card and "$" not in card
-    for word in ("licence", "Limits", "must not be used", "Photographs", "| fomm", "| warp"):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < LIMIT
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert weights.sha256(folder / "weights.safetensors") in card and "$" not in card
+    method = f"| {weights.family(name)}"
+    for word in ("licence", "Limits", "must not be used", "Photographs", method, "| warp"):
         assert word in card
 
 
-def test_the_recipe_beside_it_makes_these_networks():
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_beside_it_makes_these_networks(name):
     from studykit.training.recipe import read_recipe
 
-    recipe, settings = read_recipe(FOLDER / "recipe.yaml"), weights.stored_settings(weights.DEFAULT)
-    assert recipe.name == weights.DEFAULT and recipe.data.size == settings["size"]
-    assert recipe.settings == {name: settings[name] for name in recipe.settings}
-    log = [json.loads(line) for line in (FOLDER / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["step"] >= json.loads((FOLDER / "checkpoint.json").read_text())["step"]
+    folder = weights.SHIPPED / name
+    recipe, settings = read_recipe(folder / "recipe.yaml"), weights.stored_settings(name)
+    assert recipe.name == name and recipe.data.size == settings["size"]
+    assert recipe.settings == {key: settings[key] for key in recipe.settings}
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] >= json.loads((folder / "checkpoint.json").read_text())["step"]
 
 
 def test_a_shipped_checkpoint_is_listed_first_and_not_in_the_cache(stand_in, capsys):
@@ -144,21 +158,26 @@ def test_the_blur_of_another_size_is_left_to_the_networks(stand_in):
         assert tensors and not [name for name in tensors if name.endswith("down.weight")]
 
 
-def test_paddle_computes_what_torch_computed_when_the_activations_were_stored():
-    with np.load(activations.STORED) as content:
-        stored = {name: content[name] for name in content.files}
-    assert stored["sha256"] == weights.sha256(FOLDER / "weights.safetensors"), (
+@pytest.mark.parametrize("name", NAMES)
+def test_paddle_computes_what_torch_computed_when_the_activations_were_stored(name):
+    with np.load(activations.stored(name)) as content:
+        stored = {key: content[key] for key in content.files}
+    assert stored["sha256"] == weights.sha256(weights.locate(name)), (
         "another checkpoint is shipped: python -m tests.activations"
     )
-    frames = activations.frames()
-    method = create_method("fomm", relative=False, device="cpu")
+    frames, family = activations.frames(), weights.family(name)
+    method = create_method(family, weights=name, device="cpu")
     engine = method.prepare(Source("first", frames[0])).engine
     found = [engine.keypoints([frame])[0] for frame in frames]
     assert len(found) == 16
     assert np.abs([kp.points for kp in found] - stored["points"]).max() < 1e-3
     jacobians = np.abs([kp.jacobians for kp in found] - stored["jacobians"])
     assert jacobians.max() < 1e-3 * np.abs(stored["jacobians"]).max()
-    made = np.stack(engine.paint(engine.encode(frames[0]), found)) / 255
+    if family == "regions":
+        found = [framed(own) for own in found]
+        found = [steadied(aligned(own, found[0].jacobians), found[0]) for own in found]
+    source = replace(engine.encode(frames[0]), keypoints=found[0])
+    made = np.stack(engine.paint(source, found)) / 255
     every = activations.EVERY
     # A picture is rounded to 1/255, what is stored to half precision.
     difference = np.abs(made[:, ::every, ::every] - stored["prediction"])

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from studykit.errors import StudyError
+from studykit.methods import _region_motion
 from studykit.methods._fomm_landmarks import KEYPOINTS
+from studykit.methods._fomm_motion import Keypoints
 from studykit.training import data
 from studykit.training.recipe import Phase, read_recipe
 from tests.test_training import SETTINGS, SMALL, filled, tiny_recipe  # noqa: F401
@@ -102,6 +104,29 @@ def test_where_the_longer_axis_changes_nothing_jumps():
     there = regions.aligned(tall, wide)["jacobian"]
     motion = wide["jacobian"] @ networks.inverse_2x2(there)
     assert torch.allclose(motion[0, 0], torch.diag(torch.tensor([1.1, 1 / 1.1])), atol=1e-4)
+
+
+def test_what_is_trained_is_what_animates():
+    """Frames, their choice and what draws them together, beside the method's own NumPy."""
+    source, driving = random_regions(9, 0), random_regions(9, 1)
+    steady = regions.steadied(regions.aligned(driving, source), source)
+    names = ("value", "covariance")
+    ours, theirs = (
+        _region_motion.framed(Keypoints(*(own[name][0].numpy() for name in names)))
+        for own in (source, driving)
+    )
+    assert np.allclose(ours.jacobians, source["jacobian"][0], atol=1e-6)
+    made = _region_motion.steadied(_region_motion.aligned(theirs, ours.jacobians), ours)
+    assert np.allclose(made.jacobians, steady["jacobian"][0], atol=1e-5)
+    network = regions.Disentangled(9)
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    shapes = {name: value.shape for name, value in tensors.items()}
+    assert shapes == _region_motion.disentangled_shapes(9)
+    with torch.no_grad():
+        apart = network(source, driving)
+    made = _region_motion.disentangled(tensors, ours, theirs)
+    assert np.allclose(made.points, apart["value"][0], atol=1e-5)
+    assert np.allclose(made.jacobians, apart["jacobian"][0], atol=1e-5)
 
 
 def test_relative_motion_of_a_driving_that_rests_leaves_the_source():

@@ -299,6 +299,53 @@ def test_what_lies_around_a_source_comes_in_where_it_moves(astronaut):
     assert (plain[..., 0] - plain[..., 1]).max() < 60
 
 
+def test_a_mouth_that_opens_wide_folds_no_lip_of_a_face_seen_from_the_side():
+    side = stimuli.render(stimuli.Identity.random(5), stimuli.Pose(yaw=48))
+    field = Field(fit_head(side.landmarks), 256)
+    landmarks, shifts = field.move(motion(expression=opened_mouth(45)))
+    x, y = side.landmarks[48:].mean(axis=0)
+    nodes = field.nodes.reshape(GRID, GRID, 2)
+    near = np.hypot(nodes[..., 0] - x, nodes[..., 1] - y) < 12
+    rows, columns = (slice(index.min(), index.max() + 1) for index in np.nonzero(near))
+    assert min(smallest_area_change(s[rows, columns], field.spacing) for s in shifts[:2]) > 0.05
+    assert np.linalg.norm(landmarks[66] - landmarks[62]) > 5 * field.head.scale, "it opens"
+
+
+def test_no_dark_line_parts_a_smiles_teeth_from_the_lip_above(astronaut):
+    """Where landmarks lie a little above the teeth, as of laughing mouths, what is there stays."""
+    points = points_of(find_face(astronaut))
+    points[[61, 62, 63]] -= [0, 3]
+    face = WarpedFace(astronaut, points)
+    places = points[[61, 62, 63]] + [0, 1]
+    before = sample(astronaut.astype(np.float32), places).mean()
+    wide = motion(expression=opened_mouth(18))
+    moved = face.field.move(limited(wide))[0][[61, 62, 63]] - face.edge + [0, 1]
+    after = sample(face.at(wide).astype(np.float32), moved).mean()
+    assert after > 0.85 * before
+
+
+def test_a_mouth_is_grey_in_a_grey_picture_and_coloured_in_others(astronaut, warped):
+    wide = motion(expression=opened_mouth(22))
+    grey = np.repeat(astronaut.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    made = WarpedFace(grey, points_of(find_face(astronaut))).at(wide).astype(int)
+    assert np.ptp(made, axis=2).max() <= 1
+    landmarks = warped.field.move(limited(wide))[0] - warped.edge
+    x, y = np.rint(0.35 * landmarks[62] + 0.65 * landmarks[66]).astype(int)
+    assert np.ptp(warped.at(wide)[y, x].astype(int)) > 10
+
+
+def test_eyes_that_are_drawn_up_do_not_swell_when_the_drivings_open_wide(astronaut):
+    points = points_of(find_face(astronaut))
+    wide = motion(eye_opening=1.2)
+    narrow = points.copy()
+    middle = (points[UPPER_LIDS] + points[LOWER_LIDS]) / 2
+    for lids in (UPPER_LIDS, LOWER_LIDS):
+        narrow[lids] = middle + 0.35 * (points[lids] - middle)
+    faces = WarpedFace(astronaut, points), WarpedFace(astronaut, narrow)
+    changed = [np.abs(face.at(wide).astype(int) - face.at(STILL)).max() for face in faces]
+    assert changed[0] > 20 and changed[1] <= 1
+
+
 def test_talking_and_blinking_leave_the_background_still(warped):
     frame = warped.at(motion(expression=opened_mouth(18), eye_opening=0.0))
     points = warped.field.head.landmarks - warped.edge

@@ -185,12 +185,28 @@ def _moments(heatmap: Any) -> dict[str, Any]:
     import paddle
 
     y, x = (paddle.linspace(-1, 1, side) for side in heatmap.shape[2:])
-    grid = paddle.stack([x.expand(heatmap.shape[2:]), y.unsqueeze(1).expand(heatmap.shape[2:])], -1)
-    grid, heat = grid.reshape([-1, 2]), heatmap.flatten(2)
-    mean = paddle.matmul(heat, grid)
-    squares = paddle.concat([grid[:, :1] * grid, grid[:, 1:] * grid], 1)
-    second = paddle.matmul(heat, squares).reshape([*mean.shape, 2])
-    return {"value": mean, "jacobian": second - mean.unsqueeze(-1) * mean.unsqueeze(-2)}
+    mean = paddle.stack([heatmap.sum(2) @ x, heatmap.sum(3) @ y], -1)
+    flat = covariances(heatmap.flatten(0, 1), mean.flatten(0, 1))
+    return {"value": mean, "jacobian": flat.reshape([*mean.shape, 2])}
+
+
+def covariances(heat: Any, points: Any) -> Any:
+    """Return the covariances of (K, H, W) maps about their (K, 2) means, (K, 2, 2).
+
+    ``m_ij = sum (y - p_y)^i (x - p_x)^j M(x, y)`` is a row of powers times the map times a column
+    of powers. The difference of raw moments would lose half of their digits.
+    """
+    import paddle
+
+    powers = []
+    for axis, side in ((1, heat.shape[1]), (0, heat.shape[2])):
+        offset = paddle.linspace(-1, 1, side).unsqueeze(0) - points[:, axis : axis + 1]
+        powers.append(paddle.stack([paddle.ones_like(offset), offset, offset * offset], 1))
+    down, across = powers
+    moments = paddle.matmul(paddle.matmul(down, heat), across, transpose_y=True)
+    flat = moments.reshape([-1, 9])
+    columns = [flat[:, k : k + 1] for k in (2, 4, 4, 6)]
+    return paddle.concat(columns, 1).reshape([-1, 2, 2])
 
 
 def _multiple(settings: Settings) -> int:

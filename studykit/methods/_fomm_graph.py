@@ -11,7 +11,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from studykit.methods._fomm_dygraph import Networks
+from studykit.methods._fomm_dygraph import Networks, covariances
 
 
 def fold_batch_norm(weight: np.ndarray, bias: np.ndarray, norm: Any) -> tuple:
@@ -127,12 +127,8 @@ class KeypointGraph(nn.Layer):
         scale = detector.scale_factor
         border = _border(detector.kp)
         self.height, self.width = (int(side * scale) - border for side in (height, width))
-        grid = _places(self.height, self.width)[:, :2]
-        self.register_buffer("grid", paddle.to_tensor(grid))
+        self.register_buffer("grid", paddle.to_tensor(_places(self.height, self.width)[:, :2]))
         self.regional = regional
-        if regional:
-            squares = np.concatenate([grid[:, :1] * grid, grid[:, 1:] * grid], 1)
-            self.register_buffer("squares", paddle.to_tensor(squares))
 
     def forward(self, image):
         features = self.hourglass(self.down(image))
@@ -144,8 +140,7 @@ class KeypointGraph(nn.Layer):
         heat = F.softmax(maps[0].reshape([count, places]) / self.temperature, axis=1)
         points = paddle.matmul(heat, self.grid)
         if self.regional:
-            first = paddle.concat([points[:, :1] * points, points[:, 1:] * points], axis=1)
-            return points, (paddle.matmul(heat, self.squares) - first).reshape([count, 2, 2])
+            return points, covariances(heat.reshape([count, self.height, self.width]), points)
         if not self.num_maps:
             return points
         # Equation 5: a jacobian is the mean of its map m_k (4, places), weighted by the heat h_k of

@@ -12,6 +12,9 @@ import numpy as np
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods.checkpoint_files import Tensors
 
+OWN_SHARE = 0.5
+"""How much of a region's motion is its own, and not that of all regions together."""
+
 _LEAST_VARIANCE = 1e-5  # a fifth of a pixel of 128: a map of one pixel has no spread at all
 _WIDTHS, _CODE = (64, 128), 32
 
@@ -48,6 +51,19 @@ def aligned(driving: Keypoints, source: np.ndarray) -> Keypoints:
     distance = ((source @ np.linalg.inv(choices) - np.eye(2)) ** 2).sum((-2, -1))
     best = distance.argmin(0)[None, ..., None, None]
     return replace(driving, jacobians=np.take_along_axis(choices, best, 0)[0])
+
+
+def steadied(driving: Keypoints, source: Keypoints) -> Keypoints:
+    """Change the driving's frames so that each region's motion is nearer to that of all together.
+
+    A covariance is the least certain of what is found, and its error turns and stretches a region.
+    So its motion A_S A_D^-1 is averaged with the affine map that fits all means (least squares).
+    """
+    to, at = (own.points - own.points.mean(0) for own in (source, driving))
+    common = np.linalg.lstsq(at, to, rcond=None)[0].T
+    own = source.jacobians @ np.linalg.inv(driving.jacobians)
+    motion = OWN_SHARE * own + (1 - OWN_SHARE) * common
+    return replace(driving, jacobians=np.linalg.inv(motion) @ source.jacobians)
 
 
 def strangeness(regions: Keypoints, others: Keypoints) -> float:

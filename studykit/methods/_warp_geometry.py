@@ -59,6 +59,12 @@ _LIP_NOISE, _LIP_GAIN = 1.5, 1.3
 _LIP_ROOM = 10.0
 # How much of the widest gap that opens between lips the jaw drops by.
 _JAW_SHARE = 0.5
+# Nearer to the lips than this part of the chin's distance, a point of the jaw is behind them.
+_HIDDEN_JAW = 0.75
+# What opens a mouth; to which part of its area it may squeeze the skin around the lips, and how
+# many nodes of that are looked at.
+_MOUTH, _REST = [*range(3, 14), *range(48, 68)], [*range(3), *range(14, 48)]
+_LEAST_LIPS, _AROUND_LIPS = 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -226,8 +232,13 @@ class Field:
         self._outline_axes, self._outline_centre = _skull_outline(head)
         self.weight = self._head_weight()
         self._seen = np.column_stack([(self.nodes - head.offset) / head.scale, self._depth()])
-        self._upper = self._expression_operator(without=LOWER_LIDS + LOWER_LIP)
-        self._lower = self._expression_operator(without=UPPER_LIDS + UPPER_LIP)
+        unseen = (LOWER_LIDS + LOWER_LIP, UPPER_LIDS + UPPER_LIP)
+        operators = np.stack([self._expression_operator(without=one) for one in unseen])
+        self._of_mouth, self._of_rest = operators[:, :, _MOUTH], operators[:, :, _REST]
+        lips = np.clip(head.landmarks[48:] / self.spacing, 0, GRID - 2).astype(int)
+        left, top = np.maximum(lips.min(axis=0) - _AROUND_LIPS, 0)
+        right, bottom = lips.max(axis=0) + _AROUND_LIPS + 2
+        self._lips = np.s_[:, top:bottom, left:right]
 
     def move(self, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
         """Return what a motion does to the source.
@@ -246,8 +257,7 @@ class Field:
         expressed[48:] += self._inside_outline(rigid, expressed)
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
         shifts[:] = rigid
-        shifts[0] += self._upper @ expressed.astype(np.float32)
-        shifts[1] += self._lower @ expressed.astype(np.float32)
+        shifts[:2] += self._unfolded(rigid, expressed)
         shifts = shifts.reshape(3, GRID, GRID, 2)
 
         points, low = self.head.landmarks, LOWER_LIDS + LOWER_LIP
@@ -270,6 +280,25 @@ class Field:
         if room(1.0) >= 0:
             return motion
         return head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
+
+    def _unfolded(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
+        """How far the landmarks' ways take each node of ``upper`` and ``lower``: (2, N, 2).
+
+        Mouth and jaw make as much of theirs as the skin around the lips bears: those of a face seen
+        from the side lie so near to each other that wide mouths would fold it.
+        """
+        ways = expressed.astype(np.float32)
+        rest, mouth = self._of_rest @ ways[_REST], self._of_mouth @ ways[_MOUTH]
+        parts = rigid + rest, mouth
+        still, moved = (part.reshape(2, GRID, GRID, 2)[self._lips] for part in parts)
+
+        def room(part: float) -> float:
+            fields = still + part * moved
+            return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
+
+        if room(1.0) < 0 < room(0.0):
+            mouth *= np.float32(brentq(room, 0.0, 1.0, xtol=5e-3))
+        return rest + mouth
 
     def _rigid(self, motion: Motion) -> np.ndarray:
         """How far the head's motion alone moves each node: (N, 2)."""
@@ -379,7 +408,10 @@ class Field:
     def _expression_operator(self, *, without: list[int]) -> np.ndarray:
         """Matrix (nodes, 68) from the landmarks' moves to the nodes'."""
         points = self.head.landmarks
-        used = [index for index in range(68) if index not in without]
+        # The far jaw of a turned face lies behind its lips, and would hold them where they are.
+        away = np.linalg.norm(points[:17, None] - points[48:], axis=2).min(axis=1)
+        hidden = np.flatnonzero(away < _HIDDEN_JAW * np.linalg.norm(points[57] - points[8]))
+        used = [index for index in range(68) if index not in {*without, *hidden}]
         ring = self._outline(1.0, 48)
         # Hair, forehead and ears stay on the skull; the neck may follow the jaw.
         upward = head_up(self.head)

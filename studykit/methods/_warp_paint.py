@@ -25,6 +25,9 @@ _TEETH = 0.13
 # may be seen, and how far inside there is nothing else.
 _IRIS, _RIM, _WATERLINE = 0.2, 0.2, 0.1
 
+# From this saturation of the skin on a picture is in colour; in a grey one, the mouth is grey too.
+_COLOURED = 0.1
+
 
 @dataclass(frozen=True)
 class Slit:
@@ -182,6 +185,7 @@ class Painter:
         self.mouth, self.eyes, self.irises = mouth_slit(landmarks), eye_slits(landmarks), irises
         self.lashes = self._lash_colour(landmarks)
         self.lips, self.skin = self._lip_colour(landmarks), self._skin_colour(landmarks)
+        self.tint = min(float(_saturation(self.skin)) / _COLOURED, 1.0)
 
     def paint(
         self,
@@ -323,7 +327,10 @@ class Painter:
         # Teeth that the source shows go with its upper lip.
         places = look_up(upper, spacing, pixels.reshape(-1, 2))
         own = sample(self.image, places).reshape(*shown.shape, 3)
-        had = self.mouth.opening(places.reshape(*shown.shape, 2), 2 * self.softness)
+        places = places.reshape(*shown.shape, 2)
+        had = self.mouth.opening(places, 2 * self.softness)
+        # Above the middle of its opening, nothing parts its teeth from its lip.
+        had = 1 - self.mouth.below(places, self.softness) * (1 - had)
         # What opens beyond the source is made up, and nothing else.
         beyond = smoothstep((mouth.gap - self.mouth.gap) / (_OPEN - _AJAR))
         made_up = beyond * (1 - had_open * had)[..., None]
@@ -355,7 +362,8 @@ class Painter:
             shaded = np.clip((v - top) * mouth.width / (4 * self.softness), 0.7, 1)[..., None]
             visible = 0.92 * row * smoothstep(across * 2.5)
             colour = colour + visible * (enamel * shaded - colour)
-        return colour.astype(np.float32)
+        grey = colour.mean(axis=-1, keepdims=True)
+        return (grey + self.tint * (colour - grey)).astype(np.float32)
 
     def _lip_colour(self, landmarks: np.ndarray) -> np.ndarray:
         """Median colour between the outer and the inner lips."""

@@ -12,7 +12,7 @@ from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.faces import extractor, find_face
 from studykit.media.following import points_of
-from studykit.media.geometry import continued
+from studykit.media.geometry import continued, smoothstep
 from studykit.media.views import Driving, Source
 from studykit.methods import register
 from studykit.methods._face_motion import (
@@ -36,6 +36,8 @@ from studykit.methods._warp_geometry import (
 # The head may squeeze what lies beside it to this part of its area, not further.
 _LEAST_AREA = 0.12
 _NEWTON_STEPS = 8
+# How far eyes are open, in widths, that are drawn up and that are at rest.
+_SQUINT, _OPEN = 0.15, 0.27
 
 
 @register("warp")
@@ -150,11 +152,16 @@ class WarpedFace:
         whole = with_whole_eyes(canvas, landmarks)
         self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])
         self.painter = Painter(canvas, whole, irises, edge)
+        gap = np.mean([eye.gap for eye in self.painter.eyes])
+        self._squint = 1 - smoothstep((gap - _SQUINT) / (_OPEN - _SQUINT))
 
     def at(self, motion: Motion) -> np.ndarray:
         """Show it after a motion: (S, S, 3) uint8."""
         from studykit.methods._warp_kernels import invert
 
+        # Lids that are drawn up have no eye to show when they open wider, and would swell.
+        wider = max(motion.eye_opening - 1, 0.0)
+        motion = replace(motion, eye_opening=motion.eye_opening - wider * self._squint)
         motion = self.field.bearable(limited(motion), _LEAST_AREA)
         landmarks, shifts = self.field.move(motion)
         sources = np.stack([invert(s, self.field.spacing, _NEWTON_STEPS) for s in shifts])

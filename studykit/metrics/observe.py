@@ -50,6 +50,7 @@ class Observer:
         self._steadiness = steadiness
         self._natural = steadiness and "niqe" not in perceptual.unavailable()
         self._last: np.ndarray | None = None
+        self._scaled: temporal.Scaled | None = None
         self._marks = np.full((68, 2), np.nan)
         self._person: np.ndarray | None = None
         self._seen: list[np.ndarray] = []
@@ -61,7 +62,8 @@ class Observer:
         """
         seen, last = np.full((), np.nan, SEEN), self._last
         seen["size"] = frame.shape[1::-1]
-        if last is None or not np.array_equal(frame, last):  # a picture held still shows the same
+        held = last is not None and np.array_equal(frame, last)  # it then shows the same
+        if not held:
             found = points_of(self._tracker.update(frame)) if points is None else points
             self._marks, self._person = found[:68], None
         if not np.isnan(self._marks).any():
@@ -74,11 +76,13 @@ class Observer:
                 seen["embedding"] = self._person
         if self._natural and len(self._seen) % EMBED_EVERY == 0:
             seen["niqe"] = quality.natural_image_quality(frame)
+        scaled = temporal.scaled(frame) if self._steadiness and not held else self._scaled
         if self._steadiness and last is not None:
             before = self._seen[-1]["landmarks"]
-            seen["flow_warping_error"] = temporal.flow_warping_error(last, frame)
+            error = 0.0 if held else temporal.warping_error(self._scaled, scaled)
+            seen["flow_warping_error"] = error
             seen["flicker"] = temporal.flicker(last, frame, before, seen["landmarks"])
-        self._last = frame
+        self._last, self._scaled = frame, scaled
         self._seen.append(seen)
         return seen
 

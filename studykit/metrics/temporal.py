@@ -102,13 +102,27 @@ def flow_warping_error(before: np.ndarray, after: np.ndarray) -> float:
     """
     if np.array_equal(before, after):  # a frozen clip's frames, at no cost
         return 0.0
+    return warping_error(scaled(before), scaled(after))
+
+
+Scaled = tuple[np.ndarray, list[np.ndarray]]
+"""An image as flow is sought in it: :func:`reduced`, and its grey at every scale."""
+
+
+def scaled(image: np.ndarray) -> Scaled:
+    """Return what :func:`warping_error` takes: once a frame, which has two neighbours."""
+    small = reduced(image)
+    return small, _scales(small @ np.array([0.299, 0.587, 0.114], np.float32))
+
+
+def warping_error(before: Scaled, after: Scaled) -> float:
+    """Return :func:`flow_warping_error` of frames that differ."""
     from studykit.metrics._flow_kernels import follow
 
-    before, after = reduced(before), reduced(after)
-    grey = [image @ np.array([0.299, 0.587, 0.114], np.float32) for image in (before, after)]
-    flow = optical_flow(*grey)
-    warped = np.stack([follow(after[..., channel], flow) for channel in range(3)], axis=-1)
-    return float(1000 * 3 * ((before - warped) ** 2).mean(dtype=np.float64))
+    (image, greys), (moved, moved_greys) = before, after
+    flow = _flow(greys, moved_greys)
+    warped = np.stack([follow(moved[..., channel], flow) for channel in range(3)], axis=-1)
+    return float(1000 * 3 * ((image - warped) ** 2).mean(dtype=np.float64))
 
 
 def optical_flow(image: np.ndarray, moved: np.ndarray) -> np.ndarray:
@@ -122,16 +136,25 @@ def optical_flow(image: np.ndarray, moved: np.ndarray) -> np.ndarray:
     image, moved : (H, W) float32
         Grey, 0 to 1.
     """
-    from scipy.ndimage import zoom
+    return _flow(_scales(image), _scales(moved))
+
+
+def _scales(image: np.ndarray) -> list[np.ndarray]:
     from skimage.transform import pyramid_reduce
+
+    scales = [image]
+    while min(scales[-1].shape) > 32:
+        scales.append(pyramid_reduce(scales[-1], 2))
+    return scales
+
+
+def _flow(images: list[np.ndarray], moved_images: list[np.ndarray]) -> np.ndarray:
+    from scipy.ndimage import zoom
 
     from studykit.metrics._flow_kernels import follow, relax
 
-    scales = [(image, moved)]
-    while min(scales[-1][0].shape) > 32:
-        scales.append(tuple(pyramid_reduce(each, 2) for each in scales[-1]))
-    flow = np.zeros((2, *scales[-1][0].shape), np.float32)
-    for image, moved in reversed(scales):
+    flow = np.zeros((2, *images[-1].shape), np.float32)
+    for image, moved in zip(reversed(images), reversed(moved_images), strict=True):
         factors = np.divide(image.shape, flow.shape[1:])
         flow = zoom(flow, (1, *factors), order=0, mode="nearest")
         flow *= factors.astype(np.float32)[:, None, None]

@@ -156,17 +156,18 @@ class Workshop:
         return self.named(visitor, job.result)
 
     def named(self, visitor: Visitor, said: Any) -> Any:
-        """Return what is said, its texts within too, with files called as the visitor does."""
+        """Return what is said, in whose texts files are called as the visitor calls them."""
         if isinstance(said, dict):
             return {key: self.named(visitor, value) for key, value in said.items()}
         if isinstance(said, list):
-            return [self.named(visitor, value) for value in said]
-        if not isinstance(said, str):
-            return said
+            return [self.named(visitor, each) for each in said]
+        return self._named(visitor, said) if isinstance(said, str) else said
+
+    def _named(self, visitor: Visitor, text: str) -> str:
         for upload in list(visitor.uploads.values()):
             for place in (str(upload.path), upload.path.name):
-                said = said.replace(place, upload.name)
-        return said.replace(str(visitor.folder), "")
+                text = text.replace(place, upload.name)
+        return text.replace(str(visitor.folder), "")
 
     def scan(self, visitor: Visitor, upload: Upload) -> None:
         """Look at every frame of a driving while the visitor goes on."""

@@ -37,7 +37,8 @@ class Messages:
         self._app, self._say, self._headers = app, say, headers
         self._asked: dict[str, _Asked] = {}
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="studykit-page", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="studykit-page", daemon=True)
+        self._thread.start()
 
     def hear(self, message: dict[str, Any], buffers: list[Any]) -> None:
         """Take a message of the page's, from any thread."""
@@ -45,9 +46,16 @@ class Messages:
 
     def close(self) -> None:
         """End what is still asked, and the thread."""
+        if self._loop.is_closed():
+            return
         ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         concurrent.futures.wait([ended], _GONE)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_GONE)
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     async def _end(self) -> None:
         tasks = [asked.task for asked in self._asked.values()]

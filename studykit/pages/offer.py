@@ -59,6 +59,17 @@ METHODS = {
                     1, 60, 1),
         ),
     ),
+    "regions": (
+        "Regions",
+        "A learned model that moves soft regions of the face as wholes, by where each lies and how "
+        "it is spread. It knows rendered faces.",
+        (
+            Setting("weights", "Weights", "What the model has learned from."),
+            Setting("mode", "Motion", "Relative counts from the reference frame; standard copies "
+                    "place and shape; disentangled takes the pose alone."),
+            Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces."),
+        ),
+    ),
     "copy": ("Still", "The picture, held still: what no motion at all looks like.", ()),
 }  # fmt: skip
 
@@ -68,7 +79,7 @@ def offered() -> list[dict[str, Any]]:
     return [
         {"name": name, "label": label, "text": text, "settings": [_shown(name, s) for s in shown]}
         for name, (label, text, shown) in METHODS.items()
-        if name != "fomm" or _has_fomm()
+        if name not in ("fomm", "regions") or _has_fomm()
     ]
 
 
@@ -104,7 +115,8 @@ def _shown(method: str, setting: Setting) -> dict[str, Any]:
     hint = typing.get_type_hints(cls)[setting.name]
     choices = list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []
     if setting.name == "weights":
-        choices = [known.name for known in weights.status() if known.cached]
+        cached = [known.name for known in weights.status() if known.cached]
+        choices = [known for known in cached if weights.family(known) == method]
     return asdict(setting) | {"default": default, "choices": choices}
 
 

@@ -20,6 +20,7 @@ from studykit.report.strips import source_picture
 from studykit.study.file import Cell, Input, Study
 
 SIDE = 144
+_PLAYED = 192  # pixels: the buttons of a smaller video would hide the face
 # All previews of a page together, in bytes of video: base64 adds a third.
 _ROOM = 3_000_000
 _SECONDS = 5
@@ -55,7 +56,7 @@ def linked(results: Results, cell: Cell) -> str:
     place = quote(Path(os.path.relpath(path, beside)).as_posix())
     # JupyterLab strips the address of anything but the video itself.
     return (
-        f"<video src='{place}' width='{SIDE}' height='{SIDE}' controls loop muted "
+        f"<video src='{place}' width='{_PLAYED}' height='{_PLAYED}' controls loop muted "
         f"preload='metadata' title='{escaped(cell.name)}'></video>"
     )
 

@@ -147,11 +147,14 @@ def _write(
         path = folder / "drivings" / kind / f"{kind}-driving-{number + 1}.mp4"
         video.write_video(path, images(), frame_rate=frame_rate)
     truth = folder / "truth" / f"{path.stem}.npz"
-    _write_truth(truth, frames, size, frame_rate)
+    _write_truth(truth, frames, size, frame_rate, files.sha256(path))
     return Stimulus(kind, path, truth, identity)
 
 
-def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fraction | None) -> None:
+def _write_truth(
+    path: Path, frames: list[Frame], size: int, frame_rate: Fraction | None, sha256: str
+) -> None:
+    """Write what is true of frames that lie in a file with this hash."""
     with files.whole(path) as part:
         np.savez_compressed(
             part,
@@ -164,6 +167,7 @@ def _write_truth(path: Path, frames: list[Frame], size: int, frame_rate: Fractio
             identity=json.dumps(dataclasses.asdict(frames[0].identity)),
             size=size,
             frame_rate=str(frame_rate or ""),
+            sha256=sha256,
         )
 
 

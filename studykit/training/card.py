@@ -1,6 +1,7 @@
 """A shipped checkpoint's figures, pictures and model card, from what its folder holds.
 
-The card's words stand in ``model_card.md`` beside this file; every figure in it is filled in.
+The card's words stand in ``model_card.md`` beside this file, those of other families than fomm in
+``model_card_<family>.md``; every figure in them is filled in.
 """
 
 import json
@@ -16,28 +17,26 @@ from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
 
-TEMPLATE = Path(__file__).with_name("model_card.md")
-
 SIZES = (128, 256)
 """At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
 
 _SHOWN_WIDTH = 1200
 
 
-def measure(folder: Path, say: Callable[[str], None] = print) -> None:
+def measure(folder: Path, say: Callable[[str], None] = print, sizes: Sequence[int] = SIZES) -> None:
     """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
     import tempfile
 
     from studykit.metrics.benchmark import run_benchmark
 
-    for size in SIZES:
+    for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made = Path(name)
             run_benchmark(_methods(folder), made, size=size, say=say)
             about = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
-            about["methods"]["fomm"]["weights"] = folder.name
+            about["methods"][_family(folder)]["weights"] = folder.name
             write_text(folder / f"benchmark-{size}.json", json.dumps(about, indent=1) + "\n")
-            if size == SIZES[-1]:
+            if size == sizes[-1]:
                 for pairing in ("same", "cross"):
                     _keep_picture(made / f"{pairing}.png", folder / f"{pairing}.jpg")
     picture = photographs(folder)
@@ -48,9 +47,13 @@ def measure(folder: Path, say: Callable[[str], None] = print) -> None:
 def _methods(folder: Path) -> dict[str, Any]:
     from studykit.methods import create_method
 
-    weights = str(folder / "weights.safetensors")
-    fomm = create_method("fomm", weights=weights, device="cpu")
-    return {"fomm": fomm, "warp": create_method("warp")}
+    weights, family = str(folder / "weights.safetensors"), _family(folder)
+    learned = create_method(family, weights=weights, device="cpu")
+    return {family: learned, "warp": create_method("warp")}
+
+
+def _family(folder: Path) -> str:
+    return checkpoints.family(folder / "weights.safetensors")
 
 
 def photographs(folder: Path) -> Any:
@@ -118,8 +121,13 @@ def write_card(folder: Path) -> Path:
         "hours": f"{_seconds(log) / 3600:.1f}",
         "identities": f"{recipe.data.available(record['step']):,}",
         "tables": "\n\n".join(_tables(scores) for scores in measured),
+        "curve": _curve(log),
     }
-    text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    family = _family(folder)
+    words = Path(__file__).with_name(
+        "model_card.md" if family == "fomm" else f"model_card_{family}.md"
+    )
+    text = string.Template(words.read_text(encoding="utf-8")).substitute(values)
     write_text(folder / "MODEL_CARD.md", text)
     return folder / "MODEL_CARD.md"
 
@@ -136,6 +144,26 @@ def _seconds(log: Sequence[dict[str, Any]]) -> float:
     clock = np.array([record["seconds"] for record in log if "seconds" in record])
     passed = np.diff(clock, prepend=0.0)
     return float(np.where(passed < 0, clock, passed).sum())
+
+
+def _curve(log: Sequence[dict[str, Any]]) -> str:
+    """Return a table of what held-out faces gained above copy, in dB, as training went on."""
+    rows = []
+    for record in log:
+        held = record.get("held out", {})
+        gains = [
+            held[f"{whose}psnr {kind}"] - held[f"copy psnr {kind}"]
+            for whose in ("", "cross ")
+            for kind in ("frontal", "side", "drawn")
+            if f"{whose}psnr {kind}" in held
+        ]
+        if len(gains) == 6:
+            same, cross = np.reshape(gains, (2, 3)).tolist()
+            rows.append([record["step"], *same, *cross])
+    heads = ("frontal", "side", "drawn")
+    lines = [["step", *heads, *(f"cross, {head}" for head in heads)], ["---:"] * 7]
+    lines += [[f"{row[0]:,}", *(f"{gain:+.2f}" for gain in row[1:])] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _tables(content: dict[str, Any]) -> str:

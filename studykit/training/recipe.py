@@ -108,6 +108,8 @@ class Phase:
         On a GPU, by PyTorch's compiler.
     from_average : bool
         Begin with the averaged weights and an optimiser that remembers nothing.
+    afresh : tuple of str
+        Networks that begin again with the weights of ``start``.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Phase:
     losses: dict[str, float] = field(default_factory=dict)
     compiled: bool = False
     from_average: bool = False
+    afresh: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.methods._fomm_landmarks import KEYPOINTS
+from studykit.methods._region_motion import OWN_SHARE
 from studykit.training.networks import (
     DenseMotion,
     Keypoints,
     KPDetector,
     OcclusionAwareGenerator,
     Settings,
-    coordinate_grid,
     inverse_2x2,
 )
 
@@ -76,10 +76,12 @@ class RegionDetector(KPDetector):
         out = super().forward(image)
         heatmap, mean = out["heatmap"], out["value"]
         with torch.autocast(heatmap.device.type, enabled=False):
-            x, y = coordinate_grid(*heatmap.shape[2:], heatmap).flatten(0, 1).T
-            squares = torch.stack([x * x, x * y, x * y, y * y], -1)
-            second = (heatmap.flatten(2) @ squares).view(*mean.shape, 2)
-            covariance = second - mean[..., :, None] * mean[..., None, :]
+            # About the mean: the difference of raw moments would lose half of their digits.
+            y, x = (torch.linspace(-1, 1, s, device=heatmap.device) for s in heatmap.shape[2:])
+            u, v = x - mean[..., :1], y - mean[..., 1:]
+            across, down = (torch.stack([torch.ones_like(w), w, w * w], -1) for w in (u, v))
+            moments = (down.transpose(-2, -1) @ heatmap @ across).flatten(2)
+            covariance = moments[..., [2, 4, 4, 6]].view(*mean.shape, 2)
         return {**out, "covariance": covariance, "jacobian": principal_axes(covariance)}
 
 
@@ -135,6 +137,19 @@ def aligned(driving: Keypoints, source: Keypoints) -> Keypoints:
     return {**driving, "jacobian": chosen[0]}
 
 
+def steadied(driving: Keypoints, source: Keypoints) -> Keypoints:
+    """Change the driving's axes so that each region's motion is nearer to that of all together.
+
+    A covariance is the least certain of what is found, and its error turns and stretches a region.
+    So its motion A_S A_D^-1 is averaged with the affine map that fits all means (least squares).
+    """
+    to, at = (kp["value"] - kp["value"].mean(1, keepdim=True) for kp in (source, driving))
+    common = (to.transpose(1, 2) @ at) @ inverse_2x2(at.transpose(1, 2) @ at)
+    own = source["jacobian"] @ inverse_2x2(driving["jacobian"])
+    motion = OWN_SHARE * own + (1 - OWN_SHARE) * common[:, None]
+    return {**driving, "jacobian": inverse_2x2(motion) @ source["jacobian"]}
+
+
 class RegionMotion(DenseMotion):
     """Combines the regions' affine motions, and the background's where one is known."""
 
@@ -145,7 +160,8 @@ class RegionMotion(DenseMotion):
     def _sparse_motions(
         self, source: Tensor, driving_kp: Keypoints, source_kp: Keypoints
     ) -> Tensor:
-        motions = super()._sparse_motions(source, aligned(driving_kp, source_kp), source_kp)
+        steady = steadied(aligned(driving_kp, source_kp), source_kp)
+        motions = super()._sparse_motions(source, steady, source_kp)
         if "background" not in driving_kp:
             return motions
         resting = transformed(motions[:, 0].flatten(1, 2), driving_kp["background"])

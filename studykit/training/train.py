@@ -6,6 +6,7 @@ by (seed, step). A run that is resumed, or run again on the same machine, gives 
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from studykit.training.recipe import Phase, Recipe
 
 _GRADIENT_NORM = 5.0
 _STRETCH = (0.75, 1.25)  # of the faces whose poses are separated from their shapes
+_APART = 240  # faces on which they are, found once
 _MEASURED = (100, 500)  # steps of a run, between which its pace is measured
 _OTHERWISE = "make room there"  # where a file of the run can't be written
 _USED = 0.95  # of the minutes; the rest is for held-out figures and for what slows a run
@@ -53,16 +55,13 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe, self.cache, self.device, self.step = recipe, cache, torch.device(device), 0
         self.networks = families.build(recipe.settings)
-        if recipe.start:
-            begun = checkpoints.load(checkpoints.locate(recipe.start)).networks
-            for name in begun.keys() & self.networks.keys():
-                networks.fill(self.networks[name], begun[name])
         for network in self.networks.values():
             network.to(self.device, memory_format=torch.channels_last)
         self.average = {name: _copied(network) for name, network in self.networks.items()}
         self._averaging = {
             name: _paired(self.average[name], n) for name, n in self.networks.items()
         }
+        self._begin(tuple(self.networks) if recipe.start else ())
         self._parameters = [p for network in self.networks.values() for p in network.parameters()]
         on_gpu = self.device.type == "cuda"
         self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
@@ -97,6 +96,8 @@ class Training:
         if phase.from_average and progress == 0:
             self._load(self.average)
             self.optimiser.state.clear()
+        if progress == 0:
+            self._begin(phase.afresh)
         terms = self._terms(phase, progress)
         total = sum(terms.values())
         self.optimiser.zero_grad(set_to_none=True)
@@ -110,6 +111,14 @@ class Training:
             decay = min(self.recipe.average, trained / (10 + trained))
             torch._foreach_lerp_(*self._averaging[name], 1 - decay)
         return {name: value.detach() for name, value in {"loss": total, **terms}.items()}
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        """Give networks, and their averages, the weights that the recipe starts with."""
+        begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
+        for name in begun.keys() & set(names):
+            networks.fill(self.networks[name], begun[name])
+            self.average[name].update(_copied(self.networks[name]))
+            self._averaging[name] = _paired(self.average[name], self.networks[name])
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
@@ -135,7 +144,8 @@ class Training:
     def _disentangled(self, phase: Phase, rng: np.random.Generator) -> dict[str, Tensor]:
         if self._regions is None:
             with self.averaged() as nets:
-                found = regions.upright_regions(nets["kp_detector"], self._shelf.identities())
+                some = itertools.islice(self._shelf.identities(), _APART)
+                found = regions.upright_regions(nets["kp_detector"], some)
             self._regions = found
         identities, frames = self._regions["value"].shape[:2]
         who = torch.from_numpy(rng.integers(0, identities, phase.batch))
