@@ -297,6 +297,8 @@ class Field:
             return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
 
         if room(1.0) < 0 < room(0.0):
+            from scipy.optimize import brentq
+
             mouth *= np.float32(brentq(room, 0.0, 1.0, xtol=5e-3))
         return rest + mouth
 
