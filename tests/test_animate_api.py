@@ -31,7 +31,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
-from studykit.pages.animate_api import Workshop  # noqa: E402
+from studykit.pages.animate_api import Asked, Workshop  # noqa: E402
 from studykit.pages.server import create_app  # noqa: E402
 from tests.real_server import running  # noqa: E402
 
@@ -194,6 +194,28 @@ def test_cuts_and_frames_without_a_face_are_found(
         answer = visitor.get(f"/api/uploads/{answer['id']}").json()
     assert [cut["seconds"] for cut in answer["cuts"]] == [1.0, 1.5]
     assert answer["faceless"] == [{"start": 1.0, "end": 1.375, "frames": 4}]
+
+
+def test_a_face_that_comes_after_the_first_frame_counts(
+    server: tuple[str, Workshop], visitor: Any, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    grey = [np.full((128, 128, 3), 128, np.uint8)] * 3
+    (tmp_path / "face.mp4").write_bytes(files["driving"])
+    for name, shown, crop in (
+        ("late.mp4", [*grey, *video.read_frames(tmp_path / "face.mp4")], "face"),
+        ("never.mp4", grey, "face-or-centre"),
+    ):
+        video.write_video(tmp_path / name, shown, frame_rate=Fraction(8))
+        brought = both(visitor, files | {"driving": (tmp_path / name).read_bytes()})
+        driving = visitor.get(f"/api/uploads/{brought['driving']}").json()
+        assert driving["faces"] == []
+        while driving["scanned"] < 1:
+            time.sleep(0.1)
+            driving = visitor.get(f"/api/uploads/{brought['driving']}").json()
+        known = server[1].visitors.get(visitor.cookies["studykit_visitor"])
+        assert server[1].order(known, Asked(**brought)).crop == crop
+        for each in ("source", "driving"):
+            visitor.delete(f"/api/uploads/{brought[each]}")
 
 
 def test_an_animation_is_made_with_progress(animated: tuple[Any, dict[str, Any]]) -> None:
@@ -587,11 +609,19 @@ def test_memory_comes_back_after_files_that_take_much(
     assert held_bytes() - before < 3_000_000
 
 
-def test_a_picture_without_a_face_is_taken_with_a_word(visitor: Any) -> None:
-    answer = bring(visitor, "source", saved(GREY)).json()
+def test_a_picture_without_a_face_is_taken_with_a_word(
+    visitor: Any, files: dict[str, bytes]
+) -> None:
+    answer = bring(visitor, "source", saved(GREY), "our dog.png").json()
     assert answer["faces"] == []
-    named = f"no face in {answer['name']}: "  # and not what the file is called here
-    assert any(note["text"].startswith(named) for note in answer["notes"])
+    words = "no face in our dog.png: centred square taken"
+    assert [note["text"] for note in answer["notes"]] == [
+        "96 x 96 pixels are enlarged to 256: use a larger one, or a smaller size of the clip",
+        words,
+    ]
+    driving = bring(visitor, "driving", files["driving"]).json()["id"]
+    asked = {"source": answer["id"], "driving": driving, "may": True, "method": "copy", "size": 64}
+    assert words in done(visitor, asked)["result"]["note"]
 
 
 def _files(folder: Path) -> set[Path]:

@@ -6,12 +6,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 
 from studykit.errors import MissingPackageError, StudyError
-from studykit.pages import front_end
+from studykit.pages import front_end, server
 from studykit.pages.rating import RatingDesk
 from studykit.pages.server import create_app, serve
 from studykit.study.file import load_study
@@ -127,6 +128,23 @@ def test_where_the_pages_are_is_said(
     monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
     serve(study, out=study.parent / "out", store=str(tmp_path / "ratings.sqlite"), port=0)
     assert "rating page: http://localhost:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("screen", "typed", "opened"), [(":0", True, 1), (":0", False, 0), ("", True, 0)]
+)
+def test_a_browser_is_opened_where_somebody_sits_before_a_screen_alone(
+    monkeypatch: pytest.MonkeyPatch, screen: str, typed: bool, opened: int
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(server.webbrowser, "open", seen.append)
+    monkeypatch.setattr(server.sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", SimpleNamespace(isatty=lambda: typed))
+        server._show("http://localhost:8866/")
+    assert seen == ["http://localhost:8866/"] * opened
 
 
 @pytest.mark.parametrize("entry", ["notebook.js", "animate_notebook.js"])

@@ -210,6 +210,16 @@ def test_what_went_wrong_is_said(author: Any, desk: StudyDesk) -> None:
     assert author.get("/study/state").json()["says"] == "no space left: make room"
 
 
+def test_nothing_is_said_twice_where_nothing_is_new(author: Any, desk: StudyDesk) -> None:
+    answer = author.get("/study/state")
+    tag = answer.headers["etag"].strip('"')
+    again = author.get("/study/state", params={"seen": tag})
+    assert (again.status_code, again.content) == (204, b"")
+    animate_cells(desk.study, desk.out, only="anna__talk__copy")
+    other = author.get("/study/state", params={"seen": tag})
+    assert other.status_code == 200 and other.headers["etag"].strip('"') != tag
+
+
 def test_of_what_a_long_run_says_the_end_alone_is_read(desk: StudyDesk) -> None:
     desk.command = (sys.executable, "-c", "print('x' * 20_000_000); print('the end')")
     with desk:
@@ -248,8 +258,17 @@ def test_the_page_shows_it_to_eyes_and_keys(address: str, desk: StudyDesk, autho
         assert len(posted) == 1
         desk.study.path.with_name("gate").touch()
         page.get_by_text("4 of 4 cells made").wait_for()
+        for shown in ("none", ""):  # what is out of sight holds no video
+            page.evaluate(f"document.querySelector('.an-grid').style.display = '{shown}'")
+            page.locator(".an-place video").first.wait_for(
+                state="attached" if shown == "" else "detached"
+            )
         assert page.get_by_role("link", name="Raters").get_attribute("href").startswith("author#")
-        page.get_by_role("button", name="anna__talk__copy: done").focus()
+        page.get_by_role("button", name="berta__turn__copy: done").focus()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowLeft")
+        focused = "document.activeElement.getAttribute('aria-label')"
+        assert page.evaluate(focused) == "anna__talk__copy: done"
         page.keyboard.press("Enter")
         page.get_by_role("region", name="Cell").get_by_text("Driving").wait_for()
         assert page.get_by_role("region", name="Cell").locator("video").count() == 2

@@ -4,6 +4,7 @@ A head is the generic 3-D face fitted to landmarks, so that a turn shifts the no
 cheeks and leaves the head's outline where it is, as a real turn does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,9 +62,9 @@ _LIP_ROOM = 10.0
 _JAW_SHARE = 0.5
 # Nearer to the lips than this part of the chin's distance, a point of the jaw is behind them.
 _HIDDEN_JAW = 0.75
-# What opens a mouth; to which part of its area it may squeeze the skin around the lips, and how
-# many nodes of that are looked at.
-_MOUTH, _REST = [*range(3, 14), *range(48, 68)], [*range(3), *range(14, 48)]
+# What a mouth leaves alone that opens; to which part of its area it may squeeze the skin around the
+# lips, and how many nodes of that are looked at.
+_STILL_IN_SPEECH = [*range(3), *range(14, 48)]
 _LEAST_LIPS, _AROUND_LIPS = 0.1, 4
 
 
@@ -251,12 +252,12 @@ class Field:
         self.weight = self._head_weight()
         self._seen = np.column_stack([(self.nodes - head.offset) / head.scale, self._depth()])
         unseen = (LOWER_LIDS + LOWER_LIP, UPPER_LIDS + UPPER_LIP)
-        operators = np.stack([self._expression_operator(without=one) for one in unseen])
-        self._of_mouth, self._of_rest = operators[:, :, _MOUTH], operators[:, :, _REST]
+        self._operators = np.stack([self._expression_operator(without=one) for one in unseen])
         lips = np.clip(head.landmarks[48:] / self.spacing, 0, GRID - 2).astype(int)
         left, top = np.maximum(lips.min(axis=0) - _AROUND_LIPS, 0)
         right, bottom = lips.max(axis=0) + _AROUND_LIPS + 2
         self._lips = np.s_[:, top:bottom, left:right]
+        self._near_lips = self._operators.reshape(2, GRID, GRID, 68)[self._lips].copy()
 
     def move(self, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
         """Return what a motion does to the source.
@@ -288,7 +289,6 @@ class Field:
 
         Turn, growth and shift are reduced alike, by as little as it takes.
         """
-        from scipy.optimize import brentq
 
         def room(part: float) -> float:
             # At every node: where the head's weight bends, every other misses half of the squeeze.
@@ -297,7 +297,7 @@ class Field:
 
         if room(1.0) >= 0:
             return motion
-        return head_part(motion, brentq(room, 0.0, 1.0, xtol=2e-3))
+        return head_part(motion, _most(room, 2e-3))
 
     def _unfolded(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
         """How far the landmarks' ways take each node of ``upper`` and ``lower``: (2, N, 2).
@@ -306,19 +306,18 @@ class Field:
         from the side lie so near to each other that wide mouths would fold it.
         """
         ways = expressed.astype(np.float32)
-        rest, mouth = self._of_rest @ ways[_REST], self._of_mouth @ ways[_MOUTH]
-        parts = rigid + rest, mouth
-        still, moved = (part.reshape(2, GRID, GRID, 2)[self._lips] for part in parts)
+        moves = self._operators @ ways
+        ways[_STILL_IN_SPEECH] = 0
+        opened = self._near_lips @ ways
+        still = (rigid + moves).reshape(2, GRID, GRID, 2)[self._lips] - opened
 
         def room(part: float) -> float:
-            fields = still + part * moved
+            fields = still + part * opened
             return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
 
         if room(1.0) < 0 < room(0.0):
-            from scipy.optimize import brentq
-
-            mouth *= np.float32(brentq(room, 0.0, 1.0, xtol=5e-3))
-        return rest + mouth
+            moves -= np.float32(1 - _most(room, 5e-3)) * (self._operators @ ways)
+        return moves
 
     def _rigid(self, motion: Motion) -> np.ndarray:
         """How far the head's motion alone moves each node: (N, 2)."""
@@ -479,6 +478,13 @@ def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
     along_y = np.diff(shift, axis=0)[:, :-1] / spacing
     determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
     return float(determinant.min())
+
+
+def _most(room: Callable[[float], float], within: float) -> float:
+    """Return the part of a motion, 0 to 1, at which no room is left."""
+    from scipy.optimize import brentq
+
+    return brentq(room, 0.0, 1.0, xtol=within)
 
 
 def head_part(motion: Motion, part: float) -> Motion:

@@ -5,6 +5,7 @@ A visitor is known by a cookie that nobody can guess, and sees their own files a
 """
 
 import asyncio
+import functools
 import json
 import mimetypes
 import secrets
@@ -81,8 +82,8 @@ class Animation:
         if preview:
             self.previews.append(preview)
 
-    def shown(self, place: int | None, problem: str) -> dict[str, Any]:
-        """Return it as the page gets it."""
+    def shown(self, place: int | None, named: Callable[[Any], Any]) -> dict[str, Any]:
+        """Return it as the page gets it, in which ``named`` calls files as their owner does."""
         left = None
         if self.job.state == "running" and self.count > 1:
             done = (time.monotonic() - self.first_at) / (self.count - 1)
@@ -97,8 +98,8 @@ class Animation:
             "frames": self.total,
             "seconds_left": left,
             "previews": len(self.previews),
-            "result": self.job.result,
-            "problem": problem,
+            "result": named(self.job.result),
+            "problem": named(self.job.problem),
         }
 
 
@@ -209,20 +210,23 @@ class Workshop:
                 as_input(said[-1], still=upload.role == "source")
             except StudyError as error:
                 raise Refused(self.named(visitor, str(error))) from None
-        seen = all(upload.looks.get("faces") for upload in uploads)
+        # A driving's face may come after its first frame: its scan says, once it is over.
+        seen = uploads[0].looks.get("faces") and uploads[1].looks.get("seen", True)
         crop: CropRule = "face" if seen else looks.ANY
         return Order(*said, asked.method, asked.settings, asked.size, crop, asked.shows)
 
     def state(self, visitor: Visitor) -> dict[str, Any]:
         """Return all that is a visitor's, as the page shows it."""
-        places = self.makes.places()
+        uploads, animations = list(visitor.uploads.items()), list(visitor.jobs.values())
         return {
-            "uploads": {id: shown(each) for id, each in list(visitor.uploads.items())},
-            "animations": [
-                each.shown(places.get(id), self.named(visitor, each.job.problem))
-                for id, each in list(visitor.jobs.items())
-            ],
+            "uploads": {id: shown(each) for id, each in uploads},
+            "animations": [self.made(visitor, each) for each in animations],
         }
+
+    def made(self, visitor: Visitor, animation: Animation) -> dict[str, Any]:
+        """Return an animation as its page shows it."""
+        place = self.makes.places().get(animation.job.id)
+        return animation.shown(place, functools.partial(self.named, visitor))
 
 
 def shown(upload: Upload) -> dict[str, Any]:
@@ -415,19 +419,17 @@ def animate_router(workshop: Workshop) -> APIRouter:
         made = Animation(job, asked, order, folder, f"{label[:60]}-{asked.method}", names)
         visitor.jobs[made_id] = made
         workshop.makes.submit(job)
-        return made.shown(workshop.makes.places().get(made_id), "")
+        return workshop.made(visitor, made)
 
     @api.get("/animations/{id}", summary="How far an animation is, and what came out")
     async def animation(id: str, visitor: Here) -> dict[str, Any]:
-        made = animation_of(visitor, id)
-        place = workshop.makes.places().get(id)
-        return made.shown(place, workshop.named(visitor, made.job.problem))
+        return workshop.made(visitor, animation_of(visitor, id))
 
     @api.post("/animations/{id}/stop", summary="Stop an animation at once")
     async def stop(id: str, visitor: Here) -> dict[str, Any]:
         made = animation_of(visitor, id)
         await asyncio.to_thread(workshop.makes.stop, made.job)
-        return made.shown(None, "")
+        return workshop.made(visitor, made)
 
     @api.delete("/animations/{id}", status_code=204, summary="Stop and remove an animation")
     async def forget(id: str, visitor: Here) -> None:

@@ -28,6 +28,7 @@ from studykit.study.inputs import as_input
 ANY: CropRule = "face-or-centre"  # a file without a face is shown as well, with what that means
 _PICTURE, _PROXY, _STRIP = 1600, 480, 72  # pixels
 _STRIP_SHAPE = 6.6  # how many times as wide as high
+_SIZE_HERE = "size of the clip"
 _TRIED = 4  # frames that tell how long one takes
 
 
@@ -53,7 +54,11 @@ def look_at_source(_tell: Tell, path: Path, folder: Path, limits: UploadLimits) 
         "height": height,
         "faces": _numbered(faces),
         "square": _square(find_square(path, ANY)[0]),
-        "notes": [{"level": problem.level, "text": problem.text} for problem in problems],
+        "notes": [
+            # There is a setting on the page, and no study yet.
+            {"level": each.level, "text": each.text.replace('"size" in the study', _SIZE_HERE)}
+            for each in problems
+        ],
     }
 
 
@@ -149,6 +154,7 @@ def look_at_range(_tell: Tell, path: Path, view: Mapping[str, Any]) -> dict[str,
         "square": _square(squares[0]),
         "squares": [_square(square) for square in squares] if len(squares) > 1 else [],
         "faceless": faceless,
+        "seen": driving.points is not None,
         "reference": {"frame": number, "seconds": times[number]},
         "range_notes": list(filter(None, "; ".join([note, why]).split("; "))),
     }

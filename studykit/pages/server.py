@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import os
 import socket
+import sys
+import webbrowser
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from studykit.pages.uploads import UploadLimits
 
 _INSTALL = 'pip install "fastapi>=0.115" "uvicorn>=0.30" "websockets>=13"'
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")  # where one of these is set, a window can be opened
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -120,7 +124,8 @@ def serve(
 ) -> None:
     """Show the pages of a study to everybody who has a link to them, until Ctrl-C.
 
-    Without a study, the page that animates what visitors bring, to everybody.
+    Without a study, the page that animates what visitors bring, to everybody; a browser is opened
+    at it where a person has started this in a terminal on a screen.
 
     Parameters
     ----------
@@ -204,7 +209,15 @@ def serve(
         server = uvicorn.Server(settings)
         if workshop is not None:
             workshop.ends = lambda: server.should_exit
+            _show(address)
         server.run(sockets=[listening])
+
+
+def _show(address: str) -> None:
+    """Open a page where somebody sits before a screen: not in a script, nor on a server."""
+    screen = sys.platform in ("darwin", "win32") or any(map(os.getenv, _SCREENS))
+    if screen and sys.stdout.isatty():
+        webbrowser.open(address)
 
 
 def _without_what_strangers_cause(record: logging.LogRecord) -> bool:

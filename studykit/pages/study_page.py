@@ -1,8 +1,11 @@
 """A study in its author's browser: its matrix, which fills while cells are made, and each cell."""
 
 import asyncio
+import contextlib
 import csv
+import hashlib
 import hmac
+import json
 import os
 import re
 import shutil
@@ -17,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from studykit.cache import file_hash
 from studykit.clips.cells import read_cells
@@ -67,7 +70,7 @@ class StudyDesk:
         self.key, self.check = key or new_secret(), check
         self.cells = {cell.name: cell for cell in study.cells()}
         self._lent: dict[str, Path] = {}
-        self._names: dict[Path, str] = {}
+        self._names: dict[str, str] = {}
         self._run: subprocess.Popen | None = None
         self._stopped = False
         self._changing = threading.RLock()
@@ -90,11 +93,13 @@ class StudyDesk:
         elif not hmac.compare_digest(key.encode(), self.key.encode()):
             raise HTTPException(401)
 
-    def lend(self, path: Path) -> str:
-        """Return an address of a file that nobody can guess."""
-        name = self._names.setdefault(path, new_secret())
-        self._lent[name] = path
-        return f"study/file/{name}?{int(path.stat().st_mtime)}"
+    def lend(self, path: Path, changed: float | None = None) -> str:
+        """Return an address of a file that nobody can guess; ``changed`` is when it was written."""
+        name = self._names.get(str(path))
+        if name is None:
+            name = self._names[str(path)] = new_secret()
+            self._lent[name] = path
+        return f"study/file/{name}?{int(path.stat().st_mtime if changed is None else changed)}"
 
     def file(self, name: str) -> Path:
         path = self._lent.get(name)
@@ -106,13 +111,14 @@ class StudyDesk:
         """Return the study as the page shows it: its types, methods and cells, and its run."""
         self._put_back()
         rows, said = read_cells(self.out / "cells.csv"), self._said()
-        at_hand = (_AT_HAND.findall(said) or [("", 0)])[-1]
-        cells = []
+        at_hand, running = (_AT_HAND.findall(said) or [("", 0)])[-1], self.running
+        clips, cells = self.out / "clips", []
+        changed = _changed(clips)  # asked once: a study may have thousands
         for cell in self.cells.values():
-            row, clip = rows.get(cell.name), self.out / "clips" / f"{cell.name}.mp4"
-            made = row is not None and row.status == "done" and clip.is_file()
+            row, clip = rows.get(cell.name), f"{cell.name}.mp4"
+            made = row is not None and row.status == "done" and clip in changed
             state = "done" if made else "failed" if row and row.status == "failed" else "missing"
-            now = self.running and cell.name == at_hand[0]
+            now = running and cell.name == at_hand[0]
             cells.append(
                 {
                     "name": cell.name,
@@ -121,7 +127,7 @@ class StudyDesk:
                     "method": cell.method.name,
                     "state": "running" if now and not made else state,
                     "share": int(at_hand[1]) / 100 if now else 0,
-                    "clip": self.lend(clip) if made else "",
+                    "clip": self.lend(clips / clip, changed[clip]) if made else "",
                 }
             )
         report = self.out / "report.html"
@@ -131,7 +137,7 @@ class StudyDesk:
             "drivings": [{"name": each.name, "type": each.type} for each in self.study.drivings],
             "methods": [method.name for method in self.study.methods],
             "cells": cells,
-            "running": self.running,
+            "running": running,
             "says": "" if self._stopped else (said.splitlines() or [""])[-1].strip(),
             "failed": bool(self._run and self._run.poll() and not self._stopped),
             "report": self.lend(report) if report.is_file() else "",
@@ -242,6 +248,16 @@ class StudyDesk:
         return _ESCAPES.sub("", data.decode(errors="replace").replace("\r", "\n")).strip()
 
 
+def _changed(folder: Path) -> dict[str, float]:
+    """Return when each file of a folder was written, by its name."""
+    times = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        for each in found:
+            with contextlib.suppress(FileNotFoundError):  # renamed at this moment
+                times[each.name] = each.stat().st_mtime
+    return times
+
+
 def _metrics(path: Path, cell: str) -> list[dict[str, str]]:
     if not path.is_file():
         return []
@@ -267,8 +283,12 @@ def router(desk: StudyDesk) -> APIRouter:
         return FileResponse(path, headers=headers)
 
     @routes.get("/state")
-    async def state() -> dict[str, Any]:
-        return await asyncio.to_thread(desk.state)
+    async def state(seen: str = "") -> Response:
+        data = (await asyncio.to_thread(lambda: json.dumps(desk.state()))).encode()
+        tag = hashlib.sha256(data).hexdigest()[:16]
+        if tag == seen:
+            return Response(status_code=204)
+        return Response(data, media_type="application/json", headers={"etag": f'"{tag}"'})
 
     @routes.get("/cell/{name}")
     async def cell(name: str) -> dict[str, Any]:

@@ -122,7 +122,8 @@ class Upload:
 
     @property
     def suffix(self) -> str:
-        return re.sub(r"[^.a-z0-9]", "", Path(self.name).suffix.lower())[:6]
+        suffix = Path(self.name).suffix or self.path.suffix  # of an example: that of its file
+        return re.sub(r"[^.a-z0-9]", "", suffix.lower())[:6]
 
 
 class Visitor:

@@ -22,6 +22,7 @@ export class AnimatePage {
       });
     this.source = card("source", SourceView);
     this.driving = card("driving", DrivingView);
+    [this.source.other, this.driving.other] = [this.driving, this.source];
     this.methods = new Methods(options.methods, changed);
     this.results = new Results({
       signed: options.signed,
@@ -46,8 +47,8 @@ export class AnimatePage {
     );
     around.addEventListener("paste", (event) => this.pasted(event));
     // What is dropped beside a card would be opened in place of the page.
-    for (const event of ["dragover", "drop"])
-      around.addEventListener(event, (seen) => seen.preventDefault());
+    around.addEventListener("dragover", (event) => event.preventDefault());
+    around.addEventListener("drop", (event) => this.dropped(event));
     this.changed();
     this.close = listen((state) => this.update(state), (why) => {
       this.lost = true;
@@ -63,8 +64,12 @@ export class AnimatePage {
   }
 
   pasted(event) {
-    const [file] = event.clipboardData.files;
-    if (file) (file.type.startsWith("video/") ? this.driving : this.source).take(file);
+    for (const file of event.clipboardData.files) this.source.take(file);
+  }
+
+  dropped(event) {
+    event.preventDefault();
+    for (const file of event.dataTransfer.files) this.source.take(file);
   }
 
   brought(role, upload, before) {
@@ -98,8 +103,10 @@ export class AnimatePage {
       !this.source.upload && "a picture",
       !this.driving.upload && "a driving video",
     ].filter(Boolean);
-    this.hint.textContent = ready ? "" : `Bring ${missing.join(" and ")} first.`;
-    if (ready) this.waits = setTimeout(() => this.estimate(), 500);
+    this.hint.textContent = `Bring ${missing.join(" and ")} first.`;
+    if (!ready) return;
+    this.hint.textContent = "Measuring how long it takes";
+    this.waits = setTimeout(() => this.estimate(), 500);
   }
 
   async estimate() {

@@ -1,7 +1,7 @@
 // A photograph or a recording from the camera, in a dialog of its own. Nothing leaves the browser
 // before it is used.
 
-import { button, h } from "./elements.js";
+import { button, h, icon } from "./elements.js";
 
 const KINDS = ["video/mp4;codecs=avc1,mp4a.40.2", "video/webm;codecs=vp9,opus", "video/webm"];
 
@@ -47,6 +47,7 @@ export function record({ seconds }) {
         if (since > seconds - 1) recorder.stop();
       }, 200);
       words.textContent = "Stop (0 s)";
+      start.firstChild.replaceWith(icon("stop"));
     }
     return [start];
   });

@@ -8,6 +8,7 @@ export class Cropper {
   // ``media`` is what shows the picture; ``find(view)`` gives the square of a face and a margin.
   constructor(media, looks, { find, onchange, label }) {
     Object.assign(this, { media, find, onchange, size: [looks.width, looks.height] });
+    this.known = looks.faces;
     this.face = null;
     this.margin = null;
     this.byHand = false;
@@ -60,7 +61,7 @@ export class Cropper {
     this.controls = h(
       "div",
       { class: "an-fields" },
-      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins),
+      h("label", { class: "an-field" }, h("span", {}, "Margin"), this.margins, h("small", {}, "How much around the face takes part.")),
       this.reset,
     );
     this.controls.hidden = !looks.faces.length;
@@ -80,6 +81,20 @@ export class Cropper {
     return view;
   }
 
+  // The face that the square is around: the one that was chosen, or the nearest to its middle.
+  get taken() {
+    if (this.face !== null) return this.face - 1;
+    if (this.byHand || !this.square) return -1;
+    const { left, top, side } = this.square;
+    const far = (face) =>
+      Math.hypot(
+        (face.left + face.right) / 2 - left - side / 2,
+        (face.top + face.bottom) / 2 - top - side / 2,
+      );
+    const all = this.known.map(far);
+    return all.indexOf(Math.min(...all));
+  }
+
   put(node, left, top, width, height) {
     const [wide, high] = this.size;
     const share = { left: left / wide, top: top / high, width: width / wide, height: height / high };
@@ -93,8 +108,9 @@ export class Cropper {
     const [x, y] = square ? [square.left + square.side / 2, square.top + square.side / 2] : [0, 0];
     this.whole.style.setProperty("--x", x / this.size[0]);
     this.whole.style.setProperty("--y", y / this.size[1]);
+    const taken = this.taken;
     this.chips.forEach((chip, index) => {
-      const chosen = this.face === index + 1;
+      const chosen = taken === index;
       chip.setAttribute("aria-pressed", String(chosen));
       this.faces[index].classList.toggle("an-chosen", chosen);
       this.faces[index].hidden = this.chips.length < 2;

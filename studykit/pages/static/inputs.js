@@ -193,7 +193,7 @@ export class DrivingView {
       h(
         "li",
         { class: "an-note an-note-warning" },
-        `Cut at ${where}: motion is taken from one shot. `,
+        `Cut at ${where}: motion should come from one shot. `,
         h("button", { type: "button", class: "an-link", onclick: trim }, "Use the longest shot"),
       ),
     );

@@ -34,8 +34,8 @@ export class Methods {
         { class: "an-more" },
         h("summary", {}, "Settings"),
         this.settings,
-        h("label", { class: "an-field" }, h("span", {}, "Size of the clip"), this.size),
-        h("label", { class: "an-field" }, h("span", {}, "The clip shows"), this.shows),
+        this.field("Size of the clip", this.size, "Larger shows more detail, and takes longer."),
+        this.field("The clip shows", this.shows, "What is outside the square stays still."),
       ),
     );
     this.draw();
@@ -55,6 +55,10 @@ export class Methods {
       radio,
       h("span", {}, h("strong", {}, label), h("small", {}, text)),
     );
+  }
+
+  field(title, select, text) {
+    return h("label", { class: "an-field" }, h("span", {}, title), select, h("small", {}, text));
   }
 
   get method() {
@@ -106,7 +110,7 @@ export class Methods {
         { onchange: () => change(select.value) },
         ...setting.choices.map((choice) => h("option", { selected: choice === value }, choice)),
       );
-      return h("label", { class: "an-field" }, title, select, explained);
+      return this.field(setting.label, select, setting.text);
     }
     const now = h("span", { class: "an-value" }, String(value)); // an output would take the label
     const { low, high, step } = setting;

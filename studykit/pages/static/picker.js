@@ -9,6 +9,7 @@ const WORDS = {
     title: "Picture",
     lead: "Whose face is animated",
     drop: "Drop a picture here",
+    bring: "Bring a picture",
     types: "image/*,.heic,.tif,.tiff,.ppm,.tga,.jp2",
     live: "Take a photograph",
   },
@@ -16,10 +17,13 @@ const WORDS = {
     title: "Driving video",
     lead: "Whose motion is taken",
     drop: "Drop a video here",
+    bring: "Bring a video",
     types: "video/*,image/gif,image/apng,.mkv,.mxf",
     live: "Record with the camera",
   },
 };
+
+const touched = matchMedia("(hover: none)").matches; // nothing is dropped, nor pasted by keys
 
 export class Picker {
   // ``show(upload)`` gives what stands on the card when there is a file; ``onchange`` hears of it.
@@ -47,7 +51,11 @@ export class Picker {
       tabindex: -1,
       accept: this.words.types,
       "aria-label": `${this.words.title}: choose a file`,
-      onchange: () => this.file.files[0] && this.take(this.file.files[0]),
+      onchange: () => {
+        const [file] = this.file.files;
+        this.file.value = ""; // else the same file chosen again would be no change
+        if (file) this.take(file);
+      },
     });
     for (const event of ["dragover", "dragleave", "drop"])
       this.node.addEventListener(event, (seen) => this.dragged(seen));
@@ -57,15 +65,15 @@ export class Picker {
   dragged(event) {
     event.preventDefault();
     this.node.classList.toggle("an-over", event.type === "dragover");
-    const file = event.type === "drop" && event.dataTransfer.files[0];
-    if (file) this.take(file);
+    if (event.type !== "drop") return;
+    event.stopPropagation();
+    for (const file of event.dataTransfer.files) this.take(file);
   }
 
   // Back to the choice; what was here goes, unless an animation is made of it.
   empty(focus = true) {
     const before = this.upload;
     this.upload = this.origin = null;
-    this.file.value = "";
     this.name.textContent = this.words.lead;
     this.replace.hidden = true;
     this.problem = h("p", { class: "an-problem", role: "alert", hidden: true });
@@ -75,7 +83,7 @@ export class Picker {
         "div",
         { class: "an-drop" },
         icon(this.role === "source" ? "picture" : "film"),
-        h("p", { class: "an-drop-lead" }, this.words.drop),
+        h("p", { class: "an-drop-lead" }, touched ? this.words.bring : this.words.drop),
         h("p", { class: "an-quiet" }, this.limits()),
         h(
           "div",
@@ -83,7 +91,9 @@ export class Picker {
           choose,
           button(this.words.live, () => this.live(), { kind: "soft", sign: "camera" }),
         ),
-        this.role === "source" && h("p", { class: "an-quiet" }, "or paste one, by Ctrl V"),
+        this.role === "source" &&
+          !touched &&
+          h("p", { class: "an-quiet" }, "or paste one, by Ctrl V"),
         this.file,
       ),
       this.problem,
@@ -139,7 +149,10 @@ export class Picker {
     if (file) this.take(file);
   }
 
+  // A video that is brought as a picture, or a picture as a video, goes to the other card.
   take(file) {
+    const still = /^image\/(?!gif|apng|png|webp)/.test(file.type);
+    if (this.role === "source" ? file.type.startsWith("video/") : still) return this.other.take(file);
     const { bytes } = this.options.limits;
     if (file.size > bytes) {
       if (this.upload) this.empty(false);
@@ -195,7 +208,6 @@ export class Picker {
       if (!(error instanceof Refusal)) throw error;
     } finally {
       this.busy = false;
-      this.file.value = "";
       covers.remove();
     }
   }

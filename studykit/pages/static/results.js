@@ -8,11 +8,14 @@ import { figure, transport, video } from "./stage.js";
 
 const OPEN = ["waiting", "running"];
 const DOWNLOADS = [
-  ["clip.mp4", "MP4", "the clip, with its sound"],
+  ["clip.mp4", "MP4", "the clip"],
   ["side-by-side.mp4", "MP4, side by side", "picture, driving and clip"],
   ["clip.gif", "GIF", "moves everywhere, without sound"],
   ["still.png", "PNG", "the frame that is shown"],
 ];
+
+const remarks = (text) =>
+  h("ul", { class: "an-notes" }, ...text.split("; ").map((each) => h("li", { class: "an-note" }, each)));
 
 export const length = (time) =>
   time < 100 ? `${Math.ceil(time)} s` : `${Math.ceil(time / 60)} min`;
@@ -46,15 +49,18 @@ export class Results {
     const before = new Map(this.all.map((each) => [each.id, each]));
     this.all = all;
     this.node.hidden = !all.length;
+    let ended = false;
     for (const each of all) {
       const { id, state, problem } = each;
       if (!before.has(id)) this.chosen = id;
       const was = before.get(id)?.state;
-      if (was && was !== state && !OPEN.includes(state))
-        this.say(state === "done" ? `${named(each)}: done` : `${named(each)}: ${problem || state}`);
+      if (!was || was === state || OPEN.includes(state)) continue;
+      this.say(state === "done" ? `${named(each)}: done` : `${named(each)}: ${problem || state}`);
+      ended ||= id === this.chosen;
     }
     if (!this.current) this.chosen = all.at(-1)?.id ?? null;
     this.draw();
+    if (ended) this.node.scrollIntoView({ behavior: "smooth", block: "nearest" });
   }
 
   draw() {
@@ -170,7 +176,7 @@ export class Results {
     return [
       tiles,
       this.controls(second),
-      result.note && h("p", { class: "an-quiet an-said" }, result.note),
+      result.note && remarks(result.note),
       this.taken(),
     ].filter(Boolean);
   }
@@ -212,7 +218,7 @@ export class Results {
       { "aria-label": "Speed", onchange: () => player.setRate(Number(speed.value)) },
       ...[0.25, 0.5, 1].map((rate) => h("option", { value: rate, selected: rate === 1 }, `${rate} x`)),
     );
-    player.ready().then(() => !still && player.play(), () => {});
+    player.ready().then(() => !still && player.play()).catch(() => {}); // such as by a pause
     const compare = h(
       "select",
       { "aria-label": "Compare with", onchange: () => this.compare(compare.value) },
@@ -244,7 +250,7 @@ export class Results {
   }
 
   taken() {
-    const { id, asked } = this.current;
+    const { id, asked, result } = this.current;
     const mark = h("input", { type: "checkbox" });
     const links = DOWNLOADS.map(([form, text, what]) =>
       h(
@@ -256,7 +262,7 @@ export class Results {
           onclick: (event) => this.follow(event, form, mark.checked),
         },
         icon("down"),
-        h("span", {}, h("strong", {}, text), h("small", {}, what)),
+        h("span", {}, h("strong", {}, text), h("small", {}, form === "clip.mp4" && result.sound ? `${what}, with its sound` : what)),
       ),
     );
     links.push(
@@ -284,7 +290,7 @@ export class Results {
     return h(
       "div",
       { class: "an-along" },
-      h("h3", {}, "Take it along"),
+      h("h3", {}, "Download"),
       h("div", { class: "an-takes" }, ...links, asked.shows === "square" && back),
       h(
         "label",

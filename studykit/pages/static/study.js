@@ -5,17 +5,24 @@ import { topLine, wholeWindow } from "./frame.js";
 import { Player } from "./player.js";
 import { figure, transport, video } from "./stage.js";
 
-const EVERY = 1500; // milliseconds between two looks
+const EVERY = 1500; // milliseconds between two looks while it runs; three times that otherwise
 const key = location.hash.slice(1);
 
 class Refused extends Error {}
 
 async function ask(path, verb = "GET") {
+  const answer = await send(path, verb);
+  return answer.json();
+}
+
+async function send(path, verb) {
   const answer = await fetch(`study/${path}`, {
     method: verb,
     headers: { authorization: `Bearer ${key}` },
+  }).catch(() => {
+    throw new Refused("The server can't be reached: is studykit serve still running?");
   });
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer;
   const { detail } = await answer.json().catch(() => ({}));
   const closed = "This page needs the link that studykit serve prints when it is started.";
   throw new Refused(answer.status === 401 ? closed : detail ?? "The server did not answer.");
@@ -49,15 +56,21 @@ class StudyPage {
 
   async follow() {
     while (this.root.isConnected) {
-      await new Promise((passed) => setTimeout(passed, document.hidden ? 5 * EVERY : EVERY));
+      const every = EVERY * (document.hidden ? 5 : this.state.running ? 1 : 3);
+      await new Promise((passed) => setTimeout(passed, every));
       await this.look();
     }
   }
 
+  // The server says nothing where nothing is new.
   async look() {
     try {
-      this.update(await ask("state"));
+      const answer = await send(`state?seen=${this.tag ?? ""}`);
+      if (answer.status === 204) return;
+      this.tag = answer.headers.get("etag")?.replaceAll('"', "");
+      this.update(await answer.json());
     } catch (error) {
+      this.tag = "";
       this.says.textContent = error.message;
     }
   }
@@ -94,7 +107,9 @@ class StudyPage {
     const done = cells.filter(({ state }) => state === "done").length;
     const wrong = cells.filter(({ state }) => state === "failed").length;
     this.bar.value = done / cells.length;
-    const words = running ? "Stop" : done || wrong ? "Go on" : "Start";
+    const tried = done + wrong === cells.length;
+    const next = tried && wrong ? "Try again" : tried && report ? "Update the report" : "Go on";
+    const words = running ? "Stop" : done || wrong ? next : "Start";
     if (this.words !== words) {
       this.words = words;
       this.run.replaceChildren(icon(running ? "stop" : "play"), words);
@@ -123,18 +138,38 @@ class StudyPage {
   // Rows are sources, columns drivings, both in the order of their types.
   table() {
     this.squares.clear();
+    this.inView?.disconnect();
+    // A browser holds some hundred videos: those of the squares in view, once they stay there.
+    this.inView = new IntersectionObserver((changes) => {
+      for (const { target, isIntersecting } of changes) {
+        const place = this.squares.get(target.name);
+        clearTimeout(place.waits);
+        place.near = isIntersecting;
+        place.waits = setTimeout(() => this.film(place), 150);
+      }
+    });
     const { sources, drivings, cells } = this.state;
     const named = ({ name, type }) => [h("small", {}, type), name.replace(`${type}-`, "")];
     const mine = cells.filter(({ method }) => method === this.method);
-    const find = (source, driving) =>
-      mine.find((cell) => cell.source === source.name && cell.driving === driving.name);
-    const place = (cell) => {
+    const pair = (source, driving) => JSON.stringify([source, driving]);
+    const pairs = new Map(mine.map((cell) => [pair(cell.source, cell.driving), cell]));
+    const find = (source, driving) => pairs.get(pair(source.name, driving.name));
+    const place = ({ name }) => {
       const square = h(
         "button",
-        { type: "button", class: "an-place", onclick: () => this.choose(cell.name) },
+        {
+          type: "button",
+          class: "an-place",
+          name,
+          tabindex: this.squares.size ? -1 : 0,
+          onclick: () => this.choose(name),
+          onfocus: () => this.reached(square),
+          onkeydown: (event) => this.move(event),
+        },
         h("span", {}),
       );
-      this.squares.set(cell.name, { square });
+      this.squares.set(name, { square, clip: "", near: false });
+      this.inView.observe(square);
       return square;
     };
     const row = (source) =>
@@ -150,7 +185,7 @@ class StudyPage {
     const head = drivings.map((driving) => h("th", { scope: "col" }, ...named(driving)));
     return h(
       "table",
-      {},
+      { style: { "--across": drivings.length } },
       h("thead", {}, h("tr", {}, h("td", {}, "source \\ driving"), ...head)),
       h("tbody", {}, ...sources.map(row)),
     );
@@ -166,13 +201,39 @@ class StudyPage {
     square.style.setProperty("--done", share);
     if (place.clip === clip) return;
     place.clip = clip;
-    const video = clip && h("video", { src: `${clip}#t=0.1`, preload: "metadata", playsinline: true });
-    if (video) {
-      video.muted = true;
-      square.onpointerenter = () => video.play().catch(() => {});
-      square.onpointerleave = () => video.pause();
-    }
+    this.film(place);
+  }
+
+  film({ square, clip, near }) {
+    const wanted = near && clip ? `${clip}#t=0.1` : "";
+    const held = square.querySelector("video");
+    if ((held?.getAttribute("src") ?? "") === wanted) return;
+    const video = wanted && h("video", { src: wanted, preload: "metadata", playsinline: true });
+    if (video) video.muted = true;
+    square.onpointerenter = video && (() => video.play().catch(() => {}));
+    square.onpointerleave = video && (() => video.pause());
     square.replaceChildren(video || h("span", {}));
+    held?.removeAttribute("src"); // else it is held until somebody counts what is still used
+    held?.load();
+  }
+
+  // Tab leads to one square, arrows to all others.
+  reached(square) {
+    this.grid.querySelector('.an-place[tabindex="0"]')?.setAttribute("tabindex", -1);
+    square.setAttribute("tabindex", 0);
+  }
+
+  move(event) {
+    const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (!steps[event.key]) return;
+    event.preventDefault();
+    const [down, right] = steps[event.key];
+    let [row, column] = [event.target.closest("tr").rowIndex, event.target.closest("td").cellIndex];
+    const { rows } = this.grid.querySelector("table");
+    while (rows[(row += down)]?.cells[(column += right)]) {
+      const next = rows[row].cells[column].querySelector("button");
+      if (next) return next.focus();
+    }
   }
 
   // ---------------------------------------------------------------- one cell
@@ -188,7 +249,8 @@ class StudyPage {
     this.panel.hidden = false;
     const title = h("h2", { tabindex: -1 }, cell.name);
     const body = h("div", { class: "an-stage" }, h("p", { class: "an-quiet" }, "Looking at it"));
-    const again = button("Make again", () => this.again(cell.name), { kind: "soft", sign: "replay" });
+    const verb = cell.state === "missing" ? "Make this one" : "Make again";
+    const again = button(verb, () => this.again(cell.name), { kind: "soft", sign: "replay" });
     const close = () => {
       this.panel.hidden = true;
       this.squares.get(cell.name)?.square.focus();
@@ -200,18 +262,22 @@ class StudyPage {
     title.focus();
     try {
       const found = await ask(`cell/${encodeURIComponent(cell.name)}`);
-      if (this.open === cell.name) body.replaceChildren(...this.inside(found));
+      if (this.open !== cell.name) return;
+      body.replaceChildren(...this.inside(found));
+      this.panel.scrollIntoView({ behavior: "smooth", block: "nearest" });
     } catch (error) {
       body.replaceChildren(h("p", { class: "an-problem", role: "alert" }, error.message));
     }
   }
 
   async again(name) {
+    this.panel.querySelector(".an-refused")?.remove();
     try {
       await ask(`start?only=${encodeURIComponent(name)}`, "POST");
       await this.look();
     } catch (error) {
-      this.says.textContent = error.message;
+      const said = h("p", { class: "an-problem an-refused", role: "alert" }, error.message);
+      this.panel.querySelector(".an-stage").prepend(said);
     }
   }
 

@@ -11,7 +11,7 @@ export class Timeline {
     this.step = 1 / looks.frame_rate;
     this.strip = h("img", { class: "an-strip", alt: "" });
     this.marks = h("div", { class: "an-marks", "aria-hidden": "true" });
-    this.head = h("div", { class: "an-head" });
+    this.head = h("div", { class: "an-head", hidden: true });
     this.from = this.range("Start of the part that is used", 0);
     this.to = this.range("End of the part that is used", looks.duration);
     this.words = h("p", { class: "an-quiet" });
@@ -71,6 +71,7 @@ export class Timeline {
     const { currentTime, paused } = this.video;
     if (!paused && (currentTime >= this.end - this.step / 2 || currentTime < this.start - 0.2))
       this.video.currentTime = this.start;
+    this.head.hidden = false;
     this.head.style.setProperty("left", `${(100 * currentTime) / this.duration}%`);
   }
 
