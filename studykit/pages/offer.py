@@ -47,8 +47,7 @@ METHODS = {
     ),
     "fomm": (
         "First Order Motion Model",
-        "A learned model paints what the motion uncovers. The weights that come along know "
-        "rendered faces.",
+        "A learned model paints what motion uncovers. Its weights here know rendered faces.",
         (
             Setting("weights", "Weights", "What the model has learned from."),
             Setting("relative", "Relative motion", "Count motion from the reference frame, so that "
@@ -61,8 +60,7 @@ METHODS = {
     ),
     "regions": (
         "Regions",
-        "A learned model that moves soft regions of the face as wholes, by where each lies and how "
-        "it is spread. It knows rendered faces.",
+        "A learned model moves parts of the face as wholes. It knows rendered faces.",
         (
             Setting("weights", "Weights", "What the model has learned from."),
             Setting("mode", "Motion", "Relative counts from the reference frame; standard copies "
@@ -70,7 +68,7 @@ METHODS = {
             Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces."),
         ),
     ),
-    "copy": ("Still", "The picture, held still: what no motion at all looks like.", ()),
+    "copy": ("Still", "The picture, held still, to compare with.", ()),
 }  # fmt: skip
 
 
