@@ -9,13 +9,14 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.load.raters import Found, Rater, all_rate, lost_and_double, make_study, served
 
@@ -101,6 +102,24 @@ def fetch(page: str, path: str, trusted: ssl.SSLContext, **headers: str) -> http
         )
 
 
+@contextlib.asynccontextmanager
+async def visit(
+    page: str, trusted: ssl.SSLContext, origin: str, **headers: str
+) -> AsyncIterator[ClientConnection]:
+    """Open a websocket by one thread: Python's TLS is not safe where one reads and one writes."""
+    port = httpx.URL(page).port
+    async with connect(
+        f"wss://{NAME}:{port}/rate/socket",
+        host="127.0.0.1",
+        port=port,
+        ssl=trusted,
+        origin=Origin(origin),
+        additional_headers=headers,
+        proxy=None,
+    ) as visitor:
+        yield visitor
+
+
 def test_people_rate_through_the_documented_proxy(
     behind: tuple[str, int, ssl.SSLContext], study: Path
 ) -> None:
@@ -119,29 +138,31 @@ def test_the_proxy_keeps_what_the_server_checks(behind: tuple[str, int, ssl.SSLC
     parts = httpx.URL(page)
     assert fetch(page, parts.path, trusted).status_code == 200
     assert fetch(page, parts.path, trusted, host=f"evil.example:{parts.port}").status_code == 421
-    with (
-        pytest.raises(InvalidStatus, match="403"),
-        connect(f"wss://{NAME}:{parts.port}/rate/socket", sock=socket.create_connection(
-            ("127.0.0.1", parts.port)), ssl=trusted, origin="https://evil.example"),
-    ):  # fmt: skip
-        pass
+
+    async def come_from_elsewhere() -> None:
+        async with visit(page, trusted, "https://evil.example"):
+            pass
+
+    with pytest.raises(InvalidStatus, match="403"):
+        asyncio.run(come_from_elsewhere())
 
 
 def test_behind_the_proxy_visitors_are_told_apart_by_an_address_that_they_cannot_choose(
     behind: tuple[str, int, ssl.SSLContext],
 ) -> None:
     page, _, trusted = behind
-    port, said = httpx.URL(page).port, []
-    for number in range(40):
-        with connect(
-            f"wss://{NAME}:{port}/rate/socket",
-            sock=socket.create_connection(("127.0.0.1", port)),
-            ssl=trusted,
-            origin=f"https://{NAME}:{port}",
-            additional_headers={"X-Forwarded-For": f"192.0.2.{number}"},
-        ) as visitor:
-            visitor.send('{"verb": "enter", "key": "guessed-guessed-guessed1"}')
-            said.append(visitor.recv())
+    origin = page.removesuffix(httpx.URL(page).path)
+
+    async def guess(number: int) -> str:
+        claimed = {"X-Forwarded-For": f"192.0.2.{number}"}
+        async with visit(page, trusted, origin, **claimed) as visitor:
+            await visitor.send('{"verb": "enter", "key": "guessed-guessed-guessed1"}')
+            return str(await visitor.recv())
+
+    async def guess_often() -> list[str]:
+        return [await guess(number) for number in range(40)]
+
+    said = asyncio.run(guess_often())
     assert "link_wrong" in said[0]
     assert "too_many" in said[-1]
 

@@ -15,8 +15,11 @@ from studykit.methods.checkpoint_files import Tensors
 OWN_SHARE = 0.5
 """How much of a region's motion is its own, and not that of all regions together."""
 
-_LEAST_VARIANCE = 1e-5  # a fifth of a pixel of 128: a map of one pixel has no spread at all
-_WIDTHS, _CODE = (64, 128), 32
+LEAST_VARIANCE = 1e-5
+"""Of a region, in squared half sides: a fifth of a pixel of 128. One pixel has no spread at all."""
+
+WIDTHS, CODE = (64, 128), 32
+"""Of the two encoders that take shape and pose apart, and of what each says."""
 
 
 def framed(found: Keypoints) -> Keypoints:
@@ -29,7 +32,7 @@ def framed(found: Keypoints) -> Keypoints:
     cosine, sine = np.cos(angle), np.sin(angle)
     axes = np.moveaxis(np.array([[cosine, -sine], [sine, cosine]]), (0, 1), (-2, -1))
     variance = (axes * (found.jacobians @ axes)).sum(-2, keepdims=True)
-    frames = axes * np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
+    frames = axes * np.sqrt(np.maximum(variance, LEAST_VARIANCE))
     return replace(found, jacobians=frames.astype(np.float32))
 
 
@@ -95,11 +98,11 @@ def disentangled(tensors: Tensors, source: Keypoints, driving: Keypoints) -> Key
 
 def disentangled_shapes(regions: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors of ``disentangled`` for a number of regions."""
-    numbers, back = 6 * regions, _WIDTHS[::-1]
+    numbers, back = 6 * regions, WIDTHS[::-1]
     chains = {
-        "shape": (numbers, *_WIDTHS, _CODE),
-        "pose": (numbers, *_WIDTHS, _CODE),
-        "decoder": (2 * _CODE, *back, numbers),
+        "shape": (numbers, *WIDTHS, CODE),
+        "pose": (numbers, *WIDTHS, CODE),
+        "decoder": (2 * CODE, *back, numbers),
     }
     shapes: dict[str, tuple[int, ...]] = {}
     for name, widths in chains.items():

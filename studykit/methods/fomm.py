@@ -71,6 +71,13 @@ class Prepared:
             del batch  # while the next frames are waited for, none is held
             yield from map(Keypoints.as_row, found)
 
+    def at_reference(self, driving: Driving, first: Keypoints) -> Keypoints:
+        """Return the keypoints of a driving's reference frame, given those of its first frame."""
+        if not driving.reference:
+            return first
+        (found,) = self.engine.keypoints([driving.reference_frame()])
+        return found
+
 
 @register("fomm")
 @dataclass(frozen=True)
@@ -183,9 +190,7 @@ class FOMM:
             own = Keypoints.from_row(row)
             if self.relative:
                 if initial is None:
-                    initial = own
-                    if driving.reference:
-                        (initial,) = state.engine.keypoints([driving.reference_frame()])
+                    initial = state.at_reference(driving, own)
                     scale = movement_scale(source, initial) if self.adapt_scale else 1.0
                 own = transfer(source, own, initial, scale)
             yield own

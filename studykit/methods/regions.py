@@ -113,12 +113,10 @@ class Regions:
         tensors = self._tensors(len(source.points))
         last = source
         for row in kept(driving, state.found_by, lambda: state.rows(driving)):
-            own = framed(Keypoints.from_row(row))
+            found = Keypoints.from_row(row)
+            own = framed(found)
             if initial is None:
-                initial = own
-                if driving.reference:
-                    (found,) = state.engine.keypoints([driving.reference_frame()])
-                    initial = framed(found)
+                initial = framed(state.at_reference(driving, found))
                 if strangeness(initial, source) > _MOST_STRANGE_START:
                     raise NoFaceError(
                         f"{driving.name}: no face like those it was trained on in the reference "

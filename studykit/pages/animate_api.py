@@ -1,7 +1,7 @@
 """The API behind the page that animates: uploads, looks at them, animations, what is taken along.
 
 A visitor is known by a cookie that nobody can guess, and sees their own files alone. They are gone
-30 seconds after the visitor has left: keep ``/api/events`` open, or ask for something now and then.
+25 seconds after the visitor has left: keep ``/api/events`` open, or ask for something now and then.
 """
 
 import asyncio

@@ -12,6 +12,7 @@ from typing import Any
 
 from studykit.errors import StudyFileError, did_you_mean
 from studykit.methods import method_class, weights
+from studykit.methods.checkpoint_files import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Setting:
     step: float = 0.0
 
 
+_WEIGHTS = Setting("weights", "Weights", "What the model has learned from.")
+_ADAPT_SCALE = Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces.")
+
 METHODS = {
     "auto": ("Automatic", "The method that suits these two files.", ()),
     "warp": (
@@ -47,13 +51,12 @@ METHODS = {
     ),
     "fomm": (
         "First Order Motion Model",
-        "A learned model paints what the motion uncovers. The weights that come along know "
-        "rendered faces.",
+        "A learned model paints what motion uncovers. Its weights here know rendered faces.",
         (
-            Setting("weights", "Weights", "What the model has learned from."),
+            _WEIGHTS,
             Setting("relative", "Relative motion", "Count motion from the reference frame, so that "
                     "the face keeps its own place and shape."),
-            Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces."),
+            _ADAPT_SCALE,
             Setting("keypoints", "Keypoints", "Found by the network, or taken from landmarks."),
             Setting("reach", "Reach", "How far landmarks may shift the head, in millimetres.",
                     1, 60, 1),
@@ -61,16 +64,15 @@ METHODS = {
     ),
     "regions": (
         "Regions",
-        "A learned model that moves soft regions of the face as wholes, by where each lies and how "
-        "it is spread. It knows rendered faces.",
+        "A learned model moves parts of the face as wholes. It knows rendered faces.",
         (
-            Setting("weights", "Weights", "What the model has learned from."),
+            _WEIGHTS,
             Setting("mode", "Motion", "Relative counts from the reference frame; standard copies "
                     "place and shape; disentangled takes the pose alone."),
-            Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces."),
+            _ADAPT_SCALE,
         ),
     ),
-    "copy": ("Still", "The picture, held still: what no motion at all looks like.", ()),
+    "copy": ("Still", "The picture, held still, to compare with.", ()),
 }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def offered() -> list[dict[str, Any]]:
     return [
         {"name": name, "label": label, "text": text, "settings": [_shown(name, s) for s in shown]}
         for name, (label, text, shown) in METHODS.items()
-        if name not in ("fomm", "regions") or _has_fomm()
+        if name not in FAMILIES or _has_fomm()
     ]
 
 

@@ -24,6 +24,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from studykit.cache import file_hash
 from studykit.clips.cells import read_cells
+from studykit.clips.folder import clip_file
 from studykit.errors import StudyError
 from studykit.media.squares import probed
 from studykit.pages import front_end, making
@@ -185,7 +186,7 @@ class StudyDesk:
 
     def _set_aside(self, name: str) -> None:
         """Take a cell's clip out of a run's way, so that the run makes another."""
-        clip, ratings = self.out / "clips" / f"{name}.mp4", self.study.ratings
+        clip, ratings = clip_file(self.out, name), self.study.ratings
         study = replace(self.study, ratings=replace(ratings, store=self.store or ratings.store))
         if clip.is_file():
             if file_hash(clip) in rated_clips(study, self.out):
@@ -212,7 +213,7 @@ class StudyDesk:
         """Return all that there is about a cell, with its inputs as its method has seen them."""
         cell = self._cell(name)
         row = read_cells(self.out / "cells.csv").get(name)
-        clip, folder, problem = self.out / "clips" / f"{name}.mp4", self._folder / name, ""
+        clip, folder, problem = clip_file(self.out, name), self._folder / name, ""
         if not (folder / "driving.mp4").is_file():
             # The study's own inputs: said again in a mapping, some would mean something else.
             given = (cell.source, cell.driving, self.study.size, self.study.crop, folder)

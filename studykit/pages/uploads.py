@@ -51,7 +51,7 @@ class UploadLimits:
     faces: int = 30
     files: int = 8
     visitors: int = 100
-    away: float = 30.0
+    away: float = 25.0
     job_seconds: float = 3600.0
     spare: int = 1 << 30
 

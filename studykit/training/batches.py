@@ -17,13 +17,7 @@ from studykit.media.pose import face_model
 from studykit.methods._fomm_landmarks import MarkedSource
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._warp_geometry import motion_since
-from studykit.training.data import (
-    FLOW_SCALE,
-    MIRRORED,
-    PAIRS_A_FRAME,
-    Cache,
-    keypoint_indices,
-)
+from studykit.training.data import FLOW_SCALE, MIRRORED, PAIRS_A_FRAME, Cache, keypoint_indices
 from studykit.training.networks import coordinate_grid, inverse_2x2
 
 _CANDIDATES = 4

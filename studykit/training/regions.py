@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studykit.methods._fomm_landmarks import KEYPOINTS
-from studykit.methods._region_motion import OWN_SHARE
+from studykit.methods._region_motion import CODE, LEAST_VARIANCE, OWN_SHARE, WIDTHS
 from studykit.training.networks import (
     DenseMotion,
     Keypoints,
@@ -47,7 +47,6 @@ REGIONS: dict[str, tuple[int, ...]] = {
 there are any: of a round region no axis can be told."""
 
 _SPREAD, _LEAST_SPREAD = 0.5, 1 / 64  # share of the landmarks' variance; half sides
-_LEAST_VARIANCE = 1e-5  # a fifth of a pixel of 128: a map of one pixel has no spread at all
 
 
 def build(settings: Settings) -> dict[str, nn.Module]:
@@ -114,7 +113,7 @@ def principal_axes(covariance: Tensor) -> Tensor:
     cosine, sine = angle.cos(), angle.sin()
     axes = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
     variance = (axes * (covariance @ axes)).sum(-2)
-    return axes * variance.clamp_min(_LEAST_VARIANCE).sqrt()[..., None, :]
+    return axes * variance.clamp_min(LEAST_VARIANCE).sqrt()[..., None, :]
 
 
 def aligned(driving: Keypoints, source: Keypoints) -> Keypoints:
@@ -211,12 +210,12 @@ class Background(nn.Module):
 class Disentangled(nn.Module):
     """Makes the regions of one face in the pose of another: two encoders and a decoder."""
 
-    def __init__(self, num_kp: int, widths: tuple[int, ...] = (64, 128), code: int = 32) -> None:
+    def __init__(self, num_kp: int) -> None:
         super().__init__()
         numbers = 6 * num_kp
-        self.shape = _perceptron([numbers, *widths, code])
-        self.pose = _perceptron([numbers, *widths, code])
-        self.decoder = _perceptron([2 * code, *reversed(widths), numbers])
+        self.shape = _perceptron([numbers, *WIDTHS, CODE])
+        self.pose = _perceptron([numbers, *WIDTHS, CODE])
+        self.decoder = _perceptron([2 * CODE, *reversed(WIDTHS), numbers])
 
     def forward(self, source: Keypoints, driving: Keypoints) -> Keypoints:
         """Return the source's regions in the driving's pose: ``value`` and ``jacobian``."""
