@@ -31,6 +31,7 @@ _echo = partial(print, flush=True)
     type=_PATH,
     help="Convert this run: to OUT.safetensors, or with its figures and card into the folder OUT.",
 )
+@click.option("--ablate", help="Train and measure variants of this recipe: see ablations.yaml.")
 @click.option("--card", type=_PATH, help="Write this folder's card again.")
 @click.option(
     "--compare-log",
@@ -78,16 +79,22 @@ def _export(run, out):
         ship(run, out, say=_echo)
 
 
-def _train(torch, out, *, config, device, cache, workers, render_only, **options):
+def _train(torch, out, *, config, device, cache, workers, render_only, ablate, **options):
     from studykit.methods.weights import load, locate
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
 
-    if config is None:
+    if config is None and ablate is None:
         raise StudyError("name a recipe: --config synth-256, or a file")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if ablate is not None:
+        from studykit.training.ablation import ablate as ablated
+
+        work = {"workers": 1 if workers is None else workers, "device": device}
+        click.echo(ablated(ablate, out, cache or out / "cache", **work, echo=_echo))
+        return
     recipe = read_recipe(config, device)
     if recipe.start:
         load(locate(recipe.start))  # missing or damaged: said before anything is rendered
