@@ -79,6 +79,10 @@ class Sparse:
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
 
+    def check(self) -> None:
+        """Refuse weights that can't be read, or are another method's."""
+        load(self.weights)
+
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint."""
         return checkpoints.sha256(checkpoints.locate(self.weights))
