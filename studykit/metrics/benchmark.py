@@ -179,7 +179,7 @@ def _animated(method: Any, case: Case, driver: Case, key: str) -> tuple[np.ndarr
         rendered=True,
     )
     try:
-        state = method.prepare(Source(case.name, case.own[0], FINDER))
+        state = method.prepare(Source(case.name, case.own[0], FINDER, rendered=True))
         return np.stack(list(method.animate(state, driving))), False
     except NoFaceError:
         return np.repeat(case.own[:1], len(driver.own), axis=0), True

@@ -115,10 +115,10 @@ class Training:
         """Give networks, and their averages, the weights that the recipe starts with."""
         begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
         for name in names:
-            if name in begun:
-                networks.fill(self.networks[name], begun[name])
-            elif name == "motion" and begun:
+            if hasattr(self.networks[name], "warm_start"):
                 self.networks[name].warm_start(begun["kp_detector"])
+            elif name in begun:
+                networks.fill(self.networks[name], begun[name])
             else:
                 continue
             self.average[name].update(_copied(self.networks[name]))
