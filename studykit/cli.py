@@ -651,6 +651,20 @@ def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
     type=_path,
     help="Score the clips in a folder. May be given again.",
 )
+@click.option(
+    "--film",
+    "films",
+    multiple=True,
+    type=_path,
+    help="A video of a face, which moves its own first frame. May be given again.",
+)
+@click.option(
+    "--finder",
+    type=click.Choice(["dlib", "mediapipe", "auto"]),
+    default="dlib",
+    show_default=True,
+    help="What finds faces for methods that need them; dlib measures.",
+)
 @click.option("--write", "pairs", type=_path, help="Write sources and drivings, no more.")
 @click.option("--out", default="reports/benchmark", show_default=True, type=_path)
 @_seed
@@ -660,6 +674,8 @@ def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
 def benchmark(
     methods: tuple[str, ...],
     folders: tuple[Path, ...],
+    films: tuple[Path, ...],
+    finder: str,
     pairs: Path | None,
     out: Path,
     device: str,
@@ -676,7 +692,8 @@ def benchmark(
         click.echo(write_pairs(pairs, say=_say, **settings))
         return
     asked = [*methods, *([] if methods or folders else ["fomm", "warp"])]
-    scores = run_benchmark(contestants(asked, folders, device), out, say=_say, **settings)
+    given = contestants(asked, folders, device)
+    scores = run_benchmark(given, out, films=films, finder=finder, say=_say, **settings)
     click.echo(table(scores), nl=False)
     click.echo(out / "summary.md")
 

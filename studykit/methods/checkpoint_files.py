@@ -110,6 +110,13 @@ def read_networks(path: Path, content: bytes) -> dict[str, Tensors]:
     return _networks(path, _read_safetensors(path, content), len(content), parts)
 
 
+def parameters(checkpoint: Checkpoint) -> int:
+    """Return how many values were trained: no statistics, no fixed kernels."""
+    fixed = ("._mean", "._variance", BLUR)
+    tensors = [item for own in checkpoint.networks.values() for item in own.items()]
+    return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
+
+
 def is_safetensors(start: bytes) -> bool:
     """Say whether a file is in the format of safetensors, by how it starts."""
     # 8 bytes of header length, then the header, which is JSON; nothing else starts so.

@@ -23,8 +23,17 @@ SIZES = (128, 256)
 _SHOWN_WIDTH = 1200
 
 
-def measure(folder: Path, say: Callable[[str], None] = print, sizes: Sequence[int] = SIZES) -> None:
-    """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
+def measure(
+    folder: Path,
+    say: Callable[[str], None] = print,
+    sizes: Sequence[int] = SIZES,
+    films: Sequence[Path] = (),
+    finder: Any = "dlib",
+) -> None:
+    """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph.
+
+    The largest size is measured on ``films`` as well.
+    """
     import tempfile
 
     from studykit.metrics.benchmark import run_benchmark
@@ -32,9 +41,12 @@ def measure(folder: Path, say: Callable[[str], None] = print, sizes: Sequence[in
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made = Path(name)
-            run_benchmark(_methods(folder), made, size=size, say=say)
+            shown = films if size == sizes[-1] else ()
+            methods, how = _methods(folder) | _modes(folder), {"finder": finder, "films": shown}
+            run_benchmark(methods, made, size=size, **how, say=say)
             about = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
-            about["methods"][_family(folder)]["weights"] = folder.name
+            for settings in about["methods"].values():
+                settings |= {"weights": folder.name} if "weights" in settings else {}
             write_text(folder / f"benchmark-{size}.json", json.dumps(about, indent=1) + "\n")
             if size == sizes[-1]:
                 for pairing in ("same", "cross"):
@@ -50,6 +62,17 @@ def _methods(folder: Path) -> dict[str, Any]:
     weights, family = str(folder / "weights.safetensors"), _family(folder)
     learned = create_method(family, weights=weights, device="cpu")
     return {family: learned, "warp": create_method("warp")}
+
+
+def _modes(folder: Path) -> dict[str, Any]:
+    """Return the other ways to use a checkpoint that its figures tell of."""
+    from studykit.methods import create_method
+
+    weights, family = str(folder / "weights.safetensors"), _family(folder)
+    return {
+        f"{family}-{mode}": create_method(family, weights=weights, device="cpu", mode=mode)
+        for mode in (("standard", "disentangled") if family == "regions" else ())
+    }
 
 
 def _family(folder: Path) -> str:
@@ -94,6 +117,7 @@ def write_card(folder: Path) -> Path:
     StudyError
         A file is missing or damaged, or the card can't be written.
     """
+    from studykit.metrics.benchmark import papers_table, shipped
     from studykit.training.recipe import read_recipe
 
     try:
@@ -112,7 +136,7 @@ def write_card(folder: Path) -> Path:
         "name": folder.name,
         "size": config["size"],
         "keypoints": config["common_params"]["num_kp"],
-        "parameters": f"{_parameters(loaded) / 1e6:.2f}",
+        "parameters": f"{checkpoint_files.parameters(loaded) / 1e6:.2f}",
         "megabytes": f"{record['bytes'] / 1e6:.1f}",
         "precision": record["precision"],
         "rounding": f"{abs(record['PSNR in float32'] - record['PSNR in float16']):.3f}",
@@ -122,6 +146,8 @@ def write_card(folder: Path) -> Path:
         "identities": f"{recipe.data.available(record['step']):,}",
         "tables": "\n\n".join(_tables(scores) for scores in measured),
         "curve": _curve(log),
+        "papers": papers_table(shipped(checkpoints.SHIPPED)),
+        "ablations": _ablations(folder),
     }
     family = _family(folder)
     words = Path(__file__).with_name(
@@ -130,13 +156,6 @@ def write_card(folder: Path) -> Path:
     text = string.Template(words.read_text(encoding="utf-8")).substitute(values)
     write_text(folder / "MODEL_CARD.md", text)
     return folder / "MODEL_CARD.md"
-
-
-def _parameters(checkpoint: checkpoint_files.Checkpoint) -> int:
-    """Return how many values were trained: no statistics, no fixed kernels."""
-    fixed = ("._mean", "._variance", "down.weight")
-    tensors = [item for own in checkpoint.networks.values() for item in own.items()]
-    return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
 
 
 def _seconds(log: Sequence[dict[str, Any]]) -> float:
@@ -164,6 +183,28 @@ def _curve(log: Sequence[dict[str, Any]]) -> str:
     lines = [["step", *heads, *(f"cross, {head}" for head in heads)], ["---:"] * 7]
     lines += [[f"{row[0]:,}", *(f"{gain:+.2f}" for gain in row[1:])] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ablations(folder: Path) -> str:
+    """Return what :func:`studykit.training.ablation.ablate` measured, a row a variant and seed."""
+    path = folder / "ablations.json"
+    if not path.is_file():
+        return "Not run for this checkpoint."
+    about = json.loads(path.read_text(encoding="utf-8"))
+    figures = ("same", "cross", "same flow", "cross flow")
+    lines = [["variant", "seed", *figures], ["---", "---:", *["---:"] * len(figures)]]
+    for row in about["rows"]:
+        forms = ["{:+.2f}"] * 2 + ["{:.2f}"] * 2
+        values = map(str.format, forms, [row[name] for name in figures])
+        lines.append([row["variant"], str(row["seed"]), *values])
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"Each variant was trained for {about['steps']} steps of {about['batch']} pairs from the "
+        "same start, motion alone, and paints as the start does: far fewer steps than the "
+        f"checkpoint's. Measured on {about['identities']} of the benchmark's identities at "
+        f"{about['size']} pixels: PSNR in the face above copy, dB, and how far the motion of the "
+        f"face that the source shows is off, in pixels; landmarks are true.\n\n{rows}"
+    )
 
 
 def _tables(content: dict[str, Any]) -> str:

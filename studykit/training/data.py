@@ -210,7 +210,7 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
         likely = np.where(near < 2, 6.0, 1.0)
         count = min(PAIRS_A_FRAME, len(near))
         for source in rng.choice(near, count, replace=False, p=likely / likely.sum()):
-            there, valid = _halved(*flow(frame, frames[source]))
+            there, valid = halved_flow(*flow(frame, frames[source]))
             pairs.append((driving, source))
             flows.append(np.rint(there * FLOW_SCALE).clip(-32767, 32767).astype(np.int16))
             seen.append(np.packbits(valid))
@@ -247,7 +247,7 @@ def _mesh_vertices(identity: Identity) -> list[int]:
     return [*irises, int(head[:, 1].argmin()), int(throat.argmin())]
 
 
-def _halved(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def halved_flow(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average the valid flow of 2 x 2 pixels; where none is, of all; valid where most are."""
     size = there.shape[0] // 2
     # A triangle seen edge-on has no area to interpolate over.

@@ -56,7 +56,12 @@ def clips(
 
 
 @torch.no_grad()
-def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+def animate(
+    networks: dict[str, Any],
+    source: np.ndarray,
+    driving: np.ndarray,
+    fields: list[np.ndarray] | None = None,
+) -> np.ndarray:
     """Animate a source by relative motion, the driving's first frame being its start.
 
     The networks are in evaluation mode afterwards.
@@ -67,6 +72,8 @@ def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -
         ``kp_detector`` and ``generator``, as :func:`studykit.training.families.build` gives them.
     source : (S, S, 3) uint8
     driving : (T, S, S, 3) uint8
+    fields : list, optional
+        Is given the dense motion of every frame, (H, W, 2), where in the source it comes from.
 
     Returns
     -------
@@ -86,8 +93,10 @@ def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -
         keypoints = {name: value[here] for name, value in moved.items()}
         count = len(keypoints["value"])
         sources = {name: value.expand(count, *value.shape[1:]) for name, value in rest.items()}
-        result = generator(image.expand(count, -1, -1, -1), keypoints, sources)["prediction"]
-        out.append((result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        result = generator(image.expand(count, -1, -1, -1), keypoints, sources)
+        if fields is not None:
+            fields.extend(result["deformation"].cpu().numpy())
+        out.append((result["prediction"] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(out)
 
 

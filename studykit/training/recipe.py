@@ -170,6 +170,8 @@ class Recipe:
     start : str, optional
         Weights to begin with: the name or the file of a First Order Motion Model of the same
         settings, whose detector and generator ``regions`` begins with, too.
+    untrained : tuple of str
+        Tensors that do not begin with those of ``start``, by how ``network.tensor`` begins.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Recipe:
     workers: int = 1
     vgg: str | None = None
     start: str | None = None
+    untrained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.network not in FAMILIES:

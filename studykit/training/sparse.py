@@ -180,7 +180,11 @@ class Objective(nn.Module):
 
 @torch.no_grad()
 def animate(
-    networks: dict[str, Any], source: np.ndarray, own: np.ndarray, driving: np.ndarray
+    networks: dict[str, Any],
+    source: np.ndarray,
+    own: np.ndarray,
+    driving: np.ndarray,
+    fields: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Animate a source by relative motion of landmarks, the driving's first being its start.
 
@@ -193,6 +197,8 @@ def animate(
         Its points, in pixels.
     driving : (T, 70, 2)
         The driving's.
+    fields : list, optional
+        Is given the dense motion of every frame, as :func:`studykit.training.evaluate.animate`.
 
     Returns
     -------
@@ -208,7 +214,10 @@ def animate(
         points = moved_points(own, head, driving[0], found, moved, relative=True)
         pair = (motion.shape.coordinates(p, size)[None] for p in (own, points))
         flow, logit, _ = motion(image, Marked.of(motion.shape, *pair, image.device))
-        made = painter.paint(image, flow.permute(0, 2, 3, 1), torch.sigmoid(logit))
+        field = flow.permute(0, 2, 3, 1)
+        if fields is not None:
+            fields.append(field[0].cpu().numpy())
+        made = painter.paint(image, field, torch.sigmoid(logit))
         out.append((made * 255).round().byte()[0].permute(1, 2, 0).cpu().numpy())
     return np.stack(out)
 

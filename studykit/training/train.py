@@ -114,11 +114,15 @@ class Training:
     def _begin(self, names: tuple[str, ...]) -> None:
         """Give networks, and their averages, the weights that the recipe starts with."""
         begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
+        untrained = tuple(self.recipe.untrained)
         for name in names:
             if hasattr(self.networks[name], "warm_start"):
                 self.networks[name].warm_start(begun["kp_detector"])
             elif name in begun:
+                first = _copied(self.networks[name])
                 networks.fill(self.networks[name], begun[name])
+                kept = {k: v for k, v in first.items() if f"{name}.{k}".startswith(untrained)}
+                self.networks[name].load_state_dict(kept, strict=False)
             else:
                 continue
             self.average[name].update(_copied(self.networks[name]))
