@@ -11,7 +11,7 @@ from studykit.methods import weights
 from studykit.metrics.benchmark import gains_table, papers_table, shipped
 
 PAGE = Path(__file__).with_suffix(".md")
-BETWEEN = r"(<!-- {0}: begin -->\n).*?(\n<!-- {0}: end -->)"
+BETWEEN = r"(<!-- {0}: begin -->\n).*?(<!-- {0}: end -->)"
 
 
 def page(text: str) -> str:
@@ -20,7 +20,7 @@ def page(text: str) -> str:
     for name, table in (("gains", gains_table(measured)), ("papers", papers_table(measured))):
         text, found = re.subn(
             BETWEEN.format(name),
-            lambda match, table=table: f"{match[1]}{table}{match[2]}",
+            lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
             text,
             flags=re.DOTALL,
         )

@@ -27,9 +27,12 @@ from studykit.methods._region_motion import (
 from studykit.methods.checkpoint_files import Tensors, require_tensors
 from studykit.methods.fomm import FOMM, Precision, Prepared, prepared
 
-# Of faces 45 degrees of yaw apart it is 0.4, of 80 degrees 0.6; of black, white or noise 0.9, of
-# other pictures 0.5 and more. Source and reference may have turned to different sides.
-_MOST_STRANGE, _MOST_STRANGE_START = 0.6, 0.75
+# Of faces 45 degrees of yaw apart it is 0.38, 50 degrees 0.42, 60 degrees 0.5, 80 degrees 0.6; of a
+# face and its own mouth, nods and turns of 20 degrees at most 0.2; of black, white or noise 0.9, of
+# other pictures 0.5 and more. Pairs further apart than 45 degrees were never trained: from 55 on,
+# heads have holes. Source and reference may have turned to different sides, and the driving
+# from one side to the other; but the source can't be bent further than in training.
+_MOST_STRANGE, _MOST_STRANGE_START, _MOST_BENT = 0.6, 0.75, 0.42
 
 
 @register("regions")
@@ -100,7 +103,8 @@ class Regions:
     def animate(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
 
-        A frame whose regions lie as no turned face has them repeats the one before.
+        A frame whose regions lie as no face has them, or further off the source's than those of a
+        head turned by some 50 degrees, repeats the one before.
 
         Raises
         ------
@@ -118,7 +122,7 @@ class Regions:
         last = source
         for row in kept(driving, state.found_by, lambda: state.rows(driving)):
             found = Keypoints.from_row(row)
-            own = framed(found)
+            moved = own = framed(found)
             if initial is None:
                 initial = framed(state.at_reference(driving, found))
                 if strangeness(initial, source) > _MOST_STRANGE_START:
@@ -127,15 +131,19 @@ class Regions:
                         "frame: name another one, or another method"
                     )
                 scale = movement_scale(source, initial) if self.adapt_scale else 1.0
-            if strangeness(own, initial) > _MOST_STRANGE:
-                held += 1
-                state.moved_by[:] = [f"frames that show no face and repeat the one before: {held}"]
+            if self.mode == "disentangled":
+                moved = disentangled(tensors, source, own)
+            elif self.mode == "relative":
+                moved = transfer(source, aligned(own, initial.jacobians), initial, scale)
+            seen = strangeness(own, initial) <= _MOST_STRANGE
+            if seen and strangeness(moved, source) <= _MOST_BENT:
+                last = steadied(aligned(moved, source.jacobians), source)
             else:
-                if self.mode == "disentangled":
-                    own = disentangled(tensors, source, own)
-                elif self.mode == "relative":
-                    own = transfer(source, aligned(own, initial.jacobians), initial, scale)
-                last = steadied(aligned(own, source.jacobians), source)
+                held += 1
+                state.moved_by[:] = [
+                    "frames that show no face, or one turned further than the source can be, and "
+                    f"repeat the one before: {held}"
+                ]
             yield last
 
     def _tensors(self, regions: int) -> Tensors:
