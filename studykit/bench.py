@@ -142,9 +142,8 @@ class _Bench:
             "ppgan": {**ppgan, "precision": "float32"},
         }
         size = max(self.workload.size, _LEAST_SHIPPED)
-        for method, (key, name) in _SHIPPED.items():
-            own = {"method": method, "weights": name, "size": size, "config": None}
-            asked[key] = {**own, "precision": "float32"}
+        for method, name in _SHIPPED.items():
+            asked[name] = {"method": method, "weights": name, "size": size, "config": None}
         clips = {name: self.folder / f"{name}.npy" for name in asked}
         found: dict[str, Any] = {}
         with ExitStack() as stack:
@@ -269,7 +268,7 @@ class _Subject:
 
 
 _CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
-_SHIPPED = {"fomm": ("synth", "synth-256"), "regions": ("regions", "regions-256")}
+_SHIPPED = {"fomm": "synth-256", "regions": "regions-256", "sparse": "sparse-256"}
 _LEAST_SHIPPED = 128  # pixels a side
 _FRAME_ROWS = (
     ("PaddleGAN, seconds a frame", "ppgan seconds", ".3f"),
@@ -282,8 +281,10 @@ _FRAME_ROWS = (
     ("fomm in bfloat16, seconds a frame", "bfloat16 seconds", ".3f"),
     ("  largest loss, of 255", "bfloat16 loss largest", ".1f"),
     ("  SSIM to float32", "bfloat16 loss ssim", ".4f"),
-    ("fomm on synth-256, seconds a frame", "synth seconds", ".3f"),
-    ("regions on regions-256", "regions seconds", ".3f"),
+    *(
+        (f"{method} on {name}, s a frame", f"{name} seconds", ".3f")
+        for method, name in _SHIPPED.items()
+    ),
     ("PaddleGAN, peak memory, MB", "ppgan peak_bytes", ".0f"),
     ("fomm, peak memory, MB", "fomm peak_bytes", ".0f"),
 )
@@ -434,14 +435,14 @@ def make_weights(config: dict, size: int, folder: str) -> Turn:
 
 
 def animate_frames(
-    weights: str, config: dict | None, size: int, clip: str, precision: str, method: str = "fomm"
+    weights: str, config: dict | None, size: int, clip: str, method: str = "fomm", **settings: Any
 ) -> Turn:
     """Animate a few frames by a method or, with a config, as users of ppgan's predictor do."""
     frames = astronaut_frames(_FRAMES, size)
     import_paddle()
     start = time.monotonic()
     if config is None:
-        made_by = create_method(method, weights=weights, device="cpu", precision=precision)
+        made_by = create_method(method, weights=weights, device="cpu", **settings)
         state = made_by.prepare(Source("astronaut", frames[-1]))
 
         def animate(count: int) -> list[np.ndarray]:

@@ -136,8 +136,9 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
             return ""
         inputs = [digest(cell.source.path), digest(cell.driving.path)]
         views = [str(given) for item in (cell.source, cell.driving) if (given := item.view.given())]
-        if truth_file(cell.driving.path) is not None:  # methods may trust a rendered driving
-            views.append("rendered")
+        # Methods may trust what is rendered.
+        made = [truth_file(item.path) is not None for item in (cell.source, cell.driving)]
+        views.append(f"rendered {made}")
         if hasattr(equipped.method, "inputs"):
             try:
                 paths = equipped.method.inputs(cell.source.name, cell.driving.name)

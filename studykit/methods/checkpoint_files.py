@@ -30,7 +30,7 @@ NETWORKS = ("kp_detector", "generator")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "fomm": NETWORKS,
     "regions": (*NETWORKS, "disentangled"),
-    "sparse": ("motion", "generator"),
+    "sparse": ("motion", "generator", "kp_detector"),
 }
 """The networks of every family that a method animates with, by the family's name."""
 

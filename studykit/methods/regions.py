@@ -69,6 +69,10 @@ class Regions:
         """What runs the networks."""
         return FOMM(weights=self.weights, device=self.device, precision=self.precision)
 
+    def check(self) -> None:
+        """Refuse weights that can't be read, or are another method's."""
+        checkpoints.check(self.weights, "regions")
+
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint."""
         return self._fomm.weights_hash()

@@ -182,7 +182,9 @@ def run_benchmark(
         tallies = {pairing: _Tally() for pairing in (*PAIRINGS, *([FILMED] if films else ()))}
         for case, driver, which in pairs:
             driving = _driving(driver, finder, frames_key(driver.index, seed=seed, size=size))
-            clip, failed = _animated(method, Source(case.name, case.own[0], finder), driving)
+            clip, failed = _animated(
+                method, Source(case.name, case.own[0], finder, rendered=True), driving
+            )
             still = failed or name == "copy"
             found = case.found[0, [0] * len(clip)] if still else find_landmarks(clip)
             tallies[PAIRINGS[which]].add(clip, found, case.frames[which], case.found[which])
@@ -240,7 +242,7 @@ def _film(path: Path, size: int) -> tuple[Driving, np.ndarray, np.ndarray]:
 
 def _seconds(method: Any, case: Case, finder: Finder) -> float:
     """Return how long a processor takes for a frame of a driving that was never seen before."""
-    state, taken = method.prepare(Source(case.name, case.own[0], finder)), []
+    state, taken = method.prepare(Source(case.name, case.own[0], finder, rendered=True)), []
     for _ in range(2):  # what is made for the first frames is no part of it
         began = time.process_time()
         count = sum(1 for _ in method.animate(state, _driving(case, finder)))

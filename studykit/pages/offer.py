@@ -34,6 +34,11 @@ class Setting:
 
 
 _WEIGHTS = Setting("weights", "Weights", "What the model has learned from.")
+_RELATIVE = Setting(
+    "relative",
+    "Relative motion",
+    "Count motion from the reference frame, so that the face keeps its own place and shape.",
+)
 _ADAPT_SCALE = Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces.")
 
 METHODS = {
@@ -54,8 +59,7 @@ METHODS = {
         "A learned model paints what motion uncovers. Its weights here know rendered faces.",
         (
             _WEIGHTS,
-            Setting("relative", "Relative motion", "Count motion from the reference frame, so that "
-                    "the face keeps its own place and shape."),
+            _RELATIVE,
             _ADAPT_SCALE,
             Setting("keypoints", "Keypoints", "Found by the network, or taken from landmarks."),
             Setting("reach", "Reach", "How far landmarks may shift the head, in millimetres.",
@@ -69,6 +73,15 @@ METHODS = {
             _WEIGHTS,
             Setting("mode", "Motion", "Relative counts from the reference frame; standard copies "
                     "place and shape; disentangled takes the pose alone."),
+            _ADAPT_SCALE,
+        ),
+    ),
+    "sparse": (
+        "Sparse to dense",
+        "A learned model follows the face's landmarks. It knows rendered faces.",
+        (
+            _WEIGHTS,
+            _RELATIVE,
             _ADAPT_SCALE,
         ),
     ),

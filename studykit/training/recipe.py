@@ -85,7 +85,8 @@ class Phase:
     networks : tuple of {"kp_detector", "generator", "background", "disentangled", "motion"}
         Which are trained; the third and the fourth are parts of ``regions``, the last one of
         ``sparse``. Without the generator nothing is generated, but for ``sparse``. The fourth is
-        trained by itself, on what the averaged detector finds.
+        trained by itself, on what the averaged detector finds, and so is the detector of
+        ``sparse``, on true landmarks.
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.

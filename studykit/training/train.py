@@ -116,13 +116,13 @@ class Training:
         begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
         untrained = tuple(self.recipe.untrained)
         for name in names:
-            if name in begun:
+            if hasattr(self.networks[name], "warm_start"):
+                self.networks[name].warm_start(begun["kp_detector"])
+            elif name in begun:
                 first = _copied(self.networks[name])
                 networks.fill(self.networks[name], begun[name])
                 kept = {k: v for k, v in first.items() if f"{name}.{k}".startswith(untrained)}
                 self.networks[name].load_state_dict(kept, strict=False)
-            elif name == "motion" and begun:
-                self.networks[name].warm_start(begun["kp_detector"])
             else:
                 continue
             self.average[name].update(_copied(self.networks[name]))
