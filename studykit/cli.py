@@ -658,13 +658,6 @@ def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
     type=_path,
     help="A video of a face, which moves its own first frame. May be given again.",
 )
-@click.option(
-    "--finder",
-    type=click.Choice(["dlib", "mediapipe", "auto"]),
-    default="dlib",
-    show_default=True,
-    help="What finds faces for methods that need them; dlib measures.",
-)
 @click.option("--write", "pairs", type=_path, help="Write sources and drivings, no more.")
 @click.option("--out", default="reports/benchmark", show_default=True, type=_path)
 @_seed
@@ -675,7 +668,6 @@ def benchmark(
     methods: tuple[str, ...],
     folders: tuple[Path, ...],
     films: tuple[Path, ...],
-    finder: str,
     pairs: Path | None,
     out: Path,
     device: str,
@@ -693,7 +685,7 @@ def benchmark(
         return
     asked = [*methods, *([] if methods or folders else ["fomm", "warp"])]
     given = contestants(asked, folders, device)
-    scores = run_benchmark(given, out, films=films, finder=finder, say=_say, **settings)
+    scores = run_benchmark(given, out, films=films, say=_say, **settings)
     click.echo(table(scores), nl=False)
     click.echo(out / "summary.md")
 

@@ -112,24 +112,24 @@ def test_clips_made_elsewhere_are_scored_from_a_folder(everyone, tmp_path, capsy
     assert f"no clip {lines[0][2]}" in capsys.readouterr().err
 
 
-def test_tables_take_each_method_from_the_first_file_that_has_it_and_say_who_found_faces():
-    def content(gain: float, *methods: str, **about) -> dict:
+def test_tables_take_each_method_from_the_first_file_that_has_it():
+    def content(gain: float, *methods: str) -> dict:
         kinds = (*TYPES, "all")
         rest = {"gain": gain, "mouth": 0.5, "eyes": 0.25, "landmarks": 3.0}
         places = [{"pairing": p, "type": k} for p in cases.PAIRINGS for k in kinds]
         summary = [{"method": m, **place, **rest} for m in methods for place in places]
         papers = [{"method": m, "pairing": "same", "l1": gain / 100} for m in methods]
         named = {m: {"seconds": 0.5, "parameters": 3_000_000} for m in methods}
-        return {"methods": named, "summary": summary, "papers": papers, **about}
+        return {"methods": named, "summary": summary, "papers": papers}
 
-    measured = [content(8, "fomm", "warp"), content(5, "sparse", "warp", finder="mediapipe")]
+    measured = [content(8, "fomm", "warp"), content(5, "sparse", "warp")]
     rows = [line.split("|")[1:-1] for line in benchmark.gains_table(measured).splitlines()]
     cells = [[cell.strip() for cell in row] for row in rows]
-    assert [row[0] for row in cells[2:]] == ["warp", "fomm", "sparse by mediapipe"]
+    assert [row[0] for row in cells[2:]] == ["warp", "fomm", "sparse"]
     assert cells[2][1:] == ["+8.00"] * 8 + ["0.50", "0.25", "3.0"] and cells[4][1] == "+5.00"
     table = benchmark.papers_table(measured).splitlines()
     assert [cell.strip() for cell in table[-1].split("|")[1:4]] == [
-        "same", "sparse by mediapipe", "0.0500"
+        "same", "sparse", "0.0500"
     ]  # fmt: skip
     assert table[-1].split()[-4:-1] == ["0.500", "|", "3.00"] and "–" in table[-1]
 

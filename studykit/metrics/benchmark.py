@@ -141,7 +141,6 @@ def run_benchmark(
     size: int = 128,
     identities: int = IDENTITIES,
     films: Sequence[Path] = (),
-    finder: Finder = FINDER,
     say: Callable[[str], None] = lambda line: None,
 ) -> Scores:
     """Score methods by their clips of the held-out identities, beside ``copy`` and the truth.
@@ -159,8 +158,6 @@ def run_benchmark(
         As for :func:`studykit.metrics.cases.cases`.
     films : sequence of path
         Videos of a face each, whose first frames are moved by themselves.
-    finder : {"dlib", "mediapipe", "auto"}
-        What finds faces in drivings and sources for methods that need them; dlib measures.
     say : callable
         Takes a line of progress.
 
@@ -174,16 +171,16 @@ def run_benchmark(
     pairs = list(_pairs(everyone))
     rows = [row for pair in pairs for row in _truth_rows(*pair)]
     shown: dict[tuple[str, int, str], np.ndarray] = {}
-    about: dict[str, Any] = {"seed": seed, "size": size, "identities": identities, "finder": finder}
+    about: dict[str, Any] = {"seed": seed, "size": size, "identities": identities}
     about["methods"], papers = {}, []
     filmed = [_film(path, size) for path in films]
     for name, method in entered.items():
         say(f"animating and measuring {name}")
         tallies = {pairing: _Tally() for pairing in (*PAIRINGS, *([FILMED] if films else ()))}
         for case, driver, which in pairs:
-            driving = _driving(driver, finder, frames_key(driver.index, seed=seed, size=size))
+            driving = _driving(driver, frames_key(driver.index, seed=seed, size=size))
             clip, failed = _animated(
-                method, Source(case.name, case.own[0], finder, rendered=True), driving
+                method, Source(case.name, case.own[0], FINDER, rendered=True), driving
             )
             still = failed or name == "copy"
             found = case.found[0, [0] * len(clip)] if still else find_landmarks(clip)
@@ -207,9 +204,7 @@ def run_benchmark(
             tallies[FILMED].add(clip, found, truth, known, steady=True)
         for pairing, tally in tallies.items():
             papers.append({"pairing": pairing, "method": name, **tally.means()})
-        about["methods"][name] = _described(method) | {
-            "seconds": _seconds(method, everyone[0], finder)
-        }
+        about["methods"][name] = _described(method) | {"seconds": _seconds(method, everyone[0])}
     frames = pd.DataFrame(rows)
     about["films"] = len(filmed)
     result = Scores(frames, summarise(frames), pd.DataFrame(papers), about)
@@ -217,9 +212,9 @@ def run_benchmark(
     return result
 
 
-def _driving(driver: Case, finder: Finder, key: str = "") -> Driving:
+def _driving(driver: Case, key: str = "") -> Driving:
     frames = list(driver.own)
-    about: dict[str, Any] = {"key": key, "finder": finder, "rendered": True}
+    about: dict[str, Any] = {"key": key, "finder": FINDER, "rendered": True}
     return Driving(driver.name, lambda: frames, FRAME_RATE, len(frames), **about)
 
 
@@ -240,12 +235,12 @@ def _film(path: Path, size: int) -> tuple[Driving, np.ndarray, np.ndarray]:
     return cut, np.stack(frames), find_landmarks(frames)
 
 
-def _seconds(method: Any, case: Case, finder: Finder) -> float:
+def _seconds(method: Any, case: Case) -> float:
     """Return how long a processor takes for a frame of a driving that was never seen before."""
-    state, taken = method.prepare(Source(case.name, case.own[0], finder, rendered=True)), []
+    state, taken = method.prepare(Source(case.name, case.own[0], FINDER, rendered=True)), []
     for _ in range(2):  # what is made for the first frames is no part of it
         began = time.process_time()
-        count = sum(1 for _ in method.animate(state, _driving(case, finder)))
+        count = sum(1 for _ in method.animate(state, _driving(case)))
         taken.append((time.process_time() - began) / count)
     return round(min(taken), 4)
 
@@ -272,12 +267,12 @@ class _Tally:
             pair = Comparison(made, true)
             for name in _OF_PIXELS:
                 if name not in lacking:
-                    self._add(name, METRICS[name].measure(pair, [None])[:1])
+                    self._add(name, _measured(name, pair, [None])[:1])
             if "fid" not in lacking:
                 for features, image in zip(self._features, (made, true), strict=True):
                     features.append(inception_features(image))
         marks = {"landmarks": found}, {"landmarks": known}
-        self._add("akd", METRICS["akd"].measure(*marks)[1:])
+        self._add("akd", _measured("akd", *marks)[1:])
         if steady:
             self._add("sms", landmark_smoothness(found * (256 / size)))
         shown = (truth[:1], known[:1]), (clip[1:], found[1:]), (truth[1:], known[1:])
@@ -285,7 +280,7 @@ class _Tally:
         self._add("aed_truth", embedding_distance(ours, theirs))
         self._add("csim", cosine_similarity(ours, person[0]))
 
-    def _add(self, name: str, values: Sequence[float]) -> None:
+    def _add(self, name: str, values: Any) -> None:
         self._found.setdefault(name, []).extend(np.asarray(values)[~np.isnan(values)].tolist())
 
     def means(self) -> dict[str, float]:
@@ -294,6 +289,12 @@ class _Tally:
         if self._features[0]:
             means["fid"] = frechet_distance(*map(np.stack, self._features))
         return {name: means[name] for name in PAPERS if name in means}
+
+
+def _measured(metric: str, *given: Any) -> Any:
+    measure = METRICS[metric].measure
+    assert measure is not None
+    return measure(*given)
 
 
 def _embeddings(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -458,7 +459,7 @@ def gains_table(measured: Sequence[Mapping[str, Any]]) -> str:
         numbers = [rest["mouth"], rest["eyes"], rest["landmarks"]]
         forms = ["{:+.2f}"] * len(gains) + ["{:.2f}", "{:.2f}", "{:.1f}"]
         cells = map(str.format, forms, [*gains, *numbers])
-        rows.append([_name(method, content), *cells])
+        rows.append([method, *cells])
     return _markdown([*header, "mouth", "eyes", "landmarks, %"], rows)
 
 
@@ -474,7 +475,7 @@ def papers_table(measured: Sequence[Mapping[str, Any]]) -> str:
                     cells = [_cell(found.get(name), form) for name, form in _PAPER_FORMS.items()]
                     speed = _cell(about.get("seconds"), "{:.3f}")
                     size = _cell(about.get("parameters", 0) / 1e6 or None, "{:.2f}")
-                    rows.append([pairing, _name(method, content), *cells, speed, size])
+                    rows.append([pairing, method, *cells, speed, size])
     return _markdown([*header, "s a frame", "parameters, millions"], rows)
 
 
@@ -494,12 +495,6 @@ def _of_methods(measured: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str,
 
 
 _BASELINES = ("copy", "warp")
-
-
-def _name(method: str, content: Mapping[str, Any]) -> str:
-    """Name a method, and what found its faces where that was not what finds them for all."""
-    finder = content.get("finder", FINDER)
-    return method if finder == FINDER or method == "copy" else f"{method} by {finder}"
 
 
 def _rows(content: Mapping[str, Any], table: str, method: str) -> list[dict[str, Any]]:

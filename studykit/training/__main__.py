@@ -47,14 +47,7 @@ _echo = partial(print, flush=True)
     type=_PATH,
     help="Check that two runs of a recipe logged the same, as far as both got.",
 )
-@click.option(
-    "--finder",
-    type=click.Choice(["dlib", "mediapipe"]),
-    default="dlib",
-    show_default=True,
-    help="What --measure has find faces for methods that need them.",
-)
-def main(compare_log, card, measure, films, finder, out, threads, export, **options):
+def main(compare_log, card, measure, films, out, threads, export, **options):
     """Train the First Order Motion Model on rendered faces, and ship what was trained."""
     try:
         if compare_log:
@@ -68,8 +61,7 @@ def main(compare_log, card, measure, films, finder, out, threads, export, **opti
         elif measure is not None:
             from studykit.training import card as cards
 
-            sizes = (cards.SIZES[-1],)
-            cards.measure(measure, say=_echo, sizes=sizes, films=films, finder=finder)
+            cards.measure(measure, say=_echo, sizes=(cards.SIZES[-1],), films=films)
             click.echo(cards.write_card(measure))
         elif out is None:
             raise StudyError("name a folder: --out DIR")

@@ -28,7 +28,6 @@ def measure(
     say: Callable[[str], None] = print,
     sizes: Sequence[int] = SIZES,
     films: Sequence[Path] = (),
-    finder: Any = "dlib",
 ) -> None:
     """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph.
 
@@ -42,8 +41,7 @@ def measure(
         with tempfile.TemporaryDirectory() as name:
             made = Path(name)
             shown = films if size == sizes[-1] else ()
-            methods, how = _methods(folder) | _modes(folder), {"finder": finder, "films": shown}
-            run_benchmark(methods, made, size=size, **how, say=say)
+            run_benchmark(_methods(folder) | _modes(folder), made, size=size, films=shown, say=say)
             about = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
             for settings in about["methods"].values():
                 settings |= {"weights": folder.name} if "weights" in settings else {}
