@@ -50,29 +50,6 @@ def sparse_checkpoint(seed=0, size=64, **shape):
     return Checkpoint(f"sparse-{seed}", "", config, networks)
 
 
-def rigid_checkpoint():
-    """Return networks of ``sparse`` as training begins: the similarity moves the head.
-
-    The shipped checkpoint's paint.
-    """
-    shipped = weights.load(weights.DEFAULT)
-    shape = {"side": 128, "whole": [8, 8], "local": [8, 8], "code": 8}
-    common = {"num_kp": POINTS, "num_channels": 3, "estimate_jacobian": False}
-    config = {**shipped.config, "network": "sparse", "motion_cfg": shape, "common_params": common}
-    tensors = motion_tensors(shape_of(config))
-    for name, tensor in tensors.items():
-        if ".head." in name:
-            tensor[:] = 0
-    tensors["whole.head.bias"][:] = [1, 0, 0, 2]
-    painting = {k: v for k, v in shipped.generator.items() if not k.startswith("dense_motion")}
-    networks = {
-        "motion": tensors,
-        "generator": painting,
-        "kp_detector": random_checkpoint(config).kp_detector,
-    }
-    return Checkpoint("rigid", "", config, networks)
-
-
 def motion_tensors(shape, seed=0):
     """Return random tensors of a motion network of ``sparse`` that answer to what they get."""
     rng, tensors = np.random.default_rng(seed), {}

@@ -15,9 +15,8 @@ from studykit.media import video
 from studykit.media.dlib_faces import identity_embedding
 from studykit.media.faces import find_face
 from studykit.media.views import Driving, Source
-from studykit.methods import checkpoint_files, create_method, method_names
+from studykit.methods import create_method, method_names
 from studykit.metrics.cases import identity_of, states_of
-from tests.checkpoints import rigid_checkpoint
 
 # Clips and programs of others have tests of their own.
 WAYS = sorted(set(method_names()) - {"folder", "command"})
@@ -48,14 +47,9 @@ def inputs(shown: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
         video.write_video(folder / f"{name}.mp4", iter(frames), frame_rate=Fraction(25))
     whole = (folder / "moves.mp4").read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
-    checkpoint_files.save(rigid_checkpoint(), folder / "sparse.safetensors")  # none is shipped
     (folder / "words.mp4").write_text("no video")
     (folder / "words.png").write_text("no picture")
     return folder
-
-
-def settings(inputs: Path, way: str) -> dict[str, str]:
-    return {"weights": str(inputs / "sparse.safetensors")} if way == "sparse" else {}
 
 
 def animated(inputs: Path, out: Path, way: str, source: str, driving: str) -> tuple:
@@ -67,7 +61,6 @@ def animated(inputs: Path, out: Path, way: str, source: str, driving: str) -> tu
         method=way,
         size=SIDE,
         watch=lambda *_: None,
-        **settings(inputs, way),
     )
     return np.stack(list(video.read_frames(clip))), row
 
@@ -119,7 +112,7 @@ def test_what_cannot_be_followed_holds_the_frame_and_is_noted(
     bad = [stimuli.render(identity_of(0), state, look, size=256).image for state in turned]
     bad = [np.full_like(shown[0], 128)] * 2 if what == "no face" else bad
     frames = list(map(small, [shown[0], shown[2], *bad, shown[3]]))
-    method = create_method(way, **settings(inputs, way))
+    method = create_method(way)
     state = method.prepare(Source("face", frames[0]))
     driving = Driving("away", lambda: frames, Fraction(25), len(frames), rendered=True)
     clip = list(method.animate(state, driving))
