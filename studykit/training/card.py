@@ -6,6 +6,7 @@ The card's words stand in ``model_card.md`` beside this file, those of other fam
 
 import json
 import string
+import textwrap
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -196,13 +197,15 @@ def _ablations(folder: Path) -> str:
         values = map(str.format, forms, [row[name] for name in figures])
         lines.append([row["variant"], str(row["seed"]), *values])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return (
+    said = (
         f"Each variant was trained for {about['steps']} steps of {about['batch']} pairs from the "
         "same start, motion alone, and paints as the start does: far fewer steps than the "
-        f"checkpoint's. Measured on {about['identities']} of the benchmark's identities at "
-        f"{about['size']} pixels: PSNR in the face above copy, dB, and how far the motion of the "
-        f"face that the source shows is off, in pixels; landmarks are true.\n\n{rows}"
+        f"checkpoint's, and chance has a share. Measured on {about['identities']} of the "
+        f"benchmark's identities at {about['size']} pixels: PSNR in the face above copy, "
+        "dB, and how far the motion of the face that the source shows is off, in pixels; "
+        "landmarks are true."
     )
+    return f"{textwrap.fill(said, 100)}\n\n{rows}"
 
 
 def _tables(content: dict[str, Any]) -> str:
