@@ -32,6 +32,7 @@ def frames(side: int = 256) -> np.ndarray:
 def main() -> None:
     for name in ("synth-256", "regions-256"):
         store(name)
+    store_enhance()
 
 
 def store(name: str) -> None:
@@ -56,6 +57,27 @@ def store(name: str) -> None:
         jacobians=found.get("covariance", found["jacobian"]).numpy(),
         prediction=out.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
     )
+    print(stored(name))
+
+
+def store_enhance(name: str = "enhance-256") -> None:
+    import torch
+
+    from studykit.methods import _enhance_network
+    from studykit.training import families, networks
+
+    checkpoint = weights.load(name)
+    network = families.build(checkpoint.config)["enhance"]
+    networks.fill(network, checkpoint.networks["enhance"])
+    images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        source = images[:1].expand_as(images)
+        found = _enhance_network.maps(network, images, source, _enhance_network.SCALES)
+    maps = {}
+    for scale, own in zip(_enhance_network.SCALES, found, strict=True):
+        every = 2 * EVERY * scale
+        maps[f"times{scale}"] = own.numpy()[:, :, ::every, ::every]
+    np.savez_compressed(stored(name), sha256=checkpoint.sha256, **maps)
     print(stored(name))
 
 
