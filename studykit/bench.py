@@ -159,6 +159,8 @@ class _Bench:
                     found[name] = {"missing": subject.missing}
                 else:
                     running[name] = subject
+            for name, scale in _ENHANCED.items():
+                running[name] = start("enhance_frame", size=size, scale=scale)
             answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
             for _ in range(self.workload.turns):
                 for name, subject in running.items():
@@ -269,6 +271,7 @@ class _Subject:
 
 _CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
 _SHIPPED = {"fomm": "synth-256", "regions": "regions-256", "sparse": "sparse-256"}
+_ENHANCED = {"enhance": 1, "doubled": 2}
 _LEAST_SHIPPED = 128  # pixels a side
 _FRAME_ROWS = (
     ("PaddleGAN, seconds a frame", "ppgan seconds", ".3f"),
@@ -285,6 +288,8 @@ _FRAME_ROWS = (
         (f"{method} on {name}, s a frame", f"{name} seconds", ".3f")
         for method, name in _SHIPPED.items()
     ),
+    ("enhance: 1, further seconds a frame", "enhance seconds", ".3f"),
+    ("enhance: 2, to twice the size", "doubled seconds", ".3f"),
     ("PaddleGAN, peak memory, MB", "ppgan peak_bytes", ".0f"),
     ("fomm, peak memory, MB", "fomm peak_bytes", ".0f"),
 )
@@ -296,10 +301,10 @@ def format_table(results: dict[str, Any]) -> str:
     if results["quick"]:
         lines.append("quick: tiny networks, so these figures say nothing about fomm")
     frames = results["frame"]
-    lines += ["", " " * 34 + "".join(f"{_threads(count):>14}" for count in frames)]
+    lines += ["", " " * 36 + "".join(f"{_threads(count):>14}" for count in frames)]
     for label, keys, form in _FRAME_ROWS:
         cells = "".join(f"{_cell(frame, keys, form):>14}" for frame in frames.values())
-        lines.append(f"{label:34}{cells}")
+        lines.append(f"{label:36}{cells}")
     return "\n".join([*lines, "", *_sentences(results)])
 
 
@@ -473,6 +478,25 @@ def animate_frames(
     return turn
 
 
+def enhance_frame(size: int, scale: int) -> Turn:
+    """Clean a frame of a size by the shipped network, or double it."""
+    from studykit.methods.enhance import Enhanced
+
+    frames = astronaut_frames(_FRAMES, size * scale)
+    made_by = Enhanced(create_method("copy"), scale)
+    _, better = made_by.prepare(Source("astronaut", frames[-1]))
+    given = [frame[::scale, ::scale] for frame in frames]
+    better(given[0])
+
+    def turn() -> dict[str, Any]:
+        start = time.perf_counter()
+        for frame in given:
+            better(frame)
+        return {"seconds": (time.perf_counter() - start) / len(given)}
+
+    return turn
+
+
 def compute_limit(size: int) -> Turn:
     """Run dense 3x3 convolutions, the arithmetic that a processor is best at."""
     paddle = import_paddle()
@@ -580,7 +604,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-_SUBJECTS = (make_weights, animate_frames, compute_limit, hold_video)
+_SUBJECTS = (make_weights, animate_frames, enhance_frame, compute_limit, hold_video)
 
 
 def main() -> None:

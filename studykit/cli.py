@@ -172,6 +172,7 @@ def run(study: Path, only: str | None, allow_commands: bool, **settings: Any) ->
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
 @click.option("--adapt-scale/--no-adapt-scale", default=None, help="Scale motion by face size.")
+@click.option("--enhance", type=click.IntRange(1, 2), help="1 cleans frames; 2 doubles their size.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]))
 @click.option("--size", type=click.IntRange(64, 2048), help="Of the square in pixels [256].")
 @click.option(

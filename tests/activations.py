@@ -35,7 +35,7 @@ def frames(side: int = 256) -> np.ndarray:
 def main() -> None:
     for name in weights.names():
         if (weights.SHIPPED / name).is_dir():
-            store(name)
+            (store_enhance if weights.family(name) == "enhance" else store)(name)
 
 
 def store(name: str) -> None:
@@ -80,6 +80,27 @@ def _sparse(made: dict[str, Any], images: Any) -> dict[str, Any]:
     points = made["kp_detector"](images)["value"]
     flow, logit = (field[:, :, ::EVERY, ::EVERY] for field in (flow, logit))
     return {"points": points, "flow": flow, "logit": logit, "prediction": out}
+
+
+def store_enhance(name: str) -> None:
+    import torch
+
+    from studykit.methods import _enhance_network
+    from studykit.training import families, networks
+
+    checkpoint = weights.load(name)
+    network = families.build(checkpoint.config)["enhance"]
+    networks.fill(network, checkpoint.networks["enhance"])
+    images = torch.tensor(frames()).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        source = images[:1].expand_as(images)
+        found = _enhance_network.maps(network, images, source, _enhance_network.SCALES)
+    maps = {}
+    for scale, own in zip(_enhance_network.SCALES, found, strict=True):
+        every = 2 * EVERY * scale
+        maps[f"times{scale}"] = own.numpy()[:, :, ::every, ::every]
+    np.savez_compressed(stored(name), sha256=checkpoint.sha256, **maps)
+    print(stored(name))
 
 
 if __name__ == "__main__":

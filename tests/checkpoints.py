@@ -10,7 +10,7 @@ import copy
 
 import numpy as np
 
-from studykit.methods import checkpoint_files, weights
+from studykit.methods import _enhance_network, checkpoint_files, weights
 from studykit.methods._fomm_dygraph import build_networks
 from studykit.methods._sparse_network import POINTS, tensor_shapes
 from studykit.methods.checkpoint_files import Checkpoint
@@ -48,6 +48,21 @@ def sparse_checkpoint(seed=0, size=64, **shape):
         "kp_detector": made.kp_detector,
     }
     return Checkpoint(f"sparse-{seed}", "", config, networks)
+
+
+def enhance_checkpoint(seed=0, strength=0.05, taken=-40.0):
+    """Return a random network of ``enhance``.
+
+    It changes frames by as much as is asked, and takes from the source by the logit ``taken``.
+    """
+    rng, tensors = np.random.default_rng(seed), {}
+    for name, shape in _enhance_network.tensor_shapes().items():
+        spread = (2 / np.prod(shape[1:])) ** 0.5 * (strength if name.startswith("times") else 1)
+        tensor = rng.normal(0, spread, shape) if len(shape) > 1 else np.zeros(shape)
+        tensors[name] = tensor.astype(np.float32)
+    tensors["near.weight"][:], tensors["near.bias"][:] = 0, taken
+    config = {"network": "enhance", "size": 256, "trained_on": "nothing"}
+    return Checkpoint(f"enhance-{seed}", "", config, {"enhance": tensors})
 
 
 def motion_tensors(shape, seed=0):

@@ -28,6 +28,7 @@ NETWORKS = ("kp_detector", "generator")
 """The networks of the First Order Motion Model, as its files name them."""
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "enhance": ("enhance",),
     "fomm": NETWORKS,
     "regions": (*NETWORKS, "disentangled"),
     "sparse": ("motion", "generator", "kp_detector"),

@@ -17,6 +17,7 @@ import numpy as np
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
+from studykit.training.enhancement import measure_enhancement
 
 SIZES = (128, 256)
 """At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
@@ -38,6 +39,9 @@ def measure(
 
     from studykit.metrics.benchmark import run_benchmark
 
+    if _family(folder) == "enhance":
+        measure_enhancement(folder, say)
+        return
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made = Path(name)
@@ -130,11 +134,12 @@ def write_card(folder: Path) -> Path:
         loaded = checkpoints.load(folder / "weights.safetensors")
     except (OSError, ValueError) as error:
         raise StudyError(f"{folder} is no folder of a shipped checkpoint: {error}") from None
+    family = _family(folder)
     config, recipe = loaded.config, read_recipe(folder / "recipe.yaml")
     values = {
         "name": folder.name,
         "size": config["size"],
-        "keypoints": config["common_params"]["num_kp"],
+        "keypoints": config.get("common_params", {}).get("num_kp"),
         "parameters": f"{checkpoint_files.parameters(loaded) / 1e6:.2f}",
         "megabytes": f"{record['bytes'] / 1e6:.1f}",
         "precision": record["precision"],
@@ -143,12 +148,11 @@ def write_card(folder: Path) -> Path:
         "steps": f"{record['step']:,}",
         "hours": f"{_seconds(log) / 3600:.1f}",
         "identities": f"{recipe.data.available(record['step']):,}",
-        "tables": "\n\n".join(_tables(scores) for scores in measured),
-        "curve": _curve(log),
+        "tables": "\n\n".join(map(_tables, measured)),
+        "curve": _gains(log) if family == "enhance" else _curve(log),
         "papers": papers_table(shipped(checkpoints.SHIPPED)),
         "ablations": _ablations(folder),
     }
-    family = _family(folder)
     words = Path(__file__).with_name(
         "model_card.md" if family == "fomm" else f"model_card_{family}.md"
     )
@@ -208,12 +212,31 @@ def _ablations(folder: Path) -> str:
     return f"{textwrap.fill(said, 100)}\n\n{rows}"
 
 
+def _gains(log: Sequence[dict[str, Any]]) -> str:
+    """Return a table of what ``enhance`` gained on held-out frames, in dB, as training went on."""
+    measured = (record for record in log if "held out" in record)
+    found = [{"step": record["step"], **record["held out"]} for record in measured]
+    names = [name for name in found[-1] if name != "step" and not name.startswith("l1")]
+    lines = [["step", *names], ["---:"] * (len(names) + 1)]
+    lines += [[f"{row['step']:,}", *(f"{row[name]:+.2f}" for name in names)] for row in found]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _tables(content: dict[str, Any]) -> str:
+    if "enhanced" in content:
+        return "\n\n".join(map(_plain_table, (content["enhanced"], content["temporal"])))
     import pandas as pd
 
     from studykit.metrics.benchmark import summary_tables
 
     return f"## At {content['size']} pixels\n\n" + summary_tables(pd.DataFrame(content["summary"]))
+
+
+def _plain_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [[*rows[0]], *([f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()]
+                           for row in rows)]  # fmt: skip
+    lines.insert(1, ["---:" if isinstance(v, float) else "---" for v in rows[0].values()])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _keep_picture(path: Path, target: Path) -> None:

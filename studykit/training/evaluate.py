@@ -11,7 +11,7 @@ from torch import Tensor
 from studykit.methods import _fomm_motion
 from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
-from studykit.training import sparse
+from studykit.training import enhance, sparse
 from studykit.training.data import DataSettings, HeldOut, held_out_points
 from studykit.training.networks import Keypoints
 from studykit.training.regions import aligned
@@ -41,7 +41,12 @@ def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoin
 def clips(
     networks: dict[str, Any], held_out: Sequence[HeldOut], settings: DataSettings
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Animate the source of each held-out identity by its own frames, and by the other one's."""
+    """Animate the source of each held-out identity by its own frames, and by the other one's.
+
+    What moves nothing restores its own frames, which were spoiled.
+    """
+    if "enhance" in networks:
+        return [enhance.restored(networks["enhance"], item.own) for item in held_out], []
     own, cross = [], []
     for index, item in enumerate(held_out):
         source, marks = item.own[0], (None, None)
