@@ -295,5 +295,7 @@ def test_the_tables_of_the_benchmark_are_those_of_the_shipped_weights() -> None:
     spec.loader.exec_module(script)
     assert script.page(PAGES["benchmark.md"]) == PAGES["benchmark.md"]
     table = papers_table(shipped(weights.SHIPPED))
-    for card in weights.SHIPPED.glob("*/MODEL_CARD.md"):
-        assert table in card.read_text(encoding="utf-8"), card.parent.name
+    for measured in weights.SHIPPED.glob("*/benchmark-256.json"):
+        card = measured.with_name("MODEL_CARD.md")
+        if '"papers"' in measured.read_text(encoding="utf-8"):  # not of what changes others' clips
+            assert table in card.read_text(encoding="utf-8"), card.parent.name
