@@ -4,6 +4,7 @@ The same steps as ``OcclusionAwareGenerator.forward``, but the source is encoded
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,10 @@ def build_networks(settings: Settings) -> tuple[Any, Any]:
     """
     detector, generator = import_ppgan()
     common = settings["common_params"]
+    if family_of(settings) == "resnet":
+        from studykit.methods import _resnet_layers
+
+        detector = functools.partial(_resnet_layers.detector, detector)
     networks = (
         detector(**settings["kp_detector_cfg"], **common),
         generator(**settings["generator_cfg"], **common, inference=True),

@@ -30,6 +30,7 @@ NETWORKS = ("kp_detector", "generator")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "fomm": NETWORKS,
     "regions": (*NETWORKS, "disentangled"),
+    "resnet": NETWORKS,
     "sparse": ("motion", "generator"),
 }
 """The networks of every family that a method animates with, by the family's name."""

@@ -5,7 +5,7 @@ keypoints' heat maps are regions here, whose first two moments give the affine m
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -109,27 +109,14 @@ class Regions:
             yield from state.engine.paint(state.source, regions)
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
-        source, initial, held = state.source.keypoints, None, 0
+        last = source = state.source.keypoints
         tensors = self._tensors(len(source.points))
-        last = source
-        for row in kept(driving, state.found_by, lambda: state.rows(driving)):
-            found = Keypoints.from_row(row)
-            own = framed(found)
-            if initial is None:
-                initial = framed(state.at_reference(driving, found))
-                if strangeness(initial, source) > _MOST_STRANGE_START:
-                    raise NoFaceError(
-                        f"{driving.name}: no face like those it was trained on in the reference "
-                        "frame: name another one, or another method"
-                    )
-                scale = movement_scale(source, initial) if self.adapt_scale else 1.0
-            if strangeness(own, initial) > _MOST_STRANGE:
-                held += 1
-                state.moved_by[:] = [f"frames that show no face and repeat the one before: {held}"]
-            else:
+        for initial, own in believed(state, driving, framed):
+            if own is not None:
                 if self.mode == "disentangled":
                     own = disentangled(tensors, source, own)
                 elif self.mode == "relative":
+                    scale = movement_scale(source, initial) if self.adapt_scale else 1.0
                     own = transfer(source, aligned(own, initial.jacobians), initial, scale)
                 last = steadied(aligned(own, source.jacobians), source)
             yield last
@@ -140,3 +127,40 @@ class Regions:
             return {}
         loaded = checkpoints.load(self.weights)
         return require_tensors(loaded, "disentangled", disentangled_shapes(regions))
+
+
+def believed(
+    state: Prepared, driving: Driving, framed: Callable[[Keypoints], Keypoints]
+) -> Iterator[tuple[Keypoints, Keypoints | None]]:
+    """Yield for each frame the keypoints of the reference frame, and its own.
+
+    None stands for those that lie as no turned face has them; the clip's note counts such frames.
+
+    Parameters
+    ----------
+    state : Prepared
+    driving : Driving
+    framed : callable
+        Is applied to all that is found.
+
+    Raises
+    ------
+    NoFaceError
+        The reference frame is such a frame.
+    """
+    initial, held = None, 0
+    for row in kept(driving, state.found_by, lambda: state.rows(driving)):
+        found = Keypoints.from_row(row)
+        own = framed(found)
+        if initial is None:
+            initial = framed(state.at_reference(driving, found))
+            if strangeness(initial, state.source.keypoints) > _MOST_STRANGE_START:
+                raise NoFaceError(
+                    f"{driving.name}: no face like those it was trained on in the reference "
+                    "frame: name another one, or another method"
+                )
+        strange = strangeness(own, initial) > _MOST_STRANGE
+        held += strange
+        yield initial, None if strange else own
+    if held:
+        state.moved_by.append(f"frames that show no face and repeat the one before: {held}")

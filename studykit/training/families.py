@@ -5,19 +5,23 @@ from typing import Any
 from torch import nn
 
 from studykit.methods.checkpoint_files import Settings, family_of
-from studykit.training import networks, regions, sparse
+from studykit.training import networks, regions, resnet, sparse
 from studykit.training.objective import Objective
 
 _BUILT_BY: dict[str, Any] = {
     "fomm": networks.build,
     "regions": regions.build,
+    "resnet": resnet.build,
     "sparse": sparse.build,
 }
 
 
 def objective(built: dict[str, nn.Module], bf16: bool, vgg: Any = None) -> nn.Module:
     """Return what makes the terms of the loss, for networks that :func:`build` gave."""
-    return (sparse.Objective if "motion" in built else Objective)(built, bf16, vgg)
+    kind: Any = sparse.Objective if "motion" in built else Objective
+    if isinstance(built.get("kp_detector"), resnet.ResnetDetector):
+        kind = resnet.Objective
+    return kind(built, bf16, vgg)
 
 
 def build(settings: Settings) -> dict[str, nn.Module]:

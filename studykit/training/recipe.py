@@ -168,7 +168,10 @@ class Recipe:
         File of VGG-19 weights for the perceptual term.
     start : str, optional
         Weights to begin with: the name or the file of a First Order Motion Model of the same
-        settings, whose detector and generator ``regions`` begins with, too.
+        settings, whose detector and generator ``regions`` begins with, too; ``resnet`` takes of
+        the generator what concerns its ten keypoints.
+    swats : dict, optional
+        Settings of :class:`studykit.training.swats.Swats`, which takes Adam's place.
     """
 
     name: str
@@ -190,6 +193,7 @@ class Recipe:
     workers: int = 1
     vgg: str | None = None
     start: str | None = None
+    swats: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.network not in FAMILIES:
