@@ -21,6 +21,7 @@ from studykit.methods import (
 from studykit.methods._fomm_landmarks import KEYPOINTS
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._fomm_runtime import GraphError
+from studykit.methods._region_motion import strangeness
 from studykit.methods._resnet_crop import (
     EVERY,
     WHOLE,
@@ -58,6 +59,7 @@ def always_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks find keypoints anywhere."""
     for name in ("_MOST_STRANGE", "_MOST_STRANGE_START"):
         monkeypatch.setattr(regions, name, 1.1)
+    monkeypatch.setattr(resnet, "_MOST_SPREAD", 9.0)
 
 
 def see(monkeypatch: pytest.MonkeyPatch, box: np.ndarray) -> None:
@@ -140,6 +142,7 @@ def test_places_in_a_square_are_places_in_the_image() -> None:
 def test_graphs_and_layers_make_the_same_clip(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     by_graphs, note = animate(FRAMES, weights=small)
     assert note.startswith("small.safetensors was trained on rendered faces alone")
+    assert "layer by layer" not in note
     fomm._engine.cache_clear()
 
     def refuse(*_: object) -> None:
@@ -154,6 +157,7 @@ def test_graphs_and_layers_make_the_same_clip(small: str, monkeypatch: pytest.Mo
     assert np.abs(by_graphs[1:].astype(int) - by_graphs[0]).max() > 20
 
 
+@pytest.mark.usefixtures("always_a_face")
 def test_paddle_finds_what_pytorch_found_when_it_was_stored(tmp_path: Path) -> None:
     made = random_checkpoint(RESNET)
     made = replace(made, networks={**made.networks, "kp_detector": detector_tensors()})
@@ -208,10 +212,11 @@ def test_keypoints_are_sought_in_the_faces_square_and_a_note_says_where_none_is(
     assert "keypoints sought in the whole square: no face found" in note
 
 
+@pytest.mark.usefixtures("always_a_face")
 def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
     small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([0.0, 0.0, 0.0, 1.0, 1.0, 0.0])  # of the reference, then of five frames
+    answers = iter([0.0, 0.0, 0.0, 2.0, 2.0, 0.0])  # of the reference, then of five frames
     monkeypatch.setattr(regions, "strangeness", lambda *_: next(answers))
     clip, note = animate(FRAMES, weights=small)
     assert np.array_equal(clip[2], clip[1]) and np.array_equal(clip[3], clip[1])
@@ -219,10 +224,29 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
     assert "frames that show no face and repeat the one before: 2" in note
 
 
+def test_keypoints_whose_maps_are_spread_are_no_faces() -> None:
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (10, 2)).astype(np.float32)
+    sharp = Keypoints(points, np.tile(np.eye(2) * 0.05**2, (10, 1, 1)))
+    assert np.array_equal(resnet._certain(sharp).points, points)
+    blurred = replace(sharp, jacobians=sharp.jacobians * 16)
+    assert not resnet._certain(blurred).points.any()
+    assert strangeness(resnet._certain(blurred), sharp) == 1
+    one = sharp.jacobians.copy()
+    one[3] *= 16
+    assert resnet._certain(replace(sharp, jacobians=one)).points.any()
+
+
+def test_a_source_without_a_face_is_refused(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resnet, "_MOST_SPREAD", 0.0)
+    with pytest.raises(NoFaceError, match="astronaut: no face like those it was trained on: choo"):
+        animate(FRAMES, weights=small)
+
+
+@pytest.mark.usefixtures("always_a_face")
 def test_a_driving_that_begins_without_a_face_is_refused(
     small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "strangeness", lambda *_: 1.0)
+    monkeypatch.setattr(regions, "strangeness", lambda *_: 2.0)
     with pytest.raises(NoFaceError, match="moving: no face like those it was trained on"):
         animate(FRAMES, weights=small)
 

@@ -27,8 +27,8 @@ LAST = 16
 """Channels of the decoder's last level."""
 
 _BLOCKS = ("0", "1")  # of every stage
-# Of ImageNet's pixels, in [0, 1], by channel.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Mean and deviation of ImageNet's pixels, in [0, 1], by channel.
+_CHANNELS = ((0, 0.485, 0.229), (1, 0.456, 0.224), (2, 0.406, 0.225))
 
 
 def widths(width: int, most: int) -> list[int]:
@@ -106,8 +106,8 @@ def features(
     image : (B, 3, S, S)
         In [0, 1]; S is a multiple of 32.
     """
-    channels = zip(range(3), _MEAN, _DEVIATION, strict=True)
-    x = concat([(image[:, c : c + 1] - mean) / spread for c, mean, spread in channels], 1)
+    # Plain enough for Paddle, which translates these lines to make a graph of them.
+    x = concat([(image[:, c : c + 1] - mean) / spread for c, mean, spread in _CHANNELS], 1)
     x = functions.relu(encoder.bn1(encoder.conv1(x)))
     seen = [image, x]
     x = functions.max_pool2d(x, 3, 2, 1)
