@@ -269,7 +269,11 @@ class _Subject:
 
 
 _CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
-_SHIPPED = {"fomm": ("synth", "synth-256"), "regions": ("regions", "regions-256")}
+_SHIPPED = {
+    "fomm": ("synth", "synth-256"),
+    "regions": ("regions", "regions-256"),
+    "resnet": ("resnet", "resnet-256"),
+}
 _LEAST_SHIPPED = 128  # pixels a side
 _FRAME_ROWS = (
     ("PaddleGAN, seconds a frame", "ppgan seconds", ".3f"),
@@ -284,6 +288,7 @@ _FRAME_ROWS = (
     ("  SSIM to float32", "bfloat16 loss ssim", ".4f"),
     ("fomm on synth-256, seconds a frame", "synth seconds", ".3f"),
     ("regions on regions-256", "regions seconds", ".3f"),
+    ("resnet on resnet-256", "resnet seconds", ".3f"),
     ("PaddleGAN, peak memory, MB", "ppgan peak_bytes", ".0f"),
     ("fomm, peak memory, MB", "fomm peak_bytes", ".0f"),
 )

@@ -30,7 +30,7 @@ def frames(side: int = 256) -> np.ndarray:
 
 
 def main() -> None:
-    for name in ("synth-256", "regions-256"):
+    for name in ("synth-256", "regions-256", "resnet-256"):
         store(name)
 
 
@@ -49,11 +49,12 @@ def store(name: str) -> None:
         found = made["kp_detector"](images)
         rest = {name: value[:1].expand_as(value) for name, value in found.items()}
         out = made["generator"](images[:1].expand_as(images), found, rest)["prediction"]
+    linear = found.get("covariance", found.get("jacobian"))
     np.savez_compressed(
         stored(name),
         sha256=checkpoint.sha256,
         points=found["value"].numpy(),
-        jacobians=found.get("covariance", found["jacobian"]).numpy(),
+        **({} if linear is None else {"jacobians": linear.numpy()}),
         prediction=out.permute(0, 2, 3, 1).numpy()[:, ::EVERY, ::EVERY].astype(np.float16),
     )
     print(stored(name))

@@ -274,7 +274,12 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "methods"), [("synth-256", ("copy", "warp", "fomm")), ("regions-256", ("regions",))]
+    ("name", "methods"),
+    [
+        ("synth-256", ("copy", "warp", "fomm")),
+        ("regions-256", ("regions",)),
+        ("resnet-256", ("resnet",)),
+    ],
 )
 def test_the_table_of_the_benchmark_is_that_of_the_shipped_weights(
     name: str, methods: tuple[str, ...]

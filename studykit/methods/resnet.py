@@ -35,7 +35,8 @@ class Resnet:
     Attributes
     ----------
     weights : str
-        A named checkpoint or a file, as ``python -m studykit.training --config resnet-256`` makes.
+        A named checkpoint or a file. ``resnet-256`` comes with the package and knows rendered faces
+        alone.
     relative : bool
         Move the source's keypoints as the driving's move from its reference frame on; otherwise
         put them where the driving's are.
@@ -46,7 +47,7 @@ class Resnet:
         As there.
     """
 
-    weights: str
+    weights: str = "resnet-256"
     relative: bool = True
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"

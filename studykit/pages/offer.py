@@ -34,6 +34,11 @@ class Setting:
 
 
 _WEIGHTS = Setting("weights", "Weights", "What the model has learned from.")
+_RELATIVE = Setting(
+    "relative",
+    "Relative motion",
+    "Count motion from the reference frame, so that the face keeps its own place and shape.",
+)
 _ADAPT_SCALE = Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces.")
 
 METHODS = {
@@ -54,8 +59,7 @@ METHODS = {
         "A learned model paints what motion uncovers. Its weights here know rendered faces.",
         (
             _WEIGHTS,
-            Setting("relative", "Relative motion", "Count motion from the reference frame, so that "
-                    "the face keeps its own place and shape."),
+            _RELATIVE,
             _ADAPT_SCALE,
             Setting("keypoints", "Keypoints", "Found by the network, or taken from landmarks."),
             Setting("reach", "Reach", "How far landmarks may shift the head, in millimetres.",
@@ -71,6 +75,11 @@ METHODS = {
                     "place and shape; disentangled takes the pose alone."),
             _ADAPT_SCALE,
         ),
+    ),
+    "resnet": (
+        "ResNet keypoints",
+        "A learned model shifts the face by ten points. It knows rendered faces.",
+        (_WEIGHTS, _RELATIVE, _ADAPT_SCALE),
     ),
     "copy": ("Still", "The picture, held still, to compare with.", ()),
 }  # fmt: skip
