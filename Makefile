@@ -14,8 +14,11 @@ unexport PYTHONDONTWRITEBYTECODE
 study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
 
+# Other programs take part in hundreds of tests (browsers, a proxy, workers that are killed). What fails
+# once and then passes is listed as RERUN; what fails twice has failed.
 test: .venv/ready
-	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile
+	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile \
+	  --reruns 1 -rfER
 
 serve: .venv/ready
 	.venv/bin/studykit serve

@@ -30,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {f"test_{name}.py": place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: long.get(item.path.name, len(long)))
+    for item in items:
+        if not isinstance(item, pytest.Function):  # a notebook's cell needs those before it
+            item.add_marker(pytest.mark.flaky(reruns=0))
 
 
 @pytest.fixture(scope="session", autouse=True)
