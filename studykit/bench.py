@@ -142,9 +142,8 @@ class _Bench:
             "ppgan": {**ppgan, "precision": "float32"},
         }
         size = max(self.workload.size, _LEAST_SHIPPED)
-        for method, (key, name) in _SHIPPED.items():
-            own = {"method": method, "weights": name, "size": size, "config": None}
-            asked[key] = {**own, "precision": "float32"}
+        for method, name in _SHIPPED.items():
+            asked[name] = {"method": method, "weights": name, "size": size, "config": None}
         clips = {name: self.folder / f"{name}.npy" for name in asked}
         found: dict[str, Any] = {}
         with ExitStack() as stack:
@@ -160,6 +159,8 @@ class _Bench:
                     found[name] = {"missing": subject.missing}
                 else:
                     running[name] = subject
+            for name, scale in _ENHANCED.items():
+                running[name] = start("enhance_frame", size=size, scale=scale)
             answers: dict[str, list[dict[str, Any]]] = {name: [] for name in running}
             for _ in range(self.workload.turns):
                 for name, subject in running.items():
@@ -270,10 +271,12 @@ class _Subject:
 
 _CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
 _SHIPPED = {
-    "fomm": ("synth", "synth-256"),
-    "regions": ("regions", "regions-256"),
-    "resnet": ("resnet", "resnet-256"),
+    "fomm": "synth-256",
+    "regions": "regions-256",
+    "resnet": "resnet-256",
+    "sparse": "sparse-256",
 }
+_ENHANCED = {"enhance": 1, "doubled": 2}
 _LEAST_SHIPPED = 128  # pixels a side
 _FRAME_ROWS = (
     ("PaddleGAN, seconds a frame", "ppgan seconds", ".3f"),
@@ -286,9 +289,12 @@ _FRAME_ROWS = (
     ("fomm in bfloat16, seconds a frame", "bfloat16 seconds", ".3f"),
     ("  largest loss, of 255", "bfloat16 loss largest", ".1f"),
     ("  SSIM to float32", "bfloat16 loss ssim", ".4f"),
-    ("fomm on synth-256, seconds a frame", "synth seconds", ".3f"),
-    ("regions on regions-256", "regions seconds", ".3f"),
-    ("resnet on resnet-256", "resnet seconds", ".3f"),
+    *(
+        (f"{method} on {name}, s a frame", f"{name} seconds", ".3f")
+        for method, name in _SHIPPED.items()
+    ),
+    ("enhance: 1, further seconds a frame", "enhance seconds", ".3f"),
+    ("enhance: 2, to twice the size", "doubled seconds", ".3f"),
     ("PaddleGAN, peak memory, MB", "ppgan peak_bytes", ".0f"),
     ("fomm, peak memory, MB", "fomm peak_bytes", ".0f"),
 )
@@ -300,10 +306,10 @@ def format_table(results: dict[str, Any]) -> str:
     if results["quick"]:
         lines.append("quick: tiny networks, so these figures say nothing about fomm")
     frames = results["frame"]
-    lines += ["", " " * 34 + "".join(f"{_threads(count):>14}" for count in frames)]
+    lines += ["", " " * 36 + "".join(f"{_threads(count):>14}" for count in frames)]
     for label, keys, form in _FRAME_ROWS:
         cells = "".join(f"{_cell(frame, keys, form):>14}" for frame in frames.values())
-        lines.append(f"{label:34}{cells}")
+        lines.append(f"{label:36}{cells}")
     return "\n".join([*lines, "", *_sentences(results)])
 
 
@@ -439,14 +445,14 @@ def make_weights(config: dict, size: int, folder: str) -> Turn:
 
 
 def animate_frames(
-    weights: str, config: dict | None, size: int, clip: str, precision: str, method: str = "fomm"
+    weights: str, config: dict | None, size: int, clip: str, method: str = "fomm", **settings: Any
 ) -> Turn:
     """Animate a few frames by a method or, with a config, as users of ppgan's predictor do."""
     frames = astronaut_frames(_FRAMES, size)
     import_paddle()
     start = time.monotonic()
     if config is None:
-        made_by = create_method(method, weights=weights, device="cpu", precision=precision)
+        made_by = create_method(method, weights=weights, device="cpu", **settings)
         state = made_by.prepare(Source("astronaut", frames[-1]))
 
         def animate(count: int) -> list[np.ndarray]:
@@ -473,6 +479,25 @@ def animate_frames(
         seconds = (time.perf_counter() - between) - (between - start)
         np.save(clip, np.asarray(made, np.float32))
         return {"seconds": seconds / (_FRAMES - 1), "second_start_seconds": started}
+
+    return turn
+
+
+def enhance_frame(size: int, scale: int) -> Turn:
+    """Clean a frame of a size by the shipped network, or double it."""
+    from studykit.methods.enhance import Enhanced
+
+    frames = astronaut_frames(_FRAMES, size * scale)
+    made_by = Enhanced(create_method("copy"), scale)
+    _, better = made_by.prepare(Source("astronaut", frames[-1]))
+    given = [frame[::scale, ::scale] for frame in frames]
+    better(given[0])
+
+    def turn() -> dict[str, Any]:
+        start = time.perf_counter()
+        for frame in given:
+            better(frame)
+        return {"seconds": (time.perf_counter() - start) / len(given)}
 
     return turn
 
@@ -584,7 +609,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-_SUBJECTS = (make_weights, animate_frames, compute_limit, hold_video)
+_SUBJECTS = (make_weights, animate_frames, enhance_frame, compute_limit, hold_video)
 
 
 def main() -> None:

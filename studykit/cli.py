@@ -172,6 +172,7 @@ def run(study: Path, only: str | None, allow_commands: bool, **settings: Any) ->
 @click.option("--config", metavar="YAML", help="The network's settings, for weights without any.")
 @click.option("--relative/--absolute", default=None, help="Transfer motion or position.")
 @click.option("--adapt-scale/--no-adapt-scale", default=None, help="Scale motion by face size.")
+@click.option("--enhance", type=click.IntRange(1, 2), help="1 cleans frames; 2 doubles their size.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]))
 @click.option("--size", type=click.IntRange(64, 2048), help="Of the square in pixels [256].")
 @click.option(
@@ -651,6 +652,13 @@ def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
     type=_path,
     help="Score the clips in a folder. May be given again.",
 )
+@click.option(
+    "--film",
+    "films",
+    multiple=True,
+    type=_path,
+    help="A video of a face, which moves its own first frame. May be given again.",
+)
 @click.option("--write", "pairs", type=_path, help="Write sources and drivings, no more.")
 @click.option("--out", default="reports/benchmark", show_default=True, type=_path)
 @_seed
@@ -660,6 +668,7 @@ def write_stimuli_files(folder: Path, demo: bool, **settings: int) -> None:
 def benchmark(
     methods: tuple[str, ...],
     folders: tuple[Path, ...],
+    films: tuple[Path, ...],
     pairs: Path | None,
     out: Path,
     device: str,
@@ -676,7 +685,8 @@ def benchmark(
         click.echo(write_pairs(pairs, say=_say, **settings))
         return
     asked = [*methods, *([] if methods or folders else ["fomm", "warp"])]
-    scores = run_benchmark(contestants(asked, folders, device), out, say=_say, **settings)
+    given = contestants(asked, folders, device)
+    scores = run_benchmark(given, out, films=films, say=_say, **settings)
     click.echo(table(scores), nl=False)
     click.echo(out / "summary.md")
 

@@ -10,9 +10,9 @@ import copy
 
 import numpy as np
 
-from studykit.methods import checkpoint_files, weights
+from studykit.methods import _enhance_network, checkpoint_files, weights
 from studykit.methods._fomm_dygraph import build_networks
-from studykit.methods._sparse_network import tensor_shapes
+from studykit.methods._sparse_network import POINTS, tensor_shapes
 from studykit.methods.checkpoint_files import Checkpoint
 from studykit.methods.random_weights import SMALL, random_checkpoint
 from studykit.methods.sparse import shape_of
@@ -37,32 +37,32 @@ def mobile_config():
 def sparse_checkpoint(seed=0, size=64, **shape):
     """Return random networks of ``sparse``, which find the motion of small images."""
     shape = {"side": 64, "whole": [8, 12], "local": [8, 8], "code": 16, **shape}
-    config = {**small_config(), "network": "sparse", "motion_cfg": shape, "size": size}
+    small = small_config(num_kp=POINTS, estimate_jacobian=False)
+    config = {**small, "network": "sparse", "motion_cfg": shape, "size": size}
     config["trained_on"] = "nothing"
-    painting = {
-        name: tensor
-        for name, tensor in random_checkpoint(small_config(), seed, size).generator.items()
-        if not name.startswith("dense_motion")
+    made = random_checkpoint(small, seed, size)
+    painting = {k: v for k, v in made.generator.items() if not k.startswith("dense_motion")}
+    networks = {
+        "motion": motion_tensors(shape_of(config), seed),
+        "generator": painting,
+        "kp_detector": made.kp_detector,
     }
-    networks = {"motion": motion_tensors(shape_of(config), seed), "generator": painting}
     return Checkpoint(f"sparse-{seed}", "", config, networks)
 
 
-def rigid_checkpoint():
-    """Return networks of ``sparse`` as training begins: the similarity moves the head.
+def enhance_checkpoint(seed=0, strength=0.05, taken=-40.0):
+    """Return a random network of ``enhance``.
 
-    The shipped checkpoint's paint.
+    It changes frames by as much as is asked, and takes from the source by the logit ``taken``.
     """
-    shipped = weights.load(weights.DEFAULT)
-    shape = {"side": 128, "whole": [8, 8], "local": [8, 8], "code": 8}
-    config = {**shipped.config, "network": "sparse", "motion_cfg": shape}
-    tensors = motion_tensors(shape_of(config))
-    for name, tensor in tensors.items():
-        if ".head." in name:
-            tensor[:] = 0
-    tensors["whole.head.bias"][:] = [1, 0, 0, 2]
-    painting = {k: v for k, v in shipped.generator.items() if not k.startswith("dense_motion")}
-    return Checkpoint("rigid", "", config, {"motion": tensors, "generator": painting})
+    rng, tensors = np.random.default_rng(seed), {}
+    for name, shape in _enhance_network.tensor_shapes().items():
+        spread = (2 / np.prod(shape[1:])) ** 0.5 * (strength if name.startswith("times") else 1)
+        tensor = rng.normal(0, spread, shape) if len(shape) > 1 else np.zeros(shape)
+        tensors[name] = tensor.astype(np.float32)
+    tensors["near.weight"][:], tensors["near.bias"][:] = 0, taken
+    config = {"network": "enhance", "size": 256, "trained_on": "nothing"}
+    return Checkpoint(f"enhance-{seed}", "", config, {"enhance": tensors})
 
 
 def motion_tensors(shape, seed=0):

@@ -12,6 +12,7 @@ from studykit.media import video
 from studykit.media.views import Driving, Source
 from studykit.methods import create_method
 from studykit.metrics import benchmark, cases
+from studykit.study.file import TYPES
 
 SMALL = {"size": 96, "identities": 8}
 
@@ -22,19 +23,24 @@ def everyone() -> list[cases.Case]:
 
 
 class Knowing:
-    """Knows the target of every pair, and gives it, but refuses drawn sources."""
+    """Knows the target of every pair, and gives it, but refuses drawn sources; films it copies."""
 
     def __init__(self, everyone: list[cases.Case]) -> None:
         self.cases = {case.name: case for case in everyone}
 
-    def prepare(self, source: Source) -> cases.Case:
+    def prepare(self, source: Source) -> cases.Case | None:
+        if source.name == "film":
+            return None
         case = self.cases[source.name]
         assert np.array_equal(source.image, case.own[0])
         if case.type == "stylised":
             raise NoFaceError(f"{source.name}: no face")
         return case
 
-    def animate(self, state: cases.Case, driving: Driving) -> Iterator[np.ndarray]:
+    def animate(self, state: cases.Case | None, driving: Driving) -> Iterator[np.ndarray]:
+        if state is None:
+            yield from driving
+            return
         assert len(list(driving)) == driving.frame_count == 1 + len(cases.MOTIONS)
         yield from state.own if driving.name == state.name else state.moved
 
@@ -45,7 +51,11 @@ def row(summary, method: str, pairing: str, kind: str):
 
 
 def test_a_method_that_knows_the_targets_is_perfect_but_where_it_refuses(everyone, tmp_path):
-    found = benchmark.run_benchmark({"knowing": Knowing(everyone)}, tmp_path, **SMALL).summary
+    film = tmp_path / "film.mp4"
+    video.write_video(film, iter(everyone[0].own[[0, 7, 0, 1]]), frame_rate=25, crf=6)
+    films = {"films": [film], **SMALL}
+    scores = benchmark.run_benchmark({"knowing": Knowing(everyone)}, tmp_path, **films)
+    found = scores.summary
     for pairing in cases.PAIRINGS:
         best, copied = (row(found, name, pairing, "frontal") for name in ("knowing", "copy"))
         assert best["psnr"] == 100 and best["l1"] == best["mouth"] == best["eyes"] == 0
@@ -56,7 +66,17 @@ def test_a_method_that_knows_the_targets_is_perfect_but_where_it_refuses(everyon
         refused, still = (row(found, name, pairing, "stylised") for name in ("knowing", "copy"))
         assert refused["failed"] == 100 and refused["psnr"] == still["psnr"]
         assert row(found, "knowing", pairing, "all")["failed"] == 25
+    papers = scores.papers.set_index(["pairing", "method"])
+    for pairing in (*cases.PAIRINGS, benchmark.FILMED):
+        best, copied = papers.loc[pairing, "knowing"], papers.loc[pairing, "copy"]
+        assert best["l1"] < copied["l1"] and best["akd"] < copied["akd"]
+        assert best["aed_truth"] < copied["aed_truth"] and best["ssim"] > copied["ssim"]
+    best, copied = papers.loc[benchmark.FILMED, "knowing"], papers.loc[benchmark.FILMED, "copy"]
+    assert (best["psnr"], best["l1"], best["akd"], best["aed_truth"]) == (100, 0, 0, 0)
+    assert copied["sms"] == 0 < best["sms"] and copied["csim"] == pytest.approx(1, abs=1e-6)
+    assert papers["sms"].notna().sum() == 2  # the rendered frames do not follow each other
     written = json.loads((tmp_path / "benchmark.json").read_text())
+    assert written["films"] == 1 and written["methods"]["knowing"]["seconds"] >= 0
     assert (written["size"], written["seed"], len(written["summary"])) == (96, 0, 24)
     assert "| frontal  | knowing |" in (tmp_path / "summary.md").read_text()
     assert len((tmp_path / "frames.csv").read_text().splitlines()) == 1 + 3 * 8 * 2 * 10
@@ -90,6 +110,28 @@ def test_clips_made_elsewhere_are_scored_from_a_folder(everyone, tmp_path, capsy
         main(["stimuli", "benchmark", *map(str, arguments), "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
     assert f"no clip {lines[0][2]}" in capsys.readouterr().err
+
+
+def test_tables_take_each_method_from_the_first_file_that_has_it():
+    def content(gain: float, *methods: str) -> dict:
+        kinds = (*TYPES, "all")
+        rest = {"gain": gain, "mouth": 0.5, "eyes": 0.25, "landmarks": 3.0}
+        places = [{"pairing": p, "type": k} for p in cases.PAIRINGS for k in kinds]
+        summary = [{"method": m, **place, **rest} for m in methods for place in places]
+        papers = [{"method": m, "pairing": "same", "l1": gain / 100} for m in methods]
+        named = {m: {"seconds": 0.5, "parameters": 3_000_000} for m in methods}
+        return {"methods": named, "summary": summary, "papers": papers}
+
+    measured = [content(8, "fomm", "warp"), content(5, "sparse", "warp")]
+    rows = [line.split("|")[1:-1] for line in benchmark.gains_table(measured).splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert [row[0] for row in cells[2:]] == ["warp", "fomm", "sparse"]
+    assert cells[2][1:] == ["+8.00"] * 8 + ["0.50", "0.25", "3.0"] and cells[4][1] == "+5.00"
+    table = benchmark.papers_table(measured).splitlines()
+    assert [cell.strip() for cell in table[-1].split("|")[1:4]] == [
+        "same", "sparse", "0.0500"
+    ]  # fmt: skip
+    assert table[-1].split()[-4:-1] == ["0.500", "|", "3.00"] and "–" in table[-1]
 
 
 def test_methods_are_named_as_in_a_study_file():

@@ -1,5 +1,6 @@
 """`studykit check`: every problem of the inputs is listed, and healthy inputs are left in peace."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -288,3 +289,28 @@ def test_a_language_without_words_is_said_with_what_stays_english(small_study, w
     said = [text for level, text in found(check_study(small_study)) if level == "warning"]
     ends = f"so raters read English: give {left} of the ratings in that language"
     assert [text[text.index("so ") :] for text in said] == [ends] * bool(left)
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        ("method: fomm, weights: lost.pdparams", 'no weights "lost.pdparams": no such file'),
+        ("method: fomm, weights: regions-256", "is a checkpoint for the method regions"),
+        ("method: regions, weights: synth-256", "is a checkpoint for the method fomm"),
+        ("method: regions, weights: vox-256", "is a checkpoint for the method fomm"),
+        ("method: sparse, weights: synth-256", "is a checkpoint for the method fomm"),
+        ("method: fomm, weights: NOISE", "damaged"),
+        ("method: fomm, config: lost.yaml", "lost.yaml"),
+        ("method: fomm, weights: vox-256", ""),  # known and not fetched
+        ("method: fomm", ""),
+    ],
+)
+def test_weights_that_a_run_would_refuse_are_said(small_study, tmp_path, method, says):
+    noise = tmp_path / "noise.safetensors"
+    noise.write_bytes(b'\x10\0\0\0\0\0\0\0{"a": no json at all')
+    named = f"methods: [{{name: mine, {method.replace('NOISE', str(noise))}}}]"
+    text = re.sub(r"methods:.*", named, small_study.read_text(encoding="utf-8"), flags=re.DOTALL)
+    small_study.write_text(text, encoding="utf-8")
+    said = [text for level, text in found(check_study(small_study)) if level == "error"]
+    assert len(said) == bool(says)
+    assert all(says in text and text.startswith("line ") for text in said)

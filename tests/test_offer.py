@@ -41,7 +41,8 @@ def test_weights_are_those_that_are_here() -> None:
         ("warp", {"strength": "1"}, "must be from 0 to 2"),
         ("warp", {"strength": float("nan")}, "must be from 0 to 2"),
         ("warp", {"strength": True}, "must be from 0 to 2"),
-        ("auto", {"strength": 1.0}, "it has none"),
+        ("auto", {"strength": 1.0}, "no setting"),
+        ("warp", {"enhance": 3}, "must be from 0 to 2"),
     ],
 )
 def test_what_is_not_offered_is_refused(method: str, settings: dict, says: str) -> None:

@@ -220,13 +220,33 @@ def test_a_study_of_listed_pairs_shows_these_and_no_others(
     assert "A sample" in report.film_strips(listed).html
 
 
+def test_many_methods_stand_side_by_side_where_pairs_are_listed(results: report.Results) -> None:
+    (copy,), rows = results.study.methods, dict(results.rows)
+    others = tuple(replace(copy, name=f"copy-{number}") for number in range(3))
+    for other in others:
+        name = f"anna__talk__{other.name}"
+        made = rows["anna__talk__copy"]
+        rows[name] = replace(made, cell=name, method=other.name)
+        shutil.copy(results.out / made.clip, results.out / rows[name].clip)
+    study = replace(results.study, methods=(copy, *others), listed=(("anna", "talk"),))
+    many = replace(results, study=study, rows=rows)
+    html = report.clips(many).html
+    assert "a source and its driving a row, a method a column" in html
+    assert (html.count("<table"), html.count("<tr>"), html.count("<td><video")) == (1, 2, 5)
+    assert html.index("copy-0</th>") < html.index("copy-1</th>") < html.index("<td><video")
+    strips = [block for block in report.film_strips(many).blocks if hasattr(block, "path")]
+    assert [block.path.name for block in strips] == ["strip__talk.png", "strip__turn.png"]
+    assert strips[0].caption.startswith("Driving talk (frontal): top row the driving")
+    assert Image.open(strips[0].path).height > 5 * 160  # the driving, and four clips
+
+
 def test_the_worst_moment_is_a_column_of_its_own_where_clips_were_measured(
     results: report.Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curve = {"landmark_motion_error": np.array([0, 1, 9, np.nan, 3, 2])}
     monkeypatch.setattr(report.Results, "curves", lambda self, cell: curve)
     study = results.study
-    path, worst_by = strips.film_strip(results, study.methods[0], study.drivings[0])
+    path, worst_by = strips.film_strip(results, study.methods[:1], study.drivings[0])
     assert worst_by == "landmark motion"
     strip = np.asarray(Image.open(path))
     clip = list(video.read_frames(results.out / "clips/anna__talk__copy.mp4"))

@@ -1,6 +1,7 @@
 """Sentences say what the numbers support; numbers that are not there give words too."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_no_method_is_said_to_be_better_where_there_is_no_effect(results_of, see
         in said
     )
     assert "equal" not in said and "as good as" not in said
+
+
+def test_many_pairs_of_which_nothing_is_known_share_a_sentence() -> None:
+    few, four = itertools.combinations("abc", 2), list(itertools.combinations("abcd", 2))
+    assert words._between(list(few))[0] == "Between **a** and **b**"
+    assert words._between(four) == ["Between any two of **a**, **b**, **c** and **d**"]
+    (some,) = words._between(four[:4])
+    assert some.startswith("Between **a** and **b**, **a** and **c**, ")
 
 
 def test_words_are_made_from_the_findings_alone(results_of, monkeypatch) -> None:

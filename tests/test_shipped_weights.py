@@ -10,16 +10,23 @@ import pytest
 from studykit.cli import main
 from studykit.errors import StudyError, WeightsError
 from studykit.media.views import Driving, Source
-from studykit.methods import checkpoint_files, create_method, weights
+from studykit.methods import (
+    _sparse_network as network,
+    checkpoint_files,
+    create_method,
+    sparse,
+    weights,
+)
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._region_motion import aligned, framed, steadied
 from studykit.methods.random_weights import SMALL, random_checkpoint
-from tests import activations
+from tests import activations, sparse_faces
 from tests.checkpoints import small_config
+from tests.sparse_faces import face_pairs
 
 FOLDER = weights.SHIPPED / weights.DEFAULT
-NAMES = ("regions-256", "resnet-256", "synth-256")
-LIMIT, LIMIT_OF_ALL = 16e6, 40e6  # bytes
+NAMES = ("regions-256", "resnet-256", "sparse-256", "synth-256")
+LIMIT, LIMIT_OF_ALL = 18e6, 40e6  # bytes
 
 
 @pytest.fixture
@@ -32,6 +39,15 @@ def stand_in(tmp_path, monkeypatch):
     (folder / "checkpoint.json").write_text(json.dumps(record))
     monkeypatch.setattr(weights, "SHIPPED", folder.parent)
     return folder
+
+
+def stored_activations(name):
+    with np.load(activations.stored(name)) as content:
+        stored = {key: content[key] for key in content.files}
+    assert stored["sha256"] == weights.sha256(weights.locate(name)), (
+        "another checkpoint is shipped: python -m tests.activations"
+    )
+    return stored
 
 
 def clip_of(frames, **settings):
@@ -49,7 +65,7 @@ def test_the_default_needs_no_network_and_no_name(monkeypatch):
 
 
 def test_all_that_is_shipped_is_named_and_small():
-    assert tuple(weights._shipped()) == NAMES
+    assert tuple(weights._shipped()) == ("enhance-256", *NAMES)  # see test_enhance.py
     sizes = [path.stat().st_size for path in weights.SHIPPED.glob("*/weights.safetensors")]
     assert sum(sizes) < LIMIT_OF_ALL
 
@@ -159,13 +175,9 @@ def test_the_blur_of_another_size_is_left_to_the_networks(stand_in):
         assert tensors and not [name for name in tensors if name.endswith("down.weight")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if weights.family(name) != "sparse"])
 def test_paddle_computes_what_torch_computed_when_the_activations_were_stored(name):
-    with np.load(activations.stored(name)) as content:
-        stored = {key: content[key] for key in content.files}
-    assert stored["sha256"] == weights.sha256(weights.locate(name)), (
-        "another checkpoint is shipped: python -m tests.activations"
-    )
+    stored = stored_activations(name)
     frames, family = activations.frames(), weights.family(name)
     method = create_method(family, weights=name, device="cpu")
     engine = method.prepare(Source("first", frames[0])).engine
@@ -186,6 +198,22 @@ def test_paddle_computes_what_torch_computed_when_the_activations_were_stored(na
     # A picture is rounded to 1/255, what is stored to half precision.
     difference = np.abs(made[:, ::every, ::every] - stored["prediction"])
     assert difference.max() < 0.5 / 255 + 1e-3
+
+
+def test_sparse_computes_what_torch_computed_when_the_activations_were_stored():
+    stored, every = stored_activations("sparse-256"), activations.EVERY
+    frames, digest = activations.frames(), weights.sha256(weights.locate("sparse-256"))
+    engine = sparse._engine("sparse-256", digest, 256, 1)
+    encoded, layers = engine.encode(frames[0]), sparse_faces.layers(weights.load("sparse-256"))
+    found = np.array([engine.landmarks(frame) for frame in frames])
+    assert np.abs(engine.shape.coordinates(found, 256) - stored["points"]).max() < 1e-3
+    for index, pair in enumerate(zip(*face_pairs(len(frames), engine.shape), strict=True)):
+        faces = network.faces(engine.shape, *(points[None] for points in pair))
+        flow, logit, _ = sparse_faces.motion(layers, encoded[0], faces)
+        assert np.abs(flow[:, ::every, ::every] - stored["flow"][index]).max() < 1e-3
+        assert np.abs(logit[:, ::every, ::every] - stored["logit"][index]).max() < 2e-2
+        made = engine.paint(*encoded, faces)[::every, ::every] / 255
+        assert np.abs(made - stored["prediction"][index]).max() < 0.5 / 255 + 1e-3
 
 
 def test_the_command_line_writes_what_paddlegan_reads(stand_in, tmp_path, capsys):

@@ -1,22 +1,23 @@
 """``sparse``: what PyTorch trained, graphs compute; bad landmarks never shatter a face."""
 
 import dataclasses
+import itertools
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from studykit.errors import NoFaceError, StudyError, StudyFileError, WeightsError
+from studykit.errors import NoFaceError, StudyError, WeightsError
 from studykit.media.faces import find_face
 from studykit.media.following import points_of
 from studykit.media.views import Driving, Source
-from studykit.methods import _sparse_network as network, checkpoint_files, create_method
+from studykit.methods import _sparse_network as network, checkpoint_files, create_method, sparse
 from studykit.methods._face_motion import motions
 from studykit.methods._warp_geometry import fit_head, in_eyes
 from studykit.methods.random_weights import astronaut_frames, random_checkpoint
 from studykit.methods.sparse import moved_points
 from tests import sparse_faces
-from tests.checkpoints import motion_tensors, small_config, sparse_checkpoint
+from tests.checkpoints import small_config, sparse_checkpoint
 from tests.sparse_faces import SPARSE as SMALL, face_pairs, head_points
 
 SIZE = 128
@@ -49,20 +50,10 @@ def unsmoothed(frames, points):
 
 
 def dense(source, driving, **changes):
-    """Run the network's own definition by Paddle's layers: flow, logit and global flow."""
-    import paddle
-
-    from studykit.methods import _sparse_graph
-    from studykit.methods._fomm_dygraph import build_networks
-
-    shape = dataclasses.replace(SMALL, **changes)
-    _, generator = build_networks(small_config())
-    tensors = motion_tensors(shape)
-    layers = _sparse_graph.MotionGraph(tensors, shape, generator, 64)
-    faces = network.faces(shape, source[None], driving[None])
-    given = [paddle.to_tensor(v) for v in (sparse_faces.noise(), faces.maps)]
-    vectors = {k: paddle.to_tensor(v) for k, v in faces.vectors.items()}
-    return [out.numpy()[0] for out in network.dense_motion(layers, shape, *given, vectors)]
+    """Run a small network's own definition by Paddle's layers: flow, logit and global flow."""
+    layers = sparse_faces.layers(sparse_checkpoint(**changes))
+    faces = network.faces(layers.shape, source[None], driving[None])
+    return sparse_faces.motion(layers, sparse_faces.noise(), faces)
 
 
 def test_graphs_give_what_pytorch_gives_on_16_frames():
@@ -139,6 +130,30 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(made, state
     assert "2 of 5 frames repeat the one before" in made.notes(state)
 
 
+def test_the_weights_own_network_finds_landmarks_in_what_is_rendered(made, frames, monkeypatch):
+    """The frames show no face, so nothing else could."""
+    blank = np.full_like(frames[0], 128)
+    found = itertools.cycle(head_points(yaw, SIZE, 10) for yaw in (0, 0, 8, 16))
+    monkeypatch.setattr(sparse._Engine, "landmarks", lambda *_: next(found))
+    source = Source("her", blank, rendered=True)
+    driving = dataclasses.replace(driving_of([blank] * 3), rendered=True)
+    state = made.prepare(source)
+    moved = list(made.animate(state, driving))
+    assert [len(moved), made.notes(state).count("repeat")] == [3, 0]
+    assert not np.array_equal(moved[0], moved[2])
+    with pytest.raises(NoFaceError, match="moving: no face to move by"):
+        list(made.animate(state, driving_of([blank] * 3)))
+    for asked, seen in (("faces", source), ("auto", Source("her", blank))):
+        with pytest.raises(NoFaceError, match="her"):
+            dataclasses.replace(made, landmarks=asked).prepare(seen)
+    dataclasses.replace(made, landmarks="network").prepare(Source("her", blank))
+
+
+def test_coordinates_and_pixels_are_each_others_inverse():
+    pixels = head_points(10, 200)
+    assert np.allclose(SMALL.pixels(SMALL.coordinates(pixels, 200), 200), pixels)
+
+
 def test_a_driving_without_any_face_is_refused_in_a_line(made, state, frames):
     with pytest.raises(NoFaceError, match="moving: no face to move by"):
         list(made.animate(state, driving_of([np.zeros_like(frames[0])] * 3)))
@@ -200,9 +215,7 @@ def test_a_gpu_is_refused_in_a_line(made, frames):
         on_gpu.prepare(Source("her", frames[0]))
 
 
-def test_weights_must_be_named_and_be_of_this_family(made, tmp_path):
-    with pytest.raises(StudyFileError, match='method "sparse" needs the setting "weights"'):
-        create_method("sparse")
+def test_weights_must_be_of_this_family(made, tmp_path):
     other = tmp_path / "fomm.safetensors"
     checkpoint_files.save(random_checkpoint(small_config()), other)
     source = Source("her", astronaut_frames(1, SIZE)[0])

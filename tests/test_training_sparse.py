@@ -19,6 +19,7 @@ from studykit.training.batches import Shelf, _mirror_points  # noqa: E402
 from studykit.training.networks import coordinate_grid  # noqa: E402
 from studykit.training.train import Training, run  # noqa: E402
 
+LANDMARKS = {"num_kp": 70, "num_channels": 3, "estimate_jacobian": False}
 MOTION = {"side": 64, "whole": [8, 12], "local": [8, 8], "code": 16}
 
 
@@ -27,8 +28,10 @@ def sparse_recipe(**changes):
         Phase("motion", 3, 2, (1e-3, 1e-3), ("motion",), paints=False),
         Phase("painted", 2, 2, (1e-3, 1e-3), ("motion",)),
         Phase("joint", 1, 2, (1e-3, 1e-3), ("motion", "generator"), true_motion=(0.5, 0.5)),
+        Phase("landmarks", 2, 2, (1e-3, 1e-3), ("kp_detector",)),
     )
-    return tiny_recipe(network="sparse", motion_cfg=MOTION, **{"phases": phases, **changes})
+    made = {"phases": phases, "common_params": LANDMARKS, **changes}
+    return tiny_recipe(network="sparse", motion_cfg=MOTION, **made)
 
 
 @pytest.fixture
@@ -132,6 +135,30 @@ def test_painting_stays_frozen_until_it_is_named(filled):  # noqa: F811
         assert not torch.equal(before, training.networks["motion"].whole.head.weight)
         same = torch.equal(frozen, training.networks["generator"].final.weight)
         assert same == (step < 5)
+
+
+def test_landmarks_are_learned_by_themselves(filled):  # noqa: F811
+    phases = (Phase("landmarks", 30, 4, (3e-3, 3e-3), ("kp_detector",)),)
+    training = Training(sparse_recipe(phases=phases), data.Cache(filled, SMALL, 2), "cpu")
+    before = {k: v.clone() for k, v in training.networks["motion"].state_dict().items()}
+    terms = [training.advance() for _ in range(30)]
+    assert set(terms[0]) == {"loss", "keypoints", "heatmap"}
+    first, last = (sum(float(t["keypoints"]) for t in part) for part in (terms[:5], terms[-5:]))
+    assert last < 0.7 * first
+    assert all(
+        torch.equal(v, before[k]) for k, v in training.networks["motion"].state_dict().items()
+    )
+
+
+def test_each_landmark_begins_as_the_keypoint_that_is_nearest():
+    recipe = read_recipe("sparse-256")
+    network, began = sparse.build(recipe.settings)["kp_detector"], weights.load(recipe.start)
+    network.warm_start(began.kp_detector)
+    own, theirs = network.kp.bias.detach().numpy(), began.kp_detector["kp.bias"]
+    named = list(sparse.KEYPOINTS)
+    nearest = {30: "nose tip", 8: "chin", 36: "left eye outer", 68: "left iris", 66: "lower lip"}
+    for landmark, keypoint in nearest.items():
+        assert own[landmark] == theirs[named.index(keypoint)]
 
 
 def test_the_shipped_recipe_is_read_and_starts_from_synth_256():

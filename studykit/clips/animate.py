@@ -210,7 +210,7 @@ def animate(
     clip : path
         The mp4 to write.
     method : str
-        A method's name; ``settings`` are its settings. "auto", which takes none, is
+        A method's name; ``settings`` are its settings. "auto", which takes none but ``enhance``, is
         :func:`usual_method`.
     size : int, optional
         Side of the clip in pixels, 256. Of a clip that is pasted: of the squares that the method
@@ -292,7 +292,8 @@ def pair_task(
         raise StudyError(f"the clip's name {clip.name[:30]}... is too long, {most}: shorten it")
     chosen = ""
     if method == "auto":
-        method = "fomm" if settings else usual_method(still.path, moving.path, crop)
+        settled = settings.keys() - {"enhance"}
+        method = "fomm" if settled else usual_method(still.path, moving.path, crop)
         chosen = f"animated by {method}"
     equipped = equip(create_method(method, **settings))
     if equipped.error is not None:

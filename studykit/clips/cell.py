@@ -25,7 +25,7 @@ import studykit
 from studykit import files
 from studykit.clips.cells import CellRow
 from studykit.clips.executors import Report
-from studykit.clips.provenance import Equipped, device_of, method_settings
+from studykit.clips.provenance import Equipped, device_of, method_settings, with_settings
 from studykit.errors import MediaError, NoFaceError, StudyError, WeightsError
 from studykit.media import video
 from studykit.media.paste import Pasting, Whole
@@ -413,7 +413,7 @@ def _reading_from(equipped: Equipped, here: dict[Path, Path]) -> Equipped:
         for name, value in method_settings(equipped.method).items()
         if isinstance(value, str) and value in moved and name != "cwd"  # no file of ours
     }
-    return dataclasses.replace(equipped, method=dataclasses.replace(equipped.method, **changes))
+    return dataclasses.replace(equipped, method=with_settings(equipped.method, **changes))
 
 
 def ahead(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:

@@ -21,6 +21,7 @@ from studykit.media.faces import extractor
 from studykit.media.squares import truth_file
 from studykit.methods import Method, create_methods
 from studykit.methods.command import PERMISSION, allowed, programs_of
+from studykit.methods.enhance import Enhanced
 from studykit.study.file import Cell, Study
 
 _PACKAGES = (
@@ -125,7 +126,7 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
         # What is there counts, not where it is or how long it may take.
         for place in ("device", "weights", "config", "path", "cwd", "timeout"):
             settings.pop(place, None)
-        parts = [study.size, study.crop, method, settings, clip_code(type(equipped.method))]
+        parts = [study.size, study.crop, method, settings, clip_code(*_kinds(equipped.method))]
         seen = extractor(study.faces)
         of_program = [equipped.version] if equipped.version else []
         return json.dumps([*parts, equipped.weights_hash, seen, *of_program], sort_keys=True)
@@ -136,8 +137,9 @@ def cache_keys(study: Study, methods: dict[str, Equipped]) -> Callable[[Cell], s
             return ""
         inputs = [digest(cell.source.path), digest(cell.driving.path)]
         views = [str(given) for item in (cell.source, cell.driving) if (given := item.view.given())]
-        if truth_file(cell.driving.path) is not None:  # methods may trust a rendered driving
-            views.append("rendered")
+        # Methods may trust what is rendered.
+        made = [truth_file(item.path) is not None for item in (cell.source, cell.driving)]
+        views.append(f"rendered {made}")
         if hasattr(equipped.method, "inputs"):
             try:
                 paths = equipped.method.inputs(cell.source.name, cell.driving.name)
@@ -159,20 +161,41 @@ def _hash_if_readable(path: Path) -> str:
         return ""
 
 
-def clip_code(method: type) -> str:
-    """Hash the code that makes a method's clips: its own, what reads inputs and writes clips."""
+def _kinds(method: Method) -> list[type]:
+    """Return the classes that make a method's frames."""
+    return [Enhanced, *_kinds(method.method)] if isinstance(method, Enhanced) else [type(method)]
+
+
+def clip_code(*methods: type) -> str:
+    """Hash the code that makes clips: that of methods, of what reads inputs and writes clips."""
+    own = map(_module_of, methods)
+    return code_hash(*own, "studykit.media.squares", "studykit.media.video")
+
+
+def _module_of(method: type) -> str:
+    """Return the name of the module that a method is made in, or its file where it is no module of
+    studykit; "" where it was made in a notebook or at a prompt."""
     name = method.__module__
     if not name.startswith("studykit."):
         try:
             name = inspect.getfile(method)
-        except (OSError, TypeError):  # it was made in a notebook or at a prompt
+        except (OSError, TypeError):
             name = ""
-    return code_hash(name, "studykit.media.squares", "studykit.media.video")
+    return name
 
 
 def method_settings(method: Method) -> dict[str, Any]:
     """Return a method's settings, defaults included."""
+    if isinstance(method, Enhanced):
+        return {**method_settings(method.method), "enhance": method.enhance}
     return {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+
+
+def with_settings(method: Method, **changes: Any) -> Method:
+    """Return a method with other settings."""
+    if isinstance(method, Enhanced):
+        return dataclasses.replace(method, method=with_settings(method.method, **changes))
+    return dataclasses.replace(method, **changes)
 
 
 def write_manifest(study: Study, methods: dict[str, Equipped], out: Path) -> None:

@@ -70,14 +70,16 @@ def open_source(
         if view.face is not None and driving.points is not None:
             marks = driving.points[driving.reference, :68]
             point = None if np.isnan(marks).any() else face_of(marks).centre
-        return Source(name, driving.reference_frame(), view.finder, face=point), notes
+        frame, rendered = driving.reference_frame(), driving.rendered
+        return Source(name, frame, view.finder, face=point, rendered=rendered), notes
     square, note, point = _found_square(path, crop, view)
     image = video.read_image(path)
     around = _around(image, square, size)
     if point is not None:
         (x, y), scale = point, size / square.side
         point = (x - square.left) * scale, (y - square.top) * scale
-    return Source(name, square.apply(image, size), view.finder, around, point, path), note
+    rendered = truth_file(path) is not None
+    return Source(name, square.apply(image, size), view.finder, around, point, path, rendered), note
 
 
 def open_driving(

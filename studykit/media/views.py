@@ -102,6 +102,8 @@ class Source:
         A point in the face that is meant, where one is named, in pixels of the image.
     path : Path, optional
         The image's file; None where it is a frame of a video.
+    rendered : bool
+        Whether the renderer made it: a truth file lies beside it.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Source:
     around: np.ndarray | None = None
     face: tuple[float, float] | None = None
     path: Path | None = None
+    rendered: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ _MODULES = (  # each registers the method of its name
 )
 _REGISTRY: dict[str, type] = {}
 
+ENHANCE = (0, 1, 2)
+"""What every method's setting ``enhance`` may be: not at all, at equal size, from half the size."""
+
 MethodClass = TypeVar("MethodClass", bound=type)
 
 
@@ -93,17 +96,25 @@ def method_class(name: str) -> type:
 def create_method(name: str, **settings: Any) -> Method:
     """Make a method from its name and settings.
 
+    Every method has the setting ``enhance`` of :class:`studykit.methods.enhance.Enhanced`.
+
     Raises
     ------
     StudyFileError
         No such method, no such setting, or a setting of the wrong type.
     """
     cls = method_class(name)
+    enhance = settings.pop("enhance", 0)
+    if enhance not in ENHANCE or isinstance(enhance, float):
+        raise StudyFileError(
+            f'method "{name}": setting "enhance" must be 1 (clean) or 2 (enlarge), not '
+            f"{brief(enhance)}"
+        )
     hints = typing.get_type_hints(cls)
     fields = inspect.signature(cls).parameters
     for key, value in settings.items():
         if key not in fields:
-            known = did_you_mean(key, fields) if fields else "it has none"
+            known = did_you_mean(key, (*fields, "enhance"))
             raise StudyFileError(f'method "{name}" has no setting "{key}": {known}')
         if not _fits(value, hints[key]):
             kind = _type_name(hints[key])
@@ -113,7 +124,11 @@ def create_method(name: str, **settings: Any) -> Method:
     for key, field in fields.items():
         if field.default is inspect.Parameter.empty and key not in settings:
             raise StudyFileError(f'method "{name}" needs the setting "{key}"')
-    return cls(**settings)
+    made = cls(**settings)
+    if not enhance:
+        return made
+    # By its name, so that the code of other methods' clips does not depend on it.
+    return importlib.import_module("studykit.methods.enhance").Enhanced(made, int(enhance))
 
 
 def create_methods(study: Study, device: str = "auto") -> dict[str, Method]:

@@ -15,6 +15,7 @@ from studykit.methods import _sparse_network as network
 from studykit.methods._fomm_graph import (
     AtFeatures,
     EncoderGraph,
+    KeypointGraph,
     PaintGraph,
     downsampling,
     graph_input,
@@ -24,7 +25,11 @@ from studykit.methods._fomm_graph import (
 
 
 def make_graphs(
-    tensors: Mapping[str, np.ndarray], shape: network.Shape, generator: Any, size: int
+    tensors: Mapping[str, np.ndarray],
+    shape: network.Shape,
+    generator: Any,
+    detector: Any,
+    size: int,
 ) -> dict[str, tuple[Any, list]]:
     """Return the graphs for images of a size, by name, with their inputs.
 
@@ -35,6 +40,8 @@ def make_graphs(
     shape : Shape
     generator : OcclusionAwareGenerator
         ppgan's, whose motion is not used.
+    detector : KPDetector
+        ppgan's, of landmarks.
     size : int
     """
     encoder = EncoderGraph(generator)
@@ -47,6 +54,7 @@ def make_graphs(
     image = graph_input("image", 1, 3, shape.side, shape.side)
     graphs = {
         "encoder": (encoder, [graph_input("image", 1, 3, size, size)]),
+        "landmarks": (KeypointGraph(detector, shape.side, shape.side, regional=False), [image]),
         "motion": (MotionGraph(tensors, shape, generator, size), [image, maps, *vectors]),
         "paint": (
             PaintGraph(generator),

@@ -71,6 +71,11 @@ class Shape:
         here = (pixels + 0.5) * (self.side / size) - 0.5
         return (here - 0.5) / (self.grid - 1) - 1  # sample i of the flow lies at pixel 2 i + 1/2
 
+    def pixels(self, coordinates: Any, size: int) -> Any:
+        """Give coordinates of the grid as pixels of a square image: back from them."""
+        here = (coordinates + 1) * (self.grid - 1) + 0.5
+        return (here + 0.5) * (size / self.side) - 0.5
+
 
 @dataclass(frozen=True)
 class Faces:

@@ -28,10 +28,11 @@ NETWORKS = ("kp_detector", "generator")
 """The networks of the First Order Motion Model, as its files name them."""
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "enhance": ("enhance",),
     "fomm": NETWORKS,
     "regions": (*NETWORKS, "disentangled"),
     "resnet": NETWORKS,
-    "sparse": ("motion", "generator"),
+    "sparse": ("motion", "generator", "kp_detector"),
 }
 """The networks of every family that a method animates with, by the family's name."""
 
@@ -109,6 +110,13 @@ def read_networks(path: Path, content: bytes) -> dict[str, Tensors]:
         return _networks(path, safe_pickle.load_arrays(path, content), len(content), NETWORKS)
     parts = FAMILIES[family_of(settings_in(path, io.BytesIO(content)))]
     return _networks(path, _read_safetensors(path, content), len(content), parts)
+
+
+def parameters(checkpoint: Checkpoint) -> int:
+    """Return how many values were trained: no statistics, no fixed kernels."""
+    fixed = ("._mean", "._variance", BLUR)
+    tensors = [item for own in checkpoint.networks.values() for item in own.items()]
+    return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
 
 
 def is_safetensors(start: bytes) -> bool:

@@ -123,6 +123,10 @@ class FOMM:
         if not self.reach > 0:
             raise StudyFileError(f"fomm: reach must be more than 0, not {self.reach:g}")
 
+    def check(self) -> None:
+        """Refuse weights or settings that can't be read, or are another method's; fetch none."""
+        checkpoints.check(self.weights, "fomm", self.config)
+
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint, fetching it if need be."""
         return checkpoints.sha256(checkpoints.locate(self.weights))

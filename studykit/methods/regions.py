@@ -27,9 +27,12 @@ from studykit.methods._region_motion import (
 from studykit.methods.checkpoint_files import Tensors, require_tensors
 from studykit.methods.fomm import FOMM, Precision, Prepared, prepared
 
-# Of faces 45 degrees of yaw apart it is 0.4, of 80 degrees 0.6; of black, white or noise 0.9, of
-# other pictures 0.5 and more. Source and reference may have turned to different sides.
-_MOST_STRANGE, _MOST_STRANGE_START = 0.6, 0.75
+# Of faces 45 degrees of yaw apart it is 0.38, 50 degrees 0.42, 60 degrees 0.5, 80 degrees 0.6; of a
+# face and its own mouth, nods and turns of 20 degrees at most 0.2; of black, white or noise 0.9, of
+# other pictures 0.5 and more. Pairs further apart than 45 degrees were never trained: from 55 on,
+# heads have holes. Source and reference may have turned to different sides, and the driving
+# from one side to the other; but the source can't be bent further than in training.
+_MOST_STRANGE, _MOST_STRANGE_START, _MOST_BENT = 0.6, 0.75, 0.42
 
 
 @register("regions")
@@ -66,6 +69,10 @@ class Regions:
         """What runs the networks."""
         return FOMM(weights=self.weights, device=self.device, precision=self.precision)
 
+    def check(self) -> None:
+        """Refuse weights that can't be read, or are another method's."""
+        checkpoints.check(self.weights, "regions")
+
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint."""
         return self._fomm.weights_hash()
@@ -96,7 +103,8 @@ class Regions:
     def animate(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
 
-        A frame whose regions lie as no turned face has them repeats the one before.
+        A frame whose regions lie as no face has them, or further off the source's than those of a
+        head turned by some 50 degrees, repeats the one before.
 
         Raises
         ------
@@ -111,14 +119,18 @@ class Regions:
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints
         tensors = self._tensors(len(source.points))
-        for initial, own in believed(state, driving, framed):
-            if own is not None:
-                if self.mode == "disentangled":
-                    own = disentangled(tensors, source, own)
-                elif self.mode == "relative":
-                    scale = movement_scale(source, initial) if self.adapt_scale else 1.0
-                    own = transfer(source, aligned(own, initial.jacobians), initial, scale)
-                last = steadied(aligned(own, source.jacobians), source)
+
+        def moved(own: Keypoints, initial: Keypoints) -> Keypoints:
+            if self.mode == "disentangled":
+                return disentangled(tensors, source, own)
+            if self.mode == "standard":
+                return own
+            scale = movement_scale(source, initial) if self.adapt_scale else 1.0
+            return transfer(source, aligned(own, initial.jacobians), initial, scale)
+
+        for shown in believed(state, driving, framed, moved):
+            if shown is not None:
+                last = steadied(aligned(shown, source.jacobians), source)
             yield last
 
     def _tensors(self, regions: int) -> Tensors:
@@ -130,11 +142,15 @@ class Regions:
 
 
 def believed(
-    state: Prepared, driving: Driving, framed: Callable[[Keypoints], Keypoints]
-) -> Iterator[tuple[Keypoints, Keypoints | None]]:
-    """Yield for each frame the keypoints of the reference frame, and its own.
+    state: Prepared,
+    driving: Driving,
+    framed: Callable[[Keypoints], Keypoints],
+    moved: Callable[[Keypoints, Keypoints], Keypoints],
+) -> Iterator[Keypoints | None]:
+    """Yield for each frame the keypoints that the source gets.
 
-    None stands for those that lie as no turned face has them; the clip's note counts such frames.
+    None stands for those of a frame that lie as no turned face has them, and for those that the
+    source can't be bent to; the clip's note counts such frames.
 
     Parameters
     ----------
@@ -142,25 +158,32 @@ def believed(
     driving : Driving
     framed : callable
         Is applied to all that is found.
+    moved : callable
+        Returns the source's, given a frame's own and those of the reference frame.
 
     Raises
     ------
     NoFaceError
         The reference frame is such a frame.
     """
-    initial, held = None, 0
+    source, initial, held = state.source.keypoints, None, 0
     for row in kept(driving, state.found_by, lambda: state.rows(driving)):
         found = Keypoints.from_row(row)
         own = framed(found)
         if initial is None:
             initial = framed(state.at_reference(driving, found))
-            if strangeness(initial, state.source.keypoints) > _MOST_STRANGE_START:
+            if strangeness(initial, source) > _MOST_STRANGE_START:
                 raise NoFaceError(
                     f"{driving.name}: no face like those it was trained on in the reference "
                     "frame: name another one, or another method"
                 )
-        strange = strangeness(own, initial) > _MOST_STRANGE
-        held += strange
-        yield initial, None if strange else own
+        shown = moved(own, initial)
+        seen = strangeness(own, initial) <= _MOST_STRANGE
+        seen = seen and strangeness(shown, source) <= _MOST_BENT
+        held += not seen
+        yield shown if seen else None
     if held:
-        state.moved_by.append(f"frames that show no face and repeat the one before: {held}")
+        state.moved_by.append(
+            "frames that show no face, or one turned further than the source can be, and repeat "
+            f"the one before: {held}"
+        )

@@ -116,12 +116,15 @@ class Resnet:
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints
-        for initial, own in believed(state, driving, _certain):
-            if own is not None and self.relative:
-                scale = movement_scale(source, initial) if self.adapt_scale else 1.0
-                last = transfer(source, own, initial, scale)
-            elif own is not None:
-                last = own
+
+        def moved(own: Keypoints, initial: Keypoints) -> Keypoints:
+            if not self.relative:
+                return own
+            scale = movement_scale(source, initial) if self.adapt_scale else 1.0
+            return transfer(source, own, initial, scale)
+
+        for shown in believed(state, driving, _certain, moved):
+            last = last if shown is None else shown
             yield last
 
     def _grid(self) -> int:

@@ -64,20 +64,29 @@ class Sparse:
     Attributes
     ----------
     weights : str
-        A named checkpoint or a file, as ``python -m studykit.training --config sparse-256`` makes.
+        A named checkpoint or a file. ``sparse-256`` comes with the package and knows rendered faces
+        alone.
     relative : bool
         Move the source as the driving moves from its reference frame on; otherwise put its
         landmarks where the driving's are.
     adapt_scale : bool
         Take a relative motion by the size of the source's face over that of the driving's.
+    landmarks : {"auto", "network", "faces"}
+        Whether landmarks are found by the weights' own network, which knows rendered faces alone,
+        or by what finds faces in the study. Auto takes the network for what the renderer made.
     device : {"auto", "cpu", "gpu"}
         Its graphs run on a CPU, which is what auto takes; a GPU is refused.
     """
 
-    weights: str
+    weights: str = "sparse-256"
     relative: bool = True
     adapt_scale: bool = True
+    landmarks: Literal["auto", "network", "faces"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
+
+    def check(self) -> None:
+        """Refuse weights that can't be read, or are another method's."""
+        load(self.weights)
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the checkpoint."""
@@ -99,24 +108,39 @@ class Sparse:
         Raises
         ------
         NoFaceError
-            The source shows no face.
+            The source shows no face to what finds faces.
         StudyError
             Its face is turned too far aside; no weights, or no Paddle; or a size that the networks
             can't take: a kind of it, in one line.
         """
         if self.device == "gpu":
             raise StudyError("sparse runs on the CPU alone: set its device to cpu")
-        face = find_face(source.image, name=source.name, finder=source.finder, at=source.face)
-        points = points_of(face)
+        size, digest = len(source.image), self.weights_hash()
+        engine = _engine(self.weights, digest, size, machine.threads())
+        if self._by_network(source):
+            points = engine.landmarks(source.image)
+        else:
+            named = {"name": source.name, "finder": source.finder, "at": source.face}
+            points = points_of(find_face(source.image, **named))
         head = fit_head(points[:68])
         if abs(turn := _yaw(head)) > _MOST_TURN:
             raise StudyError(
                 f"{source.name}: the face is turned {abs(turn):.0f} degrees aside, where half of "
                 f"its landmarks are guesses: choose a picture turned by less than {_MOST_TURN:.0f}"
             )
-        size = len(source.image)
-        engine = _engine(self.weights, self.weights_hash(), size, machine.threads())
-        return _Prepared(engine, points, head, size, *engine.encode(source.image))
+        found_by = f"sparse {digest}"
+        return _Prepared(engine, found_by, points, head, size, *engine.encode(source.image))
+
+    def _by_network(self, seen: Source | Driving) -> bool:
+        return self.landmarks == "network" or (self.landmarks == "auto" and seen.rendered)
+
+    def _points(self, state: "_Prepared", driving: Driving) -> Iterator[np.ndarray]:
+        """Yield a driving's points, NaN where its face is lost."""
+        if self._by_network(driving):
+            engine = state.engine
+            return kept(driving, state.found_by, lambda: map(engine.landmarks, driving))
+        found_by = f"sparse {extractor(driving.finder)} {code_hash(follow.__module__)}"
+        return kept(driving, found_by, lambda: follow(driving, registered=False))
 
     def animate(self, state: "_Prepared", driving: Driving) -> Iterator[np.ndarray]:
         """Yield one (S, S, 3) uint8 frame a driving frame, in order.
@@ -126,9 +150,8 @@ class Sparse:
         NoFaceError
             The driving shows no face at all.
         """
-        found_by = f"sparse {extractor(driving.finder)} {code_hash(follow.__module__)}"
-        rows = kept(driving, found_by, lambda: follow(driving, registered=False))
-        start, rows = counted_from(driving, map(_turned_to_us, rows))
+        rows = map(_turned_to_us, self._points(state, driving))
+        start, rows = counted_from(driving, rows)
         state.notes.clear()
         first, last, held, count = start, state.painted(state.points), 0, 0
         for found, motion in motions(state.head, start, rows, self.relative, self.adapt_scale):
@@ -201,6 +224,7 @@ def _plausible(motion: Motion) -> bool:
 @dataclass(frozen=True)
 class _Prepared:
     engine: "_Engine"
+    found_by: str  # all that the network's landmarks depend on
     points: np.ndarray
     head: Head
     size: int
@@ -227,17 +251,26 @@ class _Engine:
     def __init__(self, folder: Path, shape: network.Shape, threads: int) -> None:
         keep_freed_memory()
         self.shape = shape
-        names = ("encoder", "motion", "paint")
-        self._encoder, self._motion, self._paint = (Predictor(folder / n, threads) for n in names)
+        names = ("encoder", "landmarks", "motion", "paint")
+        self._encoder, self._landmarks, self._motion, self._paint = (
+            Predictor(folder / name, threads) for name in names
+        )
 
     def encode(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return an (S, S, 3) source as the motion network sees it, and its features."""
+        features, _ = self._encoder(batched(image))
+        return self._at_side(image), features[0]
+
+    def landmarks(self, image: np.ndarray) -> np.ndarray:
+        """Return where an (S, S, 3) image's landmarks and irises are, (70, 2), in its pixels."""
+        (found,) = self._landmarks(self._at_side(image))
+        return self.shape.pixels(found.astype(float), len(image))
+
+    def _at_side(self, image: np.ndarray) -> np.ndarray:
         import cv2
 
-        features, _ = self._encoder(batched(image))
         side = (self.shape.side, self.shape.side)
-        at_side = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
-        return batched(at_side), features[0]
+        return batched(cv2.resize(image, side, interpolation=cv2.INTER_AREA))
 
     def motion(self, image: np.ndarray, faces: network.Faces) -> list[np.ndarray]:
         """Return where each place comes from, (places, 2), and how much is seen, (places, 1)."""
@@ -288,23 +321,22 @@ def shape_of(config: dict[str, Any]) -> network.Shape:
 
 def _build(checkpoint: Checkpoint, folder: Path, size: int) -> None:
     """Make the graphs, see that they give what the layers give, and keep them."""
-    _, generator = build_networks(checkpoint.config)
-    painting = {k: v for k, v in generator.state_dict().items() if not k.startswith("dense_motion")}
-    shapes = {name: tuple(value.shape) for name, value in painting.items()}
-    generator.set_state_dict(
-        generator.state_dict() | require_tensors(checkpoint, "generator", shapes)
-    )
+    detector, generator = build_networks(checkpoint.config)
+    for name, part in (("kp_detector", detector), ("generator", generator)):
+        own = {k: v for k, v in part.state_dict().items() if not k.startswith("dense_motion")}
+        shapes = {key: tuple(value.shape) for key, value in own.items()}
+        part.set_state_dict(part.state_dict() | require_tensors(checkpoint, name, shapes))
+        part.eval()
     multiple = max(2, 2 ** len(generator.down_blocks))
     if size % multiple:
         raise StudyError(
             f"sparse takes images whose sides are multiples of {multiple}, not {size}: set the "
             "study's size accordingly"
         )
-    generator.eval()
     from studykit.methods import _sparse_graph
 
     shape, tensors = shape_of(checkpoint.config), checkpoint.networks["motion"]
-    graphs = _sparse_graph.make_graphs(tensors, shape, generator, size)
+    graphs = _sparse_graph.make_graphs(tensors, shape, generator, detector, size)
     try:
         with kept_when_good(folder) as partial:
             save_graphs(graphs, partial)

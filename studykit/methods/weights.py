@@ -131,11 +131,15 @@ def stored_settings(name_or_path: str | Path) -> Settings:
 def family(name_or_path: str | Path) -> str:
     """Return what a checkpoint's networks are of: one of :data:`checkpoint_files.FAMILIES`.
 
+    A published one is not fetched for it.
+
     Raises
     ------
     WeightsError
         As :func:`locate`; or the file is damaged.
     """
+    if published := _PUBLISHED.get(str(name_or_path)):
+        return checkpoint_files.family_of(published.config)
     return checkpoint_files.family_of(stored_settings(name_or_path))
 
 
@@ -152,6 +156,19 @@ def require_family(name_or_path: str | Path, wanted: str) -> None:
             f"{name_or_path} is a checkpoint for the method {found}: name it there, and other "
             f"weights for {wanted}"
         )
+
+
+def check(name_or_path: str | Path, wanted: str, config: str | Path | None = None) -> None:
+    """Refuse weights that :func:`load` can't read, or of another method; fetch none.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`require_family` and :func:`load`.
+    """
+    require_family(name_or_path, wanted)
+    if all(known.cached for known in status() if known.name == str(name_or_path)):
+        load(name_or_path, config)
 
 
 def _shipped() -> dict[str, Path]:

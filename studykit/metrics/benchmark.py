@@ -5,8 +5,10 @@ animated, and the frames are scored as the methods return them, so that no encod
 """
 
 import dataclasses
+import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,13 +22,25 @@ import yaml
 from studykit import files
 from studykit.errors import NoFaceError, StudyError, StudyFileError
 from studykit.media import video
+from studykit.media.dlib_faces import identity_embedding
 from studykit.media.faces import Finder
+from studykit.media.squares import open_driving
 from studykit.media.views import Driving, Source
-from studykit.methods import create_method, method_class
+from studykit.methods import (
+    checkpoint_files,
+    create_method,
+    method_class,
+    weights as checkpoints,
+)
 from studykit.methods.copy import Copy
 from studykit.metrics.cases import IDENTITIES, MOTIONS, PAIRINGS, Case, cases, frames_key
-from studykit.metrics.motion import eye_distance
+from studykit.metrics.catalogue import METRICS
+from studykit.metrics.identity import cosine_similarity, embedding_distance
+from studykit.metrics.motion import eye_distance, faces_seen
+from studykit.metrics.perceptual import frechet_distance, inception_features, unavailable
+from studykit.metrics.pixels import MS_SSIM_LEAST_SIDE, Comparison
 from studykit.metrics.rendered import clip_scores, find_landmarks, landmark_distance
+from studykit.metrics.temporal import landmark_smoothness
 from studykit.study.file import TYPES
 
 FINDER: Finder = "dlib"
@@ -36,6 +50,15 @@ between machines and with those that were published with weights."""
 FRAME_RATE = Fraction(1)
 """One frame a second: no method that smooths over time has a reason to lag behind."""
 
+PAPERS = ("l1", "psnr", "ssim", "ms_ssim", "lpips", "fid", "akd", "aed_truth", "sms", "csim")
+"""The metrics of papers' tables, by their names in the catalogue, over the whole image."""
+
+FILMED = "filmed"
+"""The pairing of films, each of which moves its own first frame."""
+
+_FILMED_FRAMES = 48  # of each film, from its beginning
+_EMBEDDED = 5  # every so many frames an embedding is computed, which takes long
+_OF_PIXELS = ("l1", "psnr", "ssim", "ms_ssim", "lpips")
 _SHOWN = (0, 1, 4, 2, 3, 7)  # of the film strips: three frontal, one side, two drawn
 
 Clips = Mapping[tuple[str, int, str], np.ndarray]
@@ -54,12 +77,17 @@ class Scores:
         :func:`studykit.metrics.rendered.clip_scores`.
     summary : pandas.DataFrame
         One row a method, pairing and type; see :func:`summarise`.
+    papers : pandas.DataFrame
+        One row a method and pairing, films among them: the metrics of :data:`PAPERS` as far as
+        they can be had, means over all frames but each clip's first.
     about : dict
-        Seed, size and number of identities; what each method was.
+        Seed, size and number of identities; what each method was, how many parameters it has, and
+        how many seconds of a processor a frame takes.
     """
 
     frames: pd.DataFrame
     summary: pd.DataFrame
+    papers: pd.DataFrame
     about: dict[str, Any]
 
 
@@ -112,6 +140,7 @@ def run_benchmark(
     seed: int = 0,
     size: int = 128,
     identities: int = IDENTITIES,
+    films: Sequence[Path] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Scores:
     """Score methods by their clips of the held-out identities, beside ``copy`` and the truth.
@@ -127,6 +156,8 @@ def run_benchmark(
     out : path
     seed, size, identities
         As for :func:`studykit.metrics.cases.cases`.
+    films : sequence of path
+        Videos of a face each, whose first frames are moved by themselves.
     say : callable
         Takes a line of progress.
 
@@ -140,18 +171,26 @@ def run_benchmark(
     pairs = list(_pairs(everyone))
     rows = [row for pair in pairs for row in _truth_rows(*pair)]
     shown: dict[tuple[str, int, str], np.ndarray] = {}
+    about: dict[str, Any] = {"seed": seed, "size": size, "identities": identities}
+    about["methods"], papers = {}, []
+    filmed = [_film(path, size) for path in films]
     for name, method in entered.items():
         say(f"animating and measuring {name}")
+        tallies = {pairing: _Tally() for pairing in (*PAIRINGS, *([FILMED] if films else ()))}
         for case, driver, which in pairs:
-            key = frames_key(driver.index, seed=seed, size=size)
-            clip, failed = _animated(method, case, driver, key)
+            driving = _driving(driver, frames_key(driver.index, seed=seed, size=size))
+            clip, failed = _animated(
+                method, Source(case.name, case.own[0], FINDER, rendered=True), driving
+            )
             still = failed or name == "copy"
+            found = case.found[0, [0] * len(clip)] if still else find_landmarks(clip)
+            tallies[PAIRINGS[which]].add(clip, found, case.frames[which], case.found[which])
             scores = clip_scores(
                 clip,
                 case.frames[which],
                 face=case.face[which],
                 landmarks=case.landmarks[which],
-                found=case.found[0, [0] * len(clip)] if still else find_landmarks(clip),
+                found=found,
                 motions=MOTIONS,
             )
             named = _named(name, case, driver, which)
@@ -159,30 +198,111 @@ def run_benchmark(
                 rows.append({**row, **values, "failed": failed})
             if case.index in _SHOWN and name != "copy":
                 shown[name, case.index, PAIRINGS[which]] = clip
+        for film, truth, known in filmed:
+            clip, _ = _animated(method, Source(film.name, truth[0]), film)
+            found = find_landmarks(clip)
+            tallies[FILMED].add(clip, found, truth, known, steady=True)
+        for pairing, tally in tallies.items():
+            papers.append({"pairing": pairing, "method": name, **tally.means()})
+        about["methods"][name] = _described(method) | {"seconds": _seconds(method, everyone[0])}
     frames = pd.DataFrame(rows)
-    about = {"seed": seed, "size": size, "identities": identities}
-    about["methods"] = {name: _described(method) for name, method in entered.items()}
-    result = Scores(frames, summarise(frames), about)
+    about["films"] = len(filmed)
+    result = Scores(frames, summarise(frames), pd.DataFrame(papers), about)
     _write(Path(out), result, everyone, shown)
     return result
 
 
-def _animated(method: Any, case: Case, driver: Case, key: str) -> tuple[np.ndarray, bool]:
+def _driving(driver: Case, key: str = "") -> Driving:
+    frames = list(driver.own)
+    about: dict[str, Any] = {"key": key, "finder": FINDER, "rendered": True}
+    return Driving(driver.name, lambda: frames, FRAME_RATE, len(frames), **about)
+
+
+def _animated(method: Any, source: Source, driving: Driving) -> tuple[np.ndarray, bool]:
     """Return a pair's clip, and whether the method refused to make it."""
-    driving = Driving(
-        driver.name,
-        lambda: list(driver.own),
-        FRAME_RATE,
-        len(driver.own),
-        key=key,
-        finder=FINDER,
-        rendered=True,
-    )
     try:
-        state = method.prepare(Source(case.name, case.own[0], FINDER))
-        return np.stack(list(method.animate(state, driving))), False
+        return np.stack(list(method.animate(method.prepare(source), driving))), False
     except NoFaceError:
-        return np.repeat(case.own[:1], len(driver.own), axis=0), True
+        return np.repeat(source.image[None], driving.frame_count, axis=0), True
+
+
+def _film(path: Path, size: int) -> tuple[Driving, np.ndarray, np.ndarray]:
+    """Return the beginning of a film, its frames and where dlib sees the face in them."""
+    opened, _ = open_driving(path, name=path.stem, size=size, crop="face")
+    frames = list(itertools.islice(opened, _FILMED_FRAMES))
+    points = None if opened.points is None else opened.points[: len(frames)]
+    cut = Driving(path.stem, lambda: frames, opened.frame_rate, len(frames), points=points)
+    return cut, np.stack(frames), find_landmarks(frames)
+
+
+def _seconds(method: Any, case: Case) -> float:
+    """Return how long a processor takes for a frame of a driving that was never seen before."""
+    state, taken = method.prepare(Source(case.name, case.own[0], FINDER, rendered=True)), []
+    for _ in range(2):  # what is made for the first frames is no part of it
+        began = time.process_time()
+        count = sum(1 for _ in method.animate(state, _driving(case)))
+        taken.append((time.process_time() - began) / count)
+    return round(min(taken), 4)
+
+
+class _Tally:
+    """The papers' metrics of a method's clips, frame by frame."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[float]] = {}
+        self._features: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+
+    def add(
+        self,
+        clip: np.ndarray,
+        found: np.ndarray,
+        truth: np.ndarray,
+        known: np.ndarray,
+        steady: bool = False,
+    ) -> None:
+        """Compare a clip and its landmarks with the truth; ``steady`` frames follow each other."""
+        lacking, size = set(unavailable()), clip.shape[1]
+        lacking |= {"ms_ssim"} if size < MS_SSIM_LEAST_SIDE else set()
+        for made, true in zip(clip[1:], truth[1:], strict=True):
+            pair = Comparison(made, true)
+            for name in _OF_PIXELS:
+                if name not in lacking:
+                    self._add(name, _measured(name, pair, [None])[:1])
+            if "fid" not in lacking:
+                for features, image in zip(self._features, (made, true), strict=True):
+                    features.append(inception_features(image))
+        marks = {"landmarks": found}, {"landmarks": known}
+        self._add("akd", _measured("akd", *marks)[1:])
+        if steady:
+            self._add("sms", landmark_smoothness(found * (256 / size)))
+        shown = (truth[:1], known[:1]), (clip[1:], found[1:]), (truth[1:], known[1:])
+        person, ours, theirs = (_embeddings(*each) for each in shown)
+        self._add("aed_truth", embedding_distance(ours, theirs))
+        self._add("csim", cosine_similarity(ours, person[0]))
+
+    def _add(self, name: str, values: Any) -> None:
+        self._found.setdefault(name, []).extend(np.asarray(values)[~np.isnan(values)].tolist())
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each metric over all frames in which it has a figure."""
+        means = {name: float(np.mean(values)) for name, values in self._found.items() if values}
+        if self._features[0]:
+            means["fid"] = frechet_distance(*map(np.stack, self._features))
+        return {name: means[name] for name in PAPERS if name in means}
+
+
+def _measured(metric: str, *given: Any) -> Any:
+    measure = METRICS[metric].measure
+    assert measure is not None
+    return measure(*given)
+
+
+def _embeddings(images: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Describe who is seen in every fifth image, NaN where no face is."""
+    some = slice(None, None, _EMBEDDED)
+    marked = zip(images[some], landmarks[some], faces_seen(landmarks)[some], strict=True)
+    unknown = np.full(128, np.nan)
+    return np.array([identity_embedding(i, m) if seen else unknown for i, m, seen in marked])
 
 
 def _pairs(everyone: Sequence[Case]) -> Iterator[tuple[Case, Case, int]]:
@@ -308,17 +428,88 @@ def summary_tables(summary: pd.DataFrame) -> str:
         body = []
         for _, row in summary[summary["pairing"] == pairing].iterrows():
             numbers = ((form, row.get(name)) for name, _, form in _COLUMNS)
-            cells = ("–" if v is None or np.isnan(v) else form.format(v) for form, v in numbers)
+            cells = (_cell(value, form) for form, value in numbers)
             body.append([row["type"], row["method"], *cells])
         parts += [title, _markdown(header, body)]
     return "\n\n".join(parts)
+
+
+def shipped(folder: Path, size: int = 256) -> list[dict[str, Any]]:
+    """Read what was measured of all checkpoints in a folder, those of ``fomm`` first."""
+    found = sorted(folder.glob(f"*/benchmark-{size}.json"))
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+    return sorted(read, key=lambda content: "fomm" not in content.get("methods", {}))
+
+
+def gains_table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Return what methods gain above ``copy`` as Markdown, by the type of the source.
+
+    Parameters
+    ----------
+    measured : sequence of dict
+        Contents of ``benchmark.json``. Of a method that is in several, the first's figures count.
+    """
+    kinds = (*TYPES, "all")
+    header = ["method", *(f"{pairing}, {kind}" for pairing in PAIRINGS for kind in kinds)]
+    rows = []
+    for method, content in _of_methods(measured).items():
+        found = {(r["pairing"], r["type"]): r for r in _rows(content, "summary", method)}
+        gains = [found[pairing, kind]["gain"] for pairing in PAIRINGS for kind in kinds]
+        rest = found["same", "all"]
+        numbers = [rest["mouth"], rest["eyes"], rest["landmarks"]]
+        forms = ["{:+.2f}"] * len(gains) + ["{:.2f}", "{:.2f}", "{:.1f}"]
+        cells = map(str.format, forms, [*gains, *numbers])
+        rows.append([method, *cells])
+    return _markdown([*header, "mouth", "eyes", "landmarks, %"], rows)
+
+
+def papers_table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Return the papers' metrics of all methods as Markdown; arguments as :func:`gains_table`."""
+    header = ["pairing", "method", *(METRICS[n].label if n in METRICS else "FID" for n in PAPERS)]
+    rows = []
+    for pairing in (*PAIRINGS, FILMED):
+        for method, content in _of_methods(measured).items():
+            about = content["methods"][method]
+            for found in _rows(content, "papers", method):
+                if found["pairing"] == pairing:
+                    cells = [_cell(found.get(name), form) for name, form in _PAPER_FORMS.items()]
+                    speed = _cell(about.get("seconds"), "{:.3f}")
+                    size = _cell(about.get("parameters", 0) / 1e6 or None, "{:.2f}")
+                    rows.append([pairing, method, *cells, speed, size])
+    return _markdown([*header, "s a frame", "parameters, millions"], rows)
+
+
+_PAPER_FORMS = dict(
+    zip(PAPERS, ("{:.4f}", "{:.2f}", *["{:.3f}"] * 3, "{:.1f}", "{:.2f}", "{:.3f}", "{:.1f}",
+                 "{:.3f}"), strict=True)
+)  # fmt: skip
+
+
+def _of_methods(measured: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return which content holds the figures of each method, the baselines first."""
+    holders: dict[str, Mapping[str, Any]] = {}
+    for content in measured:
+        for method in content.get("methods", {}):
+            holders.setdefault(method, content)
+    return {name: holders[name] for name in sorted(holders, key=lambda n: n not in _BASELINES)}
+
+
+_BASELINES = ("copy", "warp")
+
+
+def _rows(content: Mapping[str, Any], table: str, method: str) -> list[dict[str, Any]]:
+    return [row for row in content.get(table, ()) if row["method"] == method]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None or np.isnan(value) else form.format(value)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table whose columns are aligned: numbers, by their last row, to the right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    sides = [">" if re.fullmatch(r"[+-]?[\d.]+|nan", column[-1]) else "<" for column in columns]
+    sides = [">" if re.fullmatch(r"[+-]?[\d.]+|nan|–", column[-1]) else "<" for column in columns]
 
     def line(cells: Sequence[str]) -> str:
         padded = (f"{c:{side}{w}}" for c, side, w in zip(cells, sides, widths, strict=True))
@@ -329,16 +520,18 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _described(method: Any) -> dict[str, Any]:
-    """Return what a method was: its settings, and the hash of its weights."""
+    """Return what a method was: its settings, the hash of its weights and their number."""
     about: dict[str, Any] = dataclasses.asdict(method) if dataclasses.is_dataclass(method) else {}
     if hasattr(method, "weights_hash"):
         about["weights SHA-256"] = method.weights_hash()
+        about["parameters"] = checkpoint_files.parameters(checkpoints.load(method.weights))
     return about
 
 
 def _write(out: Path, result: Scores, everyone: Sequence[Case], clips: Clips) -> None:
-    rows = result.summary.astype(object).where(result.summary.notna(), None)
-    content = {**result.about, "summary": rows.to_dict("records")}
+    tables = {"summary": result.summary, "papers": result.papers}
+    rows = {k: t.astype(object).where(t.notna(), None) for k, t in tables.items()}
+    content = {**result.about, **{k: t.to_dict("records") for k, t in rows.items()}}
     texts = {
         "summary.csv": files.cells_for_spreadsheets(result.summary.round(4)).to_csv(index=False),
         "frames.csv": files.cells_for_spreadsheets(result.frames.round(4)).to_csv(index=False),

@@ -39,6 +39,15 @@ _RELATIVE = Setting(
     "Relative motion",
     "Count motion from the reference frame, so that the face keeps its own place and shape.",
 )
+_ENHANCE = Setting(
+    "enhance",
+    "Enhance",
+    "1 has a network clean the frames; 2 has it double their "
+    "size, the method working at half; 0 leaves them as they are.",
+    0,
+    2,
+    1,
+)
 _ADAPT_SCALE = Setting("adapt_scale", "Adapt the scale", "Scale motion by the size of both faces.")
 
 METHODS = {
@@ -81,6 +90,15 @@ METHODS = {
         "A learned model shifts the face by ten points. It knows rendered faces.",
         (_WEIGHTS, _RELATIVE, _ADAPT_SCALE),
     ),
+    "sparse": (
+        "Sparse to dense",
+        "A learned model follows the face's landmarks. It knows rendered faces.",
+        (
+            _WEIGHTS,
+            _RELATIVE,
+            _ADAPT_SCALE,
+        ),
+    ),
     "copy": ("Still", "The picture, held still, to compare with.", ()),
 }  # fmt: skip
 
@@ -88,7 +106,13 @@ METHODS = {
 def offered() -> list[dict[str, Any]]:
     """Return the methods that can be had here, with their settings, as the page gets them."""
     return [
-        {"name": name, "label": label, "text": text, "settings": [_shown(name, s) for s in shown]}
+        {
+            "name": name,
+            "label": label,
+            "text": text,
+            # Its graphs are fomm's.
+            "settings": [_shown(name, s) for s in (*shown, *([_ENHANCE] if _has_fomm() else []))],
+        }
         for name, (label, text, shown) in METHODS.items()
         if name not in FAMILIES or _has_fomm()
     ]
@@ -121,6 +145,8 @@ def check_settings(method: str, settings: dict[str, Any]) -> None:
 
 
 def _shown(method: str, setting: Setting) -> dict[str, Any]:
+    if setting is _ENHANCE:
+        return asdict(setting) | {"default": 0, "choices": []}
     cls = method_class(method)
     default = next(field.default for field in fields(cls) if field.name == setting.name)
     hint = typing.get_type_hints(cls)[setting.name]

@@ -41,6 +41,7 @@ _PAIR = "source × driving"
 _ABOUT = {stats.OVERALL: "overall score", stats.MEAN: "mean over the criteria"}
 # All film strips of a page together, in bytes of JPEG.
 _STRIPS_ROOM = 1_900_000
+_METHODS_APART = 3  # that have matrices and strips of their own; more are shown side by side
 
 
 def heading(results: Results) -> Section:
@@ -208,9 +209,10 @@ def metrics(results: Results) -> Section:
 
 
 def film_strips(results: Results) -> Section:
-    """Show, method by method, each driving and the clips it drives at five moments.
+    """Show each driving and the clips it drives at five moments, method by method.
 
-    Of a large study it shows the first source and driving of each type.
+    Many methods stand below each other, driving by driving. Of a large study it shows the first
+    source and driving of each type.
     """
     if why := words.no_clips(results):
         return _absent(f"No film strips: {why}.")
@@ -219,14 +221,18 @@ def film_strips(results: Results) -> Section:
     which = "these" if blocks else "the"
     blocks.append(Words(f"{which.capitalize()} drivings at five moments, and what each method "
                         f"makes of {which} sources at the same moments."))  # fmt: skip
-    room = _STRIPS_ROOM // max(1, len(study.methods) * len(study.drivings))
-    for method in study.methods:
-        blocks.append(Words(f"### {plain(method.name)}"))
+    beside = len(study.methods) > _METHODS_APART
+    groups = [study.methods] if beside else [(method,) for method in study.methods]
+    room = _STRIPS_ROOM // max(1, len(groups) * len(study.drivings))
+    for group in groups:
+        name = "" if beside else group[0].name
+        blocks += [] if beside else [Words(f"### {plain(name)}")]
         for driving in study.drivings:
-            path, worst_by = film_strip(shown, method, driving)
+            path, worst_by = film_strip(shown, group, driving)
+            what = "what each method makes of it" if beside else "its clip"
             caption = (
-                f"{method.name}, driving {driving.name} ({driving.type}): top row the driving, "
-                "below it each source and its clip at the same moments."
+                f"{f'{name}, driving' if name else 'Driving'} {driving.name} ({driving.type}): top "
+                f"row the driving, below it each source and {what} at the same moments."
             )
             if worst_by:
                 caption += f" Framed: each clip's own worst moment by {worst_by}."
@@ -246,8 +252,8 @@ def clips(results: Results) -> Section:
     blocks: list[Block] = [Words(notes)] if notes else []
     blocks += [_conditions(results)] if _is_large(results) else []
     shown, said = _shown(results)
-    said.append(Screen("<p>Small previews, sources down and drivings across; they play while they "
-                       "are on the screen, and a click stops one. The full clips lie beside this "
+    said.append(Screen(f"<p>Small previews, {_arranged(shown.study)}; they play while they are on "
+                       "the screen, and a click stops one. The full clips lie beside this "
                        "page.</p>"))  # fmt: skip
     study, room = shown.study, previews.room_for_each(shown.study)
     matrices = _matrices(
@@ -266,7 +272,7 @@ def play(results: Results) -> Section:
     if why := words.no_clips(results):
         return _absent(f"No clips: {why}.")
     shown, said = _shown(results)
-    where = f"The clips are in `{results.out / 'clips'}`; sources down, drivings across."
+    where = f"The clips are in `{results.out / 'clips'}`; {_arranged(results.study)}."
     said.append(Words(where))
     return Section([*said, Screen(_matrices(shown, lambda cell: previews.linked(shown, cell)))])
 
@@ -578,8 +584,23 @@ def _matrices(
     driving: Callable[[Input], str] = lambda _: "",
     source: Callable[[Input], str] = lambda _: "",
 ) -> str:
-    """Return the clips of each method, sources down and drivings across."""
+    """Return the clips of each method, sources down and drivings across.
+
+    Many methods stand side by side where pairs are listed: of a matrix each, most would be empty.
+    """
     study = results.study
+    if _side_by_side(study):
+        head = ["<th></th>", "<th scope='col'>driving</th>"]
+        head += [f"<th scope='col'>{escaped(method.name)}</th>" for method in study.methods]
+        rows = [
+            [
+                f"<th scope='row'>{source(its)}{escaped(its.name)}<small> {its.type}</small></th>",
+                f"<td>{driving(item)}{escaped(item.name)}<small> {item.type}</small></td>",
+                *(f"<td>{clip(Cell(its, item, method))}</td>" for method in study.methods),
+            ]
+            for its, item in study.pairs()
+        ]
+        return f"<section>{grid(head, rows, 'clips')}</section>"
     head = [
         f"<th scope='col'>{escaped(item.name)}<small> {item.type}</small>{driving(item)}</th>"
         for item in study.drivings
@@ -601,6 +622,15 @@ def _matrices(
         table = grid(["<th></th>", *head], rows, "clips")
         shown += f"<section><h3>{escaped(method.name)}</h3>{table}</section>"
     return shown
+
+
+def _side_by_side(study: Study) -> bool:
+    return bool(study.listed) and len(study.methods) > _METHODS_APART
+
+
+def _arranged(study: Study) -> str:
+    by_pair = "a source and its driving a row, a method a column"
+    return by_pair if _side_by_side(study) else "sources down and drivings across"
 
 
 def _is_large(results: Results) -> bool:

@@ -31,8 +31,8 @@ _WORST_CURVES = {
 }
 
 
-def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Path, str]:
-    """Draw one driving and every source's clip under it, at five moments, as a PNG file.
+def film_strip(results: Results, methods: Sequence[MethodSpec], driving: Input) -> tuple[Path, str]:
+    """Draw one driving and every source's clips under it, at five moments, as a PNG file.
 
     The moments are evenly spread over the driving, its first and last frame included. Where the
     clips were measured, a last column shows each clip's own worst moment. A cell without a clip
@@ -46,12 +46,15 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Pa
     """
     study = results.study
     top, header = _driving_strip(driving, study.size, study.crop)
-    cells = [Cell(source, driving, method) for source in results.sources_of(driving)]
+    sources = results.sources_of(driving)
+    cells = [Cell(source, driving, method) for source in sources for method in methods]
     made = [cell for cell in cells if results.clip_of(cell)[0] is not None]
     worst_by, worst = worst_moments({cell.name: results.curves(cell.name) for cell in made})
     strips = [top]
     for cell in cells:
         label = ("source", cell.source.name, cell.source.type)
+        if len(methods) > 1:
+            label = (cell.source.name, cell.method.name, cell.source.type)
         pictures, mark = [source_picture(cell.source, study.size, study.crop)], ""
         clip, error = results.clip_of(cell)
         if clip is not None:
@@ -59,7 +62,8 @@ def film_strip(results: Results, method: MethodSpec, driving: Input) -> tuple[Pa
             pictures += moments(clip, its_worst)
             mark = "".join(f"{float(i / probed(clip).frame_rate):.2f} s" for i in its_worst)
         strips.append(Strip(label, pictures, error, mark))
-    path = results.out / "figures" / f"strip__{method.name}__{driving.name}.png"
+    whose = f"{methods[0].name}__" if len(methods) == 1 else ""
+    path = results.out / "figures" / f"strip__{whose}{driving.name}.png"
     header = [*header, "worst moment"] if worst else header
     video.write_image(path, np.asarray(draw_strips(strips, header)))
     return path, worst_by

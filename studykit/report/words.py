@@ -6,6 +6,8 @@ shown is never called equality.
 
 import contextlib
 import inspect
+import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -299,6 +301,7 @@ def _method_findings(found: pd.DataFrame) -> list[str]:
         ("preference", "preferred to", "liked less than"),
     ):
         of_claim = found[found["claim"] == claim]
+        undecided: dict[str, list[tuple[str, str]]] = {}
         for (first, second), here in of_claim.groupby(["subject", "versus"], sort=False):
             sure = here[here["p_adjusted"] < _LEVEL]
             parts = [
@@ -314,10 +317,23 @@ def _method_findings(found: pd.DataFrame) -> list[str]:
                 tail = f"; {_unshown(rest)}" if len(rest) else ""
                 points.append(f"**{plain(first)}** was {', and '.join(parts)}{tail}.")
             else:
-                points.append(
-                    f"Between **{plain(first)}** and **{plain(second)}**, {_unshown(rest)}."
-                )
+                undecided.setdefault(_unshown(rest), []).append((plain(first), plain(second)))
+        for text, pairs in undecided.items():
+            points += [f"{pair}, {text}." for pair in _between(pairs)]
     return points
+
+
+def _between(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Name the pairs of which one thing is said: many in one sentence."""
+    if len(pairs) <= _PAIRS_APART:
+        return [f"Between **{first}** and **{second}**" for first, second in pairs]
+    names = list(dict.fromkeys(itertools.chain(*pairs)))
+    if len(pairs) == math.comb(len(names), 2):
+        return [f"Between any two of {_joined(f'**{name}**' for name in names)}"]
+    return [f"Between {_joined(f'**{first}** and **{second}**' for first, second in pairs)}"]
+
+
+_PAIRS_APART = 3  # that get a sentence each
 
 
 def _unshown(rows: pd.DataFrame) -> str:

@@ -1,8 +1,9 @@
 """Trains motion models on rendered faces (``python -m studykit.training``).
 
 ``--config synth-256`` is the First Order Motion Model of ``fomm``, ``--config regions-256`` the
-soft regions of ``regions``; the latter begins with the former's weights. For ``regions``,
-``--export RUN --out FILE.safetensors`` is the whole of shipping so far.
+soft regions of ``regions``; the latter begins with the former's weights. ``enhance-256`` is what
+cleans their frames: its data need Paddle, too, where they are not in the cache already. For
+``regions``, ``--export RUN --out FILE.safetensors`` is the whole of shipping so far.
 
 It needs ``pip install "torch>=2.2"`` and a clone of the repository. From a recipe to the
 checkpoint that the package ships:

@@ -34,14 +34,23 @@ _echo = partial(print, flush=True)
     type=_PATH,
     help="Convert this run: to OUT.safetensors, or with its figures and card into the folder OUT.",
 )
+@click.option("--ablate", help="Train and measure variants of this recipe: see ablations.yaml.")
 @click.option("--card", type=_PATH, help="Write this folder's card again.")
+@click.option("--measure", type=_PATH, help="Measure this folder at 256 pixels; write its card.")
+@click.option(
+    "--film",
+    "films",
+    multiple=True,
+    type=_PATH,
+    help="A video of a face that --export and --measure move by itself. May be given again.",
+)
 @click.option(
     "--compare-log",
     nargs=2,
     type=_PATH,
     help="Check that two runs of a recipe logged the same, as far as both got.",
 )
-def main(compare_log, card, out, threads, export, **options):
+def main(compare_log, card, measure, films, out, threads, export, **options):
     """Train the First Order Motion Model on rendered faces, and ship what was trained."""
     try:
         if compare_log:
@@ -52,6 +61,11 @@ def main(compare_log, card, out, threads, export, **options):
             from studykit.training.card import write_card
 
             click.echo(write_card(card))
+        elif measure is not None:
+            from studykit.training import card as cards
+
+            cards.measure(measure, say=_echo, sizes=(cards.SIZES[-1],), films=films)
+            click.echo(cards.write_card(measure))
         elif out is None:
             raise StudyError("name a folder: --out DIR")
         elif options["fit"] and options["minutes"] is None:
@@ -64,7 +78,7 @@ def main(compare_log, card, out, threads, export, **options):
                 raise MissingPackageError(text) from None
             torch.set_num_threads(threads)
             if export is not None:
-                _export(export, out)
+                _export(export, out, films)
             else:
                 _train(torch, out, **options)
     except StudyError as error:
@@ -72,25 +86,31 @@ def main(compare_log, card, out, threads, export, **options):
         sys.exit(2)
 
 
-def _export(run, out):
+def _export(run, out, films):
     from studykit.training.export import export_checkpoint, ship
 
     if out.suffix == ".safetensors":
         click.echo(export_checkpoint(run, out).summary())
     else:
-        ship(run, out, say=_echo)
+        ship(run, out, films, say=_echo)
 
 
-def _train(torch, out, *, config, device, cache, workers, render_only, **options):
+def _train(torch, out, *, config, device, cache, workers, render_only, ablate, **options):
     from studykit.methods.weights import load, locate
     from studykit.training.data import Cache
     from studykit.training.recipe import read_recipe
     from studykit.training.train import run
 
-    if config is None:
+    if config is None and ablate is None:
         raise StudyError("name a recipe: --config synth-256, or a file")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if ablate is not None:
+        from studykit.training.ablation import ablate as ablated
+
+        work = {"workers": 1 if workers is None else workers, "device": device}
+        click.echo(ablated(ablate, out, cache or out / "cache", **work, echo=_echo))
+        return
     recipe = read_recipe(config, device)
     if recipe.start:
         load(locate(recipe.start))  # missing or damaged: said before anything is rendered

@@ -6,6 +6,7 @@ The card's words stand in ``model_card.md`` beside this file, those of other fam
 
 import json
 import string
+import textwrap
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
+from studykit.training.enhancement import measure_enhancement
 
 SIZES = (128, 256)
 """At which sides a shipped checkpoint is measured: its own, and that of a study by default."""
@@ -23,18 +25,31 @@ SIZES = (128, 256)
 _SHOWN_WIDTH = 1200
 
 
-def measure(folder: Path, say: Callable[[str], None] = print, sizes: Sequence[int] = SIZES) -> None:
-    """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph."""
+def measure(
+    folder: Path,
+    say: Callable[[str], None] = print,
+    sizes: Sequence[int] = SIZES,
+    films: Sequence[Path] = (),
+) -> None:
+    """Run the benchmark for a checkpoint's folder, and draw what it does with a photograph.
+
+    The largest size is measured on ``films`` as well.
+    """
     import tempfile
 
     from studykit.metrics.benchmark import run_benchmark
 
+    if _family(folder) == "enhance":
+        measure_enhancement(folder, say)
+        return
     for size in sizes:
         with tempfile.TemporaryDirectory() as name:
             made = Path(name)
-            run_benchmark(_methods(folder), made, size=size, say=say)
+            shown = films if size == sizes[-1] else ()
+            run_benchmark(_methods(folder) | _modes(folder), made, size=size, films=shown, say=say)
             about = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
-            about["methods"][_family(folder)]["weights"] = folder.name
+            for settings in about["methods"].values():
+                settings |= {"weights": folder.name} if "weights" in settings else {}
             write_text(folder / f"benchmark-{size}.json", json.dumps(about, indent=1) + "\n")
             if size == sizes[-1]:
                 for pairing in ("same", "cross"):
@@ -50,6 +65,17 @@ def _methods(folder: Path) -> dict[str, Any]:
     weights, family = str(folder / "weights.safetensors"), _family(folder)
     learned = create_method(family, weights=weights, device="cpu")
     return {family: learned, "warp": create_method("warp")}
+
+
+def _modes(folder: Path) -> dict[str, Any]:
+    """Return the other ways to use a checkpoint that its figures tell of."""
+    from studykit.methods import create_method
+
+    weights, family = str(folder / "weights.safetensors"), _family(folder)
+    return {
+        f"{family}-{mode}": create_method(family, weights=weights, device="cpu", mode=mode)
+        for mode in (("standard", "disentangled") if family == "regions" else ())
+    }
 
 
 def _family(folder: Path) -> str:
@@ -94,6 +120,7 @@ def write_card(folder: Path) -> Path:
     StudyError
         A file is missing or damaged, or the card can't be written.
     """
+    from studykit.metrics.benchmark import papers_table, shipped
     from studykit.training.recipe import read_recipe
 
     try:
@@ -107,12 +134,13 @@ def write_card(folder: Path) -> Path:
         loaded = checkpoints.load(folder / "weights.safetensors")
     except (OSError, ValueError) as error:
         raise StudyError(f"{folder} is no folder of a shipped checkpoint: {error}") from None
+    family = _family(folder)
     config, recipe = loaded.config, read_recipe(folder / "recipe.yaml")
     values = {
         "name": folder.name,
         "size": config["size"],
-        "keypoints": config["common_params"]["num_kp"],
-        "parameters": f"{_parameters(loaded) / 1e6:.2f}",
+        "keypoints": config.get("common_params", {}).get("num_kp"),
+        "parameters": f"{checkpoint_files.parameters(loaded) / 1e6:.2f}",
         "megabytes": f"{record['bytes'] / 1e6:.1f}",
         "precision": record["precision"],
         "rounding": f"{abs(record['PSNR in float32'] - record['PSNR in float16']):.3f}",
@@ -120,23 +148,17 @@ def write_card(folder: Path) -> Path:
         "steps": f"{record['step']:,}",
         "hours": f"{_seconds(log) / 3600:.1f}",
         "identities": f"{recipe.data.available(record['step']):,}",
-        "tables": "\n\n".join(_tables(scores) for scores in measured),
-        "curve": _curve(log),
+        "tables": "\n\n".join(map(_tables, measured)),
+        "curve": _gains(log) if family == "enhance" else _curve(log),
+        "papers": papers_table(shipped(checkpoints.SHIPPED)),
+        "ablations": _ablations(folder),
     }
-    family = _family(folder)
     words = Path(__file__).with_name(
         "model_card.md" if family == "fomm" else f"model_card_{family}.md"
     )
     text = string.Template(words.read_text(encoding="utf-8")).substitute(values)
     write_text(folder / "MODEL_CARD.md", text)
     return folder / "MODEL_CARD.md"
-
-
-def _parameters(checkpoint: checkpoint_files.Checkpoint) -> int:
-    """Return how many values were trained: no statistics, no fixed kernels."""
-    fixed = ("._mean", "._variance", "down.weight")
-    tensors = [item for own in checkpoint.networks.values() for item in own.items()]
-    return sum(tensor.size for name, tensor in tensors if not name.endswith(fixed))
 
 
 def _seconds(log: Sequence[dict[str, Any]]) -> float:
@@ -166,12 +188,55 @@ def _curve(log: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _ablations(folder: Path) -> str:
+    """Return what :func:`studykit.training.ablation.ablate` measured, a row a variant and seed."""
+    path = folder / "ablations.json"
+    if not path.is_file():
+        return "Not run for this checkpoint."
+    about = json.loads(path.read_text(encoding="utf-8"))
+    figures = ("same", "cross", "same flow", "cross flow")
+    lines = [["variant", "seed", *figures], ["---", "---:", *["---:"] * len(figures)]]
+    for row in about["rows"]:
+        forms = ["{:+.2f}"] * 2 + ["{:.2f}"] * 2
+        values = map(str.format, forms, [row[name] for name in figures])
+        lines.append([row["variant"], str(row["seed"]), *values])
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    said = (
+        f"Each variant was trained for {about['steps']} steps of {about['batch']} pairs from the "
+        "same start, motion alone, and paints as the start does: far fewer steps than the "
+        f"checkpoint's, and chance has a share. Measured on {about['identities']} of the "
+        f"benchmark's identities at {about['size']} pixels: PSNR in the face above copy, "
+        "dB, and how far the motion of the face that the source shows is off, in pixels; "
+        "landmarks are true."
+    )
+    return f"{textwrap.fill(said, 100)}\n\n{rows}"
+
+
+def _gains(log: Sequence[dict[str, Any]]) -> str:
+    """Return a table of what ``enhance`` gained on held-out frames, in dB, as training went on."""
+    measured = (record for record in log if "held out" in record)
+    found = [{"step": record["step"], **record["held out"]} for record in measured]
+    names = [name for name in found[-1] if name != "step" and not name.startswith("l1")]
+    lines = [["step", *names], ["---:"] * (len(names) + 1)]
+    lines += [[f"{row['step']:,}", *(f"{row[name]:+.2f}" for name in names)] for row in found]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _tables(content: dict[str, Any]) -> str:
+    if "enhanced" in content:
+        return "\n\n".join(map(_plain_table, (content["enhanced"], content["temporal"])))
     import pandas as pd
 
     from studykit.metrics.benchmark import summary_tables
 
     return f"## At {content['size']} pixels\n\n" + summary_tables(pd.DataFrame(content["summary"]))
+
+
+def _plain_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [[*rows[0]], *([f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()]
+                           for row in rows)]  # fmt: skip
+    lines.insert(1, ["---:" if isinstance(v, float) else "---" for v in rows[0].values()])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _keep_picture(path: Path, target: Path) -> None:

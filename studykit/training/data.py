@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ PAIRS_A_FRAME = 2  # at most: as many sources for every driving frame
 _LARGE_HAIR = ("long", "wavy", "curly", "afro", "bob")
 _KINDS, _SHARES = ("frontal", "side", "drawn"), (0.5, 0.2, 0.3)
 _WIDEST_TURN = 45.0  # degrees of yaw between the frames of a pair
+_FAIR_TURN = 40.0  # and from the source to what methods are to make of it
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class DataSettings:
     found : bool
         Faces are looked for in the frames as the product does, by MediaPipe, and what is found is
         kept beside them: its landmarks' errors are those that a network must bear.
+    made_by : tuple of str
+        Methods whose frames of an identity are kept, with their truth at twice the size, in place
+        of pairs: what :func:`made_identity` makes.
     wild : bool
         Heads stand anywhere, lean and come near; teeth show in low wide smiles, hair is large and
         dark, glasses are frequent and backdrops have edges: what people bring.
@@ -65,6 +70,7 @@ class DataSettings:
     frames: int = 16
     wild: bool = False
     found: bool = False
+    made_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.identities > HELD_OUT:
@@ -191,18 +197,11 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
         pixels to the source's in steps of 1 / FLOW_SCALE pixel; ``seen`` (P, S/2 * S/2 / 8)
         uint8, packed: the source shows it.
     """
-    from studykit.stimuli.model import build_model
-
-    identity, kind = training_identity(seed, settings.wild), kind_of(seed)
     rng = np.random.default_rng([seed, 14])
-    if kind != "drawn" and rng.random() < (0.9 if settings.wild else 0.5):
-        # The renderer's own backdrops are out of focus; photographs have edges behind the face.
-        build_model(identity).background[...] = _cluttered_backdrop(rng, 256)
-    states = sample_states(seed, kind, settings.frames, settings.wild)
-    frames = [render(identity, *state, settings.size) for state in states]
+    frames = rendered_frames(seed, settings, rng)
     pairs, flows, seen = [], [], []
     for driving, frame in enumerate(frames):
-        turn = np.abs([pose.yaw - frame.pose.yaw for pose, _ in states])
+        turn = np.abs([other.pose.yaw - frame.pose.yaw for other in frames])
         turn[driving] = np.inf
         near = np.flatnonzero(turn < _WIDEST_TURN)
         if not len(near):
@@ -210,7 +209,7 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
         likely = np.where(near < 2, 6.0, 1.0)
         count = min(PAIRS_A_FRAME, len(near))
         for source in rng.choice(near, count, replace=False, p=likely / likely.sum()):
-            there, valid = _halved(*flow(frame, frames[source]))
+            there, valid = halved_flow(*flow(frame, frames[source]))
             pairs.append((driving, source))
             flows.append(np.rint(there * FLOW_SCALE).clip(-32767, 32767).astype(np.int16))
             seen.append(np.packbits(valid))
@@ -224,6 +223,18 @@ def render_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
         "flow": np.stack(flows),
         "seen": np.stack(seen),
     }
+
+
+def rendered_frames(seed: int, settings: DataSettings, rng: np.random.Generator) -> list[Any]:
+    """Render an identity's frames; the generator decides what is behind it."""
+    from studykit.stimuli.model import build_model
+
+    identity, kind = training_identity(seed, settings.wild), kind_of(seed)
+    if kind != "drawn" and rng.random() < (0.9 if settings.wild else 0.5):
+        # The renderer's own backdrops are out of focus; photographs have edges behind the face.
+        build_model(identity).background[...] = _cluttered_backdrop(rng, 256)
+    states = sample_states(seed, kind, settings.frames, settings.wild)
+    return [render(identity, *state, settings.size) for state in states]
 
 
 def frame_keypoints(frame: Any) -> np.ndarray:
@@ -247,7 +258,7 @@ def _mesh_vertices(identity: Identity) -> list[int]:
     return [*irises, int(head[:, 1].argmin()), int(throat.argmin())]
 
 
-def _halved(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def halved_flow(there: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average the valid flow of 2 x 2 pixels; where none is, of all; valid where most are."""
     size = there.shape[0] // 2
     # A triangle seen edge-on has no area to interpolate over.
@@ -352,6 +363,7 @@ class Cache:
         self._workers: list[Any] = []
         made = {"size": settings.size, "frames": settings.frames}
         made |= {"wild": True} if settings.wild else {}
+        made |= {"made_by": list(settings.made_by)} if settings.made_by else {}
         about = self.folder / "cache.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -440,6 +452,45 @@ def find_points(folder: Path, seed: int) -> dict[str, np.ndarray]:
     return {"found": np.stack(list(map(points_of, faces))).astype(np.float32)}
 
 
+def halved(image: np.ndarray) -> np.ndarray:
+    """Average 2 x 2 pixels of an (H, W, 3) uint8 image."""
+    height, width = (side // 2 for side in image.shape[:2])
+    means = image.reshape(height, 2, width, 2, 3).mean((1, 3), dtype=np.float32)
+    return np.rint(means).astype(np.uint8)
+
+
+def made_identity(seed: int, settings: DataSettings) -> dict[str, np.ndarray]:
+    """Animate an identity's first frame by the others, with every method of ``made_by``.
+
+    Every other identity is a wild one. Frames whose head is turned too far from the first one's to
+    be a fair task are left out.
+
+    Returns
+    -------
+    dict of arrays
+        ``source`` (2 S, 2 S, 3), the first frame; ``truth`` (N, 2 S, 2 S, 3); and ``made``
+        (M, N, S, S, 3), by ``made_by``'s methods: all uint8.
+    """
+    from studykit.media.views import Driving, Source
+    from studykit.methods import create_method
+
+    large = dataclasses.replace(settings, size=2 * settings.size, wild=seed % 2 == 1)
+    frames = rendered_frames(seed, large, np.random.default_rng([seed, 14]))
+    small = [halved(frame.image) for frame in frames]
+    fair = [abs(frame.pose.yaw - frames[0].pose.yaw) < _FAIR_TURN for frame in frames]
+    driving = Driving("driving", lambda: list(small), Fraction(1), len(small), rendered=True)
+    source, made = Source("source", small[0]), []
+    for name in settings.made_by:
+        method = create_method(name)
+        made.append(list(method.animate(method.prepare(source), driving)))
+    kept = np.flatnonzero(fair)[1:]
+    return {
+        "source": frames[0].image,
+        "truth": np.stack([frames[i].image for i in kept]),
+        "made": np.array([[clip[i] for i in kept] for clip in made], np.uint8),
+    }
+
+
 def _held_out_file(folder: Path, index: int) -> Path:
     return folder / f"held-out-{index:03d}.npz"
 
@@ -451,6 +502,9 @@ def _render_share(
     parent = os.getppid()
     jobs = [(_held_out_file(folder, i), render_held_out, i) for i in range(held_out)]
     jobs += [(_training_file(folder, i), render_identity, i) for i in range(settings.identities)]
+    if settings.made_by:
+        seeds = (*range(HELD_OUT, HELD_OUT + held_out), *range(settings.identities))
+        jobs = [(_training_file(folder, seed), made_identity, seed) for seed in seeds]
     for index, (path, render_one, seed) in enumerate(jobs):
         # A training that was killed could not end its workers.
         if os.getppid() != parent:

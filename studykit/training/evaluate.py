@@ -11,7 +11,7 @@ from torch import Tensor
 from studykit.methods import _fomm_motion
 from studykit.metrics.pixels import Comparison, peak_signal_noise_ratio
 from studykit.metrics.rendered import clip_scores, find_landmarks
-from studykit.training import sparse
+from studykit.training import enhance, sparse
 from studykit.training.data import DataSettings, HeldOut, held_out_points
 from studykit.training.networks import Keypoints
 from studykit.training.regions import aligned
@@ -41,7 +41,12 @@ def transfer(source: Keypoints, driving: Keypoints, first: Keypoints) -> Keypoin
 def clips(
     networks: dict[str, Any], held_out: Sequence[HeldOut], settings: DataSettings
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Animate the source of each held-out identity by its own frames, and by the other one's."""
+    """Animate the source of each held-out identity by its own frames, and by the other one's.
+
+    What moves nothing restores its own frames, which were spoiled.
+    """
+    if "enhance" in networks:
+        return [enhance.restored(networks["enhance"], item.own) for item in held_out], []
     own, cross = [], []
     for index, item in enumerate(held_out):
         source, marks = item.own[0], (None, None)
@@ -56,7 +61,12 @@ def clips(
 
 
 @torch.no_grad()
-def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -> np.ndarray:
+def animate(
+    networks: dict[str, Any],
+    source: np.ndarray,
+    driving: np.ndarray,
+    fields: list[np.ndarray] | None = None,
+) -> np.ndarray:
     """Animate a source by relative motion, the driving's first frame being its start.
 
     The networks are in evaluation mode afterwards.
@@ -67,6 +77,8 @@ def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -
         ``kp_detector`` and ``generator``, as :func:`studykit.training.families.build` gives them.
     source : (S, S, 3) uint8
     driving : (T, S, S, 3) uint8
+    fields : list, optional
+        Is given the dense motion of every frame, (H, W, 2), where in the source it comes from.
 
     Returns
     -------
@@ -87,8 +99,10 @@ def animate(networks: dict[str, Any], source: np.ndarray, driving: np.ndarray) -
         keypoints = {name: value[here] for name, value in moved.items()}
         count = len(keypoints["value"])
         sources = {name: value.expand(count, *value.shape[1:]) for name, value in rest.items()}
-        result = generator(image.expand(count, -1, -1, -1), keypoints, sources)["prediction"]
-        out.append((result * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        result = generator(image.expand(count, -1, -1, -1), keypoints, sources)
+        if fields is not None:
+            fields.extend(result["deformation"].cpu().numpy())
+        out.append((result["prediction"] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(out)
 
 

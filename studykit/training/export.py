@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ def export_checkpoint(path: Path, out: Path, measured_on: int = 4) -> Export:
     return Export(target, precision, full, half, state["step"])
 
 
-def ship(run: Path, out: Path, say: Callable[[str], None] = print) -> Export:
+def ship(
+    run: Path, out: Path, films: Sequence[Path] = (), say: Callable[[str], None] = print
+) -> Export:
     """Turn a run into a folder of :data:`studykit.methods.weights.SHIPPED`.
 
     Leaves in ``out``: ``weights.safetensors`` and ``checkpoint.json``, its hash; the run's
@@ -112,6 +114,8 @@ def ship(run: Path, out: Path, say: Callable[[str], None] = print) -> Export:
         The folder of a training run.
     out : Path
         A folder named as the checkpoint.
+    films : sequence of path
+        Videos of a face each, which it is measured on, too.
     say : callable
         Takes a line of progress.
 
@@ -137,7 +141,7 @@ def ship(run: Path, out: Path, say: Callable[[str], None] = print) -> Export:
     write_text(out / "checkpoint.json", json.dumps(record, indent=1) + "\n")
     write_text(out / "recipe.yaml", recipe)
     shutil.copyfile(log, out / "log.jsonl")
-    measure(out, say=say)
+    measure(out, say=say, films=films)
     write_card(out)
     return made
 

@@ -43,7 +43,8 @@ class LossWeights:
         move them by a pixel or two.
     masks
         Divergence of the dense motion's masks from what each keypoint's motion explains, so that
-        a mask that has died is found again.
+        a mask that has died is found again; of ``enhance``, cross-entropy of its mask with where
+        the source is nearer to the truth than the frame.
     equivariance_value, equivariance_jacobian
         Eq. 9 to 12 of the paper, under a random thin-plate spline; of regions, the covariance
         takes the jacobian's place, as its axes have no signs.
@@ -82,10 +83,11 @@ class Phase:
     steps, batch : int
     learning_rate : (float, float)
         At its start and at its end; it falls geometrically.
-    networks : tuple of {"kp_detector", "generator", "background", "disentangled", "motion"}
-        Which are trained; the third and the fourth are parts of ``regions``, the last one of
-        ``sparse``. Without the generator nothing is generated, but for ``sparse``. The fourth is
-        trained by itself, on what the averaged detector finds.
+    networks : tuple of {"kp_detector", "generator", "background", "disentangled", "motion", ...}
+        Which are trained; the third and the fourth are parts of ``regions``, the fifth one of
+        ``sparse``; ``enhance`` has one of its name. Without the generator nothing is generated,
+        but for ``sparse``. The fourth is trained by itself, on what the averaged detector finds,
+        and so is the detector of ``sparse``, on true landmarks.
     true_motion : (float, float)
         Share of the samples, at the start and at the end, that are generated from the true
         motion in place of the estimated one, so that painting is learned before moving is.
@@ -143,7 +145,7 @@ class Recipe:
     phases : tuple of Phase
         In order. A step counts from the first one's start.
     common_params, kp_detector_cfg, generator_cfg : dict
-        The networks, as in PaddleGAN's configuration files.
+        The networks, as in PaddleGAN's configuration files; ``enhance`` has none.
     motion_cfg : dict
         The motion network of ``sparse``: what :class:`studykit.methods._sparse_network.Shape` has.
     network : str
@@ -172,14 +174,16 @@ class Recipe:
         the generator what concerns its ten keypoints.
     swats : dict, optional
         Settings of :class:`studykit.training.swats.Swats`, which takes Adam's place.
+    untrained : tuple of str
+        Tensors that do not begin with those of ``start``, by how ``network.tensor`` begins.
     """
 
     name: str
     seed: int
     phases: tuple[Phase, ...]
-    common_params: dict[str, Any]
-    kp_detector_cfg: dict[str, Any]
-    generator_cfg: dict[str, Any]
+    common_params: dict[str, Any] = field(default_factory=dict)
+    kp_detector_cfg: dict[str, Any] = field(default_factory=dict)
+    generator_cfg: dict[str, Any] = field(default_factory=dict)
     network: str = "fomm"
     motion_cfg: dict[str, Any] = field(default_factory=dict)
     data: DataSettings = field(default_factory=DataSettings)
@@ -194,6 +198,7 @@ class Recipe:
     vgg: str | None = None
     start: str | None = None
     swats: dict[str, Any] | None = None
+    untrained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.network not in FAMILIES:
@@ -204,7 +209,7 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The networks' settings in one dictionary, as checkpoints hold them."""
         parts = ("common_params", "kp_detector_cfg", "generator_cfg")
-        settings = {part: getattr(self, part) for part in parts}
+        settings = {part: given for part in parts if (given := getattr(self, part))}
         settings |= {"motion_cfg": self.motion_cfg} if self.network == "sparse" else {}
         return settings if self.network == "fomm" else {**settings, "network": self.network}
 

@@ -73,6 +73,8 @@ class RegionDetector(KPDetector):
             :func:`principal_axes` gives them, (B, K, 2, 2); and ``heatmap`` (B, K, H, W).
         """
         out = super().forward(image)
+        if "jacobian" in out:  # FOMM's in place of principal axes: an ablation, for training alone
+            return out
         heatmap, mean = out["heatmap"], out["value"]
         with torch.autocast(heatmap.device.type, enabled=False):
             # About the mean: the difference of raw moments would lose half of their digits.

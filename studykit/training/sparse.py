@@ -8,14 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from studykit.media.pose import face_model
 from studykit.methods import _sparse_network as network
 from studykit.methods._face_motion import motions
+from studykit.methods._fomm_landmarks import KEYPOINTS
 from studykit.methods._warp_geometry import fit_head
 from studykit.methods.sparse import moved_points, shape_of
 from studykit.training import losses
 from studykit.training.batches import Batch
 from studykit.training.data import keypoint_indices
-from studykit.training.networks import BlurredDownsampling, Painter, Settings, coordinate_grid
+from studykit.training.networks import (
+    BlurredDownsampling,
+    KPDetector,
+    Painter,
+    Settings,
+    coordinate_grid,
+    fill,
+)
 from studykit.training.recipe import LossWeights
 
 _IRISES = keypoint_indices("left iris", "right iris")
@@ -28,11 +37,41 @@ _EYES = (slice(36, 42), slice(42, 48))
 
 
 def build(settings: Settings) -> dict[str, nn.Module]:
-    """Build the motion network and the painting one from a recipe's settings."""
+    """Build the motion network, the painting one and that of landmarks from a recipe's settings."""
     common, generator = settings["common_params"], settings["generator_cfg"]
     sizes = ("block_expansion", "max_features", "num_down_blocks", "num_bottleneck_blocks")
     painter = Painter(common["num_channels"], *(generator[name] for name in sizes))
-    return {"motion": SparseMotion(shape_of(settings)), "generator": painter}
+    detector = Landmarks(**settings["kp_detector_cfg"], **common)
+    return {
+        "motion": SparseMotion(shape_of(settings)),
+        "generator": painter,
+        "kp_detector": detector,
+    }
+
+
+class Landmarks(KPDetector):
+    """Finds the 68 landmarks and the irises of a rendered face."""
+
+    def warm_start(self, detector: Mapping[str, np.ndarray]) -> None:
+        """Begin as ``fomm``'s detector, each landmark as the keypoint that is nearest on a face."""
+        marks, named = face_model(), [list(own) for own in KEYPOINTS.values() if own]
+        places = np.stack([marks[own].mean(0) for own in named])  # irises, crown and neck are last
+        apart = np.linalg.norm(marks[:, None] - places, axis=-1)
+        nearest = [*apart.argmin(1), *_IRISES]
+        heads = {f"kp.{part}": detector[f"kp.{part}"][nearest] for part in ("weight", "bias")}
+        fill(self, {**detector, **heads})
+
+
+def true_points(shape: network.Shape, batch: Batch) -> list[Tensor]:
+    """Return the renderer's points of source and driving, (B, 70, 2) each, in coordinates."""
+    size = batch.source.shape[-1]
+    return [
+        torch.cat([shape.coordinates(landmarks, size), points[:, _IRISES]], 1)
+        for landmarks, points in (
+            (batch.source_landmarks, batch.source_kp),
+            (batch.landmarks, batch.driving_kp),
+        )
+    ]
 
 
 class Marked(NamedTuple):
@@ -57,14 +96,8 @@ def marked(shape: network.Shape, batch: Batch, rng: np.random.Generator) -> Mark
     The product's own finder says where it sees them in the rendered frames, so that what it gets
     wrong in every frame of a face, and from frame to frame, is as it is in use.
     """
-    count, size = len(batch.source), batch.source.shape[-1]
-    true = [
-        torch.cat([shape.coordinates(landmarks, size), points[:, _IRISES]], 1)
-        for landmarks, points in (
-            (batch.source_landmarks, batch.source_kp),
-            (batch.landmarks, batch.driving_kp),
-        )
-    ]
+    count = len(batch.source)
+    true = true_points(shape, batch)
     pair = torch.stack(true, 1).cpu().double().numpy()
     found = rng.random(count) < _FOUND
     if batch.found is not None:
@@ -96,6 +129,7 @@ class Objective(nn.Module):
     def __init__(self, networks: dict[str, Any], bf16: bool, vgg: Any = None) -> None:
         super().__init__()
         self.motion, self.painter = networks["motion"], networks["generator"]
+        self.finder = networks["kp_detector"]
         self.bf16, self.vgg = bf16, vgg
 
     def forward(
@@ -110,8 +144,11 @@ class Objective(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return the weighted terms, and what was painted, (B, 3, S, S), if ``paints``.
 
-        As :class:`studykit.training.objective.Objective` has them; there is no spline to bear.
+        As :class:`studykit.training.objective.Objective` has them; there is no spline to bear. A
+        phase that trains the finder of landmarks trains nothing else.
         """
+        if next(self.finder.parameters()).requires_grad:
+            return self._finding(batch, weights), None
         flow, logit, whole = self.motion(batch.source, marked, self.bf16)
         deformation, alone = (field.permute(0, 2, 3, 1) for field in (flow, whole))
         counts = losses.attention(batch.face, batch.landmarks, weights)
@@ -132,10 +169,22 @@ class Objective(nn.Module):
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image
 
+    def _finding(self, batch: Batch, weights: LossWeights) -> dict[str, Tensor]:
+        """Return the terms of the landmarks, of which nothing else learns."""
+        images = torch.cat([batch.source, batch.driving])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            found = self.finder(images)
+        true = torch.cat(true_points(self.motion.shape, batch))
+        return losses.keypoint_supervision(found, true, None, weights)
+
 
 @torch.no_grad()
 def animate(
-    networks: dict[str, Any], source: np.ndarray, own: np.ndarray, driving: np.ndarray
+    networks: dict[str, Any],
+    source: np.ndarray,
+    own: np.ndarray,
+    driving: np.ndarray,
+    fields: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Animate a source by relative motion of landmarks, the driving's first being its start.
 
@@ -148,6 +197,8 @@ def animate(
         Its points, in pixels.
     driving : (T, 70, 2)
         The driving's.
+    fields : list, optional
+        Is given the dense motion of every frame, as :func:`studykit.training.evaluate.animate`.
 
     Returns
     -------
@@ -163,7 +214,10 @@ def animate(
         points = moved_points(own, head, driving[0], found, moved, relative=True)
         pair = (motion.shape.coordinates(p, size)[None] for p in (own, points))
         flow, logit, _ = motion(image, Marked.of(motion.shape, *pair, image.device))
-        made = painter.paint(image, flow.permute(0, 2, 3, 1), torch.sigmoid(logit))
+        field = flow.permute(0, 2, 3, 1)
+        if fields is not None:
+            fields.append(field[0].cpu().numpy())
+        made = painter.paint(image, field, torch.sigmoid(logit))
         out.append((made * 255).round().byte()[0].permute(1, 2, 0).cpu().numpy())
     return np.stack(out)
 

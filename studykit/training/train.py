@@ -20,8 +20,18 @@ from torch import Tensor
 from studykit import files
 from studykit.errors import StudyError
 from studykit.methods import checkpoint_files, weights as checkpoints
-from studykit.training import batches, evaluate, families, losses, networks, regions, resnet, sparse
-from studykit.training.batches import Batch, Shelf
+from studykit.training import (
+    batches,
+    enhance,
+    evaluate,
+    families,
+    losses,
+    networks,
+    regions,
+    resnet,
+    sparse,
+)
+from studykit.training.batches import Batch
 from studykit.training.data import Cache
 from studykit.training.recipe import Phase, Recipe
 from studykit.training.swats import Swats
@@ -76,7 +86,7 @@ class Training:
             )
         if recipe.losses.perceptual and recipe.vgg:
             self.vgg = losses.VGG19(Path(recipe.vgg)).to(self.device)
-        self._shelf = Shelf(cache, self.device)
+        self._shelf = families.shelf(self.networks, cache, self.device)
         # Processors without bfloat16 would only imitate it, slowly.
         able = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         bf16 = recipe.precision == "bf16" and able
@@ -120,11 +130,15 @@ class Training:
         begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
         if begun and self.recipe.network == "resnet":
             begun = resnet.begun(begun)
+        untrained = tuple(self.recipe.untrained)
         for name in names:
-            if name in begun:
-                networks.fill(self.networks[name], begun[name])
-            elif name == "motion" and begun:
+            if hasattr(self.networks[name], "warm_start"):
                 self.networks[name].warm_start(begun["kp_detector"])
+            elif name in begun:
+                first = _copied(self.networks[name])
+                networks.fill(self.networks[name], begun[name])
+                kept = {k: v for k, v in first.items() if f"{name}.{k}".startswith(untrained)}
+                self.networks[name].load_state_dict(kept, strict=False)
             else:
                 continue
             self.average[name].update(_copied(self.networks[name]))
@@ -148,6 +162,9 @@ class Training:
         rng = np.random.default_rng([self.recipe.seed, self.step])
         if "disentangled" in phase.networks:
             return self._disentangled(phase, rng)
+        weights = dataclasses.replace(self.recipe.losses, **phase.losses)
+        if "enhance" in phase.networks:
+            return self._compiled(self._shelf.draw(self.step, phase.batch, rng), weights)
         batch = self._shelf.draw(
             self.step, phase.batch, rng, phase.calm, phase.blinks, phase.camera
         )
@@ -157,7 +174,6 @@ class Training:
         taught = torch.from_numpy(rng.random(phase.batch) < share).to(self.device)
         # Compiling takes a minute or two, which a short phase does not win back.
         objective = self._compiled if phase.compiled else self._objective
-        weights = dataclasses.replace(self.recipe.losses, **phase.losses)
         if self.recipe.network == "sparse":
             marked: Any = sparse.marked(self.networks["motion"].shape, batch, rng)
         elif self.recipe.network == "resnet":
@@ -208,6 +224,9 @@ class Training:
 
     def evaluate(self, sheet: Path | None = None) -> dict[str, float]:
         """Measure the averaged networks on the held-out identities; draw a sheet of some."""
+        if "enhance" in self.networks:
+            with self.averaged() as nets:
+                return enhance.evaluate(nets["enhance"], self.cache, sheet)
         held_out = self.cache.held_out()
         with self.averaged() as nets:
             own, cross = evaluate.clips(nets, held_out, self.recipe.data)
@@ -345,7 +364,8 @@ def run(
             _append(log, {**record, "seconds": round(now - began, 1)})
             echo(" ".join(f"{name} {value}" for name, value in record.items()))
             sums = {}
-        if {"generator", "motion"} & set(phase.networks) and step % recipe.sheet_steps == 0:
+        shown = {"generator", "motion", "enhance"} & set(phase.networks)
+        if shown and step % recipe.sheet_steps == 0:
             figures = training.evaluate(out / "sheets" / f"{step:06d}.png")
             _append(log, {"step": step, "held out": figures})
             echo(f"step {step} held out: {figures}")
