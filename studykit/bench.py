@@ -270,7 +270,12 @@ class _Subject:
 
 
 _CONTESTANTS = {"PaddleGAN": "ppgan", "fomm": "fomm", "fomm, bfloat16": "bfloat16"}
-_SHIPPED = {"fomm": "synth-256", "regions": "regions-256", "sparse": "sparse-256"}
+_SHIPPED = {
+    "fomm": "synth-256",
+    "regions": "regions-256",
+    "resnet": "resnet-256",
+    "sparse": "sparse-256",
+}
 _ENHANCED = {"enhance": 1, "doubled": 2}
 _LEAST_SHIPPED = 128  # pixels a side
 _FRAME_ROWS = (

@@ -65,8 +65,9 @@ def _by_keypoints(made: dict[str, Any], images: Any) -> dict[str, Any]:
     found = made["kp_detector"](images)
     rest = {name: value[:1].expand_as(value) for name, value in found.items()}
     out = made["generator"](images[:1].expand_as(images), found, rest)["prediction"]
-    jacobians = found.get("covariance", found["jacobian"])
-    return {"points": found["value"], "jacobians": jacobians, "prediction": out}
+    linear = found.get("covariance", found.get("jacobian"))
+    jacobians = {} if linear is None else {"jacobians": linear}
+    return {"points": found["value"], **jacobians, "prediction": out}
 
 
 def _sparse(made: dict[str, Any], images: Any) -> dict[str, Any]:

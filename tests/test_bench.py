@@ -27,7 +27,8 @@ def test_both_contestants_are_measured_and_agree(results):
     frame = found["frame"]["1"]
     for name in ("ppgan", "fomm"):
         assert np.isfinite(frame[name]["seconds"])  # of so little, a busy machine can make anything
-    for name in ("ppgan", "fomm", "synth-256", "regions-256", "sparse-256", "enhance", "doubled"):
+    shipped = ("synth-256", "regions-256", "resnet-256", "sparse-256")
+    for name in ("ppgan", "fomm", *shipped, "enhance", "doubled"):
         assert len(frame[name]["turns"]) == 2 and frame[name]["peak_bytes"] > 50e6
     assert frame["ratio"] == pytest.approx(np.median(frame["ratios"]))
     assert frame["difference"]["largest"] <= 1 and frame["difference"]["mean"] < 0.1

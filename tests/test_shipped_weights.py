@@ -17,6 +17,7 @@ from studykit.methods import (
     sparse,
     weights,
 )
+from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._region_motion import aligned, framed, steadied
 from studykit.methods.random_weights import SMALL, random_checkpoint
 from tests import activations, sparse_faces
@@ -24,7 +25,7 @@ from tests.checkpoints import small_config
 from tests.sparse_faces import face_pairs
 
 FOLDER = weights.SHIPPED / weights.DEFAULT
-NAMES = ("regions-256", "sparse-256", "synth-256")
+NAMES = ("regions-256", "resnet-256", "sparse-256", "synth-256")
 LIMIT, LIMIT_OF_ALL = 18e6, 40e6  # bytes
 
 
@@ -183,8 +184,11 @@ def test_paddle_computes_what_torch_computed_when_the_activations_were_stored(na
     found = [engine.keypoints([frame])[0] for frame in frames]
     assert len(found) == 16
     assert np.abs([kp.points for kp in found] - stored["points"]).max() < 1e-3
-    jacobians = np.abs([kp.jacobians for kp in found] - stored["jacobians"])
-    assert jacobians.max() < 1e-3 * np.abs(stored["jacobians"]).max()
+    if family == "resnet":  # its covariances move nothing
+        found = [Keypoints(own.points) for own in found]
+    else:
+        jacobians = np.abs([kp.jacobians for kp in found] - stored["jacobians"])
+        assert jacobians.max() < 1e-3 * np.abs(stored["jacobians"]).max()
     if family == "regions":
         found = [framed(own) for own in found]
         found = [steadied(aligned(own, found[0].jacobians), found[0]) for own in found]

@@ -57,6 +57,7 @@ _MODULES = (  # each registers the method of its name
     "folder",
     "fomm",
     "regions",
+    "resnet",
     "sparse",
     "warp",
 )

@@ -4,6 +4,7 @@ The same steps as ``OcclusionAwareGenerator.forward``, but the source is encoded
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from studykit.methods.checkpoint_files import (
 )
 
 _LARGEST_BATCH = 16
+_REGIONAL = ("regions", "resnet")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Networks:
     multiple : int
         What the sides of images must be multiples of.
     regional : bool
-        The detector finds regions: covariances take the place of jacobians.
+        The detector finds how its maps are spread, too: covariances take the place of jacobians.
     """
 
     kp_detector: Any
@@ -154,7 +156,7 @@ def load_networks(
             expected = {key: tuple(value.shape) for key, value in own.items()}
             network.set_state_dict(own | require_tensors(checkpoint, name, expected))
             network.eval()
-    return Networks(*networks, device, multiple, family_of(checkpoint.config) == "regions")
+    return Networks(*networks, device, multiple, family_of(checkpoint.config) in _REGIONAL)
 
 
 def build_networks(settings: Settings) -> tuple[Any, Any]:
@@ -169,13 +171,17 @@ def build_networks(settings: Settings) -> tuple[Any, Any]:
     """
     detector, generator = import_ppgan()
     common = settings["common_params"]
+    if family_of(settings) == "resnet":
+        from studykit.methods import _resnet_layers
+
+        detector = functools.partial(_resnet_layers.detector, detector)
     networks = (
         detector(**settings["kp_detector_cfg"], **common),
         generator(**settings["generator_cfg"], **common, inference=True),
     )
     for network in networks:
         repair_downsampling(network)
-    if family_of(settings) == "regions":
+    if family_of(settings) in _REGIONAL:
         networks[0].gaussian2kp = _moments
     return networks
 

@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from studykit.methods._fomm_dygraph import Networks, covariances
+from studykit.methods._resnet_layers import Unet
 
 
 def fold_batch_norm(weight: np.ndarray, bias: np.ndarray, norm: Any) -> tuple:
@@ -119,7 +120,12 @@ class KeypointGraph(nn.Layer):
     def __init__(self, detector: Any, height: int, width: int, regional: bool) -> None:
         super().__init__()
         self.down = downsampling(detector)
-        self.hourglass = _Hourglass(detector.predictor)
+        predictor = detector.predictor
+        if isinstance(predictor, Unet):
+            ups = list(map(_up_block, predictor.decoder.up_blocks))
+            self.hourglass = Unet(predictor.encoder, ups)
+        else:
+            self.hourglass = _Hourglass(predictor)
         self.temperature = detector.temperature
         self.num_maps = detector.num_jacobian_maps if detector.jacobian is not None else 0
         heads = [head for head in (detector.kp, detector.jacobian) if head is not None]

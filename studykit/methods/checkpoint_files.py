@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "enhance": ("enhance",),
     "fomm": NETWORKS,
     "regions": (*NETWORKS, "disentangled"),
+    "resnet": NETWORKS,
     "sparse": ("motion", "generator", "kp_detector"),
 }
 """The networks of every family that a method animates with, by the family's name."""

@@ -5,7 +5,7 @@ keypoints' heat maps are regions here, whose first two moments give the affine m
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,33 +117,20 @@ class Regions:
             yield from state.engine.paint(state.source, regions)
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
-        source, initial, held = state.source.keypoints, None, 0
+        last = source = state.source.keypoints
         tensors = self._tensors(len(source.points))
-        last = source
-        for row in kept(driving, state.found_by, lambda: state.rows(driving)):
-            found = Keypoints.from_row(row)
-            moved = own = framed(found)
-            if initial is None:
-                initial = framed(state.at_reference(driving, found))
-                if strangeness(initial, source) > _MOST_STRANGE_START:
-                    raise NoFaceError(
-                        f"{driving.name}: no face like those it was trained on in the reference "
-                        "frame: name another one, or another method"
-                    )
-                scale = movement_scale(source, initial) if self.adapt_scale else 1.0
+
+        def moved(own: Keypoints, initial: Keypoints) -> Keypoints:
             if self.mode == "disentangled":
-                moved = disentangled(tensors, source, own)
-            elif self.mode == "relative":
-                moved = transfer(source, aligned(own, initial.jacobians), initial, scale)
-            seen = strangeness(own, initial) <= _MOST_STRANGE
-            if seen and strangeness(moved, source) <= _MOST_BENT:
-                last = steadied(aligned(moved, source.jacobians), source)
-            else:
-                held += 1
-                state.moved_by[:] = [
-                    "frames that show no face, or one turned further than the source can be, and "
-                    f"repeat the one before: {held}"
-                ]
+                return disentangled(tensors, source, own)
+            if self.mode == "standard":
+                return own
+            scale = movement_scale(source, initial) if self.adapt_scale else 1.0
+            return transfer(source, aligned(own, initial.jacobians), initial, scale)
+
+        for shown in believed(state, driving, framed, moved):
+            if shown is not None:
+                last = steadied(aligned(shown, source.jacobians), source)
             yield last
 
     def _tensors(self, regions: int) -> Tensors:
@@ -152,3 +139,51 @@ class Regions:
             return {}
         loaded = checkpoints.load(self.weights)
         return require_tensors(loaded, "disentangled", disentangled_shapes(regions))
+
+
+def believed(
+    state: Prepared,
+    driving: Driving,
+    framed: Callable[[Keypoints], Keypoints],
+    moved: Callable[[Keypoints, Keypoints], Keypoints],
+) -> Iterator[Keypoints | None]:
+    """Yield for each frame the keypoints that the source gets.
+
+    None stands for those of a frame that lie as no turned face has them, and for those that the
+    source can't be bent to; the clip's note counts such frames.
+
+    Parameters
+    ----------
+    state : Prepared
+    driving : Driving
+    framed : callable
+        Is applied to all that is found.
+    moved : callable
+        Returns the source's, given a frame's own and those of the reference frame.
+
+    Raises
+    ------
+    NoFaceError
+        The reference frame is such a frame.
+    """
+    source, initial, held = state.source.keypoints, None, 0
+    for row in kept(driving, state.found_by, lambda: state.rows(driving)):
+        found = Keypoints.from_row(row)
+        own = framed(found)
+        if initial is None:
+            initial = framed(state.at_reference(driving, found))
+            if strangeness(initial, source) > _MOST_STRANGE_START:
+                raise NoFaceError(
+                    f"{driving.name}: no face like those it was trained on in the reference "
+                    "frame: name another one, or another method"
+                )
+        shown = moved(own, initial)
+        seen = strangeness(own, initial) <= _MOST_STRANGE
+        seen = seen and strangeness(shown, source) <= _MOST_BENT
+        held += not seen
+        yield shown if seen else None
+    if held:
+        state.moved_by.append(
+            "frames that show no face, or one turned further than the source can be, and repeat "
+            f"the one before: {held}"
+        )

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from studykit import __version__, files
 from studykit.cache import cache_folder
+from studykit.methods.checkpoint_files import FAMILIES
 
 # IPTC's words for what a model has made, and for what a program has made without one.
 _BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -47,7 +48,7 @@ def sign(path: Path, signed: Path, title: str, method: str) -> None:
     """
     import c2pa
 
-    kind = _BY_MODEL if method in ("fomm", "regions") else _BY_PROGRAM
+    kind = _BY_MODEL if method in FAMILIES else _BY_PROGRAM
     made = {"action": "c2pa.created", "digitalSourceType": kind, "parameters": {"method": method}}
     manifest = {
         "claim_generator_info": [{"name": "studykit", "version": __version__}],

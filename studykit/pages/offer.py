@@ -85,6 +85,11 @@ METHODS = {
             _ADAPT_SCALE,
         ),
     ),
+    "resnet": (
+        "ResNet keypoints",
+        "A learned model shifts the face by ten points. It knows rendered faces.",
+        (_WEIGHTS, _RELATIVE, _ADAPT_SCALE),
+    ),
     "sparse": (
         "Sparse to dense",
         "A learned model follows the face's landmarks. It knows rendered faces.",

@@ -27,6 +27,9 @@ _echo = partial(print, flush=True)
 @click.option("--threads", type=int, default=1, show_default=True, help="Of PyTorch on a CPU.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
+    "--encoder", type=_PATH, help="ResNet-18 that resnet begins with: torchvision's state dict."
+)
+@click.option(
     "--export",
     type=_PATH,
     help="Convert this run: to OUT.safetensors, or with its figures and card into the folder OUT.",

@@ -89,8 +89,9 @@ def animate(
     for network in (kp_detector, generator):
         network.eval()
     image = _tensor(source[None], device)
-    rest, frames = kp_detector(image), _tensor(driving, device)
-    found = kp_detector(frames)
+    find = getattr(kp_detector, "in_crop", kp_detector)
+    rest, frames = find(image), _tensor(driving, device)
+    found = find(frames)
     moved = transfer(rest, found, {name: value[:1] for name, value in found.items()})
     out = []
     for start in range(0, len(frames), _AT_ONCE):

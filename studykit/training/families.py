@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from studykit.methods.checkpoint_files import Settings, family_of
-from studykit.training import batches, enhance, networks, regions, sparse
+from studykit.training import batches, enhance, networks, regions, resnet, sparse
 from studykit.training.data import Cache
 from studykit.training.objective import Objective
 
@@ -14,6 +14,7 @@ _BUILT_BY: dict[str, Any] = {
     "enhance": enhance.build,
     "fomm": networks.build,
     "regions": regions.build,
+    "resnet": resnet.build,
     "sparse": sparse.build,
 }
 
@@ -22,7 +23,10 @@ def objective(built: dict[str, nn.Module], bf16: bool, vgg: Any = None) -> nn.Mo
     """Return what makes the terms of the loss, for networks that :func:`build` gave."""
     if "enhance" in built:
         return enhance.Objective(built, bf16)
-    return (sparse.Objective if "motion" in built else Objective)(built, bf16, vgg)
+    kind: Any = sparse.Objective if "motion" in built else Objective
+    if isinstance(built.get("kp_detector"), resnet.ResnetDetector):
+        kind = resnet.Objective
+    return kind(built, bf16, vgg)
 
 
 def shelf(built: dict[str, nn.Module], cache: Cache, device: torch.device) -> Any:

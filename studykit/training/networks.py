@@ -102,7 +102,9 @@ class _Down(_Convolution):
         return F.avg_pool2d(super().forward(x), 2)
 
 
-class _Up(_Convolution):
+class Up(_Convolution):
+    """Twice the size, nearest, then a convolution."""
+
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_Doubled.apply(x))
 
@@ -144,7 +146,7 @@ class _Hourglass(nn.Module):
         down = [_Down(a, b) for a, b in itertools.pairwise([in_features, *width[1:]])]
         # All but the first to come up take what the encoder found at their size as well.
         up = [
-            _Up(width[i + 1] * (1 if i == num_blocks - 1 else 2), width[i])
+            Up(width[i + 1] * (1 if i == num_blocks - 1 else 2), width[i])
             for i in reversed(range(num_blocks))
         ]
         self.encoder = nn.ModuleDict({"down_blocks": nn.ModuleList(down)})
@@ -350,7 +352,7 @@ class Painter(nn.Module):
         residual = {f"r{index}": _Residual(width[-1]) for index in range(num_bottleneck_blocks)}
         self.bottleneck = nn.Sequential(OrderedDict(residual))
         self.up_blocks = nn.ModuleList(
-            _Up(a, b) for a, b in zip(width[:0:-1], width[-2::-1], strict=True)
+            Up(a, b) for a, b in zip(width[:0:-1], width[-2::-1], strict=True)
         )
         self.final = nn.Conv2d(width[0], num_channels, 7, padding=3)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from studykit.training import losses
 from studykit.training.batches import Batch, Marked
-from studykit.training.networks import resized, resized_field
+from studykit.training.networks import Keypoints, resized, resized_field
 from studykit.training.recipe import LossWeights
 from studykit.training.regions import true_covariances
 
@@ -60,37 +60,8 @@ class Objective(nn.Module):
         paints : bool
             False while only motion is learned: nothing is generated.
         """
-        count, few = len(batch.source), len(spline.affine)
-        half = torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bf16)
-        # Coordinates in bf16 are off by half a pixel. The First Order Motion Model was trained so,
-        # and its recipe must log what it logged.
-        full = torch.autocast(batch.source.device.type, enabled=False)
-        exact = half if self.background is None else full
-        # Regions that are not trained need no truth; the log of fomm's recipes names it always.
-        learns = self.background is None or next(self.kp_detector.parameters()).requires_grad
-        images, terms = [batch.source, batch.driving], {}
-        if learns:
-            with exact:
-                images.append(spline.image(batch.driving[:few]))
-        with half:
-            found = self.kp_detector(torch.cat(images))
-        source_kp, driving_kp, bent_kp = (
-            {name: value[k * count : (k + 1) * count] for name, value in found.items()}
-            for k in range(3)
-        )
-        if learns:
-            with exact:
-                both = torch.cat([batch.source_landmarks, batch.landmarks])
-                regional = "covariance" in found
-                spread = true_covariances(both, batch.face.shape[-1]) if regional else None
-                terms |= losses.keypoint_supervision(
-                    {name: value[: 2 * count] for name, value in found.items()},
-                    torch.cat([batch.source_kp, batch.driving_kp]),
-                    spread,
-                    weights,
-                )
-                plain_kp = {name: value[:few] for name, value in driving_kp.items()}
-                terms |= losses.equivariance(plain_kp, bent_kp, spline, weights)
+        half = self._half(batch)
+        source_kp, driving_kp, terms = self._found(batch, spline, weights, marked)
         with half:
             if self.background is not None:
                 affine = self.background(batch.source, batch.driving)
@@ -100,9 +71,6 @@ class Objective(nn.Module):
             if not generates:
                 return terms, None
             given = (taught, batch.deformation, batch.seen)
-            if marked is not None:
-                source_kp = marked.put(source_kp, marked.source)
-                driving_kp = marked.put(driving_kp, marked.driving)
             if paints:
                 out = self.generator(batch.source, driving_kp, source_kp, given)
             else:
@@ -136,3 +104,50 @@ class Objective(nn.Module):
         if self.vgg is not None and image is not None:
             terms["perceptual"] = weights.perceptual * self.vgg.distance(image, batch.driving)
         return terms, image
+
+    def _half(self, batch: Batch) -> Any:
+        return torch.autocast(batch.source.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _found(
+        self,
+        batch: Batch,
+        spline: losses.ThinPlateSpline,
+        weights: LossWeights,
+        marked: Marked | None,
+    ) -> tuple[Keypoints, Keypoints, dict[str, Tensor]]:
+        """Return sources' and drivings' keypoints to move by, and the terms of finding them."""
+        count, few = len(batch.source), len(spline.affine)
+        half = self._half(batch)
+        # Coordinates in bf16 are off by half a pixel. The First Order Motion Model was trained so,
+        # and its recipe must log what it logged.
+        full = torch.autocast(batch.source.device.type, enabled=False)
+        exact = half if self.background is None else full
+        # Regions that are not trained need no truth; the log of fomm's recipes names it always.
+        learns = self.background is None or next(self.kp_detector.parameters()).requires_grad
+        images, terms = [batch.source, batch.driving], {}
+        if learns:
+            with exact:
+                images.append(spline.image(batch.driving[:few]))
+        with half:
+            found = self.kp_detector(torch.cat(images))
+        source_kp, driving_kp, bent_kp = (
+            {name: value[k * count : (k + 1) * count] for name, value in found.items()}
+            for k in range(3)
+        )
+        if learns:
+            with exact:
+                both = torch.cat([batch.source_landmarks, batch.landmarks])
+                regional = "covariance" in found
+                spread = true_covariances(both, batch.face.shape[-1]) if regional else None
+                terms |= losses.keypoint_supervision(
+                    {name: value[: 2 * count] for name, value in found.items()},
+                    torch.cat([batch.source_kp, batch.driving_kp]),
+                    spread,
+                    weights,
+                )
+                plain_kp = {name: value[:few] for name, value in driving_kp.items()}
+                terms |= losses.equivariance(plain_kp, bent_kp, spline, weights)
+        if marked is not None:
+            source_kp = marked.put(source_kp, marked.source)
+            driving_kp = marked.put(driving_kp, marked.driving)
+        return source_kp, driving_kp, terms

@@ -170,7 +170,10 @@ class Recipe:
         File of VGG-19 weights for the perceptual term.
     start : str, optional
         Weights to begin with: the name or the file of a First Order Motion Model of the same
-        settings, whose detector and generator ``regions`` begins with, too.
+        settings, whose detector and generator ``regions`` begins with, too; ``resnet`` takes of
+        the generator what concerns its ten keypoints.
+    swats : dict, optional
+        Settings of :class:`studykit.training.swats.Swats`, which takes Adam's place.
     untrained : tuple of str
         Tensors that do not begin with those of ``start``, by how ``network.tensor`` begins.
     """
@@ -194,6 +197,7 @@ class Recipe:
     workers: int = 1
     vgg: str | None = None
     start: str | None = None
+    swats: dict[str, Any] | None = None
     untrained: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

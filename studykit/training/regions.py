@@ -156,7 +156,7 @@ class RegionMotion(DenseMotion):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.hourglass.register_forward_pre_hook(_as_convolved)
+        self.hourglass.register_forward_pre_hook(as_convolved)
 
     def _sparse_motions(
         self, source: Tensor, driving_kp: Keypoints, source_kp: Keypoints
@@ -169,7 +169,7 @@ class RegionMotion(DenseMotion):
         return torch.cat([resting.view_as(motions[:, :1]), motions[:, 1:]], 1)
 
 
-def _as_convolved(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+def as_convolved(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
     """Lay the inputs out as convolutions take them, once: a fifth of a step's time otherwise."""
     (maps,) = inputs
     half = torch.is_autocast_enabled(maps.device.type)

@@ -28,11 +28,13 @@ from studykit.training import (
     losses,
     networks,
     regions,
+    resnet,
     sparse,
 )
 from studykit.training.batches import Batch
 from studykit.training.data import Cache
 from studykit.training.recipe import Phase, Recipe
+from studykit.training.swats import Swats
 
 _GRADIENT_NORM = 5.0
 _STRETCH = (0.75, 1.25)  # of the faces whose poses are separated from their shapes
@@ -72,7 +74,10 @@ class Training:
         self._begin(tuple(self.networks) if recipe.start else ())
         self._parameters = [p for network in self.networks.values() for p in network.parameters()]
         on_gpu = self.device.type == "cuda"
-        self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
+        if recipe.swats is None:
+            self.optimiser = torch.optim.Adam(self._parameters, betas=(0.5, 0.999), fused=on_gpu)
+        else:
+            self.optimiser = Swats(self._parameters, **recipe.swats)
         self.discriminator = self.discriminator_optimiser = self.vgg = None
         if recipe.losses.adversarial:
             self.discriminator = losses.PatchDiscriminator().to(self.device)
@@ -123,6 +128,8 @@ class Training:
     def _begin(self, names: tuple[str, ...]) -> None:
         """Give networks, and their averages, the weights that the recipe starts with."""
         begun = checkpoints.load(checkpoints.locate(self.recipe.start)).networks if names else {}
+        if begun and self.recipe.network == "resnet":
+            begun = resnet.begun(begun)
         untrained = tuple(self.recipe.untrained)
         for name in names:
             if hasattr(self.networks[name], "warm_start"):
@@ -136,6 +143,20 @@ class Training:
                 continue
             self.average[name].update(_copied(self.networks[name]))
             self._averaging[name] = _paired(self.average[name], self.networks[name])
+
+    def begin_with(self, encoder: Path) -> None:
+        """Give the keypoint network of ``resnet``, and its average, the weights of a ResNet-18.
+
+        Raises
+        ------
+        StudyError
+            Another network is trained, or as :func:`resnet.load_encoder`.
+        """
+        if self.recipe.network != "resnet":
+            raise StudyError(f"{self.recipe.network} has no encoder: leave --encoder out")
+        resnet.load_encoder(self.networks["kp_detector"], encoder)
+        for key, value in _copied(self.networks["kp_detector"]).items():
+            self.average["kp_detector"][key].copy_(value)
 
     def _terms(self, phase: Phase, progress: float) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.recipe.seed, self.step])
@@ -155,6 +176,8 @@ class Training:
         objective = self._compiled if phase.compiled else self._objective
         if self.recipe.network == "sparse":
             marked: Any = sparse.marked(self.networks["motion"].shape, batch, rng)
+        elif self.recipe.network == "resnet":
+            marked = resnet.draw_boxes(batch, rng)
         else:
             marked = batches.marked(batch, phase.by_landmarks, rng) if phase.by_landmarks else None
         generates = "generator" in phase.networks
@@ -263,6 +286,7 @@ def run(
     resume: bool = False,
     minutes: float | None = None,
     fit: bool = False,
+    encoder: Path | None = None,
     echo: Callable[[str], None] = print,
 ) -> Path:
     """Train until the recipe's last step, or for some minutes.
@@ -283,6 +307,8 @@ def run(
     fit : bool
         Measure the first steps, and scale the phases that are left so that the recipe ends with
         these minutes; ``recipe.json`` says how long they are then.
+    encoder : Path, optional
+        Weights of a ResNet-18 that the keypoint network of ``resnet`` begins with.
     echo : callable
         Takes a line of progress.
 
@@ -305,6 +331,8 @@ def run(
         training.resume(checkpoint)
         _cut_log(log, training.step)
     else:
+        if encoder is not None:
+            training.begin_with(encoder)
         log.unlink(missing_ok=True)
     _write_recipe(recipe, out)
     if training.vgg is None:
@@ -331,6 +359,8 @@ def run(
             if not np.isfinite(means["loss"]):
                 raise StudyError(f"the loss is no number by step {step}: lower learning_rate")
             record = {"step": step, "phase": phase.name, **means}
+            if isinstance(training.optimiser, Swats):
+                record["swats"] = training.optimiser.told
             _append(log, {**record, "seconds": round(now - began, 1)})
             echo(" ".join(f"{name} {value}" for name, value in record.items()))
             sums = {}
