@@ -278,10 +278,7 @@ def read_recipe(path: str | Path, device: str = "cpu") -> Recipe:
     on_cuda = content.pop("cuda", None) or {}
     if device == "cuda":
         content.update(on_cuda)
-    content["phases"] = tuple(
-        _filled(Phase, {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}, path)
-        for phase in content.get("phases", ())
-    )
+    content["phases"] = tuple(_filled(Phase, own, path) for own in content.get("phases", ()))
     for phase in content["phases"]:
         _filled(LossWeights, phase.losses, path)
     for name, kind in (("data", DataSettings), ("losses", LossWeights)):
@@ -296,6 +293,6 @@ def _filled(kind: type, values: dict[str, Any], path: str | Path) -> Any:
             hint = did_you_mean(str(name), known)
             raise StudyError(f'recipe {path}: no "{name}" in {kind.__name__}: {hint}')
     try:
-        return kind(**values)
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise StudyError(f"recipe {path}: {error}") from None

@@ -231,7 +231,7 @@ class Training:
         with self.averaged() as nets:
             own, cross = evaluate.clips(nets, held_out, self.recipe.data)
         if sheet is not None:
-            shown = slice(1, 5)  # one of each kind
+            shown = slice(min(1, len(held_out) - 1), 5)  # one of each kind
             image = evaluate.draw_sheet(held_out[shown], own[shown], cross[shown])
             with files.written(sheet, _OTHERWISE) as part:
                 image.save(part)
