@@ -299,6 +299,8 @@ def test_a_language_without_words_is_said_with_what_stays_english(small_study, w
         ("method: regions, weights: synth-256", "is a checkpoint for the method fomm"),
         ("method: regions, weights: vox-256", "is a checkpoint for the method fomm"),
         ("method: sparse, weights: synth-256", "is a checkpoint for the method fomm"),
+        ("method: resnet, weights: synth-256", "is a checkpoint for the method fomm"),
+        ("method: resnet, weights: lost, enhance: 1", 'no weights "lost": no such file'),
         ("method: fomm, weights: NOISE", "damaged"),
         ("method: fomm, config: lost.yaml", "lost.yaml"),
         ("method: fomm, weights: vox-256", ""),  # known and not fetched

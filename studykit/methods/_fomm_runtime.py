@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,16 @@ def warp(features: np.ndarray, places: np.ndarray, visible: np.ndarray) -> np.nd
         shape=(count, count),
     )
     return (matrix @ features.reshape(count, channels)).reshape(features.shape)
+
+
+def opened(folder: Path, engine: Callable[[], Any], build: Callable[[], None]) -> Any:
+    """Return an engine of the graphs in a folder, which are made where they are not, or damaged."""
+    if folder.is_dir():
+        with contextlib.suppress(Exception):  # Paddle raises almost anything
+            return engine()
+        shutil.rmtree(folder, ignore_errors=True)
+    build()
+    return engine()
 
 
 def graph_folder(*identity: str, height: int, width: int, maker: str = "_fomm_graph") -> Path:

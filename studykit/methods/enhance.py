@@ -7,7 +7,6 @@ there what the frame shows unmoved, and says what is to be added to the rest. It
 
 import contextlib
 import functools
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from studykit.methods._fomm_runtime import (
     graph_folder,
     keep_freed_memory,
     kept_when_good,
+    opened,
     save_graphs,
 )
 from studykit.methods.checkpoint_files import Checkpoint, require_tensors
@@ -203,12 +203,11 @@ class Engine:
 def _engine(weights: str, digest: str, side: int, scale: int, threads: int) -> Engine:
     side += -side % network.MULTIPLE
     folder = graph_folder(digest, str(scale), height=side, width=side, maker="_enhance_graph")
-    if folder.is_dir():
-        with contextlib.suppress(Exception):  # Paddle raises almost anything
-            return Engine(folder, scale, threads)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made again
-    _build(load(weights), folder, side, scale)
-    return Engine(folder, scale, threads)
+    return opened(
+        folder,
+        lambda: Engine(folder, scale, threads),
+        lambda: _build(load(weights), folder, side, scale),
+    )
 
 
 def load(weights: str) -> Checkpoint:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -244,6 +244,37 @@ class FOMM:
             return None
         state.moved_by.append("moved by the face's landmarks")
         return itertools.chain(ahead, rows)
+
+
+class OnFomm:
+    """What methods share whose networks are of other weights, and run as ``fomm``'s do."""
+
+    family: str  # of :data:`studykit.methods.checkpoint_files.FAMILIES`
+    if TYPE_CHECKING:  # settings of the methods
+        weights: str
+        device: Literal["auto", "cpu", "gpu"]
+        precision: Precision
+
+    @property
+    def _fomm(self) -> FOMM:
+        """What runs the networks."""
+        return FOMM(weights=self.weights, device=self.device, precision=self.precision)
+
+    def check(self) -> None:
+        """Refuse weights that can't be read, or are another method's."""
+        checkpoints.check(self.weights, self.family)
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the checkpoint."""
+        return self._fomm.weights_hash()
+
+    def device_used(self) -> str:
+        """Return where it computes, as Paddle names it."""
+        return self._fomm.device_used()
+
+    def encoded(self, source: Source) -> Prepared:
+        """Make the networks ready, and encode the source, as :meth:`FOMM.prepare`."""
+        return prepared(self._fomm, source, self.family)
 
 
 def prepared(method: FOMM, source: Source, family: str) -> Prepared:

@@ -25,7 +25,7 @@ from studykit.methods._region_motion import (
     strangeness,
 )
 from studykit.methods.checkpoint_files import Tensors, require_tensors
-from studykit.methods.fomm import FOMM, Precision, Prepared, prepared
+from studykit.methods.fomm import OnFomm, Precision, Prepared
 
 # Of faces 45 degrees of yaw apart it is 0.38, 50 degrees 0.42, 60 degrees 0.5, 80 degrees 0.6; of a
 # face and its own mouth, nods and turns of 20 degrees at most 0.2; of black, white or noise 0.9, of
@@ -37,7 +37,7 @@ _MOST_STRANGE, _MOST_STRANGE_START, _MOST_BENT = 0.6, 0.75, 0.42
 
 @register("regions")
 @dataclass(frozen=True)
-class Regions:
+class Regions(OnFomm):
     """Animate a source by the regions of a driving: where each lies, and how it is spread.
 
     The background is taken to rest; in training its motion was that of the camera.
@@ -58,28 +58,12 @@ class Regions:
         As there.
     """
 
+    family = "regions"
     weights: str = "regions-256"
     mode: Literal["relative", "standard", "disentangled"] = "relative"
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "float32"
-
-    @property
-    def _fomm(self) -> FOMM:
-        """What runs the networks."""
-        return FOMM(weights=self.weights, device=self.device, precision=self.precision)
-
-    def check(self) -> None:
-        """Refuse weights that can't be read, or are another method's."""
-        checkpoints.check(self.weights, "regions")
-
-    def weights_hash(self) -> str:
-        """Return the SHA-256 of the checkpoint."""
-        return self._fomm.weights_hash()
-
-    def device_used(self) -> str:
-        """Return where it computes, as Paddle names it."""
-        return self._fomm.device_used()
 
     def notes(self, state: Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
@@ -96,7 +80,7 @@ class Regions:
         StudyError
             As :meth:`studykit.methods.fomm.FOMM.prepare`.
         """
-        state = prepared(self._fomm, source, "regions")
+        state = self.encoded(source)
         encoded = replace(state.source, keypoints=framed(state.source.keypoints))
         return replace(state, source=encoded)
 

@@ -19,7 +19,7 @@ from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._resnet_crop import WHOLE, box_map, boxes, cropped, face_box, steady
-from studykit.methods.fomm import FOMM, Engine, Precision, Prepared, prepared
+from studykit.methods.fomm import Engine, OnFomm, Precision, Prepared
 from studykit.methods.regions import believed
 
 # Mean deviation of a map from its mean, in half sides of the square: 0.03 to 0.08 of faces, turned
@@ -29,7 +29,7 @@ _MOST_SPREAD = 0.14
 
 @register("resnet")
 @dataclass(frozen=True)
-class Resnet:
+class Resnet(OnFomm):
     """Animate a source by ten keypoints of a driving.
 
     Attributes
@@ -47,24 +47,12 @@ class Resnet:
         As there.
     """
 
+    family = "resnet"
     weights: str = "resnet-256"
     relative: bool = True
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "float32"
-
-    @property
-    def _fomm(self) -> FOMM:
-        """What runs the networks."""
-        return FOMM(weights=self.weights, device=self.device, precision=self.precision)
-
-    def weights_hash(self) -> str:
-        """Return the SHA-256 of the checkpoint."""
-        return self._fomm.weights_hash()
-
-    def device_used(self) -> str:
-        """Return where it computes, as Paddle names it."""
-        return self._fomm.device_used()
 
     def notes(self, state: Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
@@ -82,7 +70,7 @@ class Resnet:
         StudyError
             As :meth:`studykit.methods.fomm.FOMM.prepare`.
         """
-        state = prepared(self._fomm, source, "resnet")
+        state = self.encoded(source)
         crop = _Crop(state.engine, steady([face_box(source.image)]), self._grid())
         (found,) = crop.keypoints([source.image])
         found = _certain(found)

@@ -4,9 +4,7 @@ The network is written once (:mod:`._sparse_network`); here graphs of it run, wi
 is moved is painted by ``fomm``'s networks, whose decoder the weights hold.
 """
 
-import contextlib
 import functools
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +29,7 @@ from studykit.methods._fomm_runtime import (
     graph_folder,
     keep_freed_memory,
     kept_when_good,
+    opened,
     save_graphs,
     warp,
 )
@@ -286,12 +285,11 @@ class _Engine:
 def _engine(weights: str, digest: str, size: int, threads: int) -> _Engine:
     folder = graph_folder(digest, height=size, width=size, maker="_sparse_graph")
     shape = shape_of(checkpoints.stored_settings(weights))
-    if folder.is_dir():
-        with contextlib.suppress(Exception):  # Paddle raises almost anything
-            return _Engine(folder, shape, threads)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made again
-    _build(load(weights), folder, size)
-    return _Engine(folder, shape, threads)
+    return opened(
+        folder,
+        lambda: _Engine(folder, shape, threads),
+        lambda: _build(load(weights), folder, size),
+    )
 
 
 def load(weights: str) -> Checkpoint:
