@@ -234,11 +234,13 @@ def main(
 ) -> None:
     """Measure methods on the pictures and the videos in two folders."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         pictures, videos = (
             [p for p in sorted(folder.iterdir()) if p.suffix != ".md" and is_video(p) is video]
             for folder, video in ((sources, False), (drivings, True))
         )
+        if not pictures or not videos:
+            raise StudyError("the first folder must hold pictures, the second one videos")
+        out.mkdir(parents=True, exist_ok=True)
         entered = contestants(methods or ("fomm", "warp"))
         clips = measure(
             entered, pictures, videos, out, count=frames, seconds=seconds, say=click.echo

@@ -167,13 +167,13 @@ def run_benchmark(
         A method can't run, or nothing can be written.
     """
     entered = {"copy": Copy(), **methods}
+    filmed = [_film(path, size) for path in films]  # one that can't be read is said at once
     everyone = list(cases(seed=seed, size=size, identities=identities, say=say))
     pairs = list(_pairs(everyone))
     rows = [row for pair in pairs for row in _truth_rows(*pair)]
     shown: dict[tuple[str, int, str], np.ndarray] = {}
     about: dict[str, Any] = {"seed": seed, "size": size, "identities": identities}
     about["methods"], papers = {}, []
-    filmed = [_film(path, size) for path in films]
     for name, method in entered.items():
         say(f"animating and measuring {name}")
         tallies = {pairing: _Tally() for pairing in (*PAIRINGS, *([FILMED] if films else ()))}
