@@ -15,6 +15,8 @@ from studykit.methods._warp_geometry import Head, Motion, fit_head, motion_since
 MIN_CUTOFF, SPEED_COEFFICIENT = 4.0, 16.0
 """Of the landmarks' One-Euro filter, in hertz, and in hertz a face size a second."""
 
+Followed = tuple[np.ndarray, np.ndarray | None, bool]
+
 _CALMER = 0.5  # what of both is left where heads are not registered, which shake more
 
 
@@ -31,6 +33,17 @@ def follow(
     with a face. That suits what moves the head as a whole: the points that move by themselves, of
     which ``fomm`` knows no others, are better off where they were found.
     """
+    found = followed(driving, min_cutoff, speed_coefficient, registered=registered)
+    return (points for points, _, _ in found)
+
+
+def followed(
+    driving: Driving, min_cutoff: float, speed_coefficient: float, *, registered: bool = True
+) -> Iterator[Followed]:
+    """Yield what :func:`follow` does, the frame, and whether that shows the face.
+
+    Frames are None where neither registration nor a finder needs them.
+    """
     smooth: OneEuroFilter | None = None
     frames: Iterator[Any] = iter(driving)
     if driving.points is None:
@@ -41,14 +54,14 @@ def follow(
         found, seen = interpolated(driving.points), is_seen(driving.points)
     for points, frame, there in zip(found, frames, seen, strict=False):
         if is_lost(points):
-            yield points
+            yield points, frame, False
             continue
         if smooth is None:
             beta = speed_coefficient / float(np.ptp(points[:68], axis=0).max())
             calm = 1.0 if registered else _CALMER
             smooth = OneEuroFilter(float(driving.frame_rate), calm * min_cutoff, calm * beta)
             head = RegisteredHead(frame, points[:68]) if registered else None
-        yield smooth(head.refined(frame, points) if head and there else points)
+        yield smooth(head.refined(frame, points) if head and there else points), frame, there
 
 
 def is_lost(points: np.ndarray) -> bool:

@@ -12,6 +12,9 @@ import numpy as np
 from studykit.media.geometry import smoothstep
 from studykit.media.pose import RIGID_POINTS, face_model, fit_scaled_orthographic
 
+CANVAS = 4
+"""What a picture's side is divided by to give how far the canvas goes beyond it."""
+
 # Nodes a side of the grid on which displacements are computed: two pixels apart at 256.
 GRID = 129
 
@@ -26,6 +29,8 @@ _SKULL_AXES = np.array([84.0, 124.0, 100.0])
 # axis (pitch, yaw, roll, in degrees), per direction (in millimetres of the head), in log size.
 _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 45.0
+# The head may squeeze what lies beside it to this part of its area, not further.
+_LEAST_AREA = 0.12
 # How far an iris can go in its eye, in widths of that, to a side and up or down; and how much
 # further irises go than MediaPipe sees them: 1.7 times on rendered faces, but what is stretched so
 # far looks odd in drawn eyes.
@@ -222,8 +227,13 @@ def _ways_to(landmarks: np.ndarray, head: Head) -> np.ndarray:
     The plane is seen foreshortened; undoing that is damped, else a side view would blow up noise.
     """
     misfit = (landmarks - head.offset) / head.scale - head.shape @ head.rotation[:2].T
-    seen = head.rotation[:2, :2]
-    return misfit @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
+    return in_plane(misfit, head.rotation)
+
+
+def in_plane(ways: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Return the ways in the plane of a turned face, (N, 2), that are seen as these."""
+    seen = rotation[:2, :2]
+    return ways @ np.linalg.solve(seen.T @ seen + 0.1 * np.eye(2), seen.T * 1.1).T
 
 
 class Field:
@@ -279,13 +289,17 @@ class Field:
         shifts[:2] += self._unfolded(rigid, expressed)
         shifts = shifts.reshape(3, GRID, GRID, 2)
 
-        points, low = self.head.landmarks, LOWER_LIDS + LOWER_LIP
-        landmarks = points + self._at(shifts[0], points)
-        landmarks[low] = points[low] + self._at(shifts[1], points[low])
-        return landmarks, shifts
+        return self.landmarks_after(shifts), shifts
 
-    def bearable(self, motion: Motion, least_area: float) -> Motion:
-        """Reduce the head's motion until no part of the picture shrinks below ``least_area``.
+    def landmarks_after(self, shifts: np.ndarray) -> np.ndarray:
+        """Return where shifts, as :meth:`move` gives them, take the landmarks: (68, 2)."""
+        points, low = self.head.landmarks, LOWER_LIDS + LOWER_LIP
+        landmarks = points + self.at(shifts[0], points)
+        landmarks[low] = points[low] + self.at(shifts[1], points[low])
+        return landmarks
+
+    def bearable(self, motion: Motion) -> Motion:
+        """Reduce the head's motion until no part of the picture shrinks too far.
 
         Turn, growth and shift are reduced alike, by as little as it takes.
         """
@@ -293,7 +307,7 @@ class Field:
         def room(part: float) -> float:
             # At every node: where the head's weight bends, every other misses half of the squeeze.
             shift = self._rigid(head_part(motion, part)).reshape(GRID, GRID, 2)
-            return smallest_area_change(shift, self.spacing) - least_area
+            return smallest_area_change(shift, self.spacing) - _LEAST_AREA
 
         if room(1.0) >= 0:
             return motion
@@ -335,7 +349,7 @@ class Field:
         """
         points, up = self.head.landmarks, head_up(self.head)
         right = np.array([-up[1], up[0]])
-        moved = points + self._at(rigid.reshape(GRID, GRID, 2), points) + expressed
+        moved = points + self.at(rigid.reshape(GRID, GRID, 2), points) + expressed
 
         def clearance(face: np.ndarray, jaw: slice, side: float) -> np.ndarray:
             heights = np.maximum.accumulate(face[jaw] @ -up)
@@ -374,7 +388,8 @@ class Field:
         moves[jaw, 1] = np.maximum(moves[jaw, 1], _JAW_SHARE * most * _EXPRESSIVE[jaw])
         return moves
 
-    def _at(self, grid: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def at(self, grid: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Read one of the shifts at (N, 2) points."""
         from studykit.methods._warp_kernels import look_up
 
         return look_up(grid, self.spacing, points).astype(np.float64)
@@ -419,10 +434,15 @@ class Field:
         rings = np.vstack([self._outline(1.15), self._outline(1.5)])
         points = np.vstack([head.landmarks, rings])
         values = np.concatenate([depth, np.full(len(rings), middle)])
-        operator = _thin_plate(points, self.nodes, self.head.scale, stiffness=3e-2)
+        operator = thin_plate(points, self.nodes, self.head.scale, stiffness=3e-2)
         surface = operator @ values
         outside = smoothstep((self._radius(self.nodes) - 1.0) / 0.5)
         return surface * (1 - outside) + middle * outside
+
+    def expressive(self) -> np.ndarray:
+        """How much of the face's expressions each node takes part in: 0 beside the head."""
+        edge = smoothstep(self._border() / _BORDER_BAND)
+        return edge * (1 - smoothstep((self._radius(self.nodes) - 1.1) / 0.4))
 
     def _expression_operator(self, *, without: list[int]) -> np.ndarray:
         """Matrix (nodes, 68) from the landmarks' moves to the nodes'."""
@@ -443,13 +463,11 @@ class Field:
         # Brows are hair above bone: a lid that closes draws skin from below them.
         gap = (brows.mean(axis=0) - points[UPPER_LIDS].mean(axis=0)) @ upward
         below = brows - _BROW_SHARE * gap * upward
-        operator = _thin_plate(
+        operator = thin_plate(
             np.vstack([points[used], below, anchors]), self.nodes, self.head.scale, stiffness=1e-4
         )
-        edge = smoothstep(self._border() / _BORDER_BAND)
-        fading = 1 - smoothstep((self._radius(self.nodes) - 1.1) / 0.4)
         full = np.zeros((len(self.nodes), 68), dtype=np.float32)
-        reach = (edge * fading)[:, None]
+        reach = self.expressive()[:, None]
         full[:, used] = operator[:, : len(used)] * reach
         full[:, 17:27] += operator[:, len(used) : len(used) + len(below)] * reach
         return full
@@ -472,12 +490,16 @@ def head_up(head: Head) -> np.ndarray:
     return up / np.linalg.norm(up)
 
 
-def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
-    """Return the least Jacobian determinant of p + shift(p) over a (G, G, 2) grid; <= 0 folds."""
+def area_changes(shift: np.ndarray, spacing: float) -> np.ndarray:
+    """Return the Jacobian determinants of p + shift(p) over a (G, G, 2) grid; <= 0 folds."""
     along_x = np.diff(shift, axis=1)[:-1] / spacing
     along_y = np.diff(shift, axis=0)[:, :-1] / spacing
-    determinant = (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
-    return float(determinant.min())
+    return (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
+
+
+def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
+    """Return the least of :func:`area_changes`."""
+    return float(area_changes(shift, spacing).min())
 
 
 def _most(room: Callable[[float], float], within: float) -> float:
@@ -536,7 +558,7 @@ def _skull_outline(head: Head) -> tuple[np.ndarray, np.ndarray]:
     return vectors * np.sqrt(values), centre
 
 
-def _thin_plate(
+def thin_plate(
     points: np.ndarray, nodes: np.ndarray, scale: float, *, stiffness: float
 ) -> np.ndarray:
     """Matrix (M, N) from values at N points to a smoothing thin-plate spline at M nodes.

@@ -135,6 +135,44 @@ def mouth_slit(landmarks: np.ndarray) -> Slit:
     return Slit.between(landmarks[60:65], landmarks[[60, 67, 66, 65, 64]])
 
 
+def edge_softness(landmarks: np.ndarray) -> float:
+    """Half the width of a soft edge in a face, in pixels."""
+    return _EDGE * max(1.0, float(np.ptp(landmarks[:17, 0])) / 128)
+
+
+def lower_share(points: np.ndarray, landmarks: np.ndarray, softness: float) -> np.ndarray:
+    """Where the field of the lower lids and lip holds, and not that of the upper: 0 to 1.
+
+    Parameters
+    ----------
+    points : (..., 2) float64
+        Places in the picture.
+    landmarks : (68, 2) float64
+        The face's in it.
+    softness : float
+        Half the width of the edges between them, in pixels.
+    """
+    left, right = eye_slits(landmarks)
+    mouth = mouth_slit(landmarks)
+    middle = (left.corner + left.along + right.corner) / 2
+    across = right.corner - left.corner - left.along
+    side = (points - middle) @ across / (across @ across)
+    which = smoothstep(side + 0.5)
+    # From the eyes' field to the mouth's on the way down the nose.
+    down = mouth.corner + mouth.along / 2 - middle
+    way = (points - middle) @ down / (down @ down)
+    to_mouth = smoothstep((way - 0.3) / 0.35)
+
+    def below(slit: Slit, share: np.ndarray, where: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(share)
+        found[where] = slit.below(points[where], softness) * share[where]
+        return found
+
+    at_eyes = below(left, 1 - which, (which < 1) & (to_mouth < 1))
+    at_eyes += below(right, which, (which > 0) & (to_mouth < 1))
+    return at_eyes * (1 - to_mouth) + below(mouth, to_mouth, to_mouth > 0)
+
+
 def with_whole_eyes(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Move the eyes' landmarks outwards over the white of the eye that they left outside.
 
@@ -181,7 +219,7 @@ class Painter:
         self.size = image.shape[0] - 2 * edge
         steps = np.arange(edge, edge + self.size, dtype=np.float64)
         self.pixels = np.stack(np.meshgrid(steps, steps), axis=-1)
-        self.softness = _EDGE * max(1.0, np.ptp(landmarks[:17, 0]) / 128)
+        self.softness = edge_softness(landmarks)
         self.mouth, self.eyes, self.irises = mouth_slit(landmarks), eye_slits(landmarks), irises
         self.lashes = self._lash_colour(landmarks)
         self.lips, self.skin = self._lip_colour(landmarks), self._skin_colour(landmarks)
@@ -213,7 +251,7 @@ class Painter:
         """
         eyes, mouth = eye_slits(landmarks), mouth_slit(landmarks)
         flat = self.pixels.reshape(-1, 2)
-        lower = self._lower_share(eyes, mouth).reshape(-1, 1)
+        lower = lower_share(self.pixels, landmarks, self.softness).reshape(-1, 1)
         upper_places, lower_places = (look_up(grid, spacing, flat) for grid in sources[:2])
         places = upper_places + lower * (lower_places - upper_places)
         if eye_opening < 1:
@@ -224,27 +262,6 @@ class Painter:
             self._paint_eye(frame, eye, which, sources[2], spacing, eye_opening, gaze)
         self._paint_mouth(frame, mouth, sources[0], spacing)
         return np.rint(frame).astype(np.uint8)
-
-    def _lower_share(self, eyes: tuple[Slit, Slit], mouth: Slit) -> np.ndarray:
-        """Where the field of the lower lids and lip holds, and not that of the upper: (S, S)."""
-        left, right = eyes
-        middle = (left.corner + left.along + right.corner) / 2
-        across = right.corner - left.corner - left.along
-        side = (self.pixels - middle) @ across / (across @ across)
-        which = smoothstep(side + 0.5)
-        # From the eyes' field to the mouth's on the way down the nose.
-        down = mouth.corner + mouth.along / 2 - middle
-        way = (self.pixels - middle) @ down / (down @ down)
-        to_mouth = smoothstep((way - 0.3) / 0.35)
-
-        def below(slit: Slit, share: np.ndarray, where: np.ndarray) -> np.ndarray:
-            found = np.zeros_like(share)
-            found[where] = slit.below(self.pixels[where], self.softness) * share[where]
-            return found
-
-        at_eyes = below(left, 1 - which, (which < 1) & (to_mouth < 1))
-        at_eyes += below(right, which, (which > 0) & (to_mouth < 1))
-        return at_eyes * (1 - to_mouth) + below(mouth, to_mouth, to_mouth > 0)
 
     def _draw_lids(
         self, places: np.ndarray, lower: np.ndarray, eye: Slit, own: Slit, closed: float

@@ -5,6 +5,7 @@ It needs no weights and no GPU, and shows how far geometry alone gets.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -15,14 +16,17 @@ from studykit.media.following import points_of
 from studykit.media.geometry import continued, smoothstep
 from studykit.media.views import Driving, Source
 from studykit.methods import register
+from studykit.methods._face_detail import SHAPE as DETAIL, DetailedField, DetailReader
 from studykit.methods._face_motion import (
     MIN_CUTOFF,
     SPEED_COEFFICIENT,
+    Followed,
     counted_from,
-    follow,
+    followed,
     is_lost,
 )
 from studykit.methods._warp_geometry import (
+    CANVAS,
     Field,
     Motion,
     bent_onto,
@@ -33,8 +37,6 @@ from studykit.methods._warp_geometry import (
     motion_since,
 )
 
-# The head may squeeze what lies beside it to this part of its area, not further.
-_LEAST_AREA = 0.12
 _NEWTON_STEPS = 8
 # How far eyes are open, in widths, that are drawn up and that are at rest.
 _SQUINT, _OPEN = 0.15, 0.27
@@ -92,26 +94,49 @@ class Warp:
             The driving shows no face in its first second.
         """
         motion = None
-        rows = kept(driving, self._found_by(driving), lambda: self._landmarks(driving))
+        rows = kept(driving, self._found_by(driving), lambda: self._seen(driving))
         start, rows = counted_from(driving, rows)
         reference = None if start is None else fit_head(start[:68])
-        for points in rows:
+        for row in rows:
+            points = row[:70]
             if not is_lost(points):
                 if reference is None:
                     start, reference = points, fit_head(points[:68])
                 gaze = gaze_since(start, points)
                 motion = replace(motion_since(reference, points[:68]), gaze=gaze)
-            yield state.image if motion is None else state.at(scaled(motion, self.strength))
+                motion = scaled(motion, self.strength)
+                detail = self.strength * row[70:].reshape(DETAIL)
+            yield state.image if motion is None else state.at(motion, detail)
 
-    def _landmarks(self, driving: Driving) -> Iterator[np.ndarray]:
-        """Yield what :func:`follow` does; a driving must begin with a face."""
+    def _seen(self, driving: Driving) -> Iterator[np.ndarray]:
+        """Yield each frame's landmarks and irises, and what they leave out: (70 + N, 2) float32.
+
+        Where no face is seen, the landmarks are NaN.
+        """
+        reader, found = None, self._landmarks(driving)
+        if driving.reference:  # what all frames are compared with comes after some of them
+            rows = [(points, there) for points, _, there in found]
+            seen = [index for index, (_, there) in enumerate(rows) if there]
+            index = next((i for i in seen if i >= driving.reference), seen[0])
+            reader = DetailReader(next(islice(driving, index, None)), rows[index][0])
+            found = ((*row, frame) for row, frame in zip(rows, driving, strict=False))
+            found = ((points, frame, there) for points, there, frame in found)
+        detail = np.zeros(DETAIL)
+        for points, frame, there in found:
+            if there:
+                reader = reader or DetailReader(frame, points)
+                detail = reader.read(frame, points)
+            yield np.vstack([points, detail.reshape(-1, 2)]).astype(np.float32)
+
+    def _landmarks(self, driving: Driving) -> Iterator[Followed]:
+        """Yield what :func:`followed` does; a driving must begin with a face."""
         patience, seen = max(1, round(driving.frame_rate)), False
-        found = follow(driving, self.min_cutoff, self.speed_coefficient)
-        for index, points in enumerate(found, start=1):
-            seen = seen or not is_lost(points)
+        found = followed(driving, self.min_cutoff, self.speed_coefficient)
+        for index, row in enumerate(found, start=1):
+            seen = seen or not is_lost(row[0])
             if not seen and index >= patience:
                 break
-            yield points
+            yield row
         if not seen:
             raise NoFaceError(
                 f"{driving.name}: no human face found in the driving's first second; use a video "
@@ -143,7 +168,7 @@ class WarpedFace:
         from studykit.methods._warp_paint import Painter, with_whole_eyes
 
         self.image = image
-        self.edge = edge = image.shape[0] // 4
+        self.edge = edge = image.shape[0] // CANVAS
         end = edge + image.shape[0]
         canvas = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="edge")
         canvas = continued(canvas, (edge, edge, end, end)) if around is None else around.copy()
@@ -152,18 +177,22 @@ class WarpedFace:
         whole = with_whole_eyes(canvas, landmarks)
         self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])
         self.painter = Painter(canvas, whole, irises, edge)
+        self.detailed = DetailedField(self.field)
         gap = np.mean([eye.gap for eye in self.painter.eyes])
         self._squint = 1 - smoothstep((gap - _SQUINT) / (_OPEN - _SQUINT))
 
-    def at(self, motion: Motion) -> np.ndarray:
-        """Show it after a motion: (S, S, 3) uint8."""
+    def at(self, motion: Motion, detail: np.ndarray | None = None) -> np.ndarray:
+        """Show it after a motion, with what landmarks leave out of that: (S, S, 3) uint8."""
         from studykit.methods._warp_kernels import invert
 
         # Lids that are drawn up have no eye to show when they open wider, and would swell.
         wider = max(motion.eye_opening - 1, 0.0)
         motion = replace(motion, eye_opening=motion.eye_opening - wider * self._squint)
-        motion = self.field.bearable(limited(motion), _LEAST_AREA)
-        landmarks, shifts = self.field.move(motion)
+        motion = self.field.bearable(limited(motion))
+        if detail is None:
+            landmarks, shifts = self.field.move(motion)
+        else:
+            landmarks, shifts = self.detailed.move(motion, detail)
         sources = np.stack([invert(s, self.field.spacing, _NEWTON_STEPS) for s in shifts])
         return self.painter.paint(
             landmarks, sources, self.field.spacing, motion.eye_opening, motion.gaze

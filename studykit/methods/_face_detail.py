@@ -1,0 +1,212 @@
+"""What landmarks leave out of a face's motion, read off the pixels and carried to another face.
+
+Cheeks that fill, brows that draw together, lips that press and skin between all landmarks: a warp
+by landmarks alone leaves these as they were, and is itself as far off as its landmarks are. What is
+missing is small, so an optical flow finds it: between the driving's first face, and each other one
+turned back to it by the landmarks' warp.
+"""
+
+import numpy as np
+
+from studykit.media.geometry import smoothstep
+from studykit.media.pose import face_model
+from studykit.methods._warp_geometry import (
+    CANVAS,
+    GRID,
+    Field,
+    Motion,
+    area_changes,
+    fit_head,
+    in_plane,
+    limited,
+    motion_since,
+    moved_head,
+    thin_plate,
+)
+
+# The grid on the generic face, seen from the front, in millimetres: its step, how far it goes
+# beyond the landmarks to the sides and below, and above, where forehead and hair are; and how much
+# finer the flow is computed.
+STEP, _BESIDE, _ABOVE, _FINER = 5.0, 20.0, 35.0, 3
+_LAYOUT = face_model()[:, :2]
+_FIRST = _LAYOUT.min(axis=0) - [_BESIDE, _ABOVE]
+_COLUMNS, _ROWS = np.ceil((_LAYOUT.max(axis=0) + _BESIDE - _FIRST) / STEP).astype(int) + 1
+SHAPE = (int(_ROWS), int(_COLUMNS), 2)
+"""Of a detail: rows, columns, and the ways to the right and down, in millimetres."""
+
+# Bending of the plate that takes the generic face to another one: landmarks are a little off.
+_STIFFNESS = 1e-3
+# Window of the flow in its own pixels, and how often an image is warped.
+_RADIUS, _WARPS = 3, 3
+# About how long a way is, in millimetres, before it is not believed.
+_LONG = 8.0
+# Believed only in the landmarks' hull, so much widened, and the forehead so far above the brows;
+# not in the eyes' ellipses so grown: lids and irises have ways of their own.
+_HULL, _FOREHEAD, _EYES_BY, _EYES_TO = 1.15, 35.0, 1.2, np.array([2.0, 6.0])
+_EYES = (slice(36, 42), slice(42, 48))
+# Over how many of the flow's pixels light may change, and how unlike, of 1, light is that belongs
+# to something else.
+_SHADE, _UNLIKE = 6.0, 0.05
+# How widely ways are averaged, in steps, and where few are believed; and what no way counts.
+_NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
+# From so many steps within its border on a detail holds in full.
+_FADE = 4.0
+# Which part of its area a detail may squeeze what it moves to; what would be smaller is smoothed,
+# so many times, more widely each time.
+_LEAST, _ROUNDS, _SMOOTHER = 0.1, 4, 1.5
+
+
+class DetailReader:
+    """Reads what a warp by landmarks misses of each frame of a driving.
+
+    The flow is that of G. Le Besnerais and F. Champagnat 2005, "Dense optical flow by iterative
+    local window registration"; where it would take a point further than landmarks can be off, and
+    where it finds no likeness, it counts less, and what lies around counts instead.
+
+    Parameters
+    ----------
+    frame : (S, S, 3) uint8
+        The one that motion counts from.
+    points : (70, 2) float64
+        Landmarks and irises of the face in it, in its pixels.
+    """
+
+    def __init__(self, frame: np.ndarray, points: np.ndarray) -> None:
+        from studykit.methods._warp_paint import edge_softness, lower_share
+
+        rows, columns = (np.arange(0, n - 1 + 1e-6, 1 / _FINER) for n in SHAPE[:2])
+        places = np.stack(np.meshgrid(columns, rows), axis=-1)
+        self._fine = places.shape[:2]
+        on_face = (_FIRST + STEP * places).reshape(-1, 2)
+        self._reference, self._edge = fit_head(points[:68]), frame.shape[0] // CANVAS
+        landmarks = points[:68] + self._edge
+        self.field = Field(fit_head(landmarks), frame.shape[0] + 2 * self._edge)
+        self._points = thin_plate(_LAYOUT, on_face, 1.0, stiffness=_STIFFNESS) @ landmarks
+        self._below = lower_share(self._points, landmarks, edge_softness(landmarks))[:, None]
+        coarse = on_face.reshape(*self._fine, 2)[::_FINER, ::_FINER].reshape(-1, 2)
+        self._believed = _believed(coarse)
+        self._light = self._unwarped(frame, self._points)
+
+    def read(self, frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Return what the landmarks of a frame leave out.
+
+        Parameters
+        ----------
+        frame : (S, S, 3) uint8
+        points : (70, 2) float64
+
+        Returns
+        -------
+        (rows, columns, 2) float32
+            Each point's way in the plane of the face, in millimetres.
+        """
+        from scipy.ndimage import gaussian_filter, map_coordinates
+        from skimage.registration import optical_flow_ilk
+
+        motion = self.field.bearable(limited(motion_since(self._reference, points[:68])))
+        _, shifts = self.field.move(motion)
+        upper, lower = (self.field.at(one, self._points) for one in shifts[:2])
+        places = self._points + upper + self._below * (lower - upper)
+        seen = self._unwarped(frame, places)
+        flow = optical_flow_ilk(self._light, seen, radius=_RADIUS, num_warp=_WARPS, gaussian=True)
+        fine = np.mgrid[: self._fine[0], : self._fine[1]] + flow
+        target = fine[:, ::_FINER, ::_FINER]
+        grid = np.moveaxis(places.reshape(*self._fine, 2), -1, 0)
+        truly = np.stack([map_coordinates(p, target, order=1, mode="nearest") for p in grid])
+        missing = (truly - grid[:, ::_FINER, ::_FINER]).reshape(2, -1).T
+        head = moved_head(self.field.head, motion)
+        ways = in_plane(missing / head.scale, head.rotation)
+        # Light may change over the face, slowly; what still differs is something else.
+        differs = map_coordinates(seen, fine, order=1, mode="nearest") - self._light
+        differs -= gaussian_filter(differs, _SHADE)
+        differs = gaussian_filter(differs**2, _SHADE / 2)[::_FINER, ::_FINER].ravel()
+        weight = self._believed / (1 + (np.linalg.norm(ways, axis=1) / _LONG) ** 4)
+        weight = weight / (1 + differs / _UNLIKE**2)
+        beyond = np.abs(truly - self._edge - (len(frame) - 1) / 2).max(axis=0) > len(frame) / 2 - 2
+        weight = (weight * ~beyond.ravel()).reshape(SHAPE[:2])
+        ways = ways.reshape(SHAPE)
+
+        def around(spread: float) -> tuple[np.ndarray, np.ndarray]:
+            counted = gaussian_filter(weight, spread)[..., None]
+            total = gaussian_filter(ways * weight[..., None], (spread, spread, 0))
+            return total / (counted + _NONE), counted
+
+        near, counted = around(_NEAR)
+        wide, _ = around(_WIDE)
+        return (wide + np.clip(counted / _FEW, 0, 1) * (near - wide)).astype(np.float32)
+
+    def _unwarped(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Read the light of a frame, 0 to 1, at places on the canvas."""
+        from scipy.ndimage import map_coordinates
+
+        grey = frame.mean(axis=2, dtype=np.float32) / 255
+        at = (places - self._edge).T[::-1]
+        return map_coordinates(grey, at, order=1, mode="nearest").reshape(self._fine)
+
+
+class DetailedField:
+    """A source's displacement fields with what its landmarks leave out of a driving's motion.
+
+    Parameters
+    ----------
+    field : Field
+        The source's.
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        landmarks = field.head.landmarks
+        plate = thin_plate(landmarks, field.nodes, field.head.scale, stiffness=_STIFFNESS)
+        self._places = ((plate @ _LAYOUT - _FIRST) / STEP).T[::-1]
+        last = np.array(SHAPE[:2])[:, None] - 1
+        inside = np.minimum(self._places, last - self._places).min(axis=0)
+        self._share = (smoothstep(inside / _FADE) * field.expressive())[:, None]
+
+    def move(self, motion: Motion, detail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what :meth:`Field.move` does, with a detail as :class:`DetailReader` gives it."""
+        from scipy.ndimage import map_coordinates
+
+        _, shifts = self.field.move(motion)
+        ways = [
+            map_coordinates(part, self._places, order=1, mode="nearest")
+            for part in detail.transpose(2, 0, 1)
+        ]
+        head = moved_head(self.field.head, motion)
+        extra = head.scale * (self._share * np.stack(ways, axis=-1)) @ head.rotation[:2, :2].T
+        extra = self._unfolded(shifts[:2], extra.reshape(GRID, GRID, 2).astype(np.float32))
+        shifts = shifts + extra
+        return self.field.landmarks_after(shifts), shifts
+
+    def _unfolded(self, shifts: np.ndarray, extra: np.ndarray) -> np.ndarray:
+        """Smooth what comes on top of (2, GRID, GRID, 2) shifts where both would fold."""
+        from scipy.ndimage import gaussian_filter, maximum_filter
+
+        spacing = self.field.spacing
+        bearable = [np.minimum(_LEAST, 0.9 * area_changes(one, spacing)) for one in shifts]
+        for turn in range(_ROUNDS):
+            lacking = [
+                least - area_changes(one + extra, spacing)
+                for least, one in zip(bearable, shifts, strict=True)
+            ]
+            folds = np.clip(np.max(lacking, axis=0) / (_LEAST / 2), 0, 1)
+            if not folds.any():
+                break
+            folds = np.pad(maximum_filter(folds, 3 + 2 * turn), (0, 1))
+            share = np.clip(1.2 * gaussian_filter(folds, 1.0 + turn), 0, 1)[..., None]
+            spread = _SMOOTHER * (1 + turn)
+            extra = extra + share * (gaussian_filter(extra, (spread, spread, 0)) - extra)
+        return extra.astype(np.float32)
+
+
+def _believed(points: np.ndarray) -> np.ndarray:
+    """At which (N, 2) points of the generic face a flow tells of the face alone: 0 or 1."""
+    from scipy.spatial import Delaunay
+
+    hull = np.vstack([_LAYOUT, _LAYOUT[17:27] - [0, _FOREHEAD]])
+    middle = hull.mean(axis=0)
+    inside = Delaunay(_HULL * (hull - middle) + middle).find_simplex(points) >= 0
+    for eye in _EYES:
+        middle = _LAYOUT[eye].mean(axis=0)
+        axes = _EYES_BY * np.abs(_LAYOUT[eye] - middle).max(axis=0) + _EYES_TO
+        inside &= (((points - middle) / axes) ** 2).sum(axis=1) > 1
+    return inside.astype(np.float64)
