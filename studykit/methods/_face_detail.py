@@ -19,6 +19,7 @@ from studykit.methods._warp_geometry import (
     fit_head,
     in_plane,
     limited,
+    most,
     motion_since,
     moved_head,
     thin_plate,
@@ -44,8 +45,8 @@ _LONG = 8.0
 # not in the eyes' ellipses so grown: lids and irises have ways of their own.
 _HULL, _FOREHEAD, _EYES_BY, _EYES_TO = 1.15, 35.0, 1.2, np.array([2.0, 6.0])
 _EYES = (slice(36, 42), slice(42, 48))
-# Over how many of the flow's pixels light may change, and how unlike, of 1, light is that belongs
-# to something else.
+# Over how many of the flow's pixels light may change without being the face's; and how unlike light
+# is, of 1, that belongs to something else.
 _SHADE, _UNLIKE = 6.0, 0.05
 # How widely ways are averaged, in steps, and where few are believed; and what no way counts.
 _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
@@ -53,7 +54,7 @@ _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
 _FADE = 4.0
 # Which part of its area a detail may squeeze what it moves to; what would be smaller is smoothed,
 # so many times, more widely each time.
-_LEAST, _ROUNDS, _SMOOTHER = 0.1, 4, 1.5
+_LEAST, _ROUNDS, _SMOOTHER = 0.1, 7, 1.5
 
 
 class DetailReader:
@@ -83,8 +84,7 @@ class DetailReader:
         self.field = Field(fit_head(landmarks), frame.shape[0] + 2 * self._edge)
         self._points = thin_plate(_LAYOUT, on_face, 1.0, stiffness=_STIFFNESS) @ landmarks
         self._below = lower_share(self._points, landmarks, edge_softness(landmarks))[:, None]
-        coarse = on_face.reshape(*self._fine, 2)[::_FINER, ::_FINER].reshape(-1, 2)
-        self._believed = _believed(coarse)
+        self._believed = _believed(on_face.reshape(*self._fine, 2)[::_FINER, ::_FINER])
         self._light = self._unwarped(frame, self._points)
 
     def read(self, frame: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ class DetailReader:
         (rows, columns, 2) float32
             Each point's way in the plane of the face, in millimetres.
         """
-        from scipy.ndimage import gaussian_filter, map_coordinates
+        from scipy.ndimage import gaussian_filter
         from skimage.registration import optical_flow_ilk
 
         motion = self.field.bearable(limited(motion_since(self._reference, points[:68])))
@@ -109,39 +109,27 @@ class DetailReader:
         places = self._points + upper + self._below * (lower - upper)
         seen = self._unwarped(frame, places)
         flow = optical_flow_ilk(self._light, seen, radius=_RADIUS, num_warp=_WARPS, gaussian=True)
-        fine = np.mgrid[: self._fine[0], : self._fine[1]] + flow
-        target = fine[:, ::_FINER, ::_FINER]
+        flow += np.mgrid[: self._fine[0], : self._fine[1]]
         grid = np.moveaxis(places.reshape(*self._fine, 2), -1, 0)
-        truly = np.stack([map_coordinates(p, target, order=1, mode="nearest") for p in grid])
-        missing = (truly - grid[:, ::_FINER, ::_FINER]).reshape(2, -1).T
+        truly = np.stack([_read(part, flow[:, ::_FINER, ::_FINER]) for part in grid])
         head = moved_head(self.field.head, motion)
-        ways = in_plane(missing / head.scale, head.rotation)
-        # Light may change over the face, slowly; what still differs is something else.
-        differs = map_coordinates(seen, fine, order=1, mode="nearest") - self._light
-        differs -= gaussian_filter(differs, _SHADE)
-        differs = gaussian_filter(differs**2, _SHADE / 2)[::_FINER, ::_FINER].ravel()
-        weight = self._believed / (1 + (np.linalg.norm(ways, axis=1) / _LONG) ** 4)
-        weight = weight / (1 + differs / _UNLIKE**2)
-        beyond = np.abs(truly - self._edge - (len(frame) - 1) / 2).max(axis=0) > len(frame) / 2 - 2
-        weight = (weight * ~beyond.ravel()).reshape(SHAPE[:2])
-        ways = ways.reshape(SHAPE)
+        missing = (truly - grid[:, ::_FINER, ::_FINER]).reshape(2, -1).T / head.scale
+        ways = in_plane(missing, head.rotation).reshape(SHAPE)
 
-        def around(spread: float) -> tuple[np.ndarray, np.ndarray]:
-            counted = gaussian_filter(weight, spread)[..., None]
-            total = gaussian_filter(ways * weight[..., None], (spread, spread, 0))
-            return total / (counted + _NONE), counted
-
-        near, counted = around(_NEAR)
-        wide, _ = around(_WIDE)
-        return (wide + np.clip(counted / _FEW, 0, 1) * (near - wide)).astype(np.float32)
+        weight = self._believed / (1 + (np.linalg.norm(ways, axis=-1) / _LONG) ** 4)
+        unlike = gaussian_filter((_read(seen, flow) - self._light) ** 2, _SHADE / 2)
+        weight /= (1 + unlike[::_FINER, ::_FINER] / _UNLIKE**2) ** 2
+        away = np.abs(truly - self._edge - (len(frame) - 1) / 2).max(axis=0)
+        return _averaged(ways, weight * (away < len(frame) / 2 - 2))
 
     def _unwarped(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Read the light of a frame, 0 to 1, at places on the canvas."""
-        from scipy.ndimage import map_coordinates
+        """Read at places on the canvas how much lighter a frame is there than around, -1 to 1."""
+        from scipy.ndimage import gaussian_filter
 
-        grey = frame.mean(axis=2, dtype=np.float32) / 255
-        at = (places - self._edge).T[::-1]
-        return map_coordinates(grey, at, order=1, mode="nearest").reshape(self._fine)
+        step = STEP / _FINER * self._reference.scale  # in pixels, of which none is to be missed
+        grey = gaussian_filter(frame.mean(axis=2, dtype=np.float32) / 255, max(step - 1, 0) / 2)
+        light = _read(grey, (places - self._edge).T[::-1]).reshape(self._fine)
+        return light - gaussian_filter(light, _SHADE)
 
 
 class DetailedField:
@@ -164,15 +152,10 @@ class DetailedField:
 
     def move(self, motion: Motion, detail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what :meth:`Field.move` does, with a detail as :class:`DetailReader` gives it."""
-        from scipy.ndimage import map_coordinates
-
         _, shifts = self.field.move(motion)
-        ways = [
-            map_coordinates(part, self._places, order=1, mode="nearest")
-            for part in detail.transpose(2, 0, 1)
-        ]
+        ways = np.stack([_read(part, self._places) for part in np.moveaxis(detail, -1, 0)], axis=-1)
         head = moved_head(self.field.head, motion)
-        extra = head.scale * (self._share * np.stack(ways, axis=-1)) @ head.rotation[:2, :2].T
+        extra = head.scale * (self._share * ways) @ head.rotation[:2, :2].T
         extra = self._unfolded(shifts[:2], extra.reshape(GRID, GRID, 2).astype(np.float32))
         shifts = shifts + extra
         return self.field.landmarks_after(shifts), shifts
@@ -181,25 +164,48 @@ class DetailedField:
         """Smooth what comes on top of (2, GRID, GRID, 2) shifts where both would fold."""
         from scipy.ndimage import gaussian_filter, maximum_filter
 
-        spacing = self.field.spacing
-        bearable = [np.minimum(_LEAST, 0.9 * area_changes(one, spacing)) for one in shifts]
+        before = (area_changes(s, self.field.spacing) for s in shifts)
+        least = [np.minimum(_LEAST, areas - 0.1 * np.abs(areas)) for areas in before]
+
+        def lacking(part: float) -> np.ndarray:
+            areas = [area_changes(s + part * extra, self.field.spacing) for s in shifts]
+            return np.max(np.subtract(least, areas), axis=0)
+
         for turn in range(_ROUNDS):
-            lacking = [
-                least - area_changes(one + extra, spacing)
-                for least, one in zip(bearable, shifts, strict=True)
-            ]
-            folds = np.clip(np.max(lacking, axis=0) / (_LEAST / 2), 0, 1)
+            folds = np.clip(lacking(1.0) / (_LEAST / 2), 0, 1)
             if not folds.any():
-                break
+                return extra
             folds = np.pad(maximum_filter(folds, 3 + 2 * turn), (0, 1))
             share = np.clip(1.2 * gaussian_filter(folds, 1.0 + turn), 0, 1)[..., None]
             spread = _SMOOTHER * (1 + turn)
             extra = extra + share * (gaussian_filter(extra, (spread, spread, 0)) - extra)
-        return extra.astype(np.float32)
+        part = most(lambda part: -float(lacking(part).max()), 5e-3)
+        return (part * extra).astype(np.float32)
+
+
+def _read(grid: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Interpolate a grid at rows and columns, (2, ...)."""
+    from scipy.ndimage import map_coordinates
+
+    return map_coordinates(grid, places, order=1, mode="nearest")
+
+
+def _averaged(ways: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Average (rows, columns, 2) ways by how much each counts; more widely where few do."""
+    from scipy.ndimage import gaussian_filter
+
+    def around(spread: float) -> tuple[np.ndarray, np.ndarray]:
+        counted = gaussian_filter(weight, spread)[..., None]
+        total = gaussian_filter(ways * weight[..., None], (spread, spread, 0))
+        return total / (counted + _NONE), counted
+
+    near, counted = around(_NEAR)
+    wide, _ = around(_WIDE)
+    return (wide + np.clip(counted / _FEW, 0, 1) * (near - wide)).astype(np.float32)
 
 
 def _believed(points: np.ndarray) -> np.ndarray:
-    """At which (N, 2) points of the generic face a flow tells of the face alone: 0 or 1."""
+    """At which (..., 2) points of the generic face a flow tells of the face alone: 0 or 1."""
     from scipy.spatial import Delaunay
 
     hull = np.vstack([_LAYOUT, _LAYOUT[17:27] - [0, _FOREHEAD]])
@@ -208,5 +214,5 @@ def _believed(points: np.ndarray) -> np.ndarray:
     for eye in _EYES:
         middle = _LAYOUT[eye].mean(axis=0)
         axes = _EYES_BY * np.abs(_LAYOUT[eye] - middle).max(axis=0) + _EYES_TO
-        inside &= (((points - middle) / axes) ** 2).sum(axis=1) > 1
+        inside &= (((points - middle) / axes) ** 2).sum(axis=-1) > 1
     return inside.astype(np.float64)

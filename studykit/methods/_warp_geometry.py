@@ -309,9 +309,8 @@ class Field:
             shift = self._rigid(head_part(motion, part)).reshape(GRID, GRID, 2)
             return smallest_area_change(shift, self.spacing) - _LEAST_AREA
 
-        if room(1.0) >= 0:
-            return motion
-        return head_part(motion, _most(room, 2e-3))
+        part = most(room, 2e-3)
+        return motion if part == 1 else head_part(motion, part)
 
     def _unfolded(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
         """How far the landmarks' ways take each node of ``upper`` and ``lower``: (2, N, 2).
@@ -329,8 +328,8 @@ class Field:
             fields = still + part * opened
             return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
 
-        if room(1.0) < 0 < room(0.0):
-            moves -= np.float32(1 - _most(room, 5e-3)) * (self._operators @ ways)
+        if room(0.0) > 0 > room(1.0):
+            moves -= np.float32(1 - most(room, 5e-3)) * (self._operators @ ways)
         return moves
 
     def _rigid(self, motion: Motion) -> np.ndarray:
@@ -502,10 +501,12 @@ def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
     return float(area_changes(shift, spacing).min())
 
 
-def _most(room: Callable[[float], float], within: float) -> float:
+def most(room: Callable[[float], float], within: float) -> float:
     """Return the part of a motion, 0 to 1, at which no room is left."""
     from scipy.optimize import brentq
 
+    if room(1.0) >= 0:
+        return 1.0
     return brentq(room, 0.0, 1.0, xtol=within)
 
 

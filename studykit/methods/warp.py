@@ -96,6 +96,7 @@ class Warp:
         motion = None
         rows = kept(driving, self._found_by(driving), lambda: self._seen(driving))
         start, rows = counted_from(driving, rows)
+        start = None if start is None else start[:70]
         reference = None if start is None else fit_head(start[:68])
         for row in rows:
             points = row[:70]
