@@ -247,6 +247,7 @@ class _Kernel:
                     str(part),
                     parameters,
                     engine_name=_engine(),
+                    request_save_on_cell_execute=False,  # nobody reads it before it is whole
                     kernel_name="python3",
                     progress_bar=False,
                     stderr_file=terminal,
