@@ -559,7 +559,7 @@ def test_paddle_does_not_decide_on_the_number_of_threads():
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
 
-def test_threads_that_have_nothing_to_compute_soon_sleep():
+def test_paddles_threads_that_have_nothing_to_compute_soon_sleep():
     """By itself OpenMP has them wait at full speed for 200 milliseconds, most of a frame's time."""
     script = (
         "import ctypes; from studykit.methods._ppgan import import_paddle; "

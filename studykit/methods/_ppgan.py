@@ -30,8 +30,6 @@ def import_paddle() -> types.ModuleType:
         It is not installed, or something that it needs.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # it reports its start-up as warnings
-    # Threads that have nothing to compute would wait for more at full speed, for 200 milliseconds.
-    os.environ.setdefault("KMP_BLOCKTIME", "5")
     asked = os.environ.get("OMP_NUM_THREADS")
     with _quiet_import():
         import paddle
