@@ -20,10 +20,9 @@ from typing import Any
 
 from studykit import files, machine, stats
 from studykit.cache import code_hash
-from studykit.clips.animate import animate_cells
-from studykit.clips.cells import CellRow, CellTable, read_cells
+from studykit.clips.animate import animate_cells, cells_held
+from studykit.clips.cells import CellRow, read_cells
 from studykit.clips.folder import results_folder, study_folder
-from studykit.clips.provenance import cache_keys, equip_all
 from studykit.errors import StudyError, StudyFileError, did_you_mean
 from studykit.ratings.store import is_there, open_store, place_to_read, place_to_write, rated_clips
 from studykit.report import load_results, page_key, write_page
@@ -78,14 +77,12 @@ def run_study(
     stats.check_plan(study)
     if only is not None:
         study.check_only(only)
-    methods = equip_all(study, device, only=only, placed=False)
-    key = cache_keys(study, methods)
     out = study_folder(study, out)
     files.remove_partial(out)
     rated = set() if remake else rated_clips(study, out)
-    cells = CellTable(study, out, key, rated).cells(only)
+    cells = cells_held(study, out, device=device, only=only, keep=rated)
     report = out / "report.html"
-    if all(holds for _, _, holds in cells) and page_key(report) == _key(study, key, out, only):
+    if all(holds for *_, holds in cells) and page_key(report) == _key(study, out, cells):
         return report
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
     places = {"device": device, "jobs": jobs, "scheduler": scheduler or ""}
@@ -94,7 +91,7 @@ def run_study(
         kernel.execute(
             "2_animate", out / "notebooks", **parameters, **places, only=only or "", remake=remake
         )
-        return _report_by(kernel, study, out, _key(study, key, out, only))
+        return _report_by(kernel, study, out, _key(study, out, cells))
 
 
 def make_clips(
@@ -247,6 +244,7 @@ class _Kernel:
                     str(part),
                     parameters,
                     engine_name=_engine(),
+                    request_save_on_cell_execute=False,  # nobody reads it before it is whole
                     kernel_name="python3",
                     progress_bar=False,
                     stderr_file=terminal,
@@ -392,13 +390,13 @@ def _engine() -> str:
     return "studykit"
 
 
-def _key(study: Study, key: Callable[[Cell], str], out: Path, only: str | None) -> str:
+def _key(study: Study, out: Path, cells: list[tuple[Cell, str, bool]]) -> str:
     """Return the key of the report of clips with these keys, and of the ratings that there are."""
     parts = [
         study.path.read_text(encoding="utf-8"),
         *(files.sha256(files.notebook_path(name)) for name in NOTEBOOKS),
         code_hash("studykit.report"),
-        *(f"{cell.name} {key(cell)}" for cell in study.cells(only)),
+        *(f"{cell.name} {key}" for cell, key, _ in cells),
         _ratings_state(study, out),
         *(files.sha256(plan) for plan in (out / FROZEN,) if plan.is_file()),
     ]

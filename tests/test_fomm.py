@@ -559,6 +559,21 @@ def test_paddle_does_not_decide_on_the_number_of_threads():
         subprocess.run([sys.executable, "-c", script], check=True, env=environment)
 
 
+def test_paddles_threads_that_have_nothing_to_compute_soon_sleep():
+    """By itself OpenMP has them wait at full speed for 200 milliseconds, most of a frame's time."""
+    script = (
+        "import ctypes; from studykit.methods._ppgan import import_paddle; "
+        "library = import_paddle().__path__[0] + '/libs/libiomp5.so'; "
+        "print(ctypes.CDLL(library).kmp_get_blocktime())"
+    )
+    for asked, milliseconds in (({}, "5"), ({"KMP_BLOCKTIME": "70"}, "70")):
+        environment = {k: v for k, v in os.environ.items() if k != "KMP_BLOCKTIME"} | asked
+        done = subprocess.run(
+            [sys.executable, "-c", script], check=True, env=environment, capture_output=True
+        )
+        assert done.stdout.decode().strip() == milliseconds
+
+
 @pytest.fixture(scope="module")
 def spoken():
     """A rendered head at rest, turned and with its mouth open, and its landmarks."""

@@ -19,7 +19,7 @@ from studykit.media.squares import open_driving
 from studykit.media.views import View
 from studykit.metrics import pair, quality
 from studykit.metrics.pair import open_pair
-from studykit.metrics.truth import find_truth
+from studykit.metrics.truth import find_truth, truth_files
 from studykit.study.file import Cell, Input, Study, load_study
 
 THEVAL = {
@@ -494,3 +494,13 @@ def test_processes_beside_each_other_are_at_different_sources():
     order = [group[0] for group in metrics.measure._apart(pairs, 2)]
     assert order == ["ax", "bx", "ay", "by", "cx", "cy"]
     assert metrics.measure._apart(pairs, 1) == list(pairs.values())
+
+
+def test_a_pair_that_is_rendered_is_measured_before_all_others(study):
+    """All processes at once would each compile what renders and compares."""
+    groups = [[(cell, Path(), "")] for cell in study.cells()]
+    groups.sort(key=lambda group: len(truth_files(group[0][0])))
+    alone, others = metrics.measure._in_turn(groups)
+    assert len(truth_files(groups[0][0][0])) < len(truth_files(alone[0][0][0])) == 2
+    assert [len(alone), len(others)] == [1, len(groups) - 1]
+    assert metrics.measure._in_turn([]) == ([], [])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from studykit import files, run
+from studykit.clips.animate import cells_held
 from studykit.clips.cells import read_cells
 from studykit.clips.folder import study_folder
-from studykit.clips.provenance import cache_keys, equip_all
 from studykit.media import video
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
@@ -26,7 +26,7 @@ def rehearsed(small_study: Path) -> Study:
 
 def key_of(study: Study, out: Path) -> str:
     """The key of the report that a run would write now."""
-    return run._key(study, cache_keys(study, equip_all(study)), out, "anna__talk__copy")
+    return run._key(study, out, cells_held(study, out, only="anna__talk__copy"))
 
 
 def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(

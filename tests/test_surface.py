@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,19 @@ def test_examples_in_docstrings_hold(path: Path) -> None:
     done = doctest.testmod(importlib.import_module(name))
     assert done.attempted
     assert not done.failed
+
+
+def test_threads_that_have_nothing_to_compute_soon_sleep() -> None:
+    """By itself NumPy's wait at full speed until the next product comes, or a good while."""
+    code = (
+        "import time, studykit, numpy as np; a = np.ones((300, 300)); a @ a\n"
+        "start = time.time(), time.process_time() - time.thread_time()\n"
+        "for _ in range(20): a @ a; time.sleep(0.03)\n"
+        "waited = time.process_time() - time.thread_time() - start[1]\n"
+        "print(waited / (time.time() - start[0]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if "THREAD" not in k}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+    )
+    assert float(done.stdout) < 0.3

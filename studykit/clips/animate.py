@@ -103,6 +103,23 @@ def animate_cells(
         return table.tidy()
 
 
+def cells_held(
+    study: Study,
+    out: Path,
+    *,
+    device: str = "auto",
+    only: str | None = None,
+    keep: Collection[str] = (),
+) -> list[tuple[Cell, str, bool]]:
+    """Return each cell, the key of what its clip depends on, and whether its clip holds.
+
+    Parameters are those of :func:`animate_cells`, whose work this foretells from files and their
+    hashes, without loading what computes.
+    """
+    methods = equip_all(study, device, only=only, placed=False)
+    return list(CellTable(study, out, cache_keys(study, methods), keep).cells(only))
+
+
 def say_time_needed(study: Study, out: Path) -> str:
     """Say how long the clips that are missing will take, as a run says it; "" where it is soon.
 

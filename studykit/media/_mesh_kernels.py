@@ -57,7 +57,7 @@ def cut(image, into, side, black):
             u = np.float32(column) + half
             x, y = xx * u + xy * v + x0, yx * u + yy * v + y0
             if black and (x < -half or y < -half or x > last_x + half or y > last_y + half):
-                out[row, column] = 0
+                out[row, column, 0] = out[row, column, 1] = out[row, column, 2] = 0
                 continue
             x, y = min(max(x, np.float32(0)), last_x), min(max(y, np.float32(0)), last_y)
             c, r = int(x), int(y)

@@ -263,15 +263,17 @@ class _Patch:
         from studykit.media._mesh_kernels import shrink
 
         height, width = image.shape[:2]
-        self.image, self.pixels = image, pixels
+        self.image, self.pixels = image.view(), pixels
         self.factor, self.corner = max(1, int(square.side / pixels)), np.zeros(2)
+        self.image.flags.writeable = False  # for others, loops would be compiled once more
         if self.factor > 1:
             reach = 0.8 * square.side  # to the corners of a turned square
             left, top = max(0, int(square.x - reach)), max(0, int(square.y - reach))
             columns = (min(width, int(square.x + reach)) - left) // self.factor
             rows = (min(height, int(square.y + reach)) - top) // self.factor
             self.corner[:] = left, top
-            self.image = shrink(image, left, top, max(columns, 0), max(rows, 0), self.factor)
+            self.image = shrink(self.image, left, top, max(columns, 0), max(rows, 0), self.factor)
+            self.image.flags.writeable = False
 
     def cut(
         self, square: _Square, *, pixels: int = 0, mirrored: bool = False, black: bool = False

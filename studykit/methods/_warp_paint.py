@@ -4,6 +4,7 @@ What opens has to show something: eyeballs lie still behind their lids, and a mo
 source keeps shut gets an inside in the colours of the source's own lips.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,14 +79,18 @@ class Slit:
 
     def edges(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return v of the upper and the lower edge at each u, on smooth curves."""
+        upper, lower = self._curves
         inside = np.clip(u, 0, 1)
-        return self._curve(self.upper)(inside), self._curve(self.lower)(inside)
+        return upper(inside), lower(inside)
 
-    @staticmethod
-    def _curve(edge: np.ndarray) -> Any:
-        # An interpolation needs u to rise from corner to corner, also where points crowd.
-        u = np.maximum.accumulate(np.clip(edge[0], 0, 1)) + np.linspace(0, 1e-3, edge.shape[1])
-        return PchipInterpolator(u / u[-1], edge[1])
+    @functools.cached_property
+    def _curves(self) -> list[Any]:
+        curves = []
+        for edge in (self.upper, self.lower):
+            # An interpolation needs u to rise from corner to corner, also where points crowd.
+            u = np.maximum.accumulate(np.clip(edge[0], 0, 1)) + np.linspace(0, 1e-3, edge.shape[1])
+            curves.append(PchipInterpolator(u / u[-1], edge[1]))
+        return curves
 
     def opening(self, points: np.ndarray, softness: float, grown: float = 0.0) -> np.ndarray:
         """How much of each of (..., 2) points' surroundings is in the opening: 0 to 1.
@@ -96,8 +101,7 @@ class Slit:
         u, v = self.frame(points)
         inside = np.clip(u, 0, 1)
         covered = 0.0
-        for edge, sign in ((self.upper, 1), (self.lower, -1)):
-            curve = self._curve(edge)
+        for curve, sign in zip(self._curves, (1, -1), strict=True):
             steepness = np.sqrt(1 + curve.derivative()(inside) ** 2)
             depth = sign * (v - curve(inside)) / steepness * self.width + grown
             covered = covered + np.minimum(depth, softness)

@@ -24,7 +24,7 @@ def relax(flow, slope, rest, attachment, tightness, steps):
     steps : int
     """
     height, width = rest.shape
-    fitted, dual = np.empty_like(flow), np.zeros((2, *flow.shape), np.float32)
+    fitted, dual = np.empty_like(flow), np.zeros((2, 2, height, width), np.float32)
     one, zero, pace = np.float32(1), np.float32(0), np.float32(0.25)
     for _ in range(steps):
         for i in range(height):
@@ -36,7 +36,10 @@ def relax(flow, slope, rest, attachment, tightness, steps):
                 part = min(max(error / steep, -most), most) if steep > zero else zero
                 fitted[0, i, j] = flow[0, i, j] - down * part
                 fitted[1, i, j] = flow[1, i, j] - right * part
-        flow[:] = fitted
+        for k in range(2):
+            for i in range(height):
+                for j in range(width):
+                    flow[k, i, j] = fitted[k, i, j]
         for _ in range(2):
             for k in range(2):
                 for i in range(height):

@@ -5,6 +5,7 @@ they depend on: a killed run goes on, a changed clip or a changed metric measure
 """
 
 import hashlib
+import itertools
 import json
 import traceback
 import zipfile
@@ -87,7 +88,8 @@ def measure_study(
         def submit(group: list[_Job], _last: BaseException | None) -> Future:
             return executor.submit(_measure_and_keep, study, out, group)
 
-        for group, future in outcomes(executor, submit, _apart(pairs, jobs)):
+        parts = (outcomes(executor, submit, part) for part in _in_turn(_apart(pairs, jobs)))
+        for group, future in itertools.chain.from_iterable(parts):
             names = [cell.name for cell, _, _ in group]
             if failure := _failure(names, future, out):
                 failures.update(dict.fromkeys(names, failure))
@@ -161,6 +163,16 @@ def _apart(pairs: dict[tuple[str, str], list[_Job]], jobs: int) -> list[list[_Jo
     sources, drivings = (list(dict.fromkeys(pair[part] for pair in pairs)) for part in (0, 1))
     places = {pair: (sources.index(pair[0]) // jobs, drivings.index(pair[1])) for pair in pairs}
     return [pairs[pair] for pair in sorted(pairs, key=places.__getitem__)]
+
+
+def _in_turn(groups: list[list[_Job]]) -> tuple[list[list[_Job]], list[list[_Job]]]:
+    """Return one group, of frames that are rendered where any are, and the others.
+
+    What it compiles alone, all processes then find on the disk.
+    """
+    first = max(groups, key=lambda group: len(truth_files(group[0][0])), default=None)
+    others = [group for group in groups if group is not first]
+    return [first] if first else [], others
 
 
 def _failure(names: list[str], future: Future, out: Path) -> str:

@@ -388,6 +388,7 @@ def _drawing(path: Path, width: float, height: float, simulated: bool) -> "Itera
         for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
             with files.whole(path.with_suffix(suffix)) as part:
                 figure.savefig(part, metadata=metadata)
+            figure.set_layout_engine(None)  # found once: it takes as long as to draw
 
 
 def _theme() -> dict[str, Any]:

@@ -105,7 +105,9 @@ def _halfway(u, v):
 @njit
 def normals(vertices, triangles, out):
     """Area-weighted vertex normals, written into ``out``."""
-    out[:] = 0
+    for i in range(out.shape[0]):
+        for axis in range(3):
+            out[i, axis] = 0
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         normal = _cross(_between(vertices, a, b), _between(vertices, a, c))
@@ -113,7 +115,9 @@ def normals(vertices, triangles, out):
             for axis in range(3):
                 out[v, axis] += normal[axis]
     for i in range(out.shape[0]):
-        out[i] /= math.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
+        length = math.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
+        for axis in range(3):
+            out[i, axis] /= length
 
 
 @njit
@@ -546,7 +550,7 @@ def resolve(linear, covered, ink_cover, ink_colour, background, curve, size, dra
     for y in range(size):
         for x in range(size):
             alpha = 0.0
-            total[:] = 0.0
+            total[0] = total[1] = total[2] = 0.0
             for j in range(2):
                 for i in range(2):
                     yy, xx = 2 * y + j, 2 * x + i
