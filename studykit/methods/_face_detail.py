@@ -45,9 +45,9 @@ _LONG = 8.0
 # not in the eyes' ellipses so grown: lids and irises have ways of their own.
 _HULL, _FOREHEAD, _EYES_BY, _EYES_TO = 1.15, 35.0, 1.2, np.array([2.0, 6.0])
 _EYES = (slice(36, 42), slice(42, 48))
-# Over how many of the flow's pixels light may change without being the face's; and how unlike light
-# is, of 1, that belongs to something else.
-_SHADE, _UNLIKE = 6.0, 0.05
+# Light is compared with what lies within so many of the flow's pixels, in deviations there, of at
+# least so much of 1; and how many deviations apart is what belongs to something else.
+_SHADE, _FLAT, _UNLIKE = 6.0, 0.03, 0.5
 # How widely ways are averaged, in steps, and where few are believed; and what no way counts.
 _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
 # From so many steps within its border on a detail holds in full.
@@ -123,13 +123,14 @@ class DetailReader:
         return _averaged(ways, weight * (away < len(frame) / 2 - 2))
 
     def _unwarped(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Read at places on the canvas how much lighter a frame is there than around, -1 to 1."""
+        """Read how much lighter a frame is at places on the canvas than around, in deviations."""
         from scipy.ndimage import gaussian_filter
 
         step = STEP / _FINER * self._reference.scale  # in pixels, of which none is to be missed
         grey = gaussian_filter(frame.mean(axis=2, dtype=np.float32) / 255, max(step - 1, 0) / 2)
         light = _read(grey, (places - self._edge).T[::-1]).reshape(self._fine)
-        return light - gaussian_filter(light, _SHADE)
+        light -= gaussian_filter(light, _SHADE)
+        return light / np.sqrt(gaussian_filter(light**2, 2 * _SHADE) + _FLAT**2)
 
 
 class DetailedField:
