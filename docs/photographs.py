@@ -7,7 +7,6 @@ found by the detector that did not drive; the pictures stay where they are.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -253,5 +252,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # or numba takes coverage.py beside this for the package of that name
     main()

@@ -16,7 +16,7 @@ from studykit.stats import findings
 from studykit.stats.comparison import signed_rank
 
 # Not of the package: it writes a page of docs/.
-PATH = Path(__file__).parent.parent / "docs" / "coverage.py"
+PATH = Path(__file__).parent.parent / "docs" / "simulated_studies.py"
 _SPEC = importlib.util.spec_from_file_location("coverage_of_docs", PATH)
 coverage = importlib.util.module_from_spec(_SPEC)
 sys.modules[_SPEC.name] = coverage  # dataclasses look their module up

@@ -1,8 +1,8 @@
 """Do claims err as rarely as they say, and do intervals cover? Simulated studies with known truth.
 
-``python docs/coverage.py`` runs them and writes the tables into statistics.md beside it, so that
-the page shows what this code does and not what it is hoped to do. All raters of a simulated study
-share its clips, as they do in every study.
+``python docs/simulated_studies.py`` runs them and writes the tables into statistics.md beside it,
+so that the page shows what this code does and not what it is hoped to do. All raters of a simulated
+study share its clips, as they do in every study.
 """
 
 import itertools
