@@ -77,13 +77,13 @@ def run_study(
     stats.check_plan(study)
     if only is not None:
         study.check_only(only)
-    out = study_folder(study, out)
-    files.remove_partial(out)
+    out = results_folder(study, out)
     rated = set() if remake else rated_clips(study, out)
     cells = cells_held(study, out, device=device, only=only, keep=rated)
     report = out / "report.html"
     if all(holds for *_, holds in cells) and page_key(report) == _key(study, out, cells):
         return report
+    files.remove_partial(study_folder(study, out))
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
     places = {"device": device, "jobs": jobs, "scheduler": scheduler or ""}
     with _Kernel() as kernel:

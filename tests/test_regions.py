@@ -9,7 +9,8 @@ import pytest
 
 from studykit.errors import NoFaceError, StudyError
 from studykit.media.views import Driving, Source
-from studykit.methods import checkpoint_files, create_method, fomm, regions
+from studykit.methods import _fomm_layout, checkpoint_files, create_method, fomm
+from studykit.methods._fomm_layout import strangeness
 from studykit.methods._fomm_motion import Keypoints, local_motions
 from studykit.methods._fomm_runtime import GraphError
 from studykit.methods._region_motion import (
@@ -18,7 +19,6 @@ from studykit.methods._region_motion import (
     disentangled_shapes,
     framed,
     steadied,
-    strangeness,
 )
 from studykit.methods.checkpoint_files import Checkpoint, Settings
 from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
@@ -72,7 +72,7 @@ def no_engines() -> None:
 def always_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks find regions anywhere."""
     for name in ("_MOST_STRANGE", "_MOST_STRANGE_START", "_MOST_BENT"):
-        monkeypatch.setattr(regions, name, 1.1)
+        monkeypatch.setattr(_fomm_layout, name, 1.1)
 
 
 def animate(frames: list[np.ndarray], **settings: object) -> tuple[np.ndarray, str]:
@@ -188,7 +188,7 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
 ) -> None:
     # Of the reference; then whether a frame shows a face, and how far the source's would go.
     answers = iter([0.0, *(0.0, 0.0), *(0.0, 0.4), 1.0, *(0.2, 0.45), *(0.5, 0.0)])
-    monkeypatch.setattr(regions, "strangeness", lambda *_: next(answers))
+    monkeypatch.setattr(_fomm_layout, "strangeness", lambda *_: next(answers))
     clip, note = animate(FRAMES, weights=small)
     assert np.array_equal(clip[2], clip[1]) and np.array_equal(clip[3], clip[1])
     assert not np.array_equal(clip[4], clip[1])
@@ -198,7 +198,7 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
 def test_a_driving_that_begins_without_a_face_is_refused(
     small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "strangeness", lambda *_: 1.0)
+    monkeypatch.setattr(_fomm_layout, "strangeness", lambda *_: 1.0)
     with pytest.raises(NoFaceError, match="moving: no face like those it was trained on"):
         animate(FRAMES, weights=small)
 

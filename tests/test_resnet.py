@@ -11,17 +11,17 @@ from skimage.data import astronaut
 from studykit.errors import NoFaceError, StudyError
 from studykit.media.views import Driving, Source
 from studykit.methods import (
+    _fomm_layout,
     _resnet_network as network,
     checkpoint_files,
     create_method,
     fomm,
-    regions,
     resnet,
 )
 from studykit.methods._fomm_landmarks import KEYPOINTS
+from studykit.methods._fomm_layout import strangeness
 from studykit.methods._fomm_motion import Keypoints
 from studykit.methods._fomm_runtime import GraphError
-from studykit.methods._region_motion import strangeness
 from studykit.methods._resnet_crop import (
     EVERY,
     WHOLE,
@@ -58,7 +58,7 @@ def no_engines() -> None:
 def always_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks find keypoints anywhere."""
     for name in ("_MOST_STRANGE", "_MOST_STRANGE_START", "_MOST_BENT"):
-        monkeypatch.setattr(regions, name, 1.1)
+        monkeypatch.setattr(_fomm_layout, name, 1.1)
     monkeypatch.setattr(resnet, "_MOST_SPREAD", 9.0)
 
 
@@ -219,7 +219,7 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(
     answers = iter(
         [0.0, *[0.0] * 4, 2.0, 2.0, 0.0, 0.0]
     )  # the reference, five frames, their motion
-    monkeypatch.setattr(regions, "strangeness", lambda *_: next(answers))
+    monkeypatch.setattr(_fomm_layout, "strangeness", lambda *_: next(answers))
     clip, note = animate(FRAMES, weights=small)
     assert np.array_equal(clip[2], clip[1]) and np.array_equal(clip[3], clip[1])
     assert not np.array_equal(clip[4], clip[1])
@@ -248,7 +248,7 @@ def test_a_source_without_a_face_is_refused(small: str, monkeypatch: pytest.Monk
 def test_a_driving_that_begins_without_a_face_is_refused(
     small: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regions, "strangeness", lambda *_: 2.0)
+    monkeypatch.setattr(_fomm_layout, "strangeness", lambda *_: 2.0)
     with pytest.raises(NoFaceError, match="moving: no face like those it was trained on"):
         animate(FRAMES, weights=small)
 

@@ -69,16 +69,6 @@ def steadied(driving: Keypoints, source: Keypoints) -> Keypoints:
     return replace(driving, jacobians=np.linalg.inv(motion) @ source.jacobians)
 
 
-def strangeness(regions: Keypoints, others: Keypoints) -> float:
-    """Return which share of the regions' layout no similarity of the others' explains, 0 to 1."""
-    a, b = (
-        (own.points - own.points.mean(0)).astype(float).view(complex)[:, 0]
-        for own in (others, regions)
-    )
-    alike = abs(np.vdot(a, b)) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
-    return float(np.sqrt(max(0.0, 1 - alike**2)))
-
-
 def disentangled(tensors: Tensors, source: Keypoints, driving: Keypoints) -> Keypoints:
     """Return the source's regions in the driving's pose, by two encoders and a decoder.
 

@@ -5,16 +5,15 @@ keypoints' heat maps are regions here, whose first two moments give the affine m
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from studykit.cache import kept
-from studykit.errors import NoFaceError
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
+from studykit.methods._fomm_layout import believed
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._region_motion import (
     aligned,
@@ -22,17 +21,9 @@ from studykit.methods._region_motion import (
     disentangled_shapes,
     framed,
     steadied,
-    strangeness,
 )
 from studykit.methods.checkpoint_files import Tensors, require_tensors
 from studykit.methods.fomm import OnFomm, Precision, Prepared
-
-# Of faces 45 degrees of yaw apart it is 0.38, 50 degrees 0.42, 60 degrees 0.5, 80 degrees 0.6; of a
-# face and its own mouth, nods and turns of 20 degrees at most 0.2; of black, white or noise 0.9, of
-# other pictures 0.5 and more. Pairs further apart than 45 degrees were never trained: from 55 on,
-# heads have holes. Source and reference may have turned to different sides, and the driving
-# from one side to the other; but the source can't be bent further than in training.
-_MOST_STRANGE, _MOST_STRANGE_START, _MOST_BENT = 0.6, 0.75, 0.42
 
 
 @register("regions")
@@ -123,51 +114,3 @@ class Regions(OnFomm):
             return {}
         loaded = checkpoints.load(self.weights)
         return require_tensors(loaded, "disentangled", disentangled_shapes(regions))
-
-
-def believed(
-    state: Prepared,
-    driving: Driving,
-    framed: Callable[[Keypoints], Keypoints],
-    moved: Callable[[Keypoints, Keypoints], Keypoints],
-) -> Iterator[Keypoints | None]:
-    """Yield for each frame the keypoints that the source gets.
-
-    None stands for those of a frame that lie as no turned face has them, and for those that the
-    source can't be bent to; the clip's note counts such frames.
-
-    Parameters
-    ----------
-    state : Prepared
-    driving : Driving
-    framed : callable
-        Is applied to all that is found.
-    moved : callable
-        Returns the source's, given a frame's own and those of the reference frame.
-
-    Raises
-    ------
-    NoFaceError
-        The reference frame is such a frame.
-    """
-    source, initial, held = state.source.keypoints, None, 0
-    for row in kept(driving, state.found_by, lambda: state.rows(driving)):
-        found = Keypoints.from_row(row)
-        own = framed(found)
-        if initial is None:
-            initial = framed(state.at_reference(driving, found))
-            if strangeness(initial, source) > _MOST_STRANGE_START:
-                raise NoFaceError(
-                    f"{driving.name}: no face like those it was trained on in the reference "
-                    "frame: name another one, or another method"
-                )
-        shown = moved(own, initial)
-        seen = strangeness(own, initial) <= _MOST_STRANGE
-        seen = seen and strangeness(shown, source) <= _MOST_BENT
-        held += not seen
-        yield shown if seen else None
-    if held:
-        state.moved_by.append(
-            "frames that show no face, or one turned further than the source can be, and repeat "
-            f"the one before: {held}"
-        )

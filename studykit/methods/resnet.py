@@ -17,10 +17,10 @@ from studykit.cache import code_hash, kept
 from studykit.errors import NoFaceError
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
+from studykit.methods._fomm_layout import believed
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._resnet_crop import WHOLE, box_map, boxes, cropped, face_box, steady
 from studykit.methods.fomm import Engine, OnFomm, Precision, Prepared
-from studykit.methods.regions import believed
 
 # Mean deviation of a map from its mean, in half sides of the square: 0.03 to 0.08 of faces, turned
 # by up to 80 degrees or photographed; 0.2 and more of black, noise, objects and faces upside down.

@@ -53,7 +53,8 @@ class Warp:
 
     The driving's head pose and expression since its reference frame are carried over to the
     source's head (see ``_warp_geometry``): rotation, shift in head sizes, growth, each landmark's
-    way in the plane of the face, and how far the eyes are open. The background is held at the
+    way in the plane of the face, how far the eyes are open, and what landmarks leave out, which is
+    read off the pixels (see ``_face_detail``). The background is held at the
     border and follows the head less and less with distance. Turns, shifts and growth saturate where
     a flat picture would tear.
 
