@@ -50,6 +50,8 @@ _EYES = (slice(36, 42), slice(42, 48))
 _SHADE, _FLAT, _UNLIKE = 6.0, 0.03, 0.5
 # How widely ways are averaged, in steps, and where few are believed; and what no way counts.
 _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
+# Where no more than the first part of the face is believed, nothing is; from the second on, all is.
+_LOST, _FOUND = 0.05, 0.35
 # From so many steps within its border on a detail holds in full.
 _FADE = 4.0
 # Which part of its area a detail may squeeze what it moves to; what would be smaller is smoothed,
@@ -120,7 +122,10 @@ class DetailReader:
         unlike = gaussian_filter((_read(seen, flow) - self._light) ** 2, _SHADE / 2)
         weight /= (1 + unlike[::_FINER, ::_FINER] / _UNLIKE**2) ** 2
         away = np.abs(truly - self._edge - (len(frame) - 1) / 2).max(axis=0)
-        return _averaged(ways, weight * (away < len(frame) / 2 - 2))
+        weight *= away < len(frame) / 2 - 2
+        # A frame of which hardly anything is believed has moved further than a flow can find.
+        known = smoothstep((weight.sum() / self._believed.sum() - _LOST) / (_FOUND - _LOST))
+        return (known * _averaged(ways, weight)).astype(np.float32)
 
     def _unwarped(self, frame: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Read how much lighter a frame is at places on the canvas than around, in deviations."""
@@ -202,7 +207,7 @@ def _averaged(ways: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     near, counted = around(_NEAR)
     wide, _ = around(_WIDE)
-    return (wide + np.clip(counted / _FEW, 0, 1) * (near - wide)).astype(np.float32)
+    return wide + np.clip(counted / _FEW, 0, 1) * (near - wide)
 
 
 def _believed(points: np.ndarray) -> np.ndarray:
