@@ -79,3 +79,9 @@ def test_a_head_at_the_border_of_the_frame_is_registered_too(turning):
     beside = RegisteredHead(cut, moved[:68])
     found = beside.refined(cut, moved + 1.0)
     assert np.abs(found - moved).mean() < 0.5
+
+
+@pytest.mark.parametrize("way", [(900, 0), (0, -900)])
+def test_a_face_that_has_left_the_picture_is_where_its_landmarks_are(turning, head, way):
+    frames, points = turning
+    assert np.abs(head.refined(frames[0], points[0] + way) - points[0] - way).max() < 4

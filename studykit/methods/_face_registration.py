@@ -104,7 +104,8 @@ class RegisteredHead:
         from scipy.ndimage import gaussian_filter
 
         places, blur = head.seen(), _BLUR * head.scale
-        first = np.maximum(places.min(axis=0) - 4 * blur - 4, 0).astype(int)
+        most = np.array(frame.shape[1::-1]) - 2  # a face may have left the picture
+        first = np.clip(places.min(axis=0) - 4 * blur - 4, 0, most).astype(int)
         last = np.maximum(places.max(axis=0) + 4 * blur + 4, first + 2).astype(int)
         grey = frame[first[1] : last[1], first[0] : last[0]].mean(axis=2, dtype=np.float32)
         grey = gaussian_filter(grey, blur)
