@@ -84,4 +84,4 @@ def test_a_head_at_the_border_of_the_frame_is_registered_too(turning):
 @pytest.mark.parametrize("way", [(900, 0), (0, -900)])
 def test_a_face_that_has_left_the_picture_is_where_its_landmarks_are(turning, head, way):
     frames, points = turning
-    assert np.abs(head.refined(frames[0], points[0] + way) - points[0] - way).max() < 4
+    assert np.abs(head.refined(frames[0], points[0] + way) - points[0] - way).max() < 10
