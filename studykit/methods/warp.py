@@ -54,9 +54,9 @@ class Warp:
     The driving's head pose and expression since its reference frame are carried over to the
     source's head (see ``_warp_geometry``): rotation, shift in head sizes, growth, each landmark's
     way in the plane of the face, how far the eyes are open, and what landmarks leave out, which is
-    read off the pixels (see ``_face_detail``). The background is held at the
-    border and follows the head less and less with distance. Turns, shifts and growth saturate where
-    a flat picture would tear.
+    read off the pixels (see ``_face_detail``). The background is held at the border and follows the
+    head less and less with distance. Turns, shifts and growth saturate where a flat picture would
+    tear.
 
     Where the driving's face is not seen, motion goes on from the last face to the next, if that is
     known; else the last face that was seen is repeated. Frames before the first face show the
@@ -125,8 +125,8 @@ class Warp:
             seen = [index for index, (_, there) in enumerate(rows) if there]
             index = next((i for i in seen if i >= driving.reference), seen[0])
             reader = DetailReader(next(islice(driving, index, None)), rows[index][0])
-            found = ((*row, frame) for row, frame in zip(rows, driving, strict=False))
-            found = ((points, frame, there) for points, there, frame in found)
+            shown = zip(rows, driving, strict=False)
+            found = ((points, frame, there) for (points, there), frame in shown)
         rate, detail = float(driving.frame_rate), np.zeros(DETAIL)
         beta = self.speed_coefficient / _FACE_SIZE
         smooth = OneEuroFilter(rate, self.min_cutoff / _CALMER, beta / _CALMER)
@@ -153,7 +153,7 @@ class Warp:
 
     def _found_by(self, driving: Driving) -> str:
         """Name what the landmarks depend on beside the frames."""
-        settings = f"{self.min_cutoff} {self.speed_coefficient}"
+        settings = f"{self.min_cutoff} {self.speed_coefficient} {driving.reference}"
         return f"warp {settings} {extractor(driving.finder)} {code_hash(__name__)}"
 
 
