@@ -298,7 +298,7 @@ def test_a_hostile_study_file_is_one_line(tmp_path: Path, content: str | bytes, 
     before, start = set(tmp_path.iterdir()), time.process_time()
     with pytest.raises(StudyError, match=says) as error:
         load(path)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10  # of a slow machine; a hostile file takes hours
     line = str(error.value)
     assert ("\n" not in line and len(line) < 6000 and str(path) in line) or "no weights" in line
     assert set(tmp_path.iterdir()) == before
