@@ -101,17 +101,15 @@ class Warp:
         motion = None
         rows = kept(driving, self._found_by(driving), lambda: self._seen(driving))
         start, rows = counted_from(driving, rows)
-        start = None if start is None else start[:70]
-        reference = None if start is None else fit_head(start[:68])
+        reference = None
         for row in rows:
-            points = row[:70]
-            if not is_lost(points):
-                if reference is None:
-                    start, reference = points, fit_head(points[:68])
-                gaze = gaze_since(start, points)
-                motion = replace(motion_since(reference, points[:68]), gaze=gaze)
+            if not is_lost(row):
+                start = row if start is None else start
+                reference = reference or fit_head(start[:68])
+                gaze = gaze_since(start[:70], row[:70])
+                motion = replace(motion_since(reference, row[:68]), gaze=gaze)
                 motion = scaled(motion, self.strength)
-                detail = self.strength * row[70:].reshape(DETAIL)
+                detail = self.strength * (row[70:] - start[70:]).reshape(DETAIL)
             yield state.image if motion is None else state.at(motion, detail)
 
     def _seen(self, driving: Driving) -> Iterator[np.ndarray]:
