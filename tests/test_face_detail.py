@@ -1,7 +1,6 @@
 """What landmarks leave out of a face's motion is read off the pixels, and moves another face."""
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -148,13 +147,7 @@ def test_beside_the_head_nothing_follows_a_detail(face):
 
 
 def filmed(frames: list[np.ndarray], points: np.ndarray, **about: object) -> Driving:
-    opened: list[int] = []
-
-    def decoded() -> Iterator[np.ndarray]:
-        opened.append(1)
-        return iter(frames)
-
-    return Driving("film", decoded, Fraction(25), len(frames), points=points, **about)
+    return Driving("film", lambda: frames, Fraction(25), len(frames), points=points, **about)
 
 
 def test_motion_counts_from_the_reference_in_details_too(face):

@@ -16,6 +16,7 @@ from studykit.methods._warp_geometry import (
     Field,
     Motion,
     area_changes,
+    beside_eyes,
     fit_head,
     in_plane,
     limited,
@@ -28,10 +29,10 @@ from studykit.methods._warp_geometry import (
 # The grid on the generic face, seen from the front, in millimetres: its step, how far it goes
 # beyond the landmarks to the sides and below, and above, where forehead and hair are; and how much
 # finer the flow is computed.
-STEP, _BESIDE, _ABOVE, _FINER = 5.0, 20.0, 35.0, 3
+_STEP, _BESIDE, _ABOVE, _FINER = 5.0, 20.0, 35.0, 3
 _LAYOUT = face_model()[:, :2]
 _FIRST = _LAYOUT.min(axis=0) - [_BESIDE, _ABOVE]
-_COLUMNS, _ROWS = np.ceil((_LAYOUT.max(axis=0) + _BESIDE - _FIRST) / STEP).astype(int) + 1
+_COLUMNS, _ROWS = np.ceil((_LAYOUT.max(axis=0) + _BESIDE - _FIRST) / _STEP).astype(int) + 1
 SHAPE = (int(_ROWS), int(_COLUMNS), 2)
 """Of a detail: rows, columns, and the ways to the right and down, in millimetres."""
 
@@ -43,8 +44,7 @@ _RADIUS, _WARPS = 3, 3
 _LONG = 8.0
 # Believed only in the landmarks' hull, so much widened, and the forehead so far above the brows;
 # not in the eyes' ellipses so grown: lids and irises have ways of their own.
-_HULL, _FOREHEAD, _EYES_BY, _EYES_TO = 1.15, 35.0, 1.2, np.array([2.0, 6.0])
-_EYES = (slice(36, 42), slice(42, 48))
+_HULL, _FOREHEAD, _EYES_TO = 1.15, 35.0, (2.0, 6.0)
 # Light is compared with what lies within so many of the flow's pixels, in deviations there, of at
 # least so much of 1; and how many deviations apart is what belongs to something else.
 _SHADE, _FLAT, _UNLIKE = 6.0, 0.03, 0.5
@@ -80,7 +80,7 @@ class DetailReader:
         rows, columns = (np.arange(0, n - 1 + 1e-6, 1 / _FINER) for n in SHAPE[:2])
         places = np.stack(np.meshgrid(columns, rows), axis=-1)
         self._fine = places.shape[:2]
-        on_face = (_FIRST + STEP * places).reshape(-1, 2)
+        on_face = (_FIRST + _STEP * places).reshape(-1, 2)
         self._reference, self._edge = fit_head(points[:68]), frame.shape[0] // CANVAS
         landmarks = points[:68] + self._edge
         self.field = Field(fit_head(landmarks), frame.shape[0] + 2 * self._edge)
@@ -131,7 +131,7 @@ class DetailReader:
         """Read how much lighter a frame is at places on the canvas than around, in deviations."""
         from scipy.ndimage import gaussian_filter
 
-        step = STEP / _FINER * self._reference.scale  # in pixels, of which none is to be missed
+        step = _STEP / _FINER * self._reference.scale  # in pixels, of which none is to be missed
         grey = gaussian_filter(frame.mean(axis=2, dtype=np.float32) / 255, max(step - 1, 0) / 2)
         light = _read(grey, (places - self._edge).T[::-1]).reshape(self._fine)
         light -= gaussian_filter(light, _SHADE)
@@ -151,7 +151,7 @@ class DetailedField:
         self.field = field
         landmarks = field.head.landmarks
         plate = thin_plate(landmarks, field.nodes, field.head.scale, stiffness=_STIFFNESS)
-        self._places = ((plate @ _LAYOUT - _FIRST) / STEP).T[::-1]
+        self._places = ((plate @ _LAYOUT - _FIRST) / _STEP).T[::-1]
         last = np.array(SHAPE[:2])[:, None] - 1
         inside = np.minimum(self._places, last - self._places).min(axis=0)
         self._share = (smoothstep(inside / _FADE) * field.expressive())[:, None]
@@ -217,8 +217,5 @@ def _believed(points: np.ndarray) -> np.ndarray:
     hull = np.vstack([_LAYOUT, _LAYOUT[17:27] - [0, _FOREHEAD]])
     middle = hull.mean(axis=0)
     inside = Delaunay(_HULL * (hull - middle) + middle).find_simplex(points) >= 0
-    for eye in _EYES:
-        middle = _LAYOUT[eye].mean(axis=0)
-        axes = _EYES_BY * np.abs(_LAYOUT[eye] - middle).max(axis=0) + _EYES_TO
-        inside &= (((points - middle) / axes) ** 2).sum(axis=-1) > 1
+    inside &= beside_eyes(points, _LAYOUT, _EYES_TO)
     return inside.astype(np.float64)

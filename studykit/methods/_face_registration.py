@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from studykit.methods._warp_geometry import Head, fit_head, posed
+from studykit.methods._warp_geometry import EYES, Head, beside_eyes, fit_head, posed
 
 # In millimetres of the head: between the points that are compared, and how far frames are blurred.
 _STEP, _BLUR = 4.0, 2.2
 # The points lie in the landmarks' hull where all goes with the skull: from so far below the nose on
 # there are none, nor in the eyes' ellipses so grown.
-_BELOW_NOSE, _EYES_BY, _EYES_TO = 2.0, 1.2, np.array([0.0, 3.0])
-_EYES = (slice(36, 42), slice(42, 48))
+_BELOW_NOSE, _EYES_TO = 2.0, (0.0, 3.0)
 _STEPS, _STILL = 6, 1e-4
 # How far off the head is thought to be that landmarks give: its turn in radians, the logarithm of
 # its size, its place in millimetres; and what that counts, beside each compared point.
@@ -49,10 +48,7 @@ class RegisteredHead:
         seen = np.column_stack([(pixels - head.offset) / head.scale, depth])
         points = seen @ head.rotation
         used = points[:, 1] < head.shape[33, 1] + _BELOW_NOSE  # not where the depth is unknown
-        for eye in _EYES:
-            middle = head.shape[eye, :2].mean(axis=0)
-            axes = _EYES_BY * np.abs(head.shape[eye, :2] - middle).max(axis=0) + _EYES_TO
-            used &= (((points[:, :2] - middle) / axes) ** 2).sum(axis=1) > 1
+        used &= beside_eyes(points[:, :2], head.shape[:, :2], _EYES_TO)
         self._points = points[used]
         self._light = self._read(*self._maps(frame, head), head)[0]
 
@@ -97,7 +93,7 @@ class RegisteredHead:
             if np.abs(step[:4]).max() < _STILL:
                 break
         ways = now.seen() - found.seen()
-        return points + np.vstack([ways, *(ways[eye].mean(axis=0) for eye in _EYES)])
+        return points + np.vstack([ways, *(ways[eye].mean(axis=0) for eye in EYES)])
 
     def _maps(self, frame: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
         """Blur the part of a frame around a head: its grey and the slopes of it, and its corner."""

@@ -37,6 +37,7 @@ _LEAST_AREA = 0.12
 _MAX_GAZE, _GAZE_GAIN = np.array([0.22, 0.1]), 1.3
 _MAX_GROWTH = 0.2
 
+EYES = (slice(36, 42), slice(42, 48))
 UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 UPPER_LIP, LOWER_LIP = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67]
 # Inner lip points that meet when the mouth closes, with the outer ones that go with them.
@@ -51,6 +52,8 @@ _EXPRESSIVE[27:31] = 0
 _EXPRESSIVE[31:36] = 0.5
 _EXPRESSIVE[36:48] = 0
 
+# How much larger than an eye's landmarks reach the ellipse around it is.
+_AROUND_EYE = 1.2
 # dlib sees a shut eye as one 0.6 times as open, and an open one as 0.8 to 1.2 from frame to frame.
 _EYE_SHUT, _EYE_NARROW, _EYE_WIDE = 0.6, 0.85, 1.25
 # The upper lid makes most of a blink's way.
@@ -185,6 +188,26 @@ def in_eyes(points: np.ndarray) -> np.ndarray:
     away = points[68:] - points[[36, 42]]
     parts = [(away * axis).sum(axis=1) / (across**2).sum(axis=1) for axis in (across, below)]
     return np.stack(parts, axis=1)
+
+
+def beside_eyes(points: np.ndarray, shape: np.ndarray, margin: tuple[float, float]) -> np.ndarray:
+    """Say which points of a face lie in none of the ellipses around its eyes: (...) bool.
+
+    Parameters
+    ----------
+    points : (..., 2) float64
+        In the plane of the face, in millimetres.
+    shape : (68, 2) float64
+        Its landmarks there.
+    margin : (float, float)
+        By how much the ellipses are larger to the sides, and up and down.
+    """
+    beside = np.ones(points.shape[:-1], bool)
+    for eye in EYES:
+        middle = shape[eye].mean(axis=0)
+        axes = _AROUND_EYE * np.abs(shape[eye] - middle).max(axis=0) + margin
+        beside &= (((points - middle) / axes) ** 2).sum(axis=-1) > 1
+    return beside
 
 
 def irises_at(landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -328,7 +351,7 @@ class Field:
             fields = still + part * opened
             return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
 
-        if room(0.0) > 0 > room(1.0):
+        if room(1.0) < 0 < room(0.0):
             moves -= np.float32(1 - most(room, 5e-3)) * (self._operators @ ways)
         return moves
 
