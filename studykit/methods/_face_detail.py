@@ -15,15 +15,14 @@ from studykit.methods._warp_geometry import (
     GRID,
     Field,
     Motion,
-    area_changes,
     beside_eyes,
     fit_head,
     in_plane,
     limited,
-    most,
     motion_since,
     moved_head,
     thin_plate,
+    unfolded,
 )
 
 # The grid on the generic face, seen from the front, in millimetres: its step, how far it goes
@@ -54,9 +53,8 @@ _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
 _LOST, _FOUND = 0.05, 0.35
 # From so many steps within its border on a detail holds in full.
 _FADE = 4.0
-# Which part of its area a detail may squeeze what it moves to; what would be smaller is smoothed,
-# so many times, more widely each time.
-_LEAST, _ROUNDS, _SMOOTHER = 0.1, 7, 1.5
+# Which part of its area a detail may squeeze what it moves to.
+_LEAST = 0.1
 
 
 class DetailReader:
@@ -162,31 +160,10 @@ class DetailedField:
         ways = np.stack([_read(part, self._places) for part in np.moveaxis(detail, -1, 0)], axis=-1)
         head = moved_head(self.field.head, motion)
         extra = head.scale * (self._share * ways) @ head.rotation[:2, :2].T
-        extra = self._unfolded(shifts[:2], extra.reshape(GRID, GRID, 2).astype(np.float32))
+        extra = extra.reshape(GRID, GRID, 2)
+        extra = unfolded(shifts[:2], extra, self.field.spacing, _LEAST)
         shifts = shifts + extra
         return self.field.landmarks_after(shifts), shifts
-
-    def _unfolded(self, shifts: np.ndarray, extra: np.ndarray) -> np.ndarray:
-        """Smooth what comes on top of (2, GRID, GRID, 2) shifts where both would fold."""
-        from scipy.ndimage import gaussian_filter, maximum_filter
-
-        before = (area_changes(s, self.field.spacing) for s in shifts)
-        least = [np.minimum(_LEAST, areas - 0.1 * np.abs(areas)) for areas in before]
-
-        def lacking(part: float) -> np.ndarray:
-            areas = [area_changes(s + part * extra, self.field.spacing) for s in shifts]
-            return np.max(np.subtract(least, areas), axis=0)
-
-        for turn in range(_ROUNDS):
-            folds = np.clip(lacking(1.0) / (_LEAST / 2), 0, 1)
-            if not folds.any():
-                return extra
-            folds = np.pad(maximum_filter(folds, 3 + 2 * turn), (0, 1))
-            share = np.clip(1.2 * gaussian_filter(folds, 1.0 + turn), 0, 1)[..., None]
-            spread = _SMOOTHER * (1 + turn)
-            extra = extra + share * (gaussian_filter(extra, (spread, spread, 0)) - extra)
-        part = most(lambda part: -float(lacking(part).max()), 5e-3)
-        return (part * extra).astype(np.float32)
 
 
 def _read(grid: np.ndarray, places: np.ndarray) -> np.ndarray:

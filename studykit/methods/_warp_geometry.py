@@ -31,6 +31,8 @@ _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 45.0
 # The head may squeeze what lies beside it to this part of its area, not further.
 _LEAST_AREA = 0.12
+# A turn may squeeze what it hides to this part of its area, and stretch eyes and mouth to that.
+_LEAST_TURNED, _MOST_AREA = 0.3, 1.6
 # How far an iris can go in its eye, in widths of that, to a side and up or down; and how much
 # further irises go than MediaPipe sees them: 1.7 times on rendered faces, but what is stretched so
 # far looks odd in drawn eyes.
@@ -51,6 +53,10 @@ _EXPRESSIVE[0:17] = [0, 0, 0, 0.15, 0.4, 0.7, 0.9, 1, 1, 1, 0.9, 0.7, 0.4, 0.15,
 _EXPRESSIVE[27:31] = 0
 _EXPRESSIVE[31:36] = 0.5
 _EXPRESSIVE[36:48] = 0
+
+# How far faces can move each landmark sideways, in millimetres: what goes further is the pose's
+# error, for brows and jaws of turned heads are seen elsewhere than the generic face has them.
+_MOST_SIDEWAYS = np.repeat([4.0, 20.0, 10.0], [27, 21, 20])
 
 # How much larger than an eye's landmarks reach the ellipse around it is.
 _AROUND_EYE = 1.2
@@ -73,7 +79,9 @@ _HIDDEN_JAW = 0.75
 # What a mouth leaves alone that opens; to which part of its area it may squeeze the skin around the
 # lips, and how many nodes of that are looked at.
 _STILL_IN_SPEECH = [*range(3), *range(14, 48)]
-_LEAST_LIPS, _AROUND_LIPS = 0.1, 4
+_LEAST_LIPS, _AROUND_LIPS = 0.06, 4
+# How often what folds is smoothed, and how much more widely each time, in nodes.
+_ROUNDS, _SMOOTHER = 7, 1.5
 
 
 @dataclass(frozen=True)
@@ -283,6 +291,8 @@ class Field:
         self.nodes = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
         self._outline_axes, self._outline_centre = _skull_outline(head)
         self.weight = self._head_weight()
+        nearest = np.clip(np.rint(head.landmarks[36:] / self.spacing).astype(int), 0, GRID - 2)
+        self._eyes_and_mouth = nearest[:, 1], nearest[:, 0]
         self._seen = np.column_stack([(self.nodes - head.offset) / head.scale, self._depth()])
         unseen = (LOWER_LIDS + LOWER_LIP, UPPER_LIDS + UPPER_LIP)
         self._operators = np.stack([self._expression_operator(without=one) for one in unseen])
@@ -303,7 +313,10 @@ class Field:
             Displacement of each node under ``upper``, ``lower`` and ``rigid``, in pixels.
         """
         turn, scale = _turn(motion), self.head.scale * np.exp(motion.growth)
-        rigid = self._rigid(motion)
+        shift = self._rigid(replace(motion, turn=np.zeros(3)))
+        # What a turn hides grows narrow, and what lies beside that makes room.
+        turned = unfolded(shift[None], self._rigid(motion) - shift, self.spacing, _LEAST_TURNED)
+        rigid = (shift + turned).reshape(-1, 2)
         in_plane = self._fitting_expression(motion)
         expressed = scale * in_plane @ (turn @ self.head.rotation)[:2, :2].T
         expressed[48:] += self._inside_outline(rigid, expressed)
@@ -322,18 +335,26 @@ class Field:
         return landmarks
 
     def bearable(self, motion: Motion) -> Motion:
-        """Reduce the head's motion until no part of the picture shrinks too far.
+        """Reduce the head's motion until no part of the picture shrinks or stretches too far.
 
-        Turn, growth and shift are reduced alike, by as little as it takes.
+        The turn is reduced until it stretches neither eyes nor mouth, as one back to the camera
+        does: what turns into view is not in the picture. Shift and growth are reduced alike until
+        nothing is squeezed. Each by as little as it takes.
         """
 
-        def room(part: float) -> float:
+        def unstretched(part: float) -> float:
+            turned = Motion(part * motion.turn, 0.0, np.zeros(2), motion.expression, 1.0)
+            changes = area_changes(self._rigid(turned), self.spacing)
+            seen = changes[self._eyes_and_mouth]
+            return min(_MOST_AREA - float(seen.max()), float(seen.min()))
+
+        def unsqueezed(part: float) -> float:
             # At every node: where the head's weight bends, every other misses half of the squeeze.
-            shift = self._rigid(head_part(motion, part)).reshape(GRID, GRID, 2)
+            shift = self._rigid(replace(head_part(motion, part), turn=np.zeros(3)))
             return smallest_area_change(shift, self.spacing) - _LEAST_AREA
 
-        part = most(room, 2e-3)
-        return motion if part == 1 else head_part(motion, part)
+        turn = motion.turn * most(unstretched, 2e-3)
+        return replace(head_part(motion, most(unsqueezed, 2e-3)), turn=turn)
 
     def _unfolded(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
         """How far the landmarks' ways take each node of ``upper`` and ``lower``: (2, N, 2).
@@ -356,12 +377,12 @@ class Field:
         return moves
 
     def _rigid(self, motion: Motion) -> np.ndarray:
-        """How far the head's motion alone moves each node: (N, 2)."""
+        """How far the head's motion alone moves each node: (GRID, GRID, 2)."""
         head = self.head
         scale = head.scale * np.exp(motion.growth)
         offset = head.offset + motion.shift * head.scale
         moved = scale * self._seen @ _turn(motion)[:2].T + offset
-        return (moved - self.nodes) * self.weight[:, None]
+        return ((moved - self.nodes) * self.weight[:, None]).reshape(GRID, GRID, 2)
 
     def _inside_outline(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
         """How far the lips are to go back where they would pass the jaw's outline: (20, 2).
@@ -389,6 +410,7 @@ class Field:
         """The driving's expression as this face can make it: lids by their opening, lips closed."""
         shape = self.head.shape[:, :2]
         moves = motion.expression.copy()
+        moves[:, 0] = _saturated(moves[:, 0], _MOST_SIDEWAYS)
         closing = 1 - motion.eye_opening
         aperture = shape[LOWER_LIDS] - shape[UPPER_LIDS]
         overlap = _LID_OVERLAP * max(closing, 0.0) ** 2
@@ -522,6 +544,44 @@ def area_changes(shift: np.ndarray, spacing: float) -> np.ndarray:
 def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
     """Return the least of :func:`area_changes`."""
     return float(area_changes(shift, spacing).min())
+
+
+def unfolded(shifts: np.ndarray, extra: np.ndarray, spacing: float, least: float) -> np.ndarray:
+    """Smooth what comes on top of shifts where both would fold the picture.
+
+    Parameters
+    ----------
+    shifts : (N, G, G, 2) float
+    extra : (G, G, 2) float
+        What is added to each.
+    spacing : float
+        Pixels between nodes.
+    least : float
+        Which part of its area anything may be squeezed to, unless shifts alone squeeze it further.
+
+    Returns
+    -------
+    (G, G, 2) float32
+    """
+    from scipy.ndimage import gaussian_filter, maximum_filter
+
+    before = (area_changes(s, spacing) for s in shifts)
+    bounds = [np.minimum(least, areas - 0.1 * np.abs(areas)) for areas in before]
+
+    def lacking(part: float) -> np.ndarray:
+        areas = [area_changes(s + part * extra, spacing) for s in shifts]
+        return np.max(np.subtract(bounds, areas), axis=0)
+
+    for turn in range(_ROUNDS):
+        folds = np.clip(lacking(1.0) / (least / 2), 0, 1)
+        if not folds.any():
+            return extra.astype(np.float32)
+        folds = np.pad(maximum_filter(folds, 3 + 2 * turn), (0, 1))
+        share = np.clip(1.2 * gaussian_filter(folds, 1.0 + turn), 0, 1)[..., None]
+        spread = _SMOOTHER * (1 + turn)
+        extra = extra + share * (gaussian_filter(extra, (spread, spread, 0)) - extra)
+    part = most(lambda part: -float(lacking(part).max()), 5e-3)
+    return (part * extra).astype(np.float32)
 
 
 def most(room: Callable[[float], float], within: float) -> float:

@@ -171,7 +171,7 @@ class WarpedFace:
     def __init__(
         self, image: np.ndarray, points: np.ndarray, around: np.ndarray | None = None
     ) -> None:
-        from studykit.methods._warp_paint import Painter, with_whole_eyes
+        from studykit.methods._warp_paint import Painter, with_shut_lips, with_whole_eyes
 
         self.image = image
         self.edge = edge = image.shape[0] // CANVAS
@@ -180,7 +180,7 @@ class WarpedFace:
         canvas = continued(canvas, (edge, edge, end, end)) if around is None else around.copy()
         canvas[edge:end, edge:end] = image
         landmarks, irises = points[:68] + edge, points[68:] + edge
-        whole = with_whole_eyes(canvas, landmarks)
+        whole = with_shut_lips(canvas, with_whole_eyes(canvas, landmarks))
         self.field = Field(bent_onto(whole, fit_head(landmarks)), canvas.shape[0])
         self.painter = Painter(canvas, whole, irises, edge)
         self.detailed = DetailedField(self.field)
