@@ -128,12 +128,9 @@ class _Graphs:
         return Keypoints(*self._keypoints(batched(frame)))
 
     def paint(self, source: Encoded, moved: Keypoints) -> np.ndarray:
-        places, visible = self._motion(
-            source.image,
-            source.keypoints.points,
-            moved.points,
-            local_motions(source.keypoints, moved),
-        )
+        own = source.keypoints
+        motions = local_motions(own, moved)
+        places, visible = self._motion(source.image, own.points, moved.points, motions)
         (image,) = self._paint(warp(source.features, places, visible)[np.newaxis])
         return np.rint(image[0]).astype(np.uint8).transpose(1, 2, 0).copy()
 
