@@ -413,8 +413,7 @@ def test_lanes_share_threads_and_work_at_once_and_in_order():
 
 
 def test_lanes_take_what_they_can_work_at_raise_and_end():
-    before, taken = threading.active_count(), []
-    lanes = Lanes(lambda _: None, 2)
+    lanes, taken = Lanes(lambda _: None, 2), []
     clip = lanes.each(lambda _, item: 1 / item, (taken.append(i) or 3 - i for i in range(9)))
     assert [next(clip), next(clip), taken] == [1 / 3, 1 / 2, [0, 1]]
     with pytest.raises(ZeroDivisionError):
@@ -424,13 +423,13 @@ def test_lanes_take_what_they_can_work_at_raise_and_end():
         "b",
         "c",
     ]
-    assert threading.active_count() > before
+    threads = list(lanes.each(lambda *_: threading.current_thread(), "ab"))
+    assert all(thread.is_alive() for thread in threads)
     del lanes, clip
     gc.collect()
-    deadline = time.monotonic() + 30
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_a_clip_that_is_left_half_made_keeps_no_process_alive(small, built):
