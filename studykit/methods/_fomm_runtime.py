@@ -40,7 +40,7 @@ class Lanes:
     """Computes frames beside each other, each in a thread of its own.
 
     Threads that share a frame wait for each other after every operation, for long where other
-    programs hold one of them up: two threads compute two frames apart in less time than together.
+    programs hold one of them up; threads with a frame each never do.
 
     Parameters
     ----------
