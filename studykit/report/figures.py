@@ -1,6 +1,6 @@
 """The pictures of scores, metrics and motion, each as PNG and SVG under ``figures/``.
 
-seaborn draws them, at the size that they have in print; the intervals are those of the tables. A
+seaborn draws most, at the size that they have in print; the intervals are those of the tables. A
 picture that uses simulated ratings says so in itself, since pictures travel without their page.
 """
 
@@ -28,6 +28,11 @@ PANELS = 12
 
 _STYLE = Path(__file__).with_name("print.mplstyle")
 _INK, _PALE, _GRID, _ALARM = "#1b1f24", "#5b6570", "#dfe3e8", "#a3261c"
+# Of seaborn's palette "colorblind", without two that are too pale for a thin line on white.
+_COLOURS = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161"),
+    *("#949494", "#56b4e9"),
+)
 _SIMULATED = "Simulated ratings: no person rated these clips"
 
 
@@ -55,11 +60,9 @@ class Look:
     @property
     def colours(self) -> dict[str, tuple[float, float, float]]:
         """Each method's colour, safe for the colour-blind."""
-        import seaborn as sns
+        from matplotlib.colors import to_rgb
 
-        # Two of the ten are too pale for a thin line on white.
-        *dark, _, grey, _, blue = sns.color_palette("colorblind")
-        return dict(zip(self.methods, itertools.cycle([*dark, grey, blue]), strict=False))
+        return dict(zip(self.methods, itertools.cycle(map(to_rgb, _COLOURS)), strict=False))
 
     @property
     def markers(self) -> dict[str, str]:
@@ -393,10 +396,8 @@ def _drawing(path: Path, width: float, height: float, simulated: bool) -> "Itera
 
 def _theme() -> dict[str, Any]:
     import matplotlib
-    import seaborn as sns
 
-    own = matplotlib.rc_params_from_file(_STYLE, use_default_template=False)
-    return sns.axes_style("whitegrid") | sns.plotting_context("paper", font_scale=0.83) | own
+    return matplotlib.rc_params_from_file(_STYLE, use_default_template=False)
 
 
 def _stamp(figure: "Figure") -> None:
