@@ -15,10 +15,9 @@ study: .venv/ready
 	.venv/bin/studykit run $(STUDY)
 
 # Other programs take part in hundreds of tests (browsers, a proxy, workers that are killed). What fails
-# once and then passes is listed as RERUN; what fails twice has failed. There is a worker for each core:
-# OpenBLAS's second thread waits at full speed for one, up to ten times as long as either computes.
+# once and then passes is listed as RERUN; what fails twice has failed.
 test: .venv/ready
-	OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile \
+	.venv/bin/python -m pytest tests notebooks --nbval-lax --numprocesses auto --dist loadfile \
 	  --reruns 1 -rfER
 
 serve: .venv/ready

@@ -34,6 +34,9 @@ import lazy_loader
 # OpenBLAS's for 2 ** 26 cycles. Both read how long when they are loaded.
 os.environ.setdefault("KMP_BLOCKTIME", "5")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
+# While it computes, OpenBLAS's threads wait for each other at full speed too: beside anything else
+# that runs, two of them take ten times as long as one. The matrices here are small.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.2.0"
 DISTRIBUTION = "face-studykit"  # the name on the package index; "studykit" there is somebody else's
