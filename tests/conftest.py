@@ -1,5 +1,8 @@
 """Small real inputs that many tests share: a portrait, a driving made of it, a study file."""
 
+import studykit  # noqa: F401 - before NumPy, whose OpenBLAS reads what it sets
+
+# isort: split
 import ctypes
 import gc
 import os
