@@ -1,5 +1,10 @@
 """Small real inputs that many tests share: a portrait, a driving made of it, a study file."""
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read as NumPy is loaded; see studykit.cli
+
+# isort: split
 import ctypes
 import gc
 import shutil
@@ -37,12 +42,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep weights, graphs and landmarks of tests apart from those of the user."""
+    """Keep weights, graphs and landmarks of tests apart from those of the user.
+
+    Graphs are shared by all workers, and none is forgotten: those of a shipped checkpoint take
+    five seconds, and many tests want them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         # Each process that a test starts would compile again what it imports, which takes half of
         # its time.
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setattr("studykit.methods._fomm_runtime._KEPT", 100)
+        shared = tmp_path_factory.getbasetemp()
+        shared = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "graphs"
+        shared.mkdir(exist_ok=True)
         folder = tmp_path_factory.mktemp("cache")
+        (folder / "graphs").symlink_to(shared)
         patch.setenv("STUDYKIT_CACHE", str(folder))
         yield folder
 

@@ -142,17 +142,25 @@ def test_rows_that_another_process_has_just_removed_are_no_error(
     assert len(list(rows_of(driving(), "mine", Finder()))) == 4
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of(Path(studykit.__file__).parent, tmp_path_factory.mktemp("a copy"))
+
+
+def copy_of(package: Path, folder: Path) -> Path:
+    left_out = shutil.ignore_patterns("checkpoints", "*pyc")
+    return shutil.copytree(package, folder / "studykit", ignore=left_out)
+
+
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package, whose code can be changed."""
-    package = tmp_path / "a copy" / "studykit"
-    shutil.copytree(
-        Path(studykit.__file__).parent,
-        package,
-        ignore=shutil.ignore_patterns("checkpoints", "*pyc"),
-    )
-    monkeypatch.setattr("studykit.cache._PACKAGE", package)
-    return package
+def package(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package, whose code can be changed, and the hashes of what was not changed.
+
+    Who changes it changes it back: it serves all tests.
+    """
+    monkeypatch.setattr("studykit.cache._PACKAGE", copied)
+    monkeypatch.setenv("STUDYKIT_CACHE", str(copied.parent / "cache"))
+    return copied
 
 
 def keys() -> dict[str, str]:
@@ -207,14 +215,20 @@ def test_a_changed_line_of_code_changes_just_the_keys_of_what_depends_on_it(
 ) -> None:
     before = keys()
     path = package / changed
-    path.write_text(path.read_text() + "\nCHANGED = True\n")
+    code = path.read_text()
+    path.write_text(f"{code}\nCHANGED = True\n")
     after = keys()
+    path.write_text(code)
     assert {name for name in ALL if before[name] != after[name]} == CHANGES.get(changed, set())
 
 
-def test_words_about_code_change_no_key(package: Path) -> None:
+def test_words_about_code_change_no_key(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = keys()
-    for path in package.rglob("*.py"):
+    other = copy_of(package, tmp_path)  # where it lies does not matter either
+    monkeypatch.setattr("studykit.cache._PACKAGE", other)
+    for path in other.rglob("*.py"):
         text = path.read_text()
         if text.startswith('"""'):
             text = '"""Another word, ' + text[3:]

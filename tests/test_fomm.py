@@ -70,11 +70,6 @@ def small_graphs(small, tmp_path_factory):
     return graphs_in(tmp_path_factory.mktemp("small"), SOURCE, weights=small)
 
 
-@pytest.fixture(scope="module")
-def shipped_graphs(spoken, tmp_path_factory):
-    return graphs_in(tmp_path_factory.mktemp("shipped"), Source("any", spoken[0].image))
-
-
 @pytest.fixture
 def built(small_graphs, cache):
     """The graphs of the small checkpoint, as an earlier process leaves them."""
@@ -82,9 +77,9 @@ def built(small_graphs, cache):
 
 
 @pytest.fixture
-def shipped(shipped_graphs, cache):
-    """The graphs of the shipped checkpoint."""
-    shutil.copytree(shipped_graphs, cache / "graphs")
+def shipped(cache, cache_folder, monkeypatch):
+    """The graphs of the shipped checkpoint, which other tests may have made."""
+    monkeypatch.setenv("STUDYKIT_CACHE", str(cache_folder))
 
 
 @pytest.fixture(params=["graphs", "layers"])
@@ -204,6 +199,7 @@ def test_equals_ppgans_predictor_on_the_published_layout(predictor_class, tmp_pa
 
 
 @pytest.mark.parametrize("side", [128, 256])
+@pytest.mark.usefixtures("shipped")
 def test_equals_ppgans_predictor_on_the_shipped_checkpoint(predictor_class, tmp_path, side):
     """From the files that ``studykit weights convert`` makes, at the trained size and above it."""
     frames = astronaut_frames(3, size=side)

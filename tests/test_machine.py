@@ -1,6 +1,9 @@
 """How many threads to start, on machines that are shared in every way."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +75,21 @@ def test_a_number_of_threads_that_is_none_is_refused_in_one_line(monkeypatch, as
     monkeypatch.setenv("STUDYKIT_THREADS", asked)
     with pytest.raises(StudyError, match=r"^STUDYKIT_THREADS is .*number above 0$"):
         machine.threads()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists its threads")
+def test_a_command_multiplies_matrices_by_one_thread():
+    """Threads of OpenBLAS that wait for each other take the time of all that runs beside them."""
+    script = """
+import os, studykit.cli
+try:
+    studykit.cli.main(["--version"])
+finally:
+    import numpy
+    print(len(os.listdir("/proc/self/task")))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1"

@@ -96,8 +96,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_clips(
 ) -> None:
     folder = small_study.parent
     for name in ("talk", "turn"):
-        make_driving(folder / f"{name}.mp4", frames=24, size=256)
-    text = small_study.read_text().replace("size: 64", "size: 512")
+        make_driving(folder / f"{name}.mp4", frames=24)
+    text = small_study.read_text().replace("size: 64", "size: 256")  # not made at once
     small_study.write_text(text)
     study = load_study(small_study)
     animate_cells(study, study_folder(study, folder / "whole"))

@@ -1,6 +1,7 @@
 """``sparse``: what PyTorch trained, graphs compute; bad landmarks never shatter a face."""
 
 import dataclasses
+import functools
 from fractions import Fraction
 
 import numpy as np
@@ -48,9 +49,15 @@ def unsmoothed(frames, points):
     return dataclasses.replace(driving_of(frames, points), frame_rate=Fraction(1, 100))
 
 
+@functools.cache
+def layers_of(**changes):
+    """A small network's own definition in Paddle's layers."""
+    return sparse_faces.layers(sparse_checkpoint(**changes))
+
+
 def dense(source, driving, **changes):
-    """Run a small network's own definition by Paddle's layers: flow, logit and global flow."""
-    layers = sparse_faces.layers(sparse_checkpoint(**changes))
+    """Run it: flow, logit and global flow."""
+    layers = layers_of(**changes)
     faces = network.faces(layers.shape, source[None], driving[None])
     return sparse_faces.motion(layers, sparse_faces.noise(), faces)
 
