@@ -1,6 +1,5 @@
 """The method fomm against ppgan's own predictor, on generated checkpoints."""
 
-import collections
 import gc
 import itertools
 import os
@@ -8,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 import types
 import weakref
 from dataclasses import replace
@@ -25,7 +22,7 @@ from studykit.media.views import Driving, Source
 from studykit.methods import _fomm_runtime, checkpoint_files, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
 from studykit.methods._fomm_landmarks import KEYPOINTS, MarkedSource, scaled
-from studykit.methods._fomm_runtime import GraphEngine, GraphError, Lanes, Predictor
+from studykit.methods._fomm_runtime import GraphEngine, GraphError
 from studykit.methods._warp_geometry import Motion, fit_head, motion_since
 from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
 from studykit.metrics.rendered import MOUTH, around
@@ -259,10 +256,7 @@ def prepared(path, source=SOURCE, **settings):
     return create_method("fomm", weights=str(path), device="cpu", **settings).prepare(source)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_frames_come_one_by_one_and_none_is_kept(small, small_engine, threads, monkeypatch):
-    """Or as many at a time as are computed beside each other."""
-    monkeypatch.setenv("STUDYKIT_THREADS", str(threads))
+def test_frames_come_one_by_one_and_none_is_kept(small, small_engine):
     method = create_method("fomm", weights=small, device="cpu")
     decoded = []
 
@@ -272,14 +266,13 @@ def test_frames_come_one_by_one_and_none_is_kept(small, small_engine, threads, m
             decoded.append(weakref.ref(frame))
             yield frame
 
-    state = method.prepare(SOURCE)
-    clip = method.animate(state, Driving("endless", frames, Fraction(25), 10**9))
-    given, batch = [], state.batch
+    clip = method.animate(method.prepare(SOURCE), Driving("endless", frames, Fraction(25), 10**9))
+    given = []
     for index in range(20):
         given.append(weakref.ref(next(clip)))
-        assert len(decoded) == (index // batch + 1) * batch
+        assert len(decoded) == index + 1
     gc.collect()
-    assert sum(frame() is not None for frame in [*decoded, *given]) <= 2 * batch
+    assert sum(frame() is not None for frame in [*decoded, *given]) <= 2
 
 
 def test_keypoints_of_a_driving_are_found_once_for_all_sources(small, built):
@@ -368,85 +361,6 @@ def test_batches_give_the_frames_one_by_one_in_order(small, built):
     clip = np.stack(list(method.animate(batched, driving_of(FRAMES))))
     assert clip.shape == (10, 64, 64, 3)
     assert np.abs(clip.astype(int) - animate(weights=small)).max() <= 1
-
-
-@pytest.mark.parametrize("threads", [2, 3, 9])
-def test_frames_beside_each_other_are_those_of_one_thread(small, built, monkeypatch, threads):
-    monkeypatch.setenv("STUDYKIT_THREADS", "1")
-    expected = animate(weights=small)
-    monkeypatch.setenv("STUDYKIT_THREADS", str(threads))
-    users, call = collections.defaultdict(set), Predictor.__call__
-
-    def noted(graph, *arrays):
-        users[graph].add(threading.get_ident())
-        return call(graph, *arrays)
-
-    monkeypatch.setattr(Predictor, "__call__", noted)
-    for count in (1, 7, 10):
-        assert np.array_equal(animate(frames=FRAMES[:count], weights=small), expected[:count])
-    assert np.abs(np.diff(expected.astype(int), axis=0)).max(axis=(1, 2, 3)).min() > 0
-    assert {len(idents) for idents in users.values()} == {1}, "a graph serves one thread"
-    assert len(set.union(*users.values())) == prepared(small).batch == min(threads, 4)
-
-
-def test_lanes_share_threads_and_work_at_once_and_in_order():
-    shares = []
-    for threads in (1, 2, 3, 9):
-        lanes = Lanes(lambda share: shares.append(share) or object(), threads)
-        here = list(lanes.each(lambda *_: threading.current_thread(), range(9)))
-        assert len(set(here)) == lanes.count == min(threads, 4)
-        assert (here[0] is threading.current_thread()) == (threads == 1)
-    assert shares == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
-    lanes, together, users = Lanes(lambda _: object(), 3), threading.Barrier(3), {}
-
-    def compute(lane, item):
-        together.wait(30)  # breaks unless all work at once
-        assert users.setdefault(lane, threading.get_ident()) == threading.get_ident()
-        time.sleep(0.02 * (-item % 3))  # the last is the first to be done
-        return item
-
-    assert list(lanes.each(compute, range(9))) == list(range(9))
-
-
-def test_lanes_take_what_they_can_work_at_raise_and_end():
-    lanes, taken = Lanes(lambda _: None, 2), []
-    clip = lanes.each(lambda _, item: 1 / item, (taken.append(i) or 3 - i for i in range(9)))
-    assert [next(clip), next(clip), taken] == [1 / 3, 1 / 2, [0, 1]]
-    with pytest.raises(ZeroDivisionError):
-        next(clip)
-    assert taken == [0, 1, 2, 3] and list(lanes.each(lambda _, item: item, "abc")) == [
-        "a",
-        "b",
-        "c",
-    ]
-    threads = list(lanes.each(lambda *_: threading.current_thread(), "ab"))
-    assert all(thread.is_alive() for thread in threads)
-    del lanes, clip
-    gc.collect()
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-def test_a_clip_that_is_left_half_made_keeps_no_process_alive(small, built):
-    program = (
-        "import itertools, numpy\n"
-        "from studykit.methods import Driving, Source, create_method\n"
-        f"method = create_method('fomm', weights={small!r}, device='cpu')\n"
-        "image = numpy.zeros((64, 64, 3), numpy.uint8)\n"
-        "driving = Driving('endless', lambda: itertools.repeat(image), 25, 9)\n"
-        "clip = method.animate(method.prepare(Source('s', image)), driving)\n"
-        "print(next(clip).shape)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "STUDYKIT_THREADS": "2"},
-        timeout=120,
-        check=True,
-    )
-    assert done.stdout == "(64, 64, 3)\n"
 
 
 def test_the_path_of_half_precision_runs(small):

@@ -203,9 +203,9 @@ def test_paddle_computes_what_torch_computed_when_the_activations_were_stored(na
 def test_sparse_computes_what_torch_computed_when_the_activations_were_stored():
     stored, every = stored_activations("sparse-256"), activations.EVERY
     frames, digest = activations.frames(), weights.sha256(weights.locate("sparse-256"))
-    (engine,) = sparse._engine("sparse-256", digest, 256, 1)._lanes
+    engine = sparse._engine("sparse-256", digest, 256, 1)
     encoded, layers = engine.encode(frames[0]), sparse_faces.layers(weights.load("sparse-256"))
-    found = np.array([engine.points(frame) for frame in frames])
+    found = np.array([engine.landmarks(frame) for frame in frames])
     assert np.abs(engine.shape.coordinates(found, 256) - stored["points"]).max() < 1e-3
     for index, pair in enumerate(zip(*face_pairs(len(frames), engine.shape), strict=True)):
         faces = network.faces(engine.shape, *(points[None] for points in pair))

@@ -1,7 +1,11 @@
 """``sparse``: what PyTorch trained, graphs compute; bad landmarks never shatter a face."""
 
 import dataclasses
+<<<<<<< HEAD
 import functools
+=======
+import itertools
+>>>>>>> parent of 3729718 (Merge branch 'lanes')
 from fractions import Fraction
 
 import numpy as np
@@ -136,26 +140,13 @@ def test_frames_without_a_face_repeat_the_one_before_and_are_counted(made, state
     assert "2 of 5 frames repeat the one before" in made.notes(state)
 
 
-def test_frames_beside_each_other_are_those_of_one_thread(made, frames, monkeypatch):
-    shown = [frames[0], np.zeros_like(frames[0]), *frames[2:]]
-    clips = []
-    for threads in ("1", "2"):
-        monkeypatch.setenv("STUDYKIT_THREADS", threads)
-        state = made.prepare(Source("her", frames[0]))
-        clips.append(np.array(list(made.animate(state, driving_of(shown)))))
-        assert made.notes(state).count("1 of 6 frames repeat") == 1
-    assert state.engine.count == 2 and np.array_equal(*clips)
-    assert np.array_equal(clips[0][0], clips[0][1]) and not np.array_equal(*clips[0][3:5])
-
-
 def test_the_weights_own_network_finds_landmarks_in_what_is_rendered(made, frames, monkeypatch):
     """The frames show no face, so nothing else could."""
     blank = np.full_like(frames[0], 128)
-    found = {128 + i: head_points(yaw, SIZE, 10) for i, yaw in enumerate((0, 8, 16))}
-    monkeypatch.setattr(sparse._Engine, "points", lambda _, image: found[image[0, 0, 0]])
+    found = itertools.cycle(head_points(yaw, SIZE, 10) for yaw in (0, 0, 8, 16))
+    monkeypatch.setattr(sparse._Engine, "landmarks", lambda *_: next(found))
     source = Source("her", blank, rendered=True)
-    shown = driving_of([blank, blank + 1, blank + 2])
-    driving = dataclasses.replace(shown, rendered=True)
+    driving = dataclasses.replace(driving_of([blank] * 3), rendered=True)
     state = made.prepare(source)
     moved = list(made.animate(state, driving))
     assert [len(moved), made.notes(state).count("repeat")] == [3, 0]
@@ -247,5 +238,4 @@ def test_weights_must_be_of_this_family(made, tmp_path):
 def test_dlibs_eyes_without_irises_are_looked_at_by_their_middles(made, state):
     blind = dataclasses.replace(state, points=points_of(None))
     blind.points[:68] = state.points[:68]
-    (painted,) = blind.engine.each(blind.painted, [state.points])
-    assert np.isfinite(painted).all()
+    assert np.isfinite(blind.painted(state.points)).all()

@@ -7,14 +7,12 @@ the warp of the source's features (sparse, in SciPy), the painting; the encoder 
 import contextlib
 import ctypes
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,47 +26,11 @@ from studykit.methods._ppgan import import_paddle
 from studykit.methods._region_motion import framed
 
 _KEPT = 6  # of vox-256, each takes 320 MB
-_MOST_LANES = 4  # of vox-256, each takes 600 MB
 _TOLERANCE = 4.5e-3  # one step of 8 bits, for frames are rounded
 
 
 class GraphError(Exception):
     """The graphs don't give what the networks give that they were made from."""
-
-
-class Lanes:
-    """Computes frames beside each other, each in a thread of its own.
-
-    Threads that share a frame wait for each other after every operation, for long where other
-    programs hold one of them up; threads with a frame each never do.
-
-    Parameters
-    ----------
-    make : callable
-        Returns what computes a frame, given how many threads it may use.
-    threads : int
-        How many there are for all.
-    """
-
-    def __init__(self, make: Callable[[int], Any], threads: int) -> None:
-        keep_freed_memory()
-        self.count = min(threads, _MOST_LANES)
-        self._lanes = [make(threads // self.count) for _ in range(self.count)]
-        # A graph serves one thread at a time, and keeps something for each that it ever served.
-        self._threads = [ThreadPoolExecutor(1, "studykit-lane") for _ in self._lanes]
-
-    def each(self, function: Callable[[Any, Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Yield ``function(lane, item)`` of each item, in order, one item a lane at a time."""
-        items = iter(items)
-        while batch := list(itertools.islice(items, self.count)):
-            if self.count == 1:
-                found = [function(self._lanes[0], *batch)]
-            else:
-                asked = zip(self._threads, self._lanes, batch, strict=False)
-                begun = [thread.submit(function, lane, item) for thread, lane, item in asked]
-                found = [future.result() for future in begun]
-            del batch  # while the next items are waited for, none is held
-            yield from found
 
 
 class GraphEngine:
@@ -79,7 +41,7 @@ class GraphEngine:
     folder : Path
         What :func:`build_graphs` wrote.
     threads : int
-        How many threads oneDNN may use; a frame gets one of them, or more where many are left.
+        How many threads oneDNN may use.
     precision : {"float32", "bfloat16"}
         What the painting is computed in.
     """
@@ -87,50 +49,41 @@ class GraphEngine:
     note = ""
 
     def __init__(self, folder: Path, threads: int, precision: str = "float32") -> None:
-        self._lanes = Lanes(lambda share: _Graphs(folder, share, precision), threads)
+        keep_freed_memory()
+        self._keypoints = Predictor(folder / "keypoints", threads)
+        self._encoder = Predictor(folder / "encoder", threads)
+        self._motion = Predictor(folder / "motion", threads)
+        self._paint = Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
         with contextlib.suppress(OSError):  # it may be another user's
             os.utime(folder)  # the newest are kept
 
     def batch(self, height: int, width: int) -> int:
-        """Return how many frames to animate at a time: one a lane."""
-        return self._lanes.count
+        """Return how many frames to animate at a time: more are not faster on a CPU."""
+        return 1
 
     def encode(self, image: np.ndarray) -> Encoded:
         """Compute what depends on the source (S, S, 3) alone.
 
         Its features are (H', W', C), and its image is as small as the motion network's.
         """
-        return next(self._lanes.each(_Graphs.encode, [image]))
+        features, small = self._encoder(batched(image))
+        return Encoded(features[0], small, self.keypoints([image])[0])
 
     def keypoints(self, frames: Sequence[np.ndarray]) -> list[Keypoints]:
         """Detect the keypoints of frames (S, S, 3)."""
-        return list(self._lanes.each(_Graphs.keypoints, frames))
+        return [Keypoints(*self._keypoints(batched(frame))) for frame in frames]
 
     def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
-        return list(self._lanes.each(lambda graphs, own: graphs.paint(source, own), moved))
+        return [self._frame(source, keypoints) for keypoints in moved]
 
-
-class _Graphs:
-    """The graphs that one lane runs."""
-
-    def __init__(self, folder: Path, threads: int, precision: str) -> None:
-        self._keypoints = Predictor(folder / "keypoints", threads)
-        self._encoder = Predictor(folder / "encoder", threads)
-        self._motion = Predictor(folder / "motion", threads)
-        self._paint = Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
-
-    def encode(self, image: np.ndarray) -> Encoded:
-        features, small = self._encoder(batched(image))
-        return Encoded(features[0], small, self.keypoints(image))
-
-    def keypoints(self, frame: np.ndarray) -> Keypoints:
-        return Keypoints(*self._keypoints(batched(frame)))
-
-    def paint(self, source: Encoded, moved: Keypoints) -> np.ndarray:
-        own = source.keypoints
-        motions = local_motions(own, moved)
-        places, visible = self._motion(source.image, own.points, moved.points, motions)
+    def _frame(self, source: Encoded, moved: Keypoints) -> np.ndarray:
+        places, visible = self._motion(
+            source.image,
+            source.keypoints.points,
+            moved.points,
+            local_motions(source.keypoints, moved),
+        )
         (image,) = self._paint(warp(source.features, places, visible)[np.newaxis])
         return np.rint(image[0]).astype(np.uint8).transpose(1, 2, 0).copy()
 
@@ -313,12 +266,10 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed, up to 1 GB, rather than hand it back and ask for it again.
 
     A frame takes and frees some 200 MB in large pieces; fetching them from the system each time
-    costs a tenth of the frame. What one thread freed serves all: by itself glibc keeps a heap for
-    each, 120 MB more.
+    costs a tenth of the frame.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+        trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 1 << 30)
         mallopt(mmap_threshold, 32 << 20)
-        mallopt(arena_max, 1)

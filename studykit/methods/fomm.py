@@ -6,8 +6,10 @@ oneDNN runs on a CPU (:mod:`._fomm_runtime`), the networks as they are elsewhere
 (:mod:`._fomm_dygraph`).
 """
 
+import contextlib
 import functools
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
 from studykit.methods._fomm_landmarks import MarkedSource, have_meaning
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
-from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder, opened
+from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
 from studykit.methods._warp_geometry import limited
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -68,11 +70,6 @@ class Prepared:
             found = self.engine.keypoints(batch)
             del batch  # while the next frames are waited for, none is held
             yield from map(Keypoints.as_row, found)
-
-    def painted(self, source: Encoded, moved: Iterator[Keypoints]) -> Iterator[np.ndarray]:
-        """Show a source as each of these keypoints moves it."""
-        while batch := list(itertools.islice(moved, self.batch)):
-            yield from self.engine.paint(source, batch)
 
     def at_reference(self, driving: Driving, first: Keypoints) -> Keypoints:
         """Return the keypoints of a driving's reference frame, given those of its first frame."""
@@ -188,7 +185,8 @@ class FOMM:
         else:
             source = replace(state.source, keypoints=state.marked.rest)
             moved = self._by_landmarks(state, *counted_from(driving, marks))
-        yield from state.painted(source, moved)
+        while keypoints := list(itertools.islice(moved, state.batch)):
+            yield from state.engine.paint(source, keypoints)
 
     def _by_network(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         source, initial, scale = state.source.keypoints, None, 1.0
@@ -298,8 +296,8 @@ def prepared(method: FOMM, source: Source, family: str) -> Prepared:
     method = replace(method, relative=True, adapt_scale=True, keypoints="auto", reach=1.0)
     engine = _engine(method, digests, device, height, width, machine.threads())
     found_by = f"fomm 1 {type(engine).__name__} {' '.join(digests)}"
-    batch = engine.batch(height, width)
-    return Prepared(engine, source, engine.encode(source.image), batch, found_by)
+    encoded, batch = engine.encode(source.image), engine.batch(height, width)
+    return Prepared(engine, source, encoded, batch, found_by)
 
 
 def _require_precision(precision: str, device: str) -> None:
@@ -328,14 +326,18 @@ def _engine(
     # Settings come from the file, from one beside it, or by the name of the weights.
     named = method.weights if method.weights in checkpoints.names() else ""
     folder = graph_folder(*digests, named, height=height, width=width)
-    engine = functools.partial(GraphEngine, folder, threads, method.precision)
-    networks = functools.cache(functools.partial(_networks, method, device, height, width))
+    if folder.is_dir():
+        with contextlib.suppress(Exception):  # Paddle raises almost anything
+            return GraphEngine(folder, threads, method.precision)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made again
+    networks = _networks(method, device, height, width)
     try:
-        return opened(folder, engine, lambda: build_graphs(networks(), folder, height, width))
+        build_graphs(networks, folder, height, width)
+        return GraphEngine(folder, threads, method.precision)
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         note = f"computed layer by layer, which is slow, as the graphs can't be used: {reason}"
-        return DygraphEngine(networks(), method.precision, note=note)  # or it raises again
+        return DygraphEngine(networks, method.precision, note=note)
 
 
 def _networks(method: FOMM, device: str, height: int, width: int) -> Networks:

@@ -4,6 +4,7 @@ Layers, names and the engines that run them are those of :mod:`studykit.methods.
 keypoints' heat maps are regions here, whose first two moments give the affine motions.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -86,7 +87,9 @@ class Regions(OnFomm):
             The reference frame is such a frame.
         """
         state.moved_by.clear()
-        yield from state.painted(state.source, self._moved(state, driving))
+        moved = self._moved(state, driving)
+        while regions := list(itertools.islice(moved, state.batch)):
+            yield from state.engine.paint(state.source, regions)
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints

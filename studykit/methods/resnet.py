@@ -5,6 +5,7 @@ encoder is a ResNet-18 (:mod:`._resnet_network`) gives a map for each keypoint, 
 keypoint only shifts what is near it; dense motion, painting and engines are ``fomm``'s.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +98,9 @@ class Resnet(OnFomm):
             state.moved_by.append("keypoints sought in the whole square: no face found from afar")
         crop = _Crop(state.engine, box, self._grid())
         seen = replace(state, engine=crop, found_by=f"resnet {state.found_by} {box}")
-        yield from state.painted(state.source, self._moved(seen, driving))
+        moved = self._moved(seen, driving)
+        while keypoints := list(itertools.islice(moved, state.batch)):
+            yield from state.engine.paint(state.source, keypoints)
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints

@@ -24,10 +24,10 @@ from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import build_networks, running_on
 from studykit.methods._fomm_runtime import (
     GraphError,
-    Lanes,
     Predictor,
     batched,
     graph_folder,
+    keep_freed_memory,
     kept_when_good,
     opened,
     save_graphs,
@@ -117,7 +117,7 @@ class Sparse:
         size, digest = len(source.image), self.weights_hash()
         engine = _engine(self.weights, digest, size, machine.threads())
         if self._by_network(source):
-            (points,) = engine.each(_Engine.points, [source.image])
+            points = engine.landmarks(source.image)
         else:
             named = {"name": source.name, "finder": source.finder, "at": source.face}
             points = points_of(find_face(source.image, **named))
@@ -127,8 +127,8 @@ class Sparse:
                 f"{source.name}: the face is turned {abs(turn):.0f} degrees aside, where half of "
                 f"its landmarks are guesses: choose a picture turned by less than {_MOST_TURN:.0f}"
             )
-        (encoded,) = engine.each(_Engine.encode, [source.image])
-        return _Prepared(engine, f"sparse {digest}", points, head, size, *encoded)
+        found_by = f"sparse {digest}"
+        return _Prepared(engine, found_by, points, head, size, *engine.encode(source.image))
 
     def _by_network(self, seen: Source | Driving) -> bool:
         return self.landmarks == "network" or (self.landmarks == "auto" and seen.rendered)
@@ -136,7 +136,8 @@ class Sparse:
     def _points(self, state: "_Prepared", driving: Driving) -> Iterator[np.ndarray]:
         """Yield a driving's points, NaN where its face is lost."""
         if self._by_network(driving):
-            return kept(driving, state.found_by, lambda: state.engine.each(_Engine.points, driving))
+            engine = state.engine
+            return kept(driving, state.found_by, lambda: map(engine.landmarks, driving))
         found_by = f"sparse {extractor(driving.finder)} {code_hash(follow.__module__)}"
         return kept(driving, found_by, lambda: follow(driving, registered=False))
 
@@ -148,11 +149,18 @@ class Sparse:
         NoFaceError
             The driving shows no face at all.
         """
+        rows = map(_turned_to_us, self._points(state, driving))
+        start, rows = counted_from(driving, rows)
         state.notes.clear()
-        last, held, count = next(state.engine.each(state.painted, [state.points])), 0, 0
-        for frame in state.engine.each(state.painted, self._moved(state, driving)):
-            count, held = count + 1, held + (frame is None)
-            last = last if frame is None else frame
+        first, last, held, count = start, state.painted(state.points), 0, 0
+        for found, motion in motions(state.head, start, rows, self.relative, self.adapt_scale):
+            count += 1
+            if motion is None or not _plausible(motion):
+                held += 1
+            else:
+                first = found if first is None else first
+                places = state.points, state.head, first, found, motion
+                last = state.painted(moved_points(*places, relative=self.relative))
             yield last
         if held == count:
             raise NoFaceError(
@@ -163,16 +171,6 @@ class Sparse:
                 f"{held} of {count} frames repeat the one before: no face was seen in them, or "
                 "none that the landmarks fit"
             )
-
-    def _moved(self, state: "_Prepared", driving: Driving) -> Iterator[np.ndarray | None]:
-        """Yield where the source's points go, None where no face is seen that they fit."""
-        first, rows = counted_from(driving, map(_turned_to_us, self._points(state, driving)))
-        for found, motion in motions(state.head, first, rows, self.relative, self.adapt_scale):
-            if motion is None or not _plausible(motion):
-                yield None
-                continue
-            first = found if first is None else first
-            yield moved_points(state.points, state.head, first, found, motion, self.relative)
 
 
 def moved_points(
@@ -224,7 +222,7 @@ def _plausible(motion: Motion) -> bool:
 
 @dataclass(frozen=True)
 class _Prepared:
-    engine: Lanes  # of _Engine
+    engine: "_Engine"
     found_by: str  # all that the network's landmarks depend on
     points: np.ndarray
     head: Head
@@ -233,24 +231,24 @@ class _Prepared:
     features: np.ndarray
     notes: list[str] = field(default_factory=list)
 
-    def painted(self, engine: "_Engine", moved: np.ndarray | None) -> np.ndarray | None:
-        """Show the source with its points at others, (S, S, 3) uint8; None stays None."""
-        if moved is None:
-            return None
+    def painted(self, moved: np.ndarray) -> np.ndarray:
+        """Show the source with its points at others, (S, S, 3) uint8."""
         pair = []
         unknown = np.isnan(self.points[68:]).any() or np.isnan(moved[68:]).any()
         for points in (self.points, moved):
             if unknown:  # dlib's eyes have no irises
                 middles = [points[corners].mean(axis=0) for corners in _CORNERS]
                 points = np.concatenate([points[:68], middles])
-            pair.append(engine.shape.coordinates(points, self.size)[None])
-        return engine.paint(self.image, self.features, network.faces(engine.shape, *pair))
+            pair.append(self.engine.shape.coordinates(points, self.size)[None])
+        faces = network.faces(self.engine.shape, *pair)
+        return self.engine.paint(self.image, self.features, faces)
 
 
 class _Engine:
-    """Runs the graphs in a folder, one frame at a time."""
+    """Runs the graphs in a folder."""
 
     def __init__(self, folder: Path, shape: network.Shape, threads: int) -> None:
+        keep_freed_memory()
         self.shape = shape
         names = ("encoder", "landmarks", "motion", "paint")
         self._encoder, self._landmarks, self._motion, self._paint = (
@@ -262,7 +260,7 @@ class _Engine:
         features, _ = self._encoder(batched(image))
         return self._at_side(image), features[0]
 
-    def points(self, image: np.ndarray) -> np.ndarray:
+    def landmarks(self, image: np.ndarray) -> np.ndarray:
         """Return where an (S, S, 3) image's landmarks and irises are, (70, 2), in its pixels."""
         (found,) = self._landmarks(self._at_side(image))
         return self.shape.pixels(found.astype(float), len(image))
@@ -284,12 +282,12 @@ class _Engine:
 
 
 @functools.lru_cache(maxsize=2)
-def _engine(weights: str, digest: str, size: int, threads: int) -> Lanes:
+def _engine(weights: str, digest: str, size: int, threads: int) -> _Engine:
     folder = graph_folder(digest, height=size, width=size, maker="_sparse_graph")
     shape = shape_of(checkpoints.stored_settings(weights))
     return opened(
         folder,
-        lambda: Lanes(lambda share: _Engine(folder, shape, share), threads),
+        lambda: _Engine(folder, shape, threads),
         lambda: _build(load(weights), folder, size),
     )
 
