@@ -1,11 +1,8 @@
 """``sparse``: what PyTorch trained, graphs compute; bad landmarks never shatter a face."""
 
 import dataclasses
-<<<<<<< HEAD
 import functools
-=======
 import itertools
->>>>>>> parent of 3729718 (Merge branch 'lanes')
 from fractions import Fraction
 
 import numpy as np
