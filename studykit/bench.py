@@ -226,8 +226,9 @@ class _Subject:
     def __init__(self, name: str, threads: int, folder: Path, parameters: dict) -> None:
         limits = ("STUDYKIT_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         own = {"PYTHONWARNINGS": "ignore"}
-        if parameters.get("weights") not in _SHIPPED.values() and name != "enhance_frame":
-            own["STUDYKIT_CACHE"] = str(folder / "cache")  # random weights leave nothing behind
+        shipped = name == "enhance_frame" or parameters.get("weights") in _SHIPPED.values()
+        if not shipped:  # random weights leave nothing behind
+            own["STUDYKIT_CACHE"] = str(folder / "cache")
         self.name, self.missing = name, ""
         self.log = tempfile.TemporaryFile("w+", dir=folder, errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 the user can fix it."""
     gc.set_threshold(50_000)  # imports leave none, and are looked through again and again
     # Beside anything else that runs, OpenBLAS's threads wait for each other at full speed, ten
-    # times as long as one computes; the matrices here are small. Kernels and workers inherit it.
+    # times as long as one computes; the matrices here are small. Kernels inherit it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with _stopped_like_ctrl_c():

@@ -370,13 +370,12 @@ def test_no_motion_however_wild_folds_the_picture(warped, seed):
     )
     calm = warped.field.bearable(limited(wild))
     _, shifts = warped.field.move(calm)
-    assert smallest_area_change(shifts[2], warped.field.spacing) > 0.1
+    assert smallest_area_change(shifts[2], warped.field.spacing) > 0.11
 
 
 def test_a_motion_that_the_picture_bears_is_not_reduced(warped):
     small = motion(turn=np.array([0.02, 0.05, 0.02]), shift=np.array([3.0, 2.0]))
-    borne = warped.field.bearable(small)
-    assert (borne.turn == small.turn).all() and (borne.shift == small.shift).all()
+    assert warped.field.bearable(small) is small
 
 
 def rendered_field(yaw: float) -> Field:

@@ -195,7 +195,7 @@ def _rotation_of(vector: np.ndarray) -> np.ndarray:
 
 
 _EYES = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _INNER_CORNERS = (60, 64)
 
 
@@ -234,7 +234,7 @@ def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
     -------
     (...) float64
     """
-    gaps = [_distance(landmarks, upper, lower) for upper, lower in _INNER_LIPS]
+    gaps = [_distance(landmarks, upper, lower) for upper, lower in INNER_LIPS]
     return sum(gaps) / len(gaps) / _distance(landmarks, *_INNER_CORNERS)
 
 

@@ -30,7 +30,7 @@ _SKULL_AXES = np.array([84.0, 124.0, 100.0])
 _MAX_TURN = np.deg2rad([24.0, 34.0, 30.0])
 _MAX_SHIFT = 45.0
 # The head may squeeze what lies beside it to this part of its area, not further.
-_LEAST_AREA = 0.12
+_LEAST_AREA = 0.125
 # A turn may squeeze what it hides to this part of its area, and stretch eyes and mouth to that.
 _LEAST_TURNED, _MOST_AREA = 0.3, 1.6
 # How far an iris can go in its eye, in widths of that, to a side and up or down; and how much
@@ -322,7 +322,7 @@ class Field:
         expressed[48:] += self._inside_outline(rigid, expressed)
         shifts = np.empty((3, GRID * GRID, 2), dtype=np.float32)
         shifts[:] = rigid
-        shifts[:2] += self._unfolded(rigid, expressed)
+        shifts[:2] += self._as_lips_bear(rigid, expressed)
         shifts = shifts.reshape(3, GRID, GRID, 2)
 
         return self.landmarks_after(shifts), shifts
@@ -343,9 +343,8 @@ class Field:
         """
 
         def unstretched(part: float) -> float:
-            turned = Motion(part * motion.turn, 0.0, np.zeros(2), motion.expression, 1.0)
-            changes = area_changes(self._rigid(turned), self.spacing)
-            seen = changes[self._eyes_and_mouth]
+            turned = replace(motion, turn=part * motion.turn, growth=0.0, shift=np.zeros(2))
+            seen = area_changes(self._rigid(turned), self.spacing)[self._eyes_and_mouth]
             return min(_MOST_AREA - float(seen.max()), float(seen.min()))
 
         def unsqueezed(part: float) -> float:
@@ -353,10 +352,12 @@ class Field:
             shift = self._rigid(replace(head_part(motion, part), turn=np.zeros(3)))
             return smallest_area_change(shift, self.spacing) - _LEAST_AREA
 
-        turn = motion.turn * most(unstretched, 2e-3)
-        return replace(head_part(motion, most(unsqueezed, 2e-3)), turn=turn)
+        turned, moved = most(unstretched, 2e-3), most(unsqueezed, 2e-3)
+        if turned == moved == 1:
+            return motion
+        return replace(head_part(motion, moved), turn=turned * motion.turn)
 
-    def _unfolded(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
+    def _as_lips_bear(self, rigid: np.ndarray, expressed: np.ndarray) -> np.ndarray:
         """How far the landmarks' ways take each node of ``upper`` and ``lower``: (2, N, 2).
 
         Mouth and jaw make as much of theirs as the skin around the lips bears: those of a face seen

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from studykit.media.geometry import smoothstep
+from studykit.media.pose import INNER_LIPS
 from studykit.methods._warp_geometry import LOWER_LIDS, UPPER_LIDS
 from studykit.methods._warp_kernels import look_up, sample
 
@@ -27,7 +28,7 @@ _TEETH = 0.13
 _IRIS, _RIM, _WATERLINE = 0.2, 0.2, 0.1
 # What lies between lips that are apart is lighter or darker than they, by these factors.
 _LIGHT, _DARK = 1.12, 0.45
-_UPPER_INNER, _LOWER_INNER = [61, 62, 63], [67, 66, 65]
+_UPPER_INNER, _LOWER_INNER = np.transpose(INNER_LIPS)
 
 # From this saturation of the skin on a picture is in colour; in a grey one, the mouth is grey too.
 _COLOURED = 0.1
