@@ -1,6 +1,7 @@
 """Faces as the rest of the package sees them, whichever finder is at work."""
 
 import io
+import itertools
 import subprocess
 import sys
 import weakref
@@ -14,6 +15,7 @@ import studykit.stimuli as stimuli
 from studykit.errors import NoFaceError
 from studykit.media import faces, mesh
 from studykit.media.faces import FaceTracker, extractor, find_face, find_faces, finder_used
+from studykit.metrics.cases import identity_of, states_of
 
 FINDERS = ("mediapipe", "dlib")
 
@@ -104,6 +106,17 @@ def test_the_tracker_follows_a_moving_head_to_a_few_pixels(finder):
         face = tracker.update(truth.image)
         error = np.linalg.norm(face.landmarks - truth.landmarks, axis=1)[17:].mean()
         assert error < 0.05 * np.ptp(truth.landmarks[:, 0]), step
+
+
+@pytest.mark.parametrize("index", [1, 4, 17])
+def test_the_tracker_finds_a_head_that_jumps_from_one_side_to_the_other(finder, index):
+    """As in films of few frames a second: landmarks must not stay with the head as it was."""
+    tracker = FaceTracker(finder=finder)
+    for state in itertools.chain(states_of(index)[:1], states_of(index)[5:8]):
+        truth = stimuli.render(identity_of(index), *state)
+        face = tracker.update(truth.image)
+        error = np.linalg.norm(face.landmarks - truth.landmarks, axis=1)[17:].mean()
+        assert error < 0.05 * np.ptp(truth.landmarks[:, 0])
 
 
 def test_the_tracker_loses_a_face_at_once_and_finds_it_elsewhere(rendered, finder):

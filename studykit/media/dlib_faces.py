@@ -34,6 +34,9 @@ _SAME_FACE = 0.5
 # How often a new face is predicted again on the box of its own landmarks; and by how much of its
 # side a box may lag behind them without being moved.
 _SETTLING, _AT_REST = 3, 0.03
+# By how much of its side a detection jumps from frame to frame only where the head does, so that
+# nothing is left to carry on: on a box of the head as it was, landmarks can be anywhere.
+_JUMP = 0.1
 # How dlib's detection box lies over the landmarks that are found in it, in box sides: the offset
 # of the landmarks' mean from the box's centre, and their root-mean-square radius. Mean of 116
 # portraits and video frames; the spread of the radius is 7 %.
@@ -125,8 +128,9 @@ class Tracker:
     Each frame is searched in a window around the last face. Landmarks are predicted on the box
     that the last landmarks give, which is steadier than the detector's own, as long as the two
     overlap; a detection that is less than sure draws it half-way to its own, so that the
-    landmarks do not drift. A face that a cut puts elsewhere is sought in the whole frame. dlib
-    sees heads turned by up to about 55 degrees; beyond, the face counts as lost.
+    landmarks do not drift. Where the head has jumped, landmarks begin from the detection. A face
+    that a cut puts elsewhere is sought in the whole frame. dlib sees heads turned by up to about 55
+    degrees; beyond, the face counts as lost.
 
     Parameters
     ----------
@@ -138,14 +142,16 @@ class Tracker:
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self._last: Face | None = None
+        self._seen: Box  # where the detector saw it
         self._misses = 0
 
     def update(self, frame: np.ndarray, first: Face | None = None) -> Face | None:
         """Return the face in the next frame; ``first`` is known to be there already."""
         if first is not None or self._last is None:
             faces = [first] if first else best_first(_detect(frame, upsample=1), frame.shape)
-            self._last = self._settled(frame, faces[0]) if faces else None
-            self._misses = 0
+            self._last, self._misses = None, 0
+            if faces:
+                self._last, self._seen = self._settled(frame, faces[0]), faces[0].box
             return self._last
         carried = self._steady_box()
         seen = _detect_near(frame, carried)
@@ -158,7 +164,9 @@ class Tracker:
                 self._last = None
             return None
         self._misses = 0
-        if overlap(carried, seen.box) > _SAME_FACE:
+        jumped = _moved(self._seen, seen.box) > _JUMP
+        self._seen = seen.box
+        if overlap(carried, seen.box) > _SAME_FACE and not jumped:
             pull = 0.0 if seen.score > _LIKELY else 0.5
             box = tuple(c + pull * (b - c) for c, b in zip(carried, seen.box, strict=True))
             self._last = _with_landmarks(frame, replace(seen, box=box))
@@ -172,8 +180,7 @@ class Tracker:
         A box that followed every twitch of the landmarks would never let them rest.
         """
         last, now = self._last.box, landmark_box(self._last.landmarks)
-        moved = max(abs(n - b) for n, b in zip(now, last, strict=True))
-        return now if moved > _AT_REST * (last[2] - last[0]) else last
+        return now if _moved(last, now) > _AT_REST else last
 
     @staticmethod
     def _settled(frame: np.ndarray, face: Face) -> Face:
@@ -183,6 +190,11 @@ class Tracker:
             box = landmark_box(landmarks)
             landmarks = predict_landmarks(frame, box)
         return Face(box, face.score, landmarks)
+
+
+def _moved(last: Box, now: Box) -> float:
+    """Return by how much of its side a box has moved, at the edge that has moved furthest."""
+    return max(abs(n - b) for n, b in zip(now, last, strict=True)) / (last[2] - last[0])
 
 
 def _sure(score: float) -> float:

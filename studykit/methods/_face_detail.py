@@ -28,7 +28,7 @@ from studykit.methods._warp_geometry import (
 # The grid on the generic face, seen from the front, in millimetres: its step, how far it goes
 # beyond the landmarks to the sides and below, and above, where forehead and hair are; and how much
 # finer the flow is computed.
-_STEP, _BESIDE, _ABOVE, _FINER = 5.0, 20.0, 35.0, 3
+_STEP, _BESIDE, _ABOVE, _FINER = 5.0, 20.0, 35.0, 2
 _LAYOUT = face_model()[:, :2]
 _FIRST = _LAYOUT.min(axis=0) - [_BESIDE, _ABOVE]
 _COLUMNS, _ROWS = np.ceil((_LAYOUT.max(axis=0) + _BESIDE - _FIRST) / _STEP).astype(int) + 1
@@ -38,7 +38,7 @@ SHAPE = (int(_ROWS), int(_COLUMNS), 2)
 # Bending of the plate that takes the generic face to another one: landmarks are a little off.
 _STIFFNESS = 1e-3
 # Window of the flow in its own pixels, and how often an image is warped.
-_RADIUS, _WARPS = 3, 3
+_RADIUS, _WARPS = 2, 3
 # About how long a way is, in millimetres, before it is not believed.
 _LONG = 8.0
 # Believed only in the landmarks' hull, so much widened, and the forehead so far above the brows;
@@ -46,7 +46,7 @@ _LONG = 8.0
 _HULL, _FOREHEAD, _EYES_TO = 1.15, 35.0, (2.0, 6.0)
 # Light is compared with what lies within so many of the flow's pixels, in deviations there, of at
 # least so much of 1; and how many deviations apart is what belongs to something else.
-_SHADE, _FLAT, _UNLIKE = 6.0, 0.03, 0.5
+_SHADE, _FLAT, _UNLIKE = 4.0, 0.03, 0.5
 # How widely ways are averaged, in steps, and where few are believed; and what no way counts.
 _NEAR, _WIDE, _NONE, _FEW = 0.6, 2.0, 0.02, 0.3
 # Where no more than the first part of the face is believed, nothing is; from the second on, all is.

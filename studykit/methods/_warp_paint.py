@@ -117,10 +117,15 @@ class Slit:
         The change is sharp between the corners and widens beyond them.
         """
         u, v = self.frame(points)
-        top, bottom = self.edges(u)
         outside = np.maximum(np.maximum(-u, u - 1), 0)
         width = 2 * softness / self.width + 0.8 * outside
-        return smoothstep((v - (top + bottom) / 2) / width + 0.5)
+        # The curves stay between their points, so that beyond these nothing is left to find.
+        heights = np.concatenate([self.upper[1], self.lower[1]])
+        share = (v > heights.max() + width / 2).astype(np.float64)
+        near = (v > heights.min() - width / 2) & (share == 0)
+        top, bottom = self.edges(u[near])
+        share[near] = smoothstep((v[near] - (top + bottom) / 2) / width[near] + 0.5)
+        return share
 
     def bounds(self, margin: float, size: int, edge: int) -> tuple[slice, slice]:
         """Rows and columns, ``edge`` less than their places, of the pixels around the opening."""
