@@ -337,6 +337,22 @@ def test_a_mouth_is_grey_in_a_grey_picture_and_coloured_in_others(astronaut, war
     assert np.ptp(warped.at(wide)[y, x].astype(int)) > 10
 
 
+def test_teeth_behind_lips_in_the_shade_are_in_the_shade(astronaut):
+    """As below a moustache or a hat: teeth lit like the cheeks would shine."""
+    points = points_of(find_face(astronaut))
+    outer = polygon2mask((256, 256), points[48:60, ::-1])
+    inner = polygon2mask((256, 256), points[60:68, ::-1])
+    teeth = []
+    for lips in ((190, 130, 120), (110, 75, 70)):
+        image = astronaut.copy()
+        image[outer], image[inner] = lips, lips
+        face, wide = WarpedFace(image, points), motion(expression=opened_mouth(14))
+        landmarks = face.field.move(limited(wide))[0] - face.edge
+        below_lip = 0.8 * landmarks[62] + 0.2 * landmarks[66]
+        teeth.append(sample(face.at(wide).astype(np.float32), below_lip[None]).mean())
+    assert 0.55 * teeth[0] < teeth[1] < 0.8 * teeth[0]
+
+
 def test_eyes_that_are_drawn_up_do_not_swell_when_the_drivings_open_wide(astronaut):
     points = points_of(find_face(astronaut))
     wide = motion(eye_opening=1.2)

@@ -26,6 +26,8 @@ _TEETH = 0.13
 # An iris' radius in widths of its eye; in heights of it, how far beside the lids' landmarks white
 # may be seen, and how far inside there is nothing else.
 _IRIS, _RIM, _WATERLINE = 0.2, 0.2, 0.1
+# Lips are in the shade that are darker than so much of the skin, as below a beard or a hat.
+_SHADED = 0.85
 # What lies between lips that are apart is lighter or darker than they, by these factors.
 _LIGHT, _DARK = 1.12, 0.45
 _UPPER_INNER, _LOWER_INNER = np.transpose(INNER_LIPS)
@@ -407,6 +409,8 @@ class Painter:
             row = smoothstep((arc - v)[..., None] * mouth.width / (3 * self.softness) + 0.5)
             across = np.clip(1 - np.abs(2 * u - 1) / 0.85, 0, 1)[..., None]
             light = np.clip(self.skin.max() / 215, 0.2, 1.0)
+            # Lips that are darker than lips are lie in the shade, and so do teeth behind them.
+            light *= np.clip(self.lips.max() / max(_SHADED * self.skin.max(), 1.0), 0.6, 1.0)
             # Beside red skin, teeth of no colour would look blue.
             light = light * (self.skin / max(self.skin.mean(), 1.0)) ** 0.35
             enamel = light * np.array([212.0, 200.0, 182.0]) * (0.6 + 0.4 * np.sqrt(across))
