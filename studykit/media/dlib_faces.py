@@ -164,8 +164,7 @@ class Tracker:
                 self._last = None
             return None
         self._misses = 0
-        jumped = _moved(self._seen, seen.box) > _JUMP
-        self._seen = seen.box
+        jumped, self._seen = _moved(self._seen, seen.box) > _JUMP, seen.box
         if overlap(carried, seen.box) > _SAME_FACE and not jumped:
             pull = 0.0 if seen.score > _LIKELY else 0.5
             box = tuple(c + pull * (b - c) for c, b in zip(carried, seen.box, strict=True))

@@ -350,7 +350,7 @@ class Field:
         def unsqueezed(part: float) -> float:
             # At every node: where the head's weight bends, every other misses half of the squeeze.
             shift = self._rigid(replace(head_part(motion, part), turn=np.zeros(3)))
-            return smallest_area_change(shift, self.spacing) - _LEAST_AREA
+            return float(area_changes(shift, self.spacing).min()) - _LEAST_AREA
 
         turned, moved = most(unstretched, 2e-3), most(unsqueezed, 2e-3)
         if turned == moved == 1:
@@ -371,7 +371,7 @@ class Field:
 
         def room(part: float) -> float:
             fields = still + part * opened
-            return min(smallest_area_change(one, self.spacing) for one in fields) - _LEAST_LIPS
+            return min(area_changes(one, self.spacing).min() for one in fields) - _LEAST_LIPS
 
         if room(1.0) < 0 < room(0.0):
             moves -= np.float32(1 - most(room, 5e-3)) * (self._operators @ ways)
@@ -540,11 +540,6 @@ def area_changes(shift: np.ndarray, spacing: float) -> np.ndarray:
     along_x = np.diff(shift, axis=1)[:-1] / spacing
     along_y = np.diff(shift, axis=0)[:, :-1] / spacing
     return (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]
-
-
-def smallest_area_change(shift: np.ndarray, spacing: float) -> float:
-    """Return the least of :func:`area_changes`."""
-    return float(area_changes(shift, spacing).min())
 
 
 def unfolded(shifts: np.ndarray, extra: np.ndarray, spacing: float, least: float) -> np.ndarray:
