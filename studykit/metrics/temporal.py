@@ -121,7 +121,8 @@ def warping_error(before: Scaled, after: Scaled) -> float:
 
     (image, greys), (moved, moved_greys) = before, after
     flow = _flow(greys, moved_greys)
-    warped = np.stack([follow(moved[..., channel], flow) for channel in range(3)], axis=-1)
+    # A copy lies in memory as greys do: for other layouts, loops would be compiled once more.
+    warped = np.stack([follow(part.copy(), flow) for part in np.moveaxis(moved, -1, 0)], axis=-1)
     return float(1000 * 3 * ((image - warped) ** 2).mean(dtype=np.float64))
 
 
