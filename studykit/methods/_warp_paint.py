@@ -409,7 +409,7 @@ class Painter:
             row = smoothstep((arc - v)[..., None] * mouth.width / (3 * self.softness) + 0.5)
             across = np.clip(1 - np.abs(2 * u - 1) / 0.85, 0, 1)[..., None]
             light = np.clip(self.skin.max() / 215, 0.2, 1.0)
-            # Lips that are darker than lips are lie in the shade, and so do teeth behind them.
+            # Lips so dark lie in the shade, and so do the teeth behind them.
             light *= np.clip(self.lips.max() / max(_SHADED * self.skin.max(), 1.0), 0.6, 1.0)
             # Beside red skin, teeth of no colour would look blue.
             light = light * (self.skin / max(self.skin.mean(), 1.0)) ** 0.35
