@@ -87,8 +87,9 @@ def test_landmarks_that_are_a_little_off_are_put_right(face, reader):
 def test_a_face_that_has_not_moved_has_no_detail_and_light_alone_makes_none(face, reader):
     image, points = face
     assert np.abs(reader.read(image, points)).max() < 0.2
-    dimmed = np.rint(0.85 * image + 6).astype(np.uint8)
-    assert np.abs(reader.read(dimmed, points)).max() < 1.5
+    for gain, offset in ((0.85, 6), (0.6, 30), (1.2, -10)):
+        lit = np.rint(np.clip(gain * image + offset, 0, 255)).astype(np.uint8)
+        assert np.abs(reader.read(lit, points)).max() < 1.5
 
 
 def test_a_hand_before_one_cheek_bends_the_face_little_and_the_other_cheek_not(face, reader):
