@@ -37,8 +37,8 @@ SHAPE = (int(_ROWS), int(_COLUMNS), 2)
 
 # Bending of the plate that takes the generic face to another one: landmarks are a little off.
 _STIFFNESS = 1e-3
-# Radius of the flow's window, a Gaussian one, in its own pixels (smaller ones take light for motion,
-# larger ones smooth it away), and how often an image is warped.
+# Radius of the flow's Gaussian window in its own pixels, of which smaller ones take light for
+# motion, and larger ones smooth it away; and how often an image is warped.
 _RADIUS, _WARPS = 2.6, 3
 # About how long a way is, in millimetres, before it is not believed.
 _LONG = 8.0
