@@ -1,7 +1,6 @@
 """Faces as the rest of the package sees them, whichever finder is at work."""
 
 import io
-import itertools
 import subprocess
 import sys
 import weakref
@@ -111,8 +110,8 @@ def test_the_tracker_follows_a_moving_head_to_a_few_pixels(finder):
 @pytest.mark.parametrize("index", [1, 4, 17])
 def test_the_tracker_finds_a_head_that_jumps_from_one_side_to_the_other(finder, index):
     """As in films of few frames a second: landmarks must not stay with the head as it was."""
-    tracker = FaceTracker(finder=finder)
-    for state in itertools.chain(states_of(index)[:1], states_of(index)[5:8]):
+    tracker, states = FaceTracker(finder=finder), states_of(index)
+    for state in (states[0], *states[5:8]):
         truth = stimuli.render(identity_of(index), *state)
         face = tracker.update(truth.image)
         error = np.linalg.norm(face.landmarks - truth.landmarks, axis=1)[17:].mean()

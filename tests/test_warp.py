@@ -48,6 +48,11 @@ def opened_mouth(millimetres: float) -> np.ndarray:
     return expression
 
 
+def lip_masks(points: np.ndarray) -> list[np.ndarray]:
+    """Where the outer and the inner lips' landmarks enclose a (256, 256) picture."""
+    return [polygon2mask((256, 256), points[lips, ::-1]) for lips in (slice(48, 60), slice(60, 68))]
+
+
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
     photo = skimage.data.astronaut()
@@ -338,10 +343,8 @@ def test_a_mouth_is_grey_in_a_grey_picture_and_coloured_in_others(astronaut, war
 
 def test_teeth_behind_lips_in_the_shade_are_in_the_shade(astronaut):
     """As below a moustache or a hat: teeth lit like the cheeks would shine."""
-    points = points_of(find_face(astronaut))
-    outer = polygon2mask((256, 256), points[48:60, ::-1])
-    inner = polygon2mask((256, 256), points[60:68, ::-1])
-    teeth = []
+    points, teeth = points_of(find_face(astronaut)), []
+    outer, inner = lip_masks(points)
     for lips in ((190, 130, 120), (110, 75, 70)):
         image = astronaut.copy()
         image[outer], image[inner] = lips, lips
@@ -439,8 +442,7 @@ def test_lips_that_a_detector_sees_apart_are_shut_unless_teeth_or_a_dark_mouth_s
 ):
     points = points_of(find_face(astronaut))[:68]
     image = astronaut.copy()
-    inner = polygon2mask((256, 256), points[60:68, ::-1])
-    outer = polygon2mask((256, 256), points[48:60, ::-1])
+    outer, inner = lip_masks(points)
     image[outer], image[inner] = (180, 100, 100), between
     line = points[[61, 62, 63]] * 0.3 + points[[67, 66, 65]] * 0.7
     if shut:
