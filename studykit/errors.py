@@ -24,6 +24,10 @@ class WeightsError(StudyError):
     """Weights are missing, unsafe, damaged or made for another network."""
 
 
+class GraphError(StudyError):
+    """Graphs of networks can't be used here, or don't give what the networks give."""
+
+
 class MissingPackageError(StudyError):
     """A package of an extra is not installed; the text names the command that installs it."""
 

@@ -17,12 +17,12 @@ import pytest
 
 from studykit import stimuli
 from studykit.cache import cache_folder
-from studykit.errors import MissingPackageError, NoFaceError, StudyError, WeightsError
+from studykit.errors import GraphError, MissingPackageError, NoFaceError, StudyError, WeightsError
 from studykit.media.views import Driving, Source
 from studykit.methods import _fomm_runtime, checkpoint_files, create_method, fomm, weights
 from studykit.methods._fomm_dygraph import DygraphEngine, load_networks
 from studykit.methods._fomm_landmarks import KEYPOINTS, MarkedSource, scaled
-from studykit.methods._fomm_runtime import GraphEngine, GraphError
+from studykit.methods._fomm_runtime import GraphEngine
 from studykit.methods._warp_geometry import Motion, fit_head, motion_since
 from studykit.methods.random_weights import SMALL, astronaut_frames, random_checkpoint
 from studykit.metrics.rendered import MOUTH, around
@@ -319,12 +319,38 @@ def test_where_graphs_cannot_be_made_a_note_says_so(small, monkeypatch):
     assert re.fullmatch(r"computed layer by layer, .*no graphs today", method.notes(state))
 
 
-def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch):
-    wrong = _fomm_runtime.warp
-    monkeypatch.setattr(_fomm_runtime, "warp", lambda *args: wrong(*args) * 1.5)
+@pytest.mark.parametrize("part", ["keypoints", "warped", "decoded"])
+def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch, part):
+    right = getattr(GraphEngine, part)
+
+    def wrong(*arguments):
+        found = right(*arguments)
+        if part == "keypoints":
+            return [replace(own, points=own.points + 0.01) for own in found]
+        return np.roll(found, 1, axis=0)
+
+    monkeypatch.setattr(GraphEngine, part, wrong)
     state = prepared(small)
-    assert "differ from ppgan's networks by" in state.engine.note
+    assert isinstance(state.engine, DygraphEngine)
+    assert "the graphs differ from ppgan's networks by" in state.engine.note
     assert list((cache_folder() / "graphs").iterdir()) == []
+
+
+def test_graphs_that_are_used_are_the_last_to_go_and_faults_of_making_them_are_one_line(tmp_path):
+    def fails(error):
+        raise error
+
+    os.utime(tmp_path, (0, 0))
+    assert _fomm_runtime.opened(tmp_path, lambda: "engine", lambda: fails(OSError())) == "engine"
+    assert tmp_path.stat().st_mtime > 0
+    for error, said in (
+        (OSError("no\nspace"), "the graphs can't be used on this machine: no space"),
+        (MemoryError(), "the graphs can't be used on this machine: MemoryError"),
+        (StudyError("of another size"), "of another size"),
+    ):
+        with pytest.raises(StudyError) as raised:
+            _fomm_runtime.opened(tmp_path / "none", lambda: None, lambda error=error: fails(error))
+        assert str(raised.value) == said
 
 
 def test_a_cache_that_cannot_be_written_costs_speed_and_no_clip(small, cache):

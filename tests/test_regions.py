@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studykit.errors import NoFaceError, StudyError
+from studykit.errors import GraphError, NoFaceError, StudyError
 from studykit.media.views import Driving, Source
 from studykit.methods import _fomm_layout, checkpoint_files, create_method, fomm
 from studykit.methods._fomm_layout import strangeness
 from studykit.methods._fomm_motion import Keypoints, local_motions
-from studykit.methods._fomm_runtime import GraphError
 from studykit.methods._region_motion import (
     aligned,
     disentangled,

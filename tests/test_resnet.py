@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from studykit.errors import NoFaceError, StudyError
+from studykit.errors import GraphError, NoFaceError, StudyError
 from studykit.media.views import Driving, Source
 from studykit.methods import (
     _fomm_layout,
@@ -21,7 +21,6 @@ from studykit.methods import (
 from studykit.methods._fomm_landmarks import KEYPOINTS
 from studykit.methods._fomm_layout import strangeness
 from studykit.methods._fomm_motion import Keypoints
-from studykit.methods._fomm_runtime import GraphError
 from studykit.methods._resnet_crop import (
     EVERY,
     WHOLE,

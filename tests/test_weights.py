@@ -5,6 +5,7 @@ import http.server
 import json
 import pickle
 import threading
+import types
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from studykit.cache import cache_folder
 from studykit.errors import WeightsError
-from studykit.methods import checkpoint_files, safe_pickle, weights
+from studykit.methods import checkpoint_files, create_method, safe_pickle, weights
 from studykit.methods._fomm_dygraph import load_networks
 from tests.checkpoints import SMALL, layout, mobile_config, random_checkpoint, small_config
 
@@ -533,3 +534,29 @@ def test_settings_of_another_kind_make_no_network_in_one_line(small, tmp_path, p
     with pytest.raises(WeightsError) as error:
         load_networks(str(tmp_path / "a.safetensors"), None, "cpu", 128)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("network", ["fomm", "resnet", "regions"])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({}, ""),
+        ({"trained_on": "cats"}, "mine.safetensors was trained on cats alone"),
+        (
+            {"trained_on": "cats", "size": 64},
+            "mine.safetensors was trained on cats alone, at 64 pixels",
+        ),
+    ],
+)
+def test_what_networks_know_is_said_as_far_as_their_file_does(
+    small, tmp_path, network, written, said
+):
+    plain = {k: v for k, v in small.config.items() if k not in ("size", "trained_on")}
+    path = tmp_path / "mine.safetensors"
+    checkpoint_files.save(
+        dataclasses.replace(small, config={**plain, "network": network, **written}), path
+    )
+    assert weights.knowledge(path) == said
+    state = types.SimpleNamespace(moved_by=[], engine=types.SimpleNamespace(note=""))
+    note = create_method(network, weights=str(path)).notes(state)
+    assert note.split(": ")[0] == said

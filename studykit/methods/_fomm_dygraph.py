@@ -99,8 +99,10 @@ class DygraphEngine:
 
     def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
-        import paddle
+        return self.decoded(self.warped(source, moved))
 
+    def warped(self, source: Encoded, moved: Sequence[Keypoints]) -> Any:
+        """Return the source's features moved by each motion, a tensor (N, C, H', W')."""
         generator, count = self.networks.generator, len(moved)
         with running_on(self.networks.device):
             motion = generator.dense_motion_network(
@@ -112,8 +114,15 @@ class DygraphEngine:
             out = generator.deform_input(features, motion["deformation"])
             if "occlusion_map" in motion:
                 out = out * _visible(generator, motion["occlusion_map"], out.shape[2:])
-            half = self.precision != "float32"
-            dtype = self.precision if half else "float16"
+            return out
+
+    def decoded(self, out: Any) -> list[np.ndarray]:
+        """Return what warped features show, (H, W, 3) uint8 each."""
+        import paddle
+
+        generator, half = self.networks.generator, self.precision != "float32"
+        dtype = self.precision if half else "float16"
+        with running_on(self.networks.device):
             with paddle.amp.auto_cast(enable=half, dtype=dtype, level="O1"):
                 out = generator.bottleneck(out)
                 for block in generator.up_blocks:

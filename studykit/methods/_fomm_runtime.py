@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from studykit.cache import cache_folder, code_hash
+from studykit.errors import GraphError, StudyError
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, running_on
 from studykit.methods._fomm_motion import Encoded, Keypoints, local_motions
 from studykit.methods._ppgan import import_paddle
@@ -27,10 +28,6 @@ from studykit.methods._region_motion import framed
 
 _KEPT = 6  # of vox-256, each takes 320 MB
 _TOLERANCE = 4.5e-3  # one step of 8 bits, for frames are rounded
-
-
-class GraphError(Exception):
-    """The graphs don't give what the networks give that they were made from."""
 
 
 class GraphEngine:
@@ -54,8 +51,6 @@ class GraphEngine:
         self._encoder = Predictor(folder / "encoder", threads)
         self._motion = Predictor(folder / "motion", threads)
         self._paint = Predictor(folder / "paint", threads, bfloat16=precision == "bfloat16")
-        with contextlib.suppress(OSError):  # it may be another user's
-            os.utime(folder)  # the newest are kept
 
     def batch(self, height: int, width: int) -> int:
         """Return how many frames to animate at a time: more are not faster on a CPU."""
@@ -75,16 +70,21 @@ class GraphEngine:
 
     def paint(self, source: Encoded, moved: Sequence[Keypoints]) -> list[np.ndarray]:
         """Warp the source's features by each motion and decode them (sections 3.1 and 3.2)."""
-        return [self._frame(source, keypoints) for keypoints in moved]
+        return [self.decoded(self.warped(source, keypoints)) for keypoints in moved]
 
-    def _frame(self, source: Encoded, moved: Keypoints) -> np.ndarray:
+    def warped(self, source: Encoded, moved: Keypoints) -> np.ndarray:
+        """Return the source's features as a motion moves them, (H', W', C)."""
         places, visible = self._motion(
             source.image,
             source.keypoints.points,
             moved.points,
             local_motions(source.keypoints, moved),
         )
-        (image,) = self._paint(warp(source.features, places, visible)[np.newaxis])
+        return warp(source.features, places, visible)
+
+    def decoded(self, features: np.ndarray) -> np.ndarray:
+        """Return what warped features show, (H, W, 3) uint8."""
+        (image,) = self._paint(features[np.newaxis])
         return np.rint(image[0]).astype(np.uint8).transpose(1, 2, 0).copy()
 
 
@@ -133,13 +133,29 @@ def warp(features: np.ndarray, places: np.ndarray, visible: np.ndarray) -> np.nd
 
 
 def opened(folder: Path, engine: Callable[[], Any], build: Callable[[], None]) -> Any:
-    """Return an engine of the graphs in a folder, which are made where they are not, or damaged."""
+    """Return an engine of the graphs in a folder, which are made where they are not, or damaged.
+
+    Raises
+    ------
+    GraphError
+        They can't be made, kept or run on this machine, or are wrong.
+    StudyError
+        As ``build`` raises it: of a size, or of weights.
+    """
     if folder.is_dir():
+        with contextlib.suppress(OSError):  # it may be another user's
+            os.utime(folder)  # the newest are kept
         with contextlib.suppress(Exception):  # Paddle raises almost anything
             return engine()
         shutil.rmtree(folder, ignore_errors=True)
-    build()
-    return engine()
+    try:
+        build()
+        return engine()
+    except StudyError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise GraphError(f"the graphs can't be used on this machine: {reason}") from error
 
 
 def graph_folder(*identity: str, height: int, width: int, maker: str = "_fomm_graph") -> Path:
@@ -205,10 +221,11 @@ def _forget_oldest(parent: Path) -> None:
 
 
 def _require_agreement(networks: Networks, folder: Path, height: int, width: int) -> None:
-    """Compare keypoints and a frame of noise, moved like other noise, with those of the networks.
+    """Compare keypoints, and what moves and paints noise by other noise, with the networks'.
 
-    Both paint by the same keypoints: untrained networks may turn a rounding error in them into
-    any difference.
+    Both move it by the same keypoints: untrained networks may turn a rounding error in them into
+    any difference. They paint every fourth place of the same features, since a convolution is the
+    same everywhere and the networks take seconds for a frame.
     """
     noise = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     coarse = noise.repeat(-(-height // 8), axis=1).repeat(-(-width // 8), axis=2)
@@ -222,10 +239,10 @@ def _require_agreement(networks: Networks, folder: Path, height: int, width: int
     if networks.regional:
         encoded, moved = replace(encoded, keypoints=framed(encoded.keypoints)), framed(moved)
     traced = replace(graphs.encode(source), keypoints=encoded.keypoints)
-    frames = [
-        engine.paint(image, [moved])[0] for engine, image in ((graphs, traced), (layers, encoded))
-    ]
-    pairs.append([frame / 255.0 for frame in frames])
+    theirs = layers.warped(encoded, [moved])
+    features = theirs.numpy()[0].transpose(1, 2, 0)
+    painted = graphs.decoded(features[::4, ::4]), layers.decoded(theirs[:, :, ::4, ::4])[0]
+    pairs += [(graphs.warped(traced, moved), features), [frame / 255.0 for frame in painted]]
     for ours, theirs in pairs:
         difference = np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max())
         if not difference <= _TOLERANCE:

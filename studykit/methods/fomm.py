@@ -6,10 +6,8 @@ oneDNN runs on a CPU (:mod:`._fomm_runtime`), the networks as they are elsewhere
 (:mod:`._fomm_dygraph`).
 """
 
-import contextlib
 import functools
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from studykit import machine
 from studykit.cache import code_hash, kept
-from studykit.errors import NoFaceError, StudyError, StudyFileError
+from studykit.errors import GraphError, NoFaceError, StudyError, StudyFileError
 from studykit.media.faces import extractor, find_face
 from studykit.media.views import Driving, Source
 from studykit.methods import register, weights as checkpoints
@@ -27,7 +25,7 @@ from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import DygraphEngine, Networks, find_device, load_networks
 from studykit.methods._fomm_landmarks import MarkedSource, have_meaning
 from studykit.methods._fomm_motion import Encoded, Keypoints, movement_scale, transfer
-from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder
+from studykit.methods._fomm_runtime import GraphEngine, build_graphs, graph_folder, opened
 from studykit.methods._warp_geometry import limited
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -141,20 +139,9 @@ class FOMM:
 
     def notes(self, state: Prepared) -> str:
         """Return what a reader of the clips should know about how they were computed."""
-        return "; ".join(filter(None, [self._limits(), *state.moved_by, state.engine.note]))
-
-    def _limits(self) -> str:
-        """Say what the weights know, where their file says so."""
-        about = self._settings()
-        if "trained_on" not in about:
-            return ""
-        return (
-            f"{self.weights} was trained on {about['trained_on']} alone, at {about['size']} "
-            "pixels: studykit weights fetch vox-256 gets weights that know photographs"
-        )
-
-    def _settings(self) -> dict:
-        return checkpoints.stored_settings(self.weights)
+        knows = checkpoints.knowledge(self.weights)
+        more = ": studykit weights fetch vox-256 gets weights that know photographs"
+        return _notes(knows and knows + more, state)
 
     def prepare(self, source: Source) -> Prepared:
         """Make the networks ready, once for all sources, and encode the source.
@@ -181,12 +168,11 @@ class FOMM:
         """
         marks = self._landmarks(state, driving)
         if marks is None:
-            source, moved = state.source, self._by_network(state, driving)
+            yield from painted(state, self._by_network(state, driving))
         else:
-            source = replace(state.source, keypoints=state.marked.rest)
+            rest = replace(state.source, keypoints=state.marked.rest)
             moved = self._by_landmarks(state, *counted_from(driving, marks))
-        while keypoints := list(itertools.islice(moved, state.batch)):
-            yield from state.engine.paint(source, keypoints)
+            yield from painted(replace(state, source=rest), moved)
 
     def _by_network(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         source, initial, scale = state.source.keypoints, None, 1.0
@@ -217,7 +203,8 @@ class FOMM:
     def _landmarks(self, state: Prepared, driving: Driving) -> Iterator[np.ndarray] | None:
         """Return a driving's landmarks, NaN where the face is lost; None where they don't serve."""
         state.moved_by.clear()
-        asked, able = self.keypoints == "landmarks", have_meaning(self._settings())
+        asked = self.keypoints == "landmarks"
+        able = have_meaning(checkpoints.stored_settings(self.weights))
         if asked and not able:
             raise StudyError(
                 f"fomm: the keypoints of {self.weights} are not known to follow landmarks: set "
@@ -272,9 +259,23 @@ class OnFomm:
         """Return where it computes, as Paddle names it."""
         return self._fomm.device_used()
 
+    def notes(self, state: Prepared) -> str:
+        """Return what a reader of the clips should know about how they were computed."""
+        return _notes(checkpoints.knowledge(self.weights), state)
+
     def encoded(self, source: Source) -> Prepared:
         """Make the networks ready, and encode the source, as :meth:`FOMM.prepare`."""
         return prepared(self._fomm, source, self.family)
+
+
+def painted(state: Prepared, moved: Iterator[Keypoints]) -> Iterator[np.ndarray]:
+    """Yield the source as each of these keypoints moves it, some at a time on a GPU."""
+    while keypoints := list(itertools.islice(moved, state.batch)):
+        yield from state.engine.paint(state.source, keypoints)
+
+
+def _notes(knows: str, state: Prepared) -> str:
+    return "; ".join(filter(None, [knows, *state.moved_by, state.engine.note]))
 
 
 def prepared(method: FOMM, source: Source, family: str) -> Prepared:
@@ -326,18 +327,16 @@ def _engine(
     # Settings come from the file, from one beside it, or by the name of the weights.
     named = method.weights if method.weights in checkpoints.names() else ""
     folder = graph_folder(*digests, named, height=height, width=width)
-    if folder.is_dir():
-        with contextlib.suppress(Exception):  # Paddle raises almost anything
-            return GraphEngine(folder, threads, method.precision)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, so it is made again
-    networks = _networks(method, device, height, width)
+    networks = functools.cache(lambda: _networks(method, device, height, width))
     try:
-        build_graphs(networks, folder, height, width)
-        return GraphEngine(folder, threads, method.precision)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        note = f"computed layer by layer, which is slow, as the graphs can't be used: {reason}"
-        return DygraphEngine(networks, method.precision, note=note)
+        return opened(
+            folder,
+            lambda: GraphEngine(folder, threads, method.precision),
+            lambda: build_graphs(networks(), folder, height, width),
+        )
+    except GraphError as error:
+        note = f"computed layer by layer, which is slow: {error}"
+        return DygraphEngine(networks(), method.precision, note=note)
 
 
 def _networks(method: FOMM, device: str, height: int, width: int) -> Networks:

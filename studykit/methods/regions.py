@@ -4,7 +4,6 @@ Layers, names and the engines that run them are those of :mod:`studykit.methods.
 keypoints' heat maps are regions here, whose first two moments give the affine motions.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,7 +22,7 @@ from studykit.methods._region_motion import (
     steadied,
 )
 from studykit.methods.checkpoint_files import Tensors, require_tensors
-from studykit.methods.fomm import OnFomm, Precision, Prepared
+from studykit.methods.fomm import OnFomm, Precision, Prepared, painted
 
 
 @register("regions")
@@ -56,13 +55,6 @@ class Regions(OnFomm):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "float32"
 
-    def notes(self, state: Prepared) -> str:
-        """Return what a reader of the clips should know about how they were computed."""
-        about = checkpoints.stored_settings(self.weights)
-        knows = f"{self.weights} was trained on {about.get('trained_on')} alone"
-        limits = f"{knows}, at {about.get('size')} pixels" if "trained_on" in about else ""
-        return "; ".join(filter(None, [limits, *state.moved_by, state.engine.note]))
-
     def prepare(self, source: Source) -> Prepared:
         """Make the networks ready, once for all sources, and encode the source.
 
@@ -87,9 +79,7 @@ class Regions(OnFomm):
             The reference frame is such a frame.
         """
         state.moved_by.clear()
-        moved = self._moved(state, driving)
-        while regions := list(itertools.islice(moved, state.batch)):
-            yield from state.engine.paint(state.source, regions)
+        yield from painted(state, self._moved(state, driving))
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints

@@ -5,10 +5,8 @@ encoder is a ResNet-18 (:mod:`._resnet_network`) gives a map for each keypoint, 
 keypoint only shifts what is near it; dense motion, painting and engines are ``fomm``'s.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,7 +18,7 @@ from studykit.methods import register, weights as checkpoints
 from studykit.methods._fomm_layout import believed
 from studykit.methods._fomm_motion import Keypoints, movement_scale, transfer
 from studykit.methods._resnet_crop import WHOLE, box_map, boxes, cropped, face_box, steady
-from studykit.methods.fomm import Engine, OnFomm, Precision, Prepared
+from studykit.methods.fomm import Engine, OnFomm, Precision, Prepared, painted
 
 # Mean deviation of a map from its mean, in half sides of the square: 0.03 to 0.08 of faces, turned
 # by up to 80 degrees or photographed; 0.2 and more of black, noise, objects and faces upside down.
@@ -53,12 +51,6 @@ class Resnet(OnFomm):
     adapt_scale: bool = True
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Precision = "float32"
-
-    def notes(self, state: Prepared) -> str:
-        """Return what a reader of the clips should know about how they were computed."""
-        about = checkpoints.stored_settings(self.weights)
-        limits = f"{Path(self.weights).name} was trained on {about['trained_on']} alone"
-        return "; ".join(filter(None, [limits, *state.moved_by, state.engine.note]))
 
     def prepare(self, source: Source) -> Prepared:
         """Make the networks ready, once for all sources, and encode the source.
@@ -98,9 +90,7 @@ class Resnet(OnFomm):
             state.moved_by.append("keypoints sought in the whole square: no face found from afar")
         crop = _Crop(state.engine, box, self._grid())
         seen = replace(state, engine=crop, found_by=f"resnet {state.found_by} {box}")
-        moved = self._moved(seen, driving)
-        while keypoints := list(itertools.islice(moved, state.batch)):
-            yield from state.engine.paint(state.source, keypoints)
+        yield from painted(state, self._moved(seen, driving))
 
     def _moved(self, state: Prepared, driving: Driving) -> Iterator[Keypoints]:
         last = source = state.source.keypoints

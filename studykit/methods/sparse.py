@@ -14,7 +14,7 @@ import numpy as np
 
 from studykit import machine
 from studykit.cache import code_hash, kept
-from studykit.errors import NoFaceError, StudyError, WeightsError
+from studykit.errors import GraphError, NoFaceError, StudyError, WeightsError
 from studykit.media.faces import extractor, find_face
 from studykit.media.following import points_of
 from studykit.media.pose import Pose
@@ -23,7 +23,6 @@ from studykit.methods import _sparse_network as network, register, weights as ch
 from studykit.methods._face_motion import counted_from, follow, is_lost, motions
 from studykit.methods._fomm_dygraph import build_networks, running_on
 from studykit.methods._fomm_runtime import (
-    GraphError,
     Predictor,
     batched,
     graph_folder,
@@ -97,9 +96,7 @@ class Sparse:
 
     def notes(self, state: "_Prepared") -> str:
         """Return what a reader of the clips should know about how they were made."""
-        about = checkpoints.stored_settings(self.weights)
-        limits = f"{Path(self.weights).name} was trained on {about['trained_on']} alone"
-        return "; ".join([limits, *state.notes])
+        return "; ".join(filter(None, [checkpoints.knowledge(self.weights), *state.notes]))
 
     def prepare(self, source: Source) -> "_Prepared":
         """Find the source's face, make the networks ready and encode the source.
@@ -335,13 +332,9 @@ def _build(checkpoint: Checkpoint, folder: Path, size: int) -> None:
 
     shape, tensors = shape_of(checkpoint.config), checkpoint.networks["motion"]
     graphs = _sparse_graph.make_graphs(tensors, shape, generator, detector, size)
-    try:
-        with kept_when_good(folder) as partial:
-            save_graphs(graphs, partial)
-            _require_agreement(graphs["motion"][0], shape, partial)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise StudyError(f"sparse: the graphs can't be used on this machine: {reason}") from error
+    with kept_when_good(folder) as partial:
+        save_graphs(graphs, partial)
+        _require_agreement(graphs["motion"][0], shape, partial)
 
 
 def _require_agreement(layers: Any, shape: network.Shape, folder: Path) -> None:
@@ -358,4 +351,4 @@ def _require_agreement(layers: Any, shape: network.Shape, folder: Path) -> None:
     found = _Engine(folder, shape, threads=1).motion(image, faces)
     for ours, theirs in zip(found, wanted, strict=True):
         if not np.abs(ours - theirs).max() <= _TOLERANCE:
-            raise GraphError("they differ from the layers that they were made from")
+            raise GraphError("sparse: the graphs differ from the layers that they are made from")

@@ -128,6 +128,21 @@ def stored_settings(name_or_path: str | Path) -> Settings:
     return checkpoint_files.stored_settings(locate(name_or_path))
 
 
+def knowledge(name_or_path: str | Path) -> str:
+    """Say of what kind of faces a checkpoint's networks know, "" where its file doesn't say so.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`stored_settings`.
+    """
+    about = stored_settings(name_or_path)
+    if "trained_on" not in about:
+        return ""
+    size = f", at {about['size']} pixels" if "size" in about else ""
+    return f"{Path(name_or_path).name} was trained on {about['trained_on']} alone{size}"
+
+
 def family(name_or_path: str | Path) -> str:
     """Return what a checkpoint's networks are of: one of :data:`checkpoint_files.FAMILIES`.
 

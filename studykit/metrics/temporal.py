@@ -112,7 +112,7 @@ Scaled = tuple[np.ndarray, list[np.ndarray]]
 def scaled(image: np.ndarray) -> Scaled:
     """Return what :func:`warping_error` takes: once a frame, which has two neighbours."""
     small = reduced(image)
-    return small, _scales(small @ np.array([0.299, 0.587, 0.114], np.float32))
+    return small, pyramid(small @ np.array([0.299, 0.587, 0.114], np.float32))
 
 
 def warping_error(before: Scaled, after: Scaled) -> float:
@@ -120,27 +120,14 @@ def warping_error(before: Scaled, after: Scaled) -> float:
     from studykit.metrics._flow_kernels import follow
 
     (image, greys), (moved, moved_greys) = before, after
-    flow = _flow(greys, moved_greys)
+    flow = optical_flow(greys, moved_greys)
     # A copy lies in memory as greys do: for other layouts, loops would be compiled once more.
     warped = np.stack([follow(part.copy(), flow) for part in np.moveaxis(moved, -1, 0)], axis=-1)
     return float(1000 * 3 * ((image - warped) ** 2).mean(dtype=np.float64))
 
 
-def optical_flow(image: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Return where what an image shows lies in another, by rows and columns: (2, H, W) float32.
-
-    That of scikit-image's ``optical_flow_tvl1`` with the settings above and one warp a scale, in a
-    twentieth of its time: the same steps, compiled, on scikit-image's own pyramid.
-
-    Parameters
-    ----------
-    image, moved : (H, W) float32
-        Grey, 0 to 1.
-    """
-    return _flow(_scales(image), _scales(moved))
-
-
-def _scales(image: np.ndarray) -> list[np.ndarray]:
+def pyramid(image: np.ndarray) -> list[np.ndarray]:
+    """Return a grey image, (H, W) float32 from 0 to 1, at every scale, the finest first."""
     from skimage.transform import pyramid_reduce
 
     scales = [image]
@@ -149,7 +136,17 @@ def _scales(image: np.ndarray) -> list[np.ndarray]:
     return scales
 
 
-def _flow(images: list[np.ndarray], moved_images: list[np.ndarray]) -> np.ndarray:
+def optical_flow(images: list[np.ndarray], moved_images: list[np.ndarray]) -> np.ndarray:
+    """Return where what an image shows lies in another, by rows and columns: (2, H, W) float32.
+
+    That of scikit-image's ``optical_flow_tvl1`` with the settings above and one warp a scale, in a
+    twentieth of its time: the same steps, compiled, on scikit-image's own pyramid.
+
+    Parameters
+    ----------
+    images, moved_images : list of array
+        As :func:`pyramid` gives them.
+    """
     from scipy.ndimage import zoom
 
     from studykit.metrics._flow_kernels import follow, relax

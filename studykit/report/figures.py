@@ -103,9 +103,10 @@ def heat_maps(path: Path, scores: pd.DataFrame, look: Look) -> Path:
                 for column in ("mean", "detail")
             )
             means = means.astype(float)
-            for words, form, size in ((means, ".2f", large), (details, "", small)):
-                sns.heatmap(means, annot=words, fmt=form, annot_kws=size, cmap="cividis", vmin=1,
-                            vmax=look.scale, cbar=False, ax=panel)  # fmt: skip
+            sns.heatmap(means, annot=True, fmt=".2f", annot_kws=large, cmap="cividis", vmin=1,
+                        vmax=look.scale, cbar=False, ax=panel)  # fmt: skip
+            for row, column in np.argwhere(means.notna()):
+                panel.text(column + 0.5, row + 0.5, details.iat[row, column], ha="center", **small)
             for text in panel.texts:  # cividis is dark in its lower half
                 column, row = map(int, text.get_position())
                 dark = means.iat[row, column] < (1 + look.scale) / 2
@@ -385,10 +386,11 @@ def _drawing(path: Path, width: float, height: float, simulated: bool) -> "Itera
         yield figure
         if simulated:
             _stamp(figure)
+        figure.get_layout_engine().execute(figure)  # once: each savefig would draw all to find it
+        figure.set_layout_engine("none")
         for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
             with files.whole(path.with_suffix(suffix)) as part:
                 figure.savefig(part, metadata=metadata)
-            figure.set_layout_engine(None)  # found once: it takes as long as to draw
 
 
 def _theme() -> dict[str, Any]:

@@ -51,11 +51,12 @@ def film_strip(results: Results, methods: Sequence[MethodSpec], driving: Input) 
     made = [cell for cell in cells if results.clip_of(cell)[0] is not None]
     worst_by, worst = worst_moments({cell.name: results.curves(cell.name) for cell in made})
     strips = [top]
+    shown = {source: source_picture(source, study.size, study.crop) for source in sources}
     for cell in cells:
         label = ("source", cell.source.name, cell.source.type)
         if len(methods) > 1:
             label = (cell.source.name, cell.method.name, cell.source.type)
-        pictures, mark = [source_picture(cell.source, study.size, study.crop)], ""
+        pictures, mark = [shown[cell.source]], ""
         clip, error = results.clip_of(cell)
         if clip is not None:
             its_worst = [worst[cell.name]] if worst else []
