@@ -319,8 +319,16 @@ def test_where_graphs_cannot_be_made_a_note_says_so(small, monkeypatch):
     assert re.fullmatch(r"computed layer by layer, .*no graphs today", method.notes(state))
 
 
+def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch):
+    wrong = _fomm_runtime.warp
+    monkeypatch.setattr(_fomm_runtime, "warp", lambda *args: wrong(*args) * 1.5)
+    state = prepared(small)
+    assert "differ from ppgan's networks by" in state.engine.note
+    assert list((cache_folder() / "graphs").iterdir()) == []
+
+
 @pytest.mark.parametrize("part", ["keypoints", "warped", "decoded"])
-def test_graphs_that_differ_from_the_networks_are_not_kept(small, monkeypatch, part):
+def test_each_part_of_the_graphs_is_held_against_the_networks(small, monkeypatch, part):
     right = getattr(GraphEngine, part)
 
     def wrong(*arguments):
