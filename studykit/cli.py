@@ -239,7 +239,6 @@ def animate(source: Path, driving: Path, clip: Path, **settings: Any) -> None:
 def check(study: Path, out: Path | None) -> int:
     """List every problem of a study in one go, and say how long a run will take."""
     from studykit.clips.animate import say_time_needed
-    from studykit.clips.folder import results_folder
     from studykit.stats import check_plan
     from studykit.study.check import Problem
     from studykit.study.file import read_study
@@ -256,7 +255,7 @@ def check(study: Path, out: Path | None) -> int:
     counts = {level: sum(p.level == level for p in problems) for level in ("error", "warning")}
     parts = (f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("error", "warning"))
     click.echo(", ".join(parts))
-    if not counts["error"] and (text := say_time_needed(loaded, results_folder(loaded, out))):
+    if not counts["error"] and (text := say_time_needed(loaded, loaded.results_folder(out))):
         click.echo(text)
     return WRONG_INPUT if counts["error"] else 0
 
@@ -346,12 +345,11 @@ def freeze(study: "Study", out: Path | None, store: str, late: bool) -> None:
 @_store
 def show_status(study: "Study", out: Path | None, store: str) -> None:
     """Say how many rated what, and who is excluded."""
-    from studykit.clips.folder import results_folder
     from studykit.ratings.controls import available_clips
     from studykit.ratings.screening import rating_status
 
     with _collected(study, out, store) as opened:
-        made = available_clips(study, results_folder(study, out))
+        made = available_clips(study, study.results_folder(out))
         click.echo(rating_status(study, opened, made or None))
 
 
@@ -438,10 +436,9 @@ def export_collected(
 @_store
 def withdraw_rater(study: "Study", rater: str, out: Path | None, store: str) -> None:
     """Delete all answers of the rater with this ID for good."""
-    from studykit.clips.folder import results_folder
     from studykit.ratings.store import is_there, open_store, place_to_write
 
-    place = store or place_to_write(study, results_folder(study, out))
+    place = store or place_to_write(study, study.results_folder(out))
     if not is_there(place):
         raise StudyError(f"no ratings of people in {place}: there is nothing to delete")
     with open_store(place) as opened:
@@ -462,11 +459,11 @@ def import_collected(
     study: "Study", file: Path, out: Path | None, store: str, skip_bad: bool
 ) -> None:
     """Add ratings collected elsewhere, a FILE with the columns rater, cell, criterion, value."""
-    from studykit.clips.folder import results_folder, study_folder
+    from studykit.clips.folder import study_folder
     from studykit.ratings.exchange import BadRowsError, import_ratings, read_ratings_file
     from studykit.ratings.store import is_there, open_store, place_to_write
 
-    place = store or place_to_write(study, results_folder(study, out))
+    place = store or place_to_write(study, study.results_folder(out))
     try:
         if not is_there(place):  # it is made for rows that it can take only
             read_ratings_file(study, file, skip_bad=skip_bad)
@@ -491,11 +488,10 @@ def import_collected(
 @_store
 def back_ratings_up(study: "Study", file: Path, out: Path | None, store: str) -> None:
     """Copy the store of people's ratings into a new FILE, while raters rate."""
-    from studykit.clips.folder import results_folder
     from studykit.ratings.backup import back_up
     from studykit.ratings.store import place_to_write
 
-    people = store or place_to_write(study, results_folder(study, out))  # never the rehearsal
+    people = store or place_to_write(study, study.results_folder(out))  # never the rehearsal
     with _collected(study, out, str(people)) as opened:
         click.echo(back_up(opened, file))
 
@@ -522,10 +518,9 @@ def restore_ratings(study: "Study", file: Path, out: Path | None, store: str, fo
 
 def _collected(study: "Study", out: Path | None, store: str) -> "Store":
     """Open the store of the ratings that the study's report shows, which must be there."""
-    from studykit.clips.folder import results_folder
     from studykit.ratings.store import is_there, open_store, place_to_read
 
-    place = store or place_to_read(study.name, results_folder(study, out), study.ratings.store)
+    place = store or place_to_read(study.name, study.results_folder(out), study.ratings.store)
     if not is_there(place):
         raise StudyError(f"no ratings yet in {place}: collect, import or simulate some")
     return open_store(place)
@@ -562,7 +557,7 @@ def serve(study: Path | None, limit: tuple[str, ...], **settings: Any) -> None:
 @_out
 def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> None:
     """Make the report again from what the study's folder holds; or --compare two studies."""
-    from studykit.clips.folder import results_folder, study_folder
+    from studykit.clips.folder import study_folder
     from studykit.run import write_report
 
     if compare != (other is not None):
@@ -571,7 +566,7 @@ def report(study: Path, other: Path | None, compare: bool, out: Path | None) -> 
         click.echo(studykit.compare_studies(study, other, out))
         return
     loaded = studykit.load_study(study)
-    found = studykit.load_results(study, results_folder(loaded, out))
+    found = studykit.load_results(study, loaded.results_folder(out))
     if not found.rows and not found.rated:
         raise StudyError(
             f"{study} was not run yet ({found.out} holds no clips): there is nothing to report; "

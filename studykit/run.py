@@ -22,9 +22,9 @@ from studykit import files, machine, stats
 from studykit.cache import code_hash
 from studykit.clips.animate import animate_cells, cells_held
 from studykit.clips.cells import CellRow, read_cells
-from studykit.clips.folder import results_folder, study_folder
+from studykit.clips.folder import study_folder
 from studykit.errors import StudyError, StudyFileError, did_you_mean
-from studykit.ratings.store import is_there, open_store, place_to_read, place_to_write, rated_clips
+from studykit.ratings.store import Rated, open_store, place_to_write, what_is_rated
 from studykit.report import load_results, page_key, write_page
 from studykit.study.file import Cell, Study, load_study
 from studykit.study.hypotheses import FROZEN
@@ -74,14 +74,12 @@ def run_study(
         The study file is wrong, its folder can't be written, or a notebook failed.
     """
     study = load_study(path)
+    cells, out = list(study.cells(only)), study.results_folder(out)
     stats.check_plan(study)
-    if only is not None:
-        study.check_only(only)
-    out = results_folder(study, out)
-    rated = set() if remake else rated_clips(study, out)
-    cells = cells_held(study, out, device=device, only=only, keep=rated)
+    rated = what_is_rated(study, out)
+    held = cells_held(study, out, cells, device=device, keep=() if remake else rated.clips)
     report = out / "report.html"
-    if all(holds for *_, holds in cells) and page_key(report) == _key(study, out, cells):
+    if all(holds for *_, holds in held) and page_key(report) == _key(study, out, held, rated):
         return report
     files.remove_partial(study_folder(study, out))
     parameters = {"study": str(study.path.resolve()), "out": str(out.resolve())}
@@ -91,7 +89,7 @@ def run_study(
         kernel.execute(
             "2_animate", out / "notebooks", **parameters, **places, only=only or "", remake=remake
         )
-        return _report_by(kernel, study, out, _key(study, out, cells))
+        return _report_by(kernel, study, out, _key(study, out, held, what_is_rated(study, out)))
 
 
 def make_clips(
@@ -106,8 +104,8 @@ def make_clips(
     remake : bool
         Whether rated clips are made again too.
     """
-    rated = set() if remake else rated_clips(study, out)
-    return animate_cells(study, out, only=only, keep=rated, **places)
+    keep = () if remake else what_is_rated(study, out).clips
+    return animate_cells(study, out, only=only, keep=keep, **places)
 
 
 def measure_clips(study: Study, out: Path, *, only: str | None = None) -> None:
@@ -164,7 +162,7 @@ def archive_study(
     from studykit.report.archive import archive_path, write_archive
 
     study = load_study(path)
-    out = results_folder(study, out)
+    out = study.results_folder(out)
     if not read_cells(out / "cells.csv"):
         raise StudyError(f"there are no clips in {out}: studykit run {study.path} --out {out}")
     results = load_results(path, out)
@@ -390,23 +388,14 @@ def _engine() -> str:
     return "studykit"
 
 
-def _key(study: Study, out: Path, cells: list[tuple[Cell, str, bool]]) -> str:
+def _key(study: Study, out: Path, cells: list[tuple[Cell, str, bool]], rated: Rated) -> str:
     """Return the key of the report of clips with these keys, and of the ratings that there are."""
     parts = [
         study.path.read_text(encoding="utf-8"),
         *(files.sha256(files.notebook_path(name)) for name in NOTEBOOKS),
         code_hash("studykit.report"),
         *(f"{cell.name} {key}" for cell, key, _ in cells),
-        _ratings_state(study, out),
+        rated.state,
         *(files.sha256(plan) for plan in (out / FROZEN,) if plan.is_file()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _ratings_state(study: Study, out: Path) -> str:
-    """Return what changes with every rating that is given or taken back, "" without a store."""
-    place = place_to_read(study.name, out, study.ratings.store)
-    if not is_there(place):
-        return ""
-    with open_store(place) as store:
-        return f"{place} {store.state(study.name)}"

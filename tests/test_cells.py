@@ -168,9 +168,10 @@ def test_rows_of_another_version_get_todays_columns_with_the_next_one(
     assert "cache_key" in path.read_text()
 
 
-def test_only_keeps_a_methods_or_one_cells_place(table, tmp_path: Path) -> None:
-    assert [cell.name for cell, _, _ in table().cells(NAMES[2])] == NAMES[2:3]
-    assert len(list(table().cells("copy"))) == 4
+def test_only_keeps_a_methods_or_one_cells_place(table, small_study: Path) -> None:
+    study = load_study(small_study)
+    assert [cell.name for cell, _, _ in table().cells(study.cells(NAMES[2]))] == NAMES[2:3]
+    assert len(list(table().cells(study.cells("copy")))) == 4
 
 
 def test_ten_thousand_cells_are_no_burden(table, small_study: Path) -> None:

@@ -336,7 +336,7 @@ def test_a_study_file_has_no_program_run_that_nobody_has_allowed(study, monkeypa
     loaded = load_study(study)
     with pytest.raises(StudyError, match=r"line 9: theirs runs .*good.*--allow-commands"):
         animate_cells(loaded, study_folder(loaded, study.parent / "out"))
-    assert set(equip_all(loaded, only="copy")) == {"copy", "theirs"}
+    assert set(equip_all(loaded, cells=loaded.cells("copy"))) == {"copy", "theirs"}
     assert say_time_needed(loaded, study.parent / "out") == ""
     result = CliRunner().invoke(cli.studykit_command, ["run", str(study)])
     assert isinstance(result.exception, StudyError)

@@ -10,7 +10,7 @@ import pytest
 
 from studykit import __version__, files
 from studykit.clips.cells import read_cells
-from studykit.ratings.store import open_store, place_to_write, rated_clips
+from studykit.ratings.store import open_store, place_to_write, what_is_rated
 from studykit.report import load_results
 from studykit.run import run_study
 from studykit.study.file import load_study
@@ -33,7 +33,7 @@ def test_results_and_ratings_are_read(old: Path) -> None:
 
 def test_a_run_keeps_the_rated_clips_and_says_which_version_made_them(old: Path) -> None:
     study, out = load_study(old / "study.yaml"), old / "results"
-    rated = rated_clips(study, out)
+    rated = what_is_rated(study, out).clips
     before = {path.name: path.stat().st_mtime_ns for path in (out / "clips").iterdir()}
     kept = [name for name in before if files.sha256(out / "clips" / name) in rated]
     assert 0 < len(kept) < 4

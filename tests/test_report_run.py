@@ -11,7 +11,7 @@ from studykit.clips.folder import study_folder
 from studykit.media import video
 from studykit.metrics import load
 from studykit.ratings.simulate import simulate_ratings
-from studykit.ratings.store import open_store, place_to_write
+from studykit.ratings.store import open_store, place_to_write, what_is_rated
 from studykit.report import load_results, page_key
 from studykit.run import make_clips, rehearse, run_study
 from studykit.study.file import Study, load_study
@@ -26,7 +26,8 @@ def rehearsed(small_study: Path) -> Study:
 
 def key_of(study: Study, out: Path) -> str:
     """The key of the report that a run would write now."""
-    return run._key(study, out, cells_held(study, out, only="anna__talk__copy"))
+    held = cells_held(study, out, list(study.cells("anna__talk__copy")))
+    return run._key(study, out, held, what_is_rated(study, out))
 
 
 def test_a_run_measures_and_rehearses_and_a_new_rating_makes_a_new_report(

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -89,7 +89,8 @@ def animate_cells(
     if scheduler:
         # Workers have other current folders.
         study, out = load_study(study.path.resolve()), out.resolve()
-    methods = equip_all(study, device, only=only, placed=not scheduler)
+    cells = list(study.cells(only))
+    methods = equip_all(study, device, cells, placed=not scheduler)
     _check_jobs(methods, jobs, scheduler)
     occupied = (
         f"another run (process {{holder}}) is at work in {out}: "
@@ -98,7 +99,7 @@ def animate_cells(
     # What a killed command has left running ends by itself, so it is waited for a while.
     with files.locked(out / ".running", _PATIENCE, occupied):
         table = CellTable(study, out, cache_keys(study, methods), keep)
-        _animate_missing(study, methods, table, out, only, jobs, scheduler)
+        _animate_missing(study, methods, table, cells, out, jobs, scheduler)
         write_manifest(study, methods, out)
         return table.tidy()
 
@@ -106,18 +107,18 @@ def animate_cells(
 def cells_held(
     study: Study,
     out: Path,
+    cells: Sequence[Cell],
     *,
     device: str = "auto",
-    only: str | None = None,
     keep: Collection[str] = (),
 ) -> list[tuple[Cell, str, bool]]:
-    """Return each cell, the key of what its clip depends on, and whether its clip holds.
+    """Return each of some cells, the key of what its clip depends on, and whether its clip holds.
 
-    Parameters are those of :func:`animate_cells`, whose work this foretells from files and their
-    hashes, without loading what computes.
+    Other parameters are those of :func:`animate_cells`, whose work this foretells from files and
+    their hashes, without loading what computes.
     """
-    methods = equip_all(study, device, only=only, placed=False)
-    return list(CellTable(study, out, cache_keys(study, methods), keep).cells(only))
+    methods = equip_all(study, device, cells, placed=False)
+    return list(CellTable(study, out, cache_keys(study, methods), keep).cells(cells))
 
 
 def say_time_needed(study: Study, out: Path) -> str:
@@ -144,12 +145,12 @@ def _animate_missing(
     study: Study,
     methods: dict[str, Equipped],
     table: CellTable,
+    cells: Sequence[Cell],
     out: Path,
-    only: str | None,
     jobs: int,
     scheduler: str | None,
 ) -> None:
-    missing = [(cell, key) for cell, key, holds in table.cells(only) if not holds]
+    missing = [(cell, key) for cell, key, holds in table.cells(cells) if not holds]
     if not missing:
         return
     run, send = uuid.uuid4().hex, False

@@ -130,12 +130,12 @@ class CellTable:
         self._key, self._keep = key, keep
         self._rows = read_cells(self._path)
 
-    def cells(self, only: str | None = None) -> Iterator[tuple["Cell", str, bool]]:
+    def cells(self, cells: Iterable["Cell"] | None = None) -> Iterator[tuple["Cell", str, bool]]:
         """Yield each cell, the key of what its clip depends on, and whether its clip holds.
 
-        ``only`` keeps those of one method, or one cell, by name.
+        Without ``cells`` they are all of the study's.
         """
-        for cell in self._study.cells(only):
+        for cell in self._study.cells() if cells is None else cells:
             yield cell, (key := self._key(cell)), self._holds(cell, key)
 
     def _holds(self, cell: "Cell", key: str) -> bool:

@@ -7,11 +7,6 @@ from studykit.errors import StudyError
 from studykit.study.file import Study
 
 
-def results_folder(study: Study, out: str | Path | None = None) -> Path:
-    """Return where a study's results lie, which need not be there: ``reports/<name>`` at first."""
-    return Path(out) if out is not None else Path("reports") / study.name
-
-
 def clip_file(out: Path, cell: str) -> Path:
     """Return where a cell's clip lies in a folder of results, made already or not."""
     return out / "clips" / f"{cell}.mp4"
@@ -25,7 +20,7 @@ def study_folder(study: Study, out: str | Path | None = None) -> Path:
     StudyError
         It can't be made or written.
     """
-    out = results_folder(study, out)
+    out = study.results_folder(out)
     probe = out / f".writable.{os.getpid()}.part"
     try:
         for folder in ("clips", "notebooks", "figures", "tables"):

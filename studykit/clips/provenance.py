@@ -7,7 +7,7 @@ import inspect
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,11 @@ def equip(method: Method, *, placed: bool = True) -> Equipped:
 
 
 def equip_all(
-    study: Study, device: str = "auto", *, only: str | None = None, placed: bool = True
+    study: Study,
+    device: str = "auto",
+    cells: Iterable[Cell] | None = None,
+    *,
+    placed: bool = True,
 ) -> dict[str, Equipped]:
     """Make every method of a study, by its name there, and equip those that will run.
 
@@ -79,8 +83,8 @@ def equip_all(
     study : Study
     device : {"auto", "cpu", "gpu"}
         Where methods compute that can choose.
-    only : str, optional
-        The one method or cell that will run.
+    cells : iterable of Cell, optional
+        Those that will run; all of the study's by default.
     placed : bool
         Whether they compute in this process or its like; on a cluster the workers' devices count.
 
@@ -92,7 +96,7 @@ def equip_all(
         The study has programs run, and nobody has allowed it.
     """
     methods = create_methods(study, device)
-    running = methods if only is None else {cell.method.name for cell in study.cells(only)}
+    running = methods if cells is None else {cell.method.name for cell in cells}
     programs = [text for name, text in programs_of(study).items() if name in running]
     if programs and not allowed():
         raise StudyError(

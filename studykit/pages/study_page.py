@@ -32,7 +32,7 @@ from studykit.pages.author import Check, needs_key
 from studykit.pages.guard import REPORT_POLICY
 from studykit.pages.jobs import Job, Lane
 from studykit.ratings.links import new_secret
-from studykit.ratings.store import rated_clips
+from studykit.ratings.store import what_is_rated
 from studykit.study.file import Cell, Study
 
 _ASIDE = ".older"  # how the name of a clip ends while another is made in its place
@@ -189,7 +189,7 @@ class StudyDesk:
         clip, ratings = clip_file(self.out, name), self.study.ratings
         study = replace(self.study, ratings=replace(ratings, store=self.store or ratings.store))
         if clip.is_file():
-            if file_hash(clip) in rated_clips(study, self.out):
+            if file_hash(clip) in what_is_rated(study, self.out).clips:
                 raise StudyError(
                     f"people have rated the clip of {name}, so it stays: studykit run "
                     f"{self.study.path} --remake makes rated clips again"

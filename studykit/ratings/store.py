@@ -116,6 +116,22 @@ class SessionRecord:
     paused: bool = False
 
 
+@dataclass(frozen=True)
+class Rated:
+    """What a study's ratings mean for a run of it.
+
+    Attributes
+    ----------
+    clips : frozenset of str
+        SHA-256 of every clip that people's scores are about.
+    state : str
+        What changes with every rating that is given or taken back, "" without a store.
+    """
+
+    clips: frozenset[str] = frozenset()
+    state: str = ""
+
+
 def new_rater_id() -> str:
     """Make up an id that says nothing of the rater, such as ``r-47f3a2c``."""
     # Six hexadecimal digits may all be letters: the decimal one before them lets any id pass.
@@ -199,15 +215,15 @@ def is_there(place: str | Path) -> bool:
     return "://" in str(place) or Path(place).is_file()
 
 
-def rated_clips(study: Study, out: Path) -> set[str]:
-    """Return the SHA-256 of every clip of a study that people's scores are about."""
-    place = place_to_write(study, out)
+def what_is_rated(study: Study, out: Path) -> Rated:
+    """Return what the ratings that a study's report would show mean for a run of it."""
+    place = place_to_read(study.name, out, study.ratings.store)
     if not is_there(place):
-        return set()
+        return Rated()
     with open_store(place) as store:
-        ratings = store.ratings(study.name)
+        ratings, state = store.ratings(study.name), store.state(study.name)
     scored = ratings["role"].isin(["rating", "repeat"]) & ~ratings["simulated"].astype(bool)
-    return set(ratings.loc[scored, "clip_hash"]) - {""}
+    return Rated(frozenset(ratings.loc[scored, "clip_hash"]) - {""}, f"{place} {state}")
 
 
 def open_store(place: str | Path) -> "Store":

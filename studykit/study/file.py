@@ -120,18 +120,26 @@ class Study:
         """Yield the cells, all drivings of a source together, so that it is prepared once.
 
         ``only`` keeps those of one method, or one cell, by name.
+
+        Raises
+        ------
+        StudyFileError
+            ``only`` names no method and no cell.
         """
+        names = [method.name for method in self.methods]
+        found = only in names
         for method in self.methods:
             for source, driving in self.pairs():
                 cell = Cell(source, driving, method)
                 if only in (None, method.name, cell.name):
+                    found = True
                     yield cell
-
-    def check_only(self, only: str | None) -> None:
-        """Refuse an ``only`` that names no method and no cell."""
-        if only is not None and next(self.cells(only), None) is None:
-            names = [method.name for method in self.methods]
+        if only is not None and not found:
             raise StudyFileError(f'no method or cell "{only}": {did_you_mean(only, names)}')
+
+    def results_folder(self, out: str | Path | None = None) -> Path:
+        """Return where the results lie, which need not be there: ``reports/<name>`` at first."""
+        return Path(out) if out is not None else Path("reports") / self.name
 
 
 def load_study(path: str | Path) -> Study:
