@@ -138,6 +138,16 @@ def test_places_in_a_square_are_places_in_the_image() -> None:
 
 
 @pytest.mark.usefixtures("always_a_face")
+def test_weights_that_do_not_say_their_size_take_images_as_they_are(
+    small: str, tmp_path: Path
+) -> None:
+    unsized = {key: value for key, value in RESNET.items() if key != "size"}
+    checkpoint_files.save(random_checkpoint(unsized), tmp_path / "unsized.safetensors")
+    frames, _ = animate(FRAMES[:2], weights=str(tmp_path / "unsized.safetensors"))
+    assert np.array_equal(frames, animate(FRAMES[:2], weights=small)[0])
+
+
+@pytest.mark.usefixtures("always_a_face")
 def test_graphs_and_layers_make_the_same_clip(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     by_graphs, note = animate(FRAMES, weights=small)
     assert note.startswith("small.safetensors was trained on rendered faces alone")

@@ -63,7 +63,7 @@ class Resnet(OnFomm):
             As :meth:`studykit.methods.fomm.FOMM.prepare`.
         """
         state = self.encoded(source)
-        crop = _Crop(state.engine, steady([face_box(source.image)]), self._grid())
+        crop = _Crop(state.engine, steady([face_box(source.image)]), self._grid(source))
         (found,) = crop.keypoints([source.image])
         found = _certain(found)
         if not found.points.any():
@@ -88,7 +88,7 @@ class Resnet(OnFomm):
         box = steady(kept(driving, code_hash(boxes.__module__), lambda: boxes(driving)))
         if box is WHOLE:
             state.moved_by.append("keypoints sought in the whole square: no face found from afar")
-        crop = _Crop(state.engine, box, self._grid())
+        crop = _Crop(state.engine, box, self._grid(state.image))
         seen = replace(state, engine=crop, found_by=f"resnet {state.found_by} {box}")
         yield from painted(state, self._moved(seen, driving))
 
@@ -105,10 +105,14 @@ class Resnet(OnFomm):
             last = last if shown is None else shown
             yield last
 
-    def _grid(self) -> int:
-        """Return how many places a side keypoints are found on."""
+    def _grid(self, source: Source) -> int:
+        """Return how many places a side keypoints are found on.
+
+        Weights that don't say their size take images as they are.
+        """
         about = checkpoints.stored_settings(self.weights)
-        return round(about["size"] * about["kp_detector_cfg"]["scale_factor"])
+        size = about.get("size", len(source.image))
+        return round(size * about["kp_detector_cfg"].get("scale_factor", 1))
 
 
 def _certain(found: Keypoints) -> Keypoints:
