@@ -11,7 +11,6 @@ from studykit.errors import StudyError
 from studykit.pages import front_end
 from studykit.pages.rating import RatingDesk
 from studykit.ratings.links import DAYS, Kind, link_path
-from studykit.ratings.screening import rating_status
 
 Check = Callable[[str, str], Awaitable[None]]
 """Raises unless a key, from a network address, is the author's."""
@@ -23,6 +22,9 @@ _LATEST = 50  # of what went wrong
 
 def overview(desk: RatingDesk) -> dict[str, Any]:
     """Return what the author sees: names, figures and reasons, of raters under their ids."""
+    # pandas takes half of a server's memory, and raters need none.
+    from studykit.ratings.screening import rating_status
+
     study, store = desk.study, desk.store
     status = rating_status(study, store)
     excluded = status.screening.excluded

@@ -32,6 +32,7 @@ from websockets.sync.client import ClientConnection, connect
 from studykit.clips.animate import animate_cells
 from studykit.clips.folder import study_folder
 from studykit.ratings.links import Links
+from studykit.ratings.material import Material
 from studykit.ratings.store import open_store
 from studykit.study.file import load_study
 
@@ -202,6 +203,8 @@ def target(tmp_path_factory: pytest.TempPathFactory, small_inputs: Path) -> Iter
     )
     study = load_study(place / "study.yaml")
     animate_cells(study, study_folder(study, place / "results"))
+    # The server makes it while the first attacks are at work, whose memory is held against them.
+    Material(study, place / "results").make_ready()
     program = (
         "from studykit.pages.guard import Limits\nfrom studykit.pages.server import serve\n"
         f"serve('study.yaml', out='results', port=0, limits=Limits({LIMITS}))"
