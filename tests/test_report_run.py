@@ -102,6 +102,23 @@ def test_a_clip_that_a_person_has_rated_is_never_made_again_unless_that_is_asked
     assert (out / first[rated].clip).stat().st_mtime_ns > after[rated]
 
 
+def test_both_clips_of_a_pair_are_rated_by_people_alone(small_study: Path, tmp_path: Path) -> None:
+    text = small_study.read_text().replace("[copy]", "[copy, {name: again, method: copy}]")
+    small_study.write_text(text + "ratings: {task: pair, repeats: 1}\n")
+    study = load_study(small_study)
+    out = study_folder(study, tmp_path / "out")
+    rows = simulate_ratings(study, 2, seed=1)
+    assert what_is_rated(study, out).clips == set()
+    with open_store(place_to_write(study, out, simulated=True)) as store:
+        store.append(rows.assign(clip_hash="simulated"))
+    assert what_is_rated(study, out).clips == set()
+    hashes = {"rating": "one two", "repeat": "two three", "gold": "four"}
+    with open_store(place_to_write(study, out)) as store:
+        store.append(rows.assign(simulated=False, clip_hash=rows["role"].map(hashes).fillna("")))
+    assert set(rows["role"]) >= {"rating", "repeat"}
+    assert what_is_rated(study, out).clips == {"one", "two", "three"}
+
+
 def test_a_study_that_asks_for_no_rehearsal_gets_no_store(small_study: Path) -> None:
     study = load_study(small_study)
     out = study_folder(study, small_study.parent / "out")

@@ -221,9 +221,7 @@ def what_is_rated(study: Study, out: Path) -> Rated:
     if not is_there(place):
         return Rated()
     with open_store(place) as store:
-        ratings, state = store.ratings(study.name), store.state(study.name)
-    scored = ratings["role"].isin(["rating", "repeat"]) & ~ratings["simulated"].astype(bool)
-    return Rated(frozenset(ratings.loc[scored, "clip_hash"]) - {""}, f"{place} {state}")
+        return Rated(store.rated_clips(study.name), f"{place} {store.state(study.name)}")
 
 
 def open_store(place: str | Path) -> "Store":
@@ -617,6 +615,14 @@ class Store:
             found = sa.select(answers.c.study_hash).filter_by(study=study).distinct()
             return set(connection.scalars(found))
 
+    def rated_clips(self, study: str) -> frozenset[str]:
+        """Return the SHA-256 of every clip of a study that people's scores are about."""
+        scored = answers.c.role.in_(("rating", "repeat")) & ~raters.c.simulated & ~_IS_UNDONE
+        found = sa.select(answers.c.clip_hash).distinct().select_from(_ANSWERS_BY_RATERS)
+        with self.reading() as connection:
+            texts = connection.scalars(found.where(answers.c.study == study, scored)).all()
+        return frozenset(" ".join(texts).split())  # a pair's text has two
+
     def state(self, study: str) -> str:
         """Return what changes with every answer that is given or taken back, and who withdraws."""
         newest = sa.func.coalesce(sa.func.max(answers.c.id), 0)
@@ -652,7 +658,7 @@ class Store:
         elsewhere = {"simulated": raters.c.simulated, "undone": _IS_UNDONE}
         found = (
             sa.select(*(elsewhere.get(name, answers.c.get(name)) for name in names))
-            .select_from(_ANSWERS.join(raters, _same(answers, raters, "study", "rater")))
+            .select_from(_ANSWERS_BY_RATERS)
             .order_by(answers.c.id)
         )
         if study is not None:
@@ -695,6 +701,7 @@ def _same(one: sa.Table, other: sa.Table, *columns: str) -> Any:
 
 
 _ANSWERS = answers.outerjoin(undone, _same(answers, undone, "session", "trial", "attempt"))
+_ANSWERS_BY_RATERS = _ANSWERS.join(raters, _same(answers, raters, "study", "rater"))
 _IS_UNDONE = undone.c.session.is_not(None)
 _MOMENT = RATING_TYPES["answered_at"]
 _TYPES = RATING_TYPES | {
